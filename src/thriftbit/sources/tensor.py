@@ -1,0 +1,60 @@
+"""A tensor that is not in memory.
+
+Models are larger than the machines we run on, so nothing here holds weights: a `Tensor` knows its name, shape and how to
+read any range of its rows as float32. Everything an architecture does to weights on their way from a checkpoint to a GGUF
+(permuting rows, stacking experts, splitting a fused matrix) is a function from tensors to a tensor, and stays lazy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Some weights of a model, read on demand.
+
+    name: in the terms of whoever holds it: the checkpoint's name, or the container's after an architecture mapped it.
+    shape: as numpy has it; the last axis is the one that is quantized in blocks. () is not allowed, (n,) is one row.
+    source_dtype: what the weights are stored as at the source ("F32", "F16", "BF16", or a GGML type such as "Q8_0").
+    read: (start, stop) -> float32 array (stop - start, width): those rows of the tensor seen as (rows, width).
+    role: what the tensor does in the network ("attention-query", "ffn-down", ...), "" where nobody has said yet.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source_dtype: str
+    read: Callable[[int, int], FloatArray]
+    role: str = ""
+
+    @property
+    def width(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.shape[:-1])
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
+
+    def load(self, start: int = 0, stop: int | None = None) -> FloatArray:
+        """-> float32 (stop - start, width): a range of rows, all of them by default"""
+        return self.read(start, self.rows if stop is None else stop)
+
+    def chunks(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+        """-> (start, stop) row ranges that cover the tensor, each about `chunk_bytes` as float32 and at least one row"""
+        step = max(1, chunk_bytes // (4 * self.width))
+        for start in range(0, self.rows, step):
+            yield start, min(start + step, self.rows)
+
+    def renamed(self, name: str, role: str = "") -> Tensor:
+        return replace(self, name=name, role=role or self.role)
