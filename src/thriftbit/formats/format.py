@@ -27,6 +27,9 @@ FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
 
+native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not None else frozenset()
+
+
 @dataclass(frozen=True)
 class Format:
     """How weights are stored.
@@ -75,7 +78,22 @@ class Format:
         rows: float32 (n, width), finite. importance: float32 (width,), not negative, one weight per column; None: all equal.
         Raises ThriftbitError for weights that are not finite or too large to store, or a width that does not fit the blocks.
         """
-        raise NotImplementedError  # filled in below
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        width = rows.shape[1]
+        row_bytes = self.row_bytes(width)
+        if self.encode_blocks is None:
+            raise ThriftbitError(f"{self.name} can be read but not written; choose another format")
+        if importance is not None:
+            importance = np.ascontiguousarray(importance, dtype=np.float32)
+            if importance.shape != (width,):
+                raise ThriftbitError(f"importance for {importance.shape} columns does not fit rows of {width} weights")
+        if self.name in native_kernels:
+            assert _native is not None
+            encoded: ByteArray = _native.encode(self.name, rows, importance, threads)
+            return encoded
+        blocks = rows.reshape(-1, self.block_size)
+        weights = None if importance is None else np.resize(importance, rows.shape).reshape(blocks.shape)
+        return self.encode_blocks(blocks, weights).reshape(len(rows), row_bytes)
 
     def decode(self, blocks: ByteArray) -> FloatArray:
         """uint8 (n, row_bytes) -> float32 (n, width)"""

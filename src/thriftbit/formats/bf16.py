@@ -1,0 +1,22 @@
+"""BF16: the upper half of a single-precision number, rounded to nearest even. 7 bits of fraction, full range."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    bits = x.view("u4")
+    tie_to_even = (bits >> np.uint32(16)) & np.uint32(1)
+    upper = (bits + np.uint32(0x7FFF) + tie_to_even) >> np.uint32(16)
+    return upper.astype("<u2").view("u1").reshape(len(x), 2)
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    return (blocks.view("<u2").astype("u4") << np.uint32(16)).view("f4")
+
+
+FORMAT = Format("BF16", gguf.GGMLQuantizationType.BF16, decode, encode, summary="what most models are published in")

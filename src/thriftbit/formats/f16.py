@@ -1,0 +1,18 @@
+"""F16: IEEE half precision, rounded to nearest even. 10 bits of fraction, largest value 65504."""
+
+from __future__ import annotations
+
+import gguf
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    return x.astype("<f2").view("u1").reshape(len(x), 2)
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    return blocks.view("<f2").astype("f4")
+
+
+FORMAT = Format("F16", gguf.GGMLQuantizationType.F16, decode, encode, summary="half precision")
