@@ -1,0 +1,1 @@
+"""Where weights come from: checkpoints, the Hub, GGUF files; what they are called, and how text becomes tokens."""

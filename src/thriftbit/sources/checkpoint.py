@@ -1,0 +1,187 @@
+"""A model folder in the layout of Hugging Face: config.json, safetensors, tokenizer files.
+
+Opening one reads the configuration and the headers of all shards, and proves that they agree with the index, so that
+every mistake that can be seen without the weights is told before any work starts. Weights stay on disk (`Tensor`).
+
+Which file holds the weights is decided as transformers decides it: model.safetensors, else the index of shards; beyond
+that a single file of any other name. Pickle checkpoints (*.bin, *.pt, *.pth, *.ckpt) are refused: loading one runs
+whatever code is in it. Shards may be symbolic links, as they are in the Hub's cache, but are named without folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import open_regular, read_json_object, shown
+from thriftbit.sources.safetensors_file import read_safetensors
+from thriftbit.sources.tensor import Tensor
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """path: the folder. config: config.json, a nested `text_config` left as it is. tensors: by the source's names."""
+
+    path: Path
+    config: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def file(self, name: str) -> Path | None:
+        """-> the folder's file of that name; None if there is none"""
+        path = self.path / name
+        if not is_bare_name(name) or not (path.exists() or path.is_symlink()):
+            return None
+        open_regular(path).close()  # a dangling link is told here, not taken for a file that was never there
+        return path
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Raises ThriftbitError, naming file or tensor, for everything that keeps the folder from being a whole model."""
+    config = read_config(folder)
+    return Checkpoint(folder, config, _all_tensors(_weight_files(folder)))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """-> the folder's config.json; ThriftbitError if it is missing, is no JSON object or describes a quantized model"""
+    if not folder.is_dir():
+        raise ThriftbitError(f"{folder} is not a folder")
+    names = _names(folder)
+    if not names:
+        raise ThriftbitError(f"{folder} is empty")
+    if CONFIG not in names:
+        if "adapter_config.json" in names:
+            raise ThriftbitError(
+                f"{folder} is an adapter, not a whole model: merge it into its base model first "
+                "(peft: `model.merge_and_unload().save_pretrained(...)`)"
+            )
+        raise ThriftbitError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
+    config = read_json_object(folder / CONFIG)
+    _refuse_quantized(folder / CONFIG, config)
+    return config
+
+
+def refuse_without_safetensors(origin: str, names: Iterable[str]) -> None:
+    """Raises ThriftbitError, with the reason and the way out, if none of these files is a safetensors file"""
+    names = sorted(names)
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles:
+        raise pickle_refused(origin, pickles[0])
+    if ggufs := [name for name in names if name.endswith(".gguf")]:
+        raise ThriftbitError(f"{origin} has no safetensors, but GGUF files: give one of them as the model ({ggufs[0]})")
+    raise ThriftbitError(f"{origin} holds no weights: no *.safetensors file")
+
+
+def is_pickle(name: str) -> bool:
+    return name.endswith(PICKLES) and name not in NOT_WEIGHTS
+
+
+def pickle_refused(origin: str, name: str) -> ThriftbitError:
+    return ThriftbitError(
+        f"{origin} stores its weights as pickle ({name}); loading that runs whatever code is in it. If you trust it, "
+        'convert it once:\npython -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f"s, d = {origin!r}, 'converted'; M.from_pretrained(s, dtype='auto').save_pretrained(d); "
+        'T.from_pretrained(s).save_pretrained(d)"'
+    )
+
+
+def is_bare_name(name: str) -> bool:
+    """-> whether it names a file in a folder and cannot lead out of it, on any platform"""
+    return name not in ("", ".", "..") and not any(character in name for character in "/\\:\0")
+
+
+def _weight_files(folder: Path) -> dict[Path, tuple[str, ...]]:
+    """-> every file with weights, each with the tensors that the index promises of it"""
+    names = _names(folder)
+    if SINGLE in names:
+        return {folder / SINGLE: ()}
+    if INDEX in names:
+        return _indexed_files(folder)
+    refuse_without_safetensors(str(folder), names)
+    found = [name for name in names if name.endswith(".safetensors")]
+    if len(found) > 1:
+        raise ThriftbitError(
+            f"{folder} has {len(found)} safetensors files and neither {SINGLE} nor {INDEX} to say which to read"
+        )
+    return {folder / found[0]: ()}
+
+
+def _indexed_files(folder: Path) -> dict[Path, tuple[str, ...]]:
+    index = folder / INDEX
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ThriftbitError(f"{index} has no weight_map that says which shard holds which tensor")
+    shards: dict[str, list[str]] = {}
+    for tensor, shard in weight_map.items():
+        if not isinstance(shard, str) or not is_bare_name(shard):
+            raise ThriftbitError(f"{index}: {shown(tensor)} is in {shown(shard)}, which is no file of this folder")
+        if is_pickle(shard):
+            raise pickle_refused(str(folder), shard)
+        shards.setdefault(shard, []).append(tensor)
+    missing = [shard for shard in sorted(shards) if not (folder / shard).exists()]
+    if missing:
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ThriftbitError(
+            f"{folder}: {len(missing)} of its {len(shards)} shards missing: {listed}. Finish the download"
+        )
+    return {folder / shard: tuple(tensors) for shard, tensors in sorted(shards.items())}
+
+
+def _all_tensors(files: Mapping[Path, tuple[str, ...]]) -> dict[str, Tensor]:
+    """-> the tensors of all files. One that the index forgot is kept: the architecture knows whether it belongs."""
+    tensors: dict[str, Tensor] = {}
+    origins: dict[str, Path] = {}
+    for file, promised in files.items():
+        held = read_safetensors(file)
+        for name in promised:
+            if name not in held:
+                raise ThriftbitError(f"{file} does not hold {shown(name)}, which {INDEX} says it does")
+        for name, tensor in held.items():
+            if name in tensors:
+                raise ThriftbitError(f"{shown(name)} is both in {origins[name]} and in {file}")
+            tensors[name], origins[name] = tensor, file
+    if not tensors:
+        raise ThriftbitError(f"{next(iter(files))} holds no tensors")
+    return tensors
+
+
+def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
+    """Transformers' way of saying it is `quantization_config`, MLX's `quantization`, both perhaps in `text_config`"""
+    text_config = config.get("text_config")
+    for section in (config, text_config if isinstance(text_config, dict) else {}):
+        for key in ("quantization_config", "compression_config", "quantization"):
+            quantization = section.get(key)
+            if not quantization or _is_harmless(quantization):
+                continue
+            method = quantization.get("quant_method", "quantized") if isinstance(quantization, dict) else quantization
+            raise ThriftbitError(
+                f"{path}: the weights are quantized already ({key}: {shown(method)}), and quantizing them again would "
+                "add one loss to another. Use the original model in 16 bits"
+            )
+
+
+def _is_harmless(quantization: Any) -> bool:
+    """bitsandbytes leaves its settings behind in models whose weights it did not touch"""
+    return (
+        isinstance(quantization, dict)
+        and quantization.get("quant_method") == "bitsandbytes"
+        and not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit"))
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except OSError as error:
+        raise ThriftbitError(f"cannot read {folder}: {error.strerror}") from None
