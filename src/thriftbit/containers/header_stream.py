@@ -1,0 +1,114 @@
+"""The header of a GGUF file as a stream that cannot be made to run past its end or to fill memory.
+
+Every count and length in a header is a claim by a stranger. Here each is held against the bytes that are left before
+anything of that size is read or allocated; what is left is the file, or `HEADER_LIMIT_BYTES` where the file is longer,
+so that no claim in a large file makes gigabytes of weights be read as metadata.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.containers.gguf_values import decode_text
+from thriftbit.errors import ThriftbitError
+
+# The largest headers (vocabularies of 262,144 tokens with their merges) are about 16 MiB.
+HEADER_LIMIT_BYTES = 128 << 20
+NAME_LIMIT_BYTES = 65535  # keys, by the specification; tensor names are shorter still
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+def damaged(path: Path, what: str) -> ThriftbitError:
+    return ThriftbitError(f"{path}: {what}. The file is damaged: download or make it again")
+
+
+class HeaderStream:
+    """Reads typed values one after the other. byte_order: set once the version told which one it is."""
+
+    def __init__(self, path: Path, file: BinaryIO, file_size_bytes: int) -> None:
+        self.path = path
+        self.byte_order: Literal["little", "big"] = "little"
+        self._file = file
+        self._available = min(file_size_bytes, HEADER_LIMIT_BYTES)
+        self._left = self._available - file.tell()
+        self._limited = file_size_bytes > HEADER_LIMIT_BYTES
+
+    @property
+    def offset(self) -> int:
+        return self._available - self._left
+
+    def error(self, what: str) -> ThriftbitError:
+        return damaged(self.path, what)
+
+    def take(self, size_bytes: int, what: str) -> bytes:
+        self._spend(size_bytes, what)
+        raw = self._file.read(size_bytes)
+        if len(raw) < size_bytes:
+            raise self.error(f"it became shorter while {what} was read")
+        return raw
+
+    def integer(self, size_bytes: int, what: str) -> int:
+        return int.from_bytes(self.take(size_bytes, what), self.byte_order)
+
+    def count(self, what: str, least_bytes: int) -> int:
+        """-> a 64-bit number of things, each of which takes `least_bytes` or more of what is left"""
+        count = self.integer(8, what)
+        if count * least_bytes > self._left:
+            raise self._too_long(f"{count:,} {what}")
+        return count
+
+    def text(self, what: str) -> str:
+        return decode_text(self.take(self.count(f"bytes of {what}", 1), what))
+
+    def name(self, what: str) -> str:
+        """-> the name of a key or tensor: short, UTF-8, printable, not empty"""
+        size_bytes = self.count(f"bytes of {what}", 1)
+        if not 0 < size_bytes <= NAME_LIMIT_BYTES:
+            raise self.error(f"{what} is {size_bytes:,} bytes long")
+        raw = self.take(size_bytes, what)
+        try:
+            name = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.error(f"{what} is not UTF-8") from None
+        if not name.isprintable():
+            raise self.error(f"{what} holds control characters: {name[:80]!r}")
+        return name
+
+    def texts(self, count: int, what: str) -> list[str]:
+        """-> `count` strings; a loop without calls of our own, for vocabularies have hundreds of thousands"""
+        read, from_bytes, byte_order, left = self._file.read, int.from_bytes, self.byte_order, self._left
+        texts = []
+        for _ in range(count):
+            size_bytes = from_bytes(read(8), byte_order)
+            left -= 8 + size_bytes
+            if left < 0:
+                raise self._too_long(f"a string in {what}")
+            texts.append(decode_text(read(size_bytes)))
+        self._left = left
+        if self._file.tell() != self.offset:
+            raise self.error(f"it became shorter while {what} was read")
+        return texts
+
+    def numbers(self, count: int, dtype: np.dtype[Number], what: str) -> NDArray[Number]:
+        """-> 1-D array in this machine's byte order, read-only"""
+        raw = self.take(count * dtype.itemsize, what)
+        if dtype == np.bool_:  # any byte but 0 is true
+            raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()
+        numbers = np.frombuffer(raw, dtype.newbyteorder(self.byte_order)).astype(dtype)
+        numbers.flags.writeable = False
+        return numbers
+
+    def _spend(self, size_bytes: int, what: str) -> None:
+        if size_bytes > self._left:
+            raise self._too_long(what)
+        self._left -= size_bytes
+
+    def _too_long(self, what: str) -> ThriftbitError:
+        if self._limited:
+            return self.error(f"{what} would make the header larger than {HEADER_LIMIT_BYTES >> 20} MiB")
+        return self.error(f"{what} would reach past the end of the file")
