@@ -1,0 +1,5 @@
+"""Running a model."""
+
+from thriftbit.runtime.engine import Engine, Generation
+
+__all__ = ["Engine", "Generation"]
