@@ -139,12 +139,13 @@ def _read_rows(
     if not 0 <= start <= stop <= rows:
         raise IndexError(f"rows {start} to {stop} of {name!r}, which has {rows}")
     storage, convert = READABLE[dtype]
-    raw = np.empty((stop - start, width), storage)
+    row_bytes = width * np.dtype(storage).itemsize
+    raw = np.empty((stop - start) * row_bytes, np.uint8)
     with open_regular(path) as file:
-        file.seek(offset + start * width * raw.itemsize)
-        if file.readinto(raw.data.cast("B")) != raw.nbytes:
+        file.seek(offset + start * row_bytes)
+        if file.readinto(raw.data) != raw.nbytes:
             raise ThriftbitError(f"{path} ends inside {name!r}: the file changed while it was being read")
-    return convert(raw)
+    return convert(raw.view(storage).reshape(-1, width))
 
 
 def _refuse(path: Path, name: str, dtype: str, start: int, stop: int) -> FloatArray:

@@ -1,0 +1,126 @@
+"""A GGUF file as a source: already converted, in 16 or 32 bits, perhaps split into parts.
+
+Everything but the weights' precision is carried over as it is: names, shapes, tokenizer, metadata of an architecture we
+may never have heard of. What the writer decides anew (file type, quantization version, splitting) is left behind.
+
+A GGUF that is quantized already is refused unless asked for: each quantization adds its own loss, and the result is
+larger and worse than one made from the original. Where the original is gone, `allow_requantize` decodes it.
+
+Splitting follows llama.cpp's gguf-split: name-00001-of-00003.gguf, all metadata in the first part, `split.no` (from 0),
+`split.count` in each, `split.tensors.count` over all. Any part may be given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import Format, format_for
+from thriftbit.sources.architectures.roles import role_of
+from thriftbit.sources.model import Metadata, Model
+from thriftbit.sources.tensor import FloatArray, Tensor
+
+FULL_PRECISION = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
+PART_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+ARCHITECTURE = "general.architecture"
+LEFT_BEHIND = (ARCHITECTURE, "general.file_type", "general.quantization_version")
+
+
+def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
+    """-> the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing or
+    does not belong, for a file that holds no model, and for quantized weights unless `allow_requantize`."""
+    parts = _read_parts(path)
+    architecture = parts[0].metadata.get(ARCHITECTURE)
+    if not isinstance(architecture, str):
+        raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
+    _check_tensors(path, parts)
+    quantized = Counter(
+        info.ggml_type.name for part in parts for info in part.tensors if info.ggml_type not in FULL_PRECISION
+    )
+    if quantized:
+        _judge_quantized(path, quantized.most_common(1)[0][0], allow_requantize, announce)
+    return Model(
+        architecture=architecture,
+        metadata=_carried_over(parts[0].metadata),
+        tensors=tuple(_tensor(part, info) for part in parts for info in part.tensors),
+        source=str(path),
+        quantized_source=bool(quantized),
+    )
+
+
+def _read_parts(path: Path) -> list[GGUFFile]:
+    given = read_gguf(path)
+    count = _number(given, "split.count") or 1
+    if count == 1:
+        return [given]
+    name = PART_NAME.fullmatch(path.name)
+    if name is None or int(name["count"]) != count:
+        raise ThriftbitError(
+            f"{path} is one of {count} parts of a model and is not named like one (NAME-00001-of-{count:05d}.gguf): "
+            "give the parts back their names"
+        )
+    paths = [path.with_name(f"{name['prefix']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    missing = [part.name for part in paths if not part.exists()]
+    if missing:
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ThriftbitError(f"{path} is one of {count} parts, and {listed} is missing beside it. Finish the download")
+    parts = [read_gguf(part) for part in paths]
+    for index, part in enumerate(parts):
+        if _number(part, "split.no") != index or _number(part, "split.count") != count:
+            raise ThriftbitError(f"{part.path} is not part {index + 1} of {count}, which its name says it is")
+    return parts
+
+
+def _check_tensors(path: Path, parts: Sequence[GGUFFile]) -> None:
+    origins: dict[str, Path] = {}
+    for part in parts:
+        for info in part.tensors:
+            if info.name in origins:
+                raise ThriftbitError(f"{info.name!r} is both in {origins[info.name]} and in {part.path}")
+            origins[info.name] = part.path
+    expected = _number(parts[0], "split.tensors.count")
+    if len(parts) > 1 and expected is not None and expected != len(origins):
+        raise ThriftbitError(f"{path}: the parts hold {len(origins)} tensors together, and should hold {expected}")
+    if not origins:
+        raise ThriftbitError(f"{path} holds no tensors, only metadata: there is nothing to quantize")
+
+
+def _judge_quantized(path: Path, kind: str, allow_requantize: bool, announce: Callable[[str], None]) -> None:
+    loss = f"{path} is quantized already (mostly {kind}), and quantizing it again adds a second loss to the first"
+    if not allow_requantize:
+        raise ThriftbitError(
+            f"{loss}. Use the original or its F16 or BF16 GGUF; if there is none, --allow-requantize takes this one"
+        )
+    announce(f"Warning: {loss}. The same size made from the original would be better.")
+
+
+def _carried_over(metadata: Metadata) -> Metadata:
+    return {key: value for key, value in metadata.items() if key not in LEFT_BEHIND and not key.startswith("split.")}
+
+
+def _tensor(file: GGUFFile, info: TensorInfo) -> Tensor:
+    try:
+        read = partial(_read_rows, file, info, format_for(info.ggml_type))
+    except ThriftbitError as error:
+        raise ThriftbitError(f"{file.path}: {info.name!r}: {error}") from None
+    return Tensor(info.name, info.shape, info.ggml_type.name, read, role_of(info.name))
+
+
+def _read_rows(file: GGUFFile, info: TensorInfo, format: Format, start: int, stop: int) -> FloatArray:
+    return format.decode(file.read(info, start, stop))
+
+
+def _number(file: GGUFFile, key: str) -> int | None:
+    value = file.metadata.get(key)
+    if value is not None and not isinstance(value, np.integer):
+        raise ThriftbitError(f"{file.path}: {key} should be a whole number")
+    return None if value is None else int(value)
