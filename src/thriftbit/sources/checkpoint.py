@@ -10,7 +10,7 @@ whatever code is in it. Shards may be symbolic links, as they are in the Hub's c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class Checkpoint:
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Raises ThriftbitError, naming file or tensor, for everything that keeps the folder from being a whole model."""
     config = read_config(folder)
-    return Checkpoint(folder, config, _all_tensors(_weight_files(folder)))
+    files = weight_files(str(folder), folder, _names(folder))
+    return Checkpoint(folder, config, _all_tensors({folder / name: promised for name, promised in files.items()}))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -101,24 +102,38 @@ def is_bare_name(name: str) -> bool:
     return name not in ("", ".", "..") and not any(character in name for character in "/\\:\0")
 
 
-def _weight_files(folder: Path) -> dict[Path, tuple[str, ...]]:
-    """-> every file with weights, each with the tensors that the index promises of it"""
-    names = _names(folder)
+def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """-> every file with weights, each with the tensors that the index promises of it
+
+    names: all files of the model, in `folder` or still on the Hub; only an index must be in `folder` already.
+    origin: what errors call the model.
+    """
     if SINGLE in names:
-        return {folder / SINGLE: ()}
+        return {SINGLE: ()}
     if INDEX in names:
-        return _indexed_files(folder)
-    refuse_without_safetensors(str(folder), names)
+        shards = _shards(origin, folder / INDEX)
+        missing = [shard for shard in shards if shard not in names]
+        if missing:
+            raise ThriftbitError(
+                f"{origin}: {len(missing)} of its {len(shards)} shards missing: {enumeration(missing)}. "
+                "Finish the download"
+            )
+        return shards
+    refuse_without_safetensors(origin, names)
     found = [name for name in names if name.endswith(".safetensors")]
     if len(found) > 1:
         raise ThriftbitError(
-            f"{folder} has {len(found)} safetensors files and neither {SINGLE} nor {INDEX} to say which to read"
+            f"{origin} has {len(found)} safetensors files and neither {SINGLE} nor {INDEX} to say which to read"
         )
-    return {folder / found[0]: ()}
+    return {found[0]: ()}
 
 
-def _indexed_files(folder: Path) -> dict[Path, tuple[str, ...]]:
-    index = folder / INDEX
+def enumeration(names: Sequence[str]) -> str:
+    """-> the names as an error lists them: three at most, then how many more"""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _shards(origin: str, index: Path) -> dict[str, tuple[str, ...]]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ThriftbitError(f"{index} has no weight_map that says which shard holds which tensor")
@@ -127,15 +142,9 @@ def _indexed_files(folder: Path) -> dict[Path, tuple[str, ...]]:
         if not isinstance(shard, str) or not is_bare_name(shard):
             raise ThriftbitError(f"{index}: {shown(tensor)} is in {shown(shard)}, which is no file of this folder")
         if is_pickle(shard):
-            raise pickle_refused(str(folder), shard)
+            raise pickle_refused(origin, shard)
         shards.setdefault(shard, []).append(tensor)
-    missing = [shard for shard in sorted(shards) if not (folder / shard).exists()]
-    if missing:
-        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise ThriftbitError(
-            f"{folder}: {len(missing)} of its {len(shards)} shards missing: {listed}. Finish the download"
-        )
-    return {folder / shard: tuple(tensors) for shard, tensors in sorted(shards.items())}
+    return {shard: tuple(tensors) for shard, tensors in sorted(shards.items())}
 
 
 def _all_tensors(files: Mapping[Path, tuple[str, ...]]) -> dict[str, Tensor]:

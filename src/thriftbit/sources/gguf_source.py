@@ -25,6 +25,7 @@ from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
+from thriftbit.sources.checkpoint import enumeration
 from thriftbit.sources.model import Metadata, Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -71,8 +72,9 @@ def _read_parts(path: Path) -> list[GGUFFile]:
     paths = [path.with_name(f"{name['prefix']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
     missing = [part.name for part in paths if not part.exists()]
     if missing:
-        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise ThriftbitError(f"{path} is one of {count} parts, and {listed} is missing beside it. Finish the download")
+        raise ThriftbitError(
+            f"{path} is one of {count} parts; missing beside it: {enumeration(missing)}. Finish the download"
+        )
     parts = [read_gguf(part) for part in paths]
     for index, part in enumerate(parts):
         if _number(part, "split.no") != index or _number(part, "split.count") != count:
