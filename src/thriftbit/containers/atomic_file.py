@@ -1,0 +1,201 @@
+"""An output file that appears whole or not at all.
+
+It is written beside its final name, as NAME.thriftbit-partial, flushed to the disk, then renamed. Whatever goes wrong
+in between (an exception, Ctrl-C, a closed terminal, a full disk) removes it. Only a killed process or a power cut leaves
+one, and the next run for the same output takes it over: a lock on the file, which dies with its owner, tells an
+abandoned one from one that another run is writing.
+
+Left out: reserving the space beforehand. It would catch a disk that fills up meanwhile, but where a file system cannot
+reserve, the C library writes zeros instead and the file crosses a network twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sizes import describe_bytes
+
+WINDOWS = sys.platform == "win32"
+PARTIAL_SUFFIX = ".thriftbit-partial"
+STOP_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # beside SIGINT, which Python raises as KeyboardInterrupt
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class AtomicFile:
+    """Context manager: `write` inside it; at its end the file gets its name, or is gone if the block raised.
+
+    path: followed if it is a symbolic link. size_bytes: what will be written, held against the free space first.
+    Entering raises ThriftbitError if there is something at `path` (unless a file and `force`), if its folder is missing
+    or cannot be written, if the disk is too small, or if another run is writing the same file.
+    """
+
+    def __init__(self, path: str | Path, size_bytes: int, *, force: bool = False) -> None:
+        self.path = Path(path)
+        self._target = Path(os.path.realpath(path))
+        self._partial = self._target.with_name(self._target.name + PARTIAL_SUFFIX)
+        self._size_bytes = size_bytes
+        self._force = force
+        self._written_bytes = 0
+        self._published = False
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo, self._explained():
+            self._check_target()
+            undo.enter_context(_stop_signals_raise())
+            self._file = _claim(self._partial)
+            undo.callback(self._discard)
+            self._check_free_space()
+            self._undo = undo.pop_all()
+        return self
+
+    def write(self, content: bytes | memoryview) -> None:
+        left = memoryview(content)
+        with self._explained():
+            while left:
+                count = self._file.write(left)
+                self._written_bytes += count
+                left = left[count:]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._undo, self._explained():
+            if kind is None:
+                self._publish()
+
+    def _check_target(self) -> None:
+        if not self._target.parent.is_dir():
+            raise ThriftbitError(f"{self.path}: there is no folder {self._target.parent}; create it first")
+        try:
+            mode = self._target.stat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise ThriftbitError(f"{self.path}: is {kind}; name a file to be written")
+        if not self._force:
+            raise ThriftbitError(f"{self.path}: exists already; use --force to replace it, or choose another name")
+
+    def _check_free_space(self) -> None:
+        free_bytes = shutil.disk_usage(self._target.parent).free
+        if free_bytes < self._size_bytes:
+            raise ThriftbitError(
+                f"{self.path}: needs {describe_bytes(self._size_bytes)}, and its disk has {describe_bytes(free_bytes)} "
+                f"free; {describe_bytes(self._size_bytes - free_bytes)} are missing. Free some, or choose another place"
+            )
+
+    def _publish(self) -> None:
+        if self._written_bytes != self._size_bytes:
+            raise ValueError(f"{self.path}: {self._written_bytes} bytes were written, not {self._size_bytes}")
+        os.fsync(self._file.fileno())
+        self._check_target()  # it may have appeared since
+        if (
+            WINDOWS
+        ):  # there, only closed files can be renamed or removed; elsewhere, the lock is kept until that is done
+            self._file.close()
+        self._partial.replace(self._target)
+        self._published = True
+
+    def _discard(self) -> None:
+        if WINDOWS:
+            self._file.close()
+        if not self._published:
+            with suppress(OSError):
+                self._partial.unlink()
+        self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of the operating system, as the user can mend them"""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise ThriftbitError(
+                    f"{self.path}: the disk is full after {describe_bytes(self._written_bytes)} of "
+                    f"{describe_bytes(self._size_bytes)}; nothing was kept. Free some space or choose another place"
+                ) from error
+            raise ThriftbitError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def _claim(partial: Path) -> FileIO:
+    """-> the file, empty and locked, whether an earlier run abandoned it or it is new"""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        file = FileIO(os.open(partial, flags, 0o666), "w")
+        try:
+            _lock(file)
+            if _is_at(file, partial):
+                file.truncate(0)
+                return file
+        except BlockingIOError:
+            file.close()
+            raise ThriftbitError(f"{partial}: another run is writing this file; wait for it or stop it") from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # whoever held the lock renamed or removed the file after we had opened it
+
+
+def _lock(file: FileIO) -> None:
+    """BlockingIOError if somebody else holds the lock"""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError from error
+    else:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return  # a file system without locks: two runs for one output go unnoticed there
+
+
+def _is_at(file: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _stop_signals_raise() -> Iterator[None]:
+    """Signals that would end the process on the spot raise SystemExit instead, so that files get cleaned up.
+
+    Only where nobody else has taken them over, and only in the main thread, where Python allows it.
+    """
+    replaced = []
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in STOP_SIGNALS:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                    replaced.append(number)
+                    signal.signal(number, _exit)
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
