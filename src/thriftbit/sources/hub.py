@@ -1,0 +1,251 @@
+"""A model on the Hugging Face Hub becomes a folder in the Hub's own cache.
+
+huggingface_hub resolves names, keeps the cache and logs in; here is what it leaves to its caller. Before anything large
+is fetched the configuration is, so that a model we could not read costs no download; what remains is told in bytes,
+and held against the free space. Only what quantizing needs is fetched: safetensors, JSON, tokenizer, model card.
+
+An interrupted download goes on where it stopped. huggingface_hub itself throws away a file it had not finished, so the
+large files are fetched here, over plain HTTP with ranges, proven by their SHA-256 and placed into its cache; it then
+finds them there. The price is its parallel Xet transfer, which cannot resume; on an ordinary line both fill the line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's or httpx2's, as it has it
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, tqdm  # type: ignore[attr-defined]
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
+
+HUB_ID = re.compile(
+    r"(?:(?:https://huggingface\.co/|hf://)(?:models/)?)?"
+    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?",
+    re.ASCII,
+)
+CACHE_FOLDER = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
+NEEDED_SUFFIXES = (".json", ".jinja", ".txt")
+NEEDED_NAMES = ("tokenizer.model", "README.md")
+
+
+@dataclass(frozen=True)
+class HubId:
+    """repository: "owner/name". revision: a branch, tag or commit."""
+
+    repository: str
+    revision: str = constants.DEFAULT_REVISION
+
+    def __str__(self) -> str:
+        pinned = self.revision != constants.DEFAULT_REVISION
+        return f"{self.repository}@{self.revision}" if pinned else self.repository
+
+    @property
+    def cache(self) -> Path:
+        """-> where huggingface_hub keeps the repository: blobs/<etag>, refs/<revision>, snapshots/<commit>/<file>"""
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
+
+
+def parse_hub_id(text: str) -> HubId | None:
+    """ "owner/name", "owner/name@revision", or the model's address on the Hub -> its id; None for anything else"""
+    match = HUB_ID.fullmatch(text)
+    if match is None or ".." in text or "--" in match["repository"]:
+        return None
+    return HubId(match["repository"], match["revision"] or constants.DEFAULT_REVISION)
+
+
+def repository_of(folder: Path) -> str | None:
+    """-> "owner/name" of a snapshot in the Hub's cache; None for any other folder"""
+    folder = folder.absolute()
+    match = CACHE_FOLDER.fullmatch(folder.parent.parent.name)
+    return f"{match['owner']}/{match['name']}" if match and folder.parent.name == "snapshots" else None
+
+
+def download(model: HubId, *, offline: bool, announce: Callable[[str], None], check: Callable[[Path], None]) -> Path:
+    """-> the folder with the model's files, fetched as far as they are not in the cache
+
+    offline: use the cache only; so does HF_HUB_OFFLINE. announce: told how much will be downloaded before it is.
+    check: given the folder when only its configuration is there; raises ThriftbitError to stop.
+    Raises ThriftbitError for a model that is absent, gated or without safetensors, for a full disk, and when the Hub
+    cannot be reached and the cache does not have the model either.
+    """
+    if offline or constants.HF_HUB_OFFLINE:
+        folder = _cached(model)
+        if folder is None:
+            raise ThriftbitError(
+                f"{model} is not in the cache ({constants.HF_HUB_CACHE}) and may not be fetched offline: "
+                "run once without --offline"
+            )
+        return folder
+    with _plain_errors(model):
+        try:
+            files = _files(model)
+        except HfHubHTTPError:
+            raise
+        except (HTTPError, OSError) as error:
+            folder = _cached(model)
+            if folder is None:
+                raise
+            announce(f"The Hub cannot be reached ({_reason(error)}): using the cached copy of {model}.")
+            return folder
+        refuse_without_safetensors(str(model), files)
+        if CONFIG not in files:
+            raise ThriftbitError(f"{model} has no {CONFIG}: it is not a model in Hugging Face's layout")
+        folder = _snapshot(model, [CONFIG, INDEX])
+        check(folder)
+        wanted = [name for name in files if name.endswith(NEEDED_SUFFIXES) or name in NEEDED_NAMES]
+        wanted += weight_files(str(model), folder, files)
+        _announce_and_check_space(model, folder, [files[name] for name in wanted], announce)
+        for name in wanted:
+            _fetch_resumably(model, folder, files[name])
+        return _snapshot(HubId(model.repository, folder.name), wanted)
+
+
+def _files(model: HubId) -> dict[str, RepoSibling]:
+    """-> the files at the top of the repository (below are copies for other programs), by name"""
+    information = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
+    return {file.rfilename: file for file in information.siblings or [] if "/" not in file.rfilename}
+
+
+def _snapshot(model: HubId, names: list[str], *, offline: bool = False) -> Path:
+    folder = snapshot_download(
+        model.repository,
+        revision=model.revision,
+        allow_patterns=names,
+        local_files_only=offline,
+        tqdm_class=_NoProgressBar,
+    )
+    return Path(folder)
+
+
+def _cached(model: HubId) -> Path | None:
+    try:
+        return _snapshot(model, [CONFIG], offline=True)
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _blob(model: HubId, file: RepoSibling) -> Path:
+    """-> where the cache keeps the content, whatever it is called in whichever revision"""
+    return model.cache / "blobs" / (file.lfs.sha256 if file.lfs else file.blob_id or file.rfilename)
+
+
+def _partial(blob: Path) -> Path:
+    return blob.with_name(blob.name + ".thriftbit-partial")
+
+
+def _announce_and_check_space(
+    model: HubId, folder: Path, files: list[RepoSibling], announce: Callable[[str], None]
+) -> None:
+    total = sum(file.size or 0 for file in files)
+    absent = [file for file in files if not (folder / file.rfilename).exists() and not _blob(model, file).exists()]
+    begun = sum(_partial(_blob(model, file)).stat().st_size for file in absent if _partial(_blob(model, file)).exists())
+    missing_bytes = sum(file.size or 0 for file in absent) - begun
+    if not absent:
+        announce(f"{model}: all {_size(total)} are in the cache already.")
+        return
+    announce(f"{model}: downloading {_size(missing_bytes)} of {_size(total)} into {constants.HF_HUB_CACHE}.")
+    free_bytes = shutil.disk_usage(folder).free
+    if missing_bytes > free_bytes:
+        raise ThriftbitError(
+            f"{model} takes another {_size(missing_bytes)}, and {constants.HF_HUB_CACHE} has {_size(free_bytes)} free: "
+            "make room, or set HF_HOME to a folder on a larger disk"
+        )
+
+
+def _fetch_resumably(model: HubId, folder: Path, file: RepoSibling) -> None:
+    """Puts a large file into the cache's blobs, from where `_snapshot` takes it. Leaves the others to `_snapshot`."""
+    blob = _blob(model, file)
+    size = file.size or 0
+    if file.lfs is None or size > constants.MAX_HTTP_DOWNLOAD_SIZE or (folder / file.rfilename).exists():
+        return
+    lock = Path(constants.HF_HUB_CACHE) / ".locks" / model.cache.name / f"{blob.name}.lock"  # huggingface_hub's own
+    for parent in (lock.parent, blob.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(blob)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return
+        with partial.open("ab") as stream:
+            if stream.tell() > size:
+                stream.truncate(0)
+            http_get(
+                hf_hub_url(model.repository, file.rfilename, revision=folder.name, endpoint=constants.ENDPOINT),
+                stream,
+                resume_size=stream.tell(),
+                headers=build_hf_headers(),
+                expected_size=size,
+                displayed_filename=file.rfilename,
+            )
+        with partial.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if digest != file.lfs.sha256:
+            partial.unlink()
+            raise ThriftbitError(f"{model}: {file.rfilename} arrived damaged and was thrown away. Download it again")
+        partial.replace(blob)
+
+
+@contextmanager
+def _plain_errors(model: HubId) -> Iterator[None]:
+    page = f"https://huggingface.co/{model.repository}"
+    try:
+        yield
+    except GatedRepoError:
+        raise ThriftbitError(
+            f"{model} is gated: accept its terms at {page}, then log in with `hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ThriftbitError(
+            f"{model} is neither a file or folder here nor a public model on the Hub; for a private one, log in with "
+            "`hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise ThriftbitError(f"{model.repository} has no revision {model.revision!r}; see {page}/tree/main") from None
+    except HFValidationError as error:
+        raise ThriftbitError(f"{model} is not a name the Hub accepts: {error}") from None
+    except HfHubHTTPError as error:
+        raise ThriftbitError(f"{model}: the Hub refused ({error.response.status_code}). Try again later") from None
+    except (HTTPError, OSError) as error:
+        raise ThriftbitError(
+            f"{model}: the download failed ({_reason(error)}). Run the same command again: it goes on where it stopped"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    return str(error).partition("\n")[0].strip() or type(error).__name__
+
+
+def _size(size_bytes: int) -> str:
+    """1_234_567_890 -> "1.2 GB", in the decimal units of the Hub and of disks"""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes / 1000:.1f} kB"
+
+
+class _NoProgressBar(tqdm):
+    """For the small files, which take less time than reading the bar would"""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]

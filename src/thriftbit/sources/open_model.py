@@ -1,0 +1,84 @@
+"""What a model's name means: the one place that decides it.
+
+A file or folder of that name comes first: a folder is a Hugging Face checkpoint, a file is a GGUF (told by its first
+bytes, since Ollama's have no suffix). What is not on disk and looks like "owner/name" is a repository on the Hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from thriftbit.containers.gguf_values import MAGIC
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures import find_architecture
+from thriftbit.sources.architectures.architecture import EMBEDDING
+from thriftbit.sources.checkpoint import is_pickle, open_checkpoint, pickle_refused, read_config
+from thriftbit.sources.gguf_source import open_gguf
+from thriftbit.sources.hub import download, parse_hub_id
+from thriftbit.sources.json_object import open_regular
+from thriftbit.sources.model import Model
+from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.tokenizers import tokenizer_metadata
+
+
+def _silent(message: str) -> None:
+    """What is announced to nobody"""
+
+
+def open_model(
+    source: str | Path,
+    *,
+    offline: bool = False,
+    allow_requantize: bool = False,
+    announce: Callable[[str], None] = _silent,
+) -> Model:
+    """-> the model, described whole; its weights stay where they are until they are read
+
+    source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
+    offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already.
+    announce: is told, before it happens, how much will be downloaded, and what to be warned of.
+    Raises ThriftbitError for everything that is wrong with the model.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, str(source), announce)
+    if path.exists() or path.is_symlink():
+        return _open_file(path, allow_requantize, announce)
+    hub_id = parse_hub_id(str(source))
+    if hub_id is None:
+        raise ThriftbitError(
+            f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
+        )
+    folder = download(hub_id, offline=offline, announce=announce, check=_check_configuration)
+    return _open_folder(folder, str(hub_id), announce)
+
+
+def _open_folder(folder: Path, source: str, announce: Callable[[str], None]) -> Model:
+    checkpoint = open_checkpoint(folder)
+    architecture = find_architecture(checkpoint.config)
+    for limitation in architecture.limitations(checkpoint.config):
+        announce(f"Note: {limitation}")
+    tensors = tuple(architecture.map_tensors(checkpoint))
+    vocabulary_size = next(tensor.rows for tensor in tensors if tensor.name == EMBEDDING)
+    metadata = general_metadata(checkpoint, tensors, announce)
+    metadata |= architecture.metadata(checkpoint.config)
+    metadata |= tokenizer_metadata(checkpoint, vocabulary_size)
+    return Model(architecture.gguf_name, metadata, tensors, source)
+
+
+def _check_configuration(folder: Path) -> None:
+    """Raises ThriftbitError if the configuration, of which alone the folder needs to consist, is of a model that we or
+    llama.cpp do not know."""
+    config = read_config(folder)
+    find_architecture(config).metadata(config)
+
+
+def _open_file(path: Path, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
+    with open_regular(path) as file:
+        is_gguf = file.read(len(MAGIC)) == MAGIC
+    if path.suffix == ".safetensors":
+        raise ThriftbitError(f"{path} is a part of a checkpoint: give its folder, {path.parent}")
+    if not is_gguf and is_pickle(path.name):
+        raise pickle_refused(str(path.parent), path.name)
+    return open_gguf(path, allow_requantize=allow_requantize, announce=announce)
