@@ -1,8 +1,8 @@
 """An output file that appears whole or not at all.
 
 It is written beside its final name, as NAME.thriftbit-partial, flushed to the disk, then renamed. Whatever goes wrong
-in between (an exception, Ctrl-C, a closed terminal, a full disk) removes it. Only a killed process or a power cut leaves
-one, and the next run for the same output takes it over: a lock on the file, which dies with its owner, tells an
+in between (an exception, Ctrl-C, a closed terminal, a full disk) removes it. Only a killed process or a power cut
+leaves one, and the next run for the same output takes it over: a lock on the file, which dies with its owner, tells an
 abandoned one from one that another run is writing.
 
 Left out: reserving the space beforehand. It would catch a disk that fills up meanwhile, but where a file system cannot

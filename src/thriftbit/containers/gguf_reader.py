@@ -3,7 +3,7 @@
 The reader of the `gguf` package maps the whole file, believes every number in the header and takes seconds for a large
 vocabulary. This one reads the header as a stream through a small buffer and believes nothing: counts and lengths are
 held against what is left of the file (`header_stream`), and every tensor is proven to lie inside the file, apart from
-all others, before it is handed out. What it refuses, llama.cpp refuses or would misread.
+all others, before it is handed out.
 
 Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3. Left out: version 1 (32-bit
 counts, gone since 2023), arrays of arrays, and the weights of big-endian files (their headers can be read).
@@ -64,7 +64,7 @@ OTHER_FILES = {
 BIG_ENDIAN = "it is big-endian (byte-swapped); make it again, or convert it with gguf's gguf-convert-endian"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where a tensor lies. shape: numpy order; offset_bytes: from the start of the file."""
 

@@ -65,7 +65,7 @@ def encode_value(value: MetadataValue) -> bytes:
     """-> the value's type and content as GGUF stores them; TypeError for a value that has no exact GGUF type"""
     if isinstance(value, str):
         return struct.pack("<I", GGUFValueType.STRING) + encode_string(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         head = struct.pack("<IIQ", GGUFValueType.ARRAY, GGUFValueType.STRING, len(value))
         return head + b"".join(map(encode_string, value))
     number = np.bool_(value) if isinstance(value, bool) else value

@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """header: the file up to the first tensor, padding included. offsets_bytes: of the entries, from the file's start."""
+    """header: the file up to the first tensor, padding included. offsets_bytes: of the entries, from its beginning"""
 
     header: bytes
     entries: tuple[Entry, ...]
@@ -122,7 +122,8 @@ class GGUFWriter:
         """
         entry = next(self._expected, None)
         if entry is None or entry.name != name:
-            raise ValueError(f"{name!r} was written where the layout has {entry.name if entry else 'its end'!r}")
+            expected = repr(entry.name) if entry else "its end"
+            raise ValueError(f"{name!r} was written where the layout has {expected}")
         left_bytes = entry.size_bytes
         for chunk in chunks:
             left_bytes -= chunk.nbytes

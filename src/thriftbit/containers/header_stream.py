@@ -17,7 +17,7 @@ from thriftbit.containers.gguf_values import decode_text
 from thriftbit.errors import ThriftbitError
 
 # The largest headers (vocabularies of 262,144 tokens with their merges) are about 16 MiB.
-HEADER_LIMIT_BYTES = 128 << 20
+HEADER_LIMIT_BYTES = 64 << 20
 NAME_LIMIT_BYTES = 65535  # keys, by the specification; tensor names are shorter still
 
 Number = TypeVar("Number", bound=np.generic)
