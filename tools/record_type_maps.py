@@ -2,11 +2,11 @@
 
     python tools/record_type_maps.py /path/to/llama-quantize --version b11434
 
-The choice depends on names, shapes and a few hyperparameters, never on the weights, so each model is a GGUF whose header is
-real and whose data is a hole in a sparse file: Llama 3 70B takes kilobytes. `--dry-run` prints the choice, one line a tensor.
-The maps go to tests/conformance/type_maps, one JSON file per model, with all that the test needs to ask our presets the
-same question: metadata, tensor names ({} stands for the layer) with their layers and shapes, and for every preset the types
-of those tensors in that order, run-length encoded; "+imatrix" where importance data changes the choice.
+The choice depends on names, shapes and a few hyperparameters, never on the weights, so each model is a GGUF whose
+header is real and whose data is a hole in a sparse file: Llama 3 70B takes kilobytes. `--dry-run` prints the choice, a
+line a tensor. The maps go to tests/conformance/type_maps, one JSON file per model, with all that the test needs to ask
+our presets the same question: metadata, tensor names ({} stands for the layer) with their layers and shapes, and for
+every preset the types of those tensors in that order, run-length encoded; "+imatrix" where that changes the choice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from typing import Any
 import gguf
 import numpy as np
 
-PRESETS = """F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q5_0 Q5_1 Q4_0 Q4_1
-             IQ4_NL IQ4_XS""".split()
+PRESETS = [
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S"),
+    *("Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS"),
+]
 MAPS = Path(__file__).parent.parent / "tests" / "conformance" / "type_maps"
 
 
@@ -187,7 +189,7 @@ def expanded(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_hollow_gguf(shape: Shape, path: Path) -> None:
-    """A GGUF with a true header and no weights. Matrices are F16, the rest and the router F32, as converters write them."""
+    """A GGUF with a true header and no weights: matrices F16, the rest and the router F32, as converters write them."""
     writer = gguf.GGUFWriter(path, shape.architecture)
     for key, value in metadata(shape).items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}[type(value)]

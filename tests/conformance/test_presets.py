@@ -57,7 +57,7 @@ def test_formats_are_those_of_llama_quantize(path: Path) -> None:
 
 
 def test_the_maps_decide_every_rule() -> None:
-    """Without any one rule of a preset some recorded model would come out differently: the maps test all of the table."""
+    """Without any one rule some recorded model would come out differently: the maps test all of the table."""
     models = [recorded_model(json.loads(path.read_text())) for path in MAPS]
     undecided = []
     for preset in PRESETS.values():

@@ -1,8 +1,8 @@
 """Presets: from a name such as Q4_K_M to a format for every tensor, as `llama-quantize` chooses it.
 
-People know llama.cpp's names, and a file called Q4_K_M should be what others call Q4_K_M, so the choice is theirs to the
-tensor. There it is an if-chain with counters that run over the tensors; here it is ordered rules in `presets.toml`, and
-this file only knows what the words of a rule mean. Adding a preset is adding a table there.
+People know llama.cpp's names, and a file called Q4_K_M should be what others call Q4_K_M, so the choice is theirs to
+the tensor. There it is an if-chain with counters that run over the tensors; here it is ordered rules in `presets.toml`,
+and this file only knows what the words of a rule mean. Adding a preset is adding a table there.
 
 The one subtle word is "layer". llama.cpp counts the attention-value matrices as it meets them, among all such matrices,
 and the down projections among `block_count` layers; in a mixture of experts, where a layer may hold several, it takes
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from thriftbit.errors import UsageError
+from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import format_named
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
@@ -52,8 +52,11 @@ class _Facts:
 
     @classmethod
     def of(cls, model: Model, importance: bool) -> _Facts:
-        def number(key: str, default: int) -> int:  # some models give one number for each layer: the first counts
-            return int(np.ravel(np.asarray(model.metadata.get(f"{model.architecture}.{key}", default)))[0])
+        def number(key: str, default: int) -> int:
+            values = np.ravel(model.metadata.get(f"{model.architecture}.{key}", default))
+            if values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+                raise ThriftbitError(f"{model.source}: {model.architecture}.{key} should be a whole number")
+            return int(values[0])  # where each layer has its own, the first counts
 
         heads = number("attention.head_count", 1)
         value_heads = number("attention.head_count_kv", heads)

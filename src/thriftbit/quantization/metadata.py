@@ -1,0 +1,74 @@
+"""What a quantized file says about itself: the model's own metadata, what llama-quantize adds, and what we add.
+
+Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it back with `Plan.from_json`) and
+`thriftbit.source.fingerprint`, which tells from which weights the file was made.
+
+The header comes first in the file, so a hash of all weights would cost reading the model twice. The fingerprint samples
+instead: SHA-256 over the name and shape of every tensor and the values of its first, middle and last row. Any training
+step changes it, the format of the source's files does not (a checkpoint and its lossless GGUF agree). It identifies the
+source; it does not prove that nobody tampered with a row between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from gguf import LlamaFileType
+
+import thriftbit
+from thriftbit.containers.gguf_writer import Layout, layout
+from thriftbit.quantization.importance import ImportanceMatrix
+from thriftbit.quantization.plan import Plan
+from thriftbit.quantization.presets import PRESETS
+from thriftbit.sources.model import Metadata, MetadataValue, Model
+
+QUANTIZATION_VERSION = 2  # of GGML's block formats: they changed incompatibly in 2023, and not since
+REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making
+NO_FINGERPRINT = "0" * 64
+
+
+def file_layout(
+    model: Model, plan: Plan, importance: ImportanceMatrix | None = None, fingerprint: str = NO_FINGERPRINT
+) -> Layout:
+    """-> the exact header and size of the file; the fingerprint, which takes reading, does not change the size"""
+    return layout(file_metadata(model, plan, importance, fingerprint), plan.entries(model))
+
+
+def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None, fingerprint: str) -> Metadata:
+    metadata: dict[str, MetadataValue] = {"general.architecture": model.architecture}
+    metadata |= {key: value for key, value in model.metadata.items() if not key.startswith(REWRITTEN)}
+    metadata["general.quantization_version"] = np.uint32(QUANTIZATION_VERSION)
+    metadata["general.file_type"] = np.uint32(_file_type(model, plan))
+    if importance is not None:
+        metadata["quantize.imatrix.file"] = importance.path.name
+        if importance.datasets:
+            metadata["quantize.imatrix.dataset"] = importance.datasets[0]
+        metadata["quantize.imatrix.entries_count"] = np.uint32(len(importance.entries))
+        if importance.chunks:
+            metadata["quantize.imatrix.chunks_count"] = np.uint32(importance.chunks)
+    metadata["thriftbit.version"] = thriftbit.__version__
+    metadata["thriftbit.plan"] = plan.to_json(compact=True)
+    metadata["thriftbit.source.fingerprint"] = fingerprint
+    return metadata
+
+
+def source_fingerprint(model: Model) -> str:
+    """-> 64 hexadecimal digits that identify the weights; reads three rows of every tensor"""
+    digest = hashlib.sha256()
+    for tensor in model.tensors:
+        digest.update(f"{tensor.name} {tensor.shape}\n".encode())
+        for row in sorted({0, tensor.rows // 2, tensor.rows - 1}):
+            digest.update(tensor.load(row, row + 1).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _file_type(model: Model, plan: Plan) -> LlamaFileType:
+    """-> llama.cpp's name for the mixture: the preset's, or else that of the format with the most weights"""
+    most = plan.most_common_format(model)
+    names = [plan.preset] if plan.preset in PRESETS else [f"{most}_M", most]
+    for name in names:
+        for kind in (f"MOSTLY_{name}", f"ALL_{name}"):
+            if kind in LlamaFileType.__members__:
+                return LlamaFileType[kind]
+    return LlamaFileType.GUESSED

@@ -1,0 +1,136 @@
+"""A plan: which format every tensor of a model gets, and with that the exact size of the file, before anything runs.
+
+Whoever decides (a preset, a preset with exceptions, a person with an editor, an optimizer) hands over the same small
+thing; the loop, the dry run and the file's own metadata read it. A plan is checked against the model when it is made,
+so that the long run that follows cannot fail for a reason that was visible before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+
+from thriftbit.containers.gguf_writer import Entry
+from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.formats import FORMATS, format_named
+from thriftbit.quantization.presets import KEPT_FORMAT, choose_formats, fitting_format, is_quantizable, preset_named
+from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import Tensor
+
+JSON_VERSION = 1
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """formats: format name for every tensor, in the model's order. preset: what it started from, or "custom".
+    provenance: who decided, in a sentence for people."""
+
+    formats: Mapping[str, str]
+    preset: str
+    provenance: str
+
+    def entries(self, model: Model) -> list[Entry]:
+        """-> what the container has to hold, in order"""
+        return [Entry(tensor.name, tensor.shape, format_named(self.formats[tensor.name])) for tensor in model.tensors]
+
+    def weights_bytes(self, model: Model) -> int:
+        """-> bytes of all tensors, without metadata and padding"""
+        return sum(entry.size_bytes for entry in self.entries(model))
+
+    def bits_per_weight(self, model: Model) -> float:
+        """-> bits of tensor data per parameter of the model, everything included: llama.cpp's convention"""
+        return 8 * self.weights_bytes(model) / sum(tensor.parameters for tensor in model.tensors)
+
+    def most_common_format(self, model: Model) -> str:
+        """-> the format that holds most of the parameters"""
+        parameters: Counter[str] = Counter()
+        for tensor in model.tensors:
+            parameters[self.formats[tensor.name]] += tensor.parameters
+        return parameters.most_common(1)[0][0]
+
+    def to_json(self, compact: bool = False) -> str:
+        document = {
+            "thriftbit_plan": JSON_VERSION,
+            "preset": self.preset,
+            "provenance": self.provenance,
+            "tensors": dict(self.formats),
+        }
+        return json.dumps(document, separators=(",", ":") if compact else None, indent=None if compact else 2)
+
+    @classmethod
+    def from_json(cls, text: str, model: Model) -> Plan:
+        """-> the plan that `to_json` wrote, fit for this model; ThriftbitError naming what does not fit"""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ThriftbitError(f"the plan is not JSON: {error}") from None
+        if not isinstance(document, dict) or document.get("thriftbit_plan") != JSON_VERSION:
+            raise ThriftbitError(f'the plan is not one of ours: it should say "thriftbit_plan": {JSON_VERSION}')
+        named = document.get("tensors")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise ThriftbitError('the plan should have "tensors": tensor names, each with the name of a format')
+        return checked_plan(
+            model, named, str(document.get("preset", CUSTOM)), str(document.get("provenance", "a plan file"))
+        )
+
+
+def make_plan(
+    model: Model, preset: str, *, overrides: Iterable[tuple[str, str]] = (), importance: bool = False
+) -> Plan:
+    """-> what `llama-quantize` would do under this preset's name, with exceptions
+
+    overrides: (tensors, format name) pairs, the first that matches a tensor decides. `tensors` is a role
+    ("attention-value"), a part of the name ("ffn_down", "output") or a pattern for all of it ("blk.1?.*"); small
+    tensors that are always kept in F32 stay so, and rows that do not fit the format get its fallback.
+    importance: whether importance data will be used, which changes some presets.
+    Raises UsageError for an unknown preset or format and for an override that matches nothing.
+    """
+    chosen = preset_named(preset)
+    formats = choose_formats(model, chosen, importance)
+    overrides = [(pattern, format_named(name).name) for pattern, name in overrides]
+    quantizable = [tensor for tensor in model.tensors if is_quantizable(tensor)]
+    for pattern, name in reversed(overrides):  # so that the first has the last word
+        matched = [tensor for tensor in quantizable if _matches(pattern, tensor)]
+        if not matched:
+            raise UsageError(f"{pattern}={name}: no tensor that can be quantized has this role, name or pattern")
+        formats |= {tensor.name: fitting_format(name, tensor.width) for tensor in matched}
+    exceptions = "".join(f", {pattern}={name}" for pattern, name in overrides)
+    provenance = f"preset {chosen.name}{' for importance data' if importance else ''}{exceptions}"
+    return checked_plan(model, formats, chosen.name, provenance)
+
+
+def checked_plan(model: Model, formats: Mapping[str, str], preset: str, provenance: str) -> Plan:
+    """-> the plan, if it names exactly the model's tensors, each with a format that can hold it; else ThriftbitError"""
+    names = {tensor.name for tensor in model.tensors}
+    for name in formats:
+        if name not in names:
+            raise ThriftbitError(f"{name!r}: the plan names this tensor, and {model.source} does not have it")
+    ordered = {}
+    for tensor in model.tensors:
+        if tensor.name not in formats:
+            raise ThriftbitError(f"{tensor.name}: the plan does not say which format this tensor gets")
+        ordered[tensor.name] = _checked_format(tensor, formats[tensor.name])
+    return Plan(MappingProxyType(ordered), preset, provenance)
+
+
+def _checked_format(tensor: Tensor, name: str) -> str:
+    try:
+        format = format_named(name)
+        format.row_bytes(tensor.width)
+    except ThriftbitError as error:
+        raise ThriftbitError(f"{tensor.name}: {error}") from None
+    if not format.can_encode:
+        choices = ", ".join(format.name for format in FORMATS.values() if format.can_encode)
+        raise ThriftbitError(f"{tensor.name}: {name} can only be read; choose one of {choices}")
+    if format.name != KEPT_FORMAT and not is_quantizable(tensor):
+        raise ThriftbitError(f"{tensor.name}: has to be {KEPT_FORMAT}, because llama.cpp expects it so; it is small")
+    return format.name
+
+
+def _matches(pattern: str, tensor: Tensor) -> bool:
+    return pattern == tensor.role or pattern in tensor.name.split(".") or fnmatchcase(tensor.name, pattern)
