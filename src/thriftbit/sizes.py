@@ -4,7 +4,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def describe_bytes(size_bytes: int) -> str:
-    """-> "812 bytes", "4.1 kB", "4.13 GB": three significant digits"""
+    """-> "812 bytes", "4.10 kB", "28.0 GB": three significant digits"""
     size, unit = float(size_bytes), 0
     while size >= 999.5 and unit < len(UNITS) - 1:
         size, unit = size / 1000, unit + 1

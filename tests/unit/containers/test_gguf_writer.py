@@ -212,5 +212,5 @@ def test_metadata_without_a_gguf_type(value: object) -> None:
 
 @pytest.mark.parametrize("alignment", [np.uint32(0), np.uint32(24), np.uint64(32)])
 def test_alignment_that_gguf_does_not_allow(alignment: np.generic) -> None:
-    with pytest.raises(ValueError, match="general.alignment"):
+    with pytest.raises(ValueError, match=r"general\.alignment"):
         layout({"general.alignment": alignment}, [])

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile
+from thriftbit.errors import ThriftbitError
+
+
+def write(path: Path, content: bytes, *, force: bool = False) -> None:
+    with AtomicFile(path, len(content), force=force) as file:
+        file.write(content)
+
+
+def test_file_gets_its_name_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    with AtomicFile(path, 6) as file:
+        file.write(b"abc")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["a.gguf" + PARTIAL_SUFFIX]
+        file.write(memoryview(b"def"))
+    assert path.read_bytes() == b"abcdef"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_of_a_failed_run(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), AtomicFile(tmp_path / "a.gguf", 6) as file:
+        file.write(b"abc")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_is_kept_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"old")
+    with pytest.raises(ThriftbitError, match=r"a\.gguf: exists already; use --force"):
+        write(path, b"new")
+    assert path.read_bytes() == b"old"
+    with pytest.raises(RuntimeError), AtomicFile(path, 3, force=True) as file:
+        file.write(b"ne")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    write(path, b"new", force=True)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_output_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    with pytest.raises(ThriftbitError, match="exists already"), AtomicFile(path, 3) as file:
+        file.write(b"new")
+        path.write_bytes(b"somebody else's")
+    assert path.read_bytes() == b"somebody else's"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a.gguf").write_bytes(b"old")
+    link = tmp_path / "link.gguf"
+    link.symlink_to(tmp_path / "models" / "a.gguf")
+    write(link, b"new", force=True)
+    assert link.is_symlink()
+    assert (tmp_path / "models" / "a.gguf").read_bytes() == b"new"
+
+
+def test_wrong_number_of_bytes_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 bytes were written, not 3"), AtomicFile(tmp_path / "a.gguf", 3) as file:
+        file.write(b"ab")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_for_one_output(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    with AtomicFile(path, 3) as first:
+        first.write(b"one")
+        with pytest.raises(ThriftbitError, match="another run is writing"), AtomicFile(path, 3):
+            pass
+    assert path.read_bytes() == b"one"
+
+
+def test_free_space_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ThriftbitError, match=r"needs 1153 PB, and its disk has .* free; .* are missing"),
+        AtomicFile(tmp_path / "a.gguf", 1 << 60),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
