@@ -1,0 +1,282 @@
+"""One model family: what its checkpoints call things, what GGUF calls them, and how to get from one to the other.
+
+The problem: every family names, fuses and lays out its weights differently, and llama.cpp computes only what it knows by
+the family's GGUF name. The choice: a family is a table of rows (source name, container name, shape, transform) and tables of
+numbers, and everything is done by the few methods here, in both directions. The tables are complete and strict: a tensor
+that no row names, a row whose tensor is missing, a shape that the configuration contradicts, or a setting that llama.cpp
+would silently compute otherwise, is an error and never a warning. Left out: the tokenizer, and any policy on which format
+a tensor is to have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures.configuration import Configuration
+from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
+from thriftbit.sources.architectures.roles import role_of
+from thriftbit.sources.architectures.rope import FACTOR_TENSORS, PLAIN, Rope
+from thriftbit.sources.architectures.transforms import IDENTITY, Transform
+from thriftbit.sources.model import Metadata, MetadataValue
+from thriftbit.sources.tensor import FloatArray, Tensor
+from thriftbit.sources.views import constant
+
+if TYPE_CHECKING:
+    from thriftbit.sources.checkpoint import Checkpoint
+
+EMBEDDING = "token_embd.weight"
+OUTPUT = "output.weight"
+
+# GGUF values are typed. These keys are not whole numbers.
+FLOAT_KEYS = frozenset(
+    {
+        "attention.layer_norm_epsilon",
+        "attention.layer_norm_rms_epsilon",
+        "attention.scale",
+        "attn_logit_softcapping",
+        "embedding_scale",
+        "final_logit_softcapping",
+        "logit_scale",
+        "residual_scale",
+    }
+)
+FLAG_KEYS = frozenset({"use_parallel_residual"})
+
+# Buffers that older releases of transformers stored beside the weights; they follow from the configuration.
+BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
+
+
+@dataclass(frozen=True)
+class Row:
+    """source, target: names with {layer} in rows of every layer, {expert} in sources that stand for one tensor per expert.
+    shape: of each source tensor, in words of `Dimensions`. when: a configuration flag; the row exists only where it is
+    set ("" for always)."""
+
+    source: str
+    target: str
+    shape: str
+    transform: Transform = IDENTITY
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row filled in for one layer: the container's tensor, and the source tensors it is made of."""
+
+    row: Row
+    target: str
+    sources: tuple[str, ...]
+
+    def target_shape(self, dimensions: Dimensions) -> tuple[int, ...]:
+        sources = [Tensor(name, dimensions.shape(self.row.shape), "F32", _unread) for name in self.sources]
+        return self.row.transform.forward(sources, dimensions).shape
+
+
+# What llama.cpp cannot do about a configuration, in words; None if there is nothing.
+Check = Callable[[Configuration, Dimensions], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """classes, model_types: `architectures` and `model_type` in config.json; gguf_name: GGUF's `general.architecture`.
+
+    rows: in container order.
+    metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key.
+    aliases, defaults: see `Configuration`.
+    fixed: configuration key -> the values for which llama.cpp computes what transformers does; checks: the same, computed.
+    rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
+    windowed: whether llama.cpp attends through the sliding window that the configuration gives.
+    untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even where
+        it is the embedding.
+    prefixes: how names begin in other checkpoints of the family -> how they do in `rows`.
+    ignorable: regular expressions of source names that hold no weights of the text model.
+    """
+
+    classes: tuple[str, ...]
+    model_types: tuple[str, ...]
+    gguf_name: str
+    rows: tuple[Row, ...]
+    metadata_keys: Mapping[str, str]
+    optional_metadata_keys: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    rope_types: frozenset[str] | None = PLAIN
+    windowed: bool = False
+    untied: bool = True
+    copies_tied: bool = False
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    ignorable: tuple[str, ...] = ()
+
+    @property
+    def has_experts(self) -> bool:
+        return any("{expert}" in row.source for row in self.rows)
+
+    def metadata(self, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
+        """config: the parsed config.json. -> every GGUF key of the architecture, with its prefix. A setting that is missing,
+        malformed, or not what llama.cpp computes is a ThriftbitError."""
+        configuration = self._configuration(config)
+        keys = {key: _typed(key, name, configuration) for key, name in self.metadata_keys.items()}
+        for key, name in self.optional_metadata_keys.items():
+            if configuration.get(name) is not None:
+                keys[key] = _typed(key, name, configuration)
+        if self.rope_types is not None:
+            keys |= Rope(configuration, self.rope_types).metadata()
+        metadata = {f"{self.gguf_name}.{key}": value for key, value in keys.items()}
+        self._refuse_other_computations(configuration, dimensions_of(self.gguf_name, metadata))
+        return metadata
+
+    def limitations(self, config: Mapping[str, Any]) -> list[str]:
+        """-> sentences for people: where llama.cpp departs from the original on long texts, whatever the file says"""
+        configuration = self._configuration(config)
+        context = configuration.integer("max_position_embeddings")
+        window = configuration.get("sliding_window") if configuration.get("use_sliding_window", True) else None
+        sentences = []
+        if window and window < context and not self.windowed:
+            sentences.append(f"Trained with a sliding window of {window} tokens; llama.cpp attends to the whole text.")
+        if self.rope_types is not None and Rope(configuration, self.rope_types).kind == "dynamic":
+            sentences.append(
+                f"llama.cpp does not stretch the context as dynamic scaling does: stay within {context} tokens."
+            )
+        return sentences
+
+    def map_tensors(self, checkpoint: Checkpoint) -> list[Tensor]:
+        """-> the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is missing,
+        that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
+        configuration = self._configuration(checkpoint.config)
+        dimensions = dimensions_of(self.gguf_name, self.metadata(checkpoint.config))
+        if max(dimensions.layers, dimensions.experts) > len(checkpoint.tensors):
+            raise ThriftbitError(
+                f"{checkpoint.path}: config.json tells of {dimensions.layers} layers and {dimensions.experts} experts, "
+                f"but there are only {len(checkpoint.tensors)} tensors."
+            )
+        found = self._by_row_name(checkpoint)
+        mapped: list[Tensor] = []
+        missing: list[str] = []
+        for entry in self._entries(dimensions):
+            row = entry.row
+            if row.when and not configuration.flag(row.when):
+                continue
+            if row.target == OUTPUT and configuration.flag("tie_word_embeddings"):
+                found.pop(row.source, None)
+                if self.copies_tied:
+                    mapped.append(next(t for t in mapped if t.name == EMBEDDING).renamed(OUTPUT, role_of(OUTPUT)))
+                continue
+            lacking = [name for name in entry.sources if name not in found]
+            missing += lacking
+            if not lacking:
+                tensors = [found.pop(name) for name in entry.sources]
+                for tensor in tensors:
+                    _expect_shape(tensor, dimensions.shape(row.shape), f"{checkpoint.path}: config.json implies")
+                mapped.append(_named(row.transform.forward(tensors, dimensions), entry.target))
+        _refuse_incomplete(str(checkpoint.path), missing, [tensor.name for tensor in found.values()])
+        return mapped + [_named(constant(name, values), name) for name, values in self._factors(configuration).items()]
+
+    def unmap_tensors(self, tensors: Iterable[Tensor], metadata: Metadata) -> list[Tensor]:
+        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers names and lays them
+        out. Rotary factors are left out, since they follow from the configuration."""
+        dimensions = dimensions_of(self.gguf_name, metadata)
+        found = {tensor.name: tensor for tensor in tensors if tensor.name not in FACTOR_TENSORS}
+        if max(dimensions.layers, dimensions.experts) > sum(max(tensor.shape[0], 1) for tensor in found.values()):
+            raise ThriftbitError(
+                f"GGUF metadata tells of {dimensions.layers} layers, but there are {len(found)} tensors."
+            )
+        unmapped: list[Tensor] = []
+        missing: list[str] = []
+        for entry in self._entries(dimensions):
+            tensor = found.pop(entry.target, None)
+            if tensor is not None:
+                _expect_shape(tensor, entry.target_shape(dimensions), "GGUF metadata implies")
+                originals = entry.row.transform.inverse(tensor, dimensions)
+                unmapped += [
+                    original.renamed(name, tensor.role) for name, original in zip(entry.sources, originals, strict=True)
+                ]
+            elif not entry.row.when and entry.target != OUTPUT:
+                missing.append(entry.target)
+        _refuse_incomplete(f"GGUF model of architecture {self.gguf_name}", missing, list(found))
+        return unmapped
+
+    def _configuration(self, config: Mapping[str, Any]) -> Configuration:
+        return Configuration(config, self.aliases, self.defaults)
+
+    def _refuse_other_computations(self, configuration: Configuration, dimensions: Dimensions) -> None:
+        if not self.untied and not configuration.flag("tie_word_embeddings"):
+            raise ThriftbitError(
+                f"config.json: tie_word_embeddings is false, but llama.cpp's {self.gguf_name} always uses the embedding."
+            )
+        for key, values in self.fixed.items():
+            value = configuration.get(key)
+            if value is not None and value not in values:
+                raise ThriftbitError(
+                    f"config.json: {key} is {value!r}, but llama.cpp's {self.gguf_name} computes {values[0]!r} only."
+                )
+        for check in self.checks:
+            problem = check(configuration, dimensions)
+            if problem:
+                raise ThriftbitError(f"config.json: {problem}")
+
+    def _factors(self, configuration: Configuration) -> dict[str, FloatArray]:
+        return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
+
+    def _entries(self, dimensions: Dimensions) -> Iterator[Entry]:
+        """Every row for every layer, in container order: neighbouring rows of layers are gone through layer by layer."""
+        for in_layers, rows in groupby(self.rows, lambda row: "{layer}" in row.target):
+            table = tuple(rows)
+            for layer in range(dimensions.layers if in_layers else 1):
+                for row in table:
+                    experts = range(dimensions.experts if "{expert}" in row.source else 1)
+                    sources = tuple(row.source.format(layer=layer, expert=expert) for expert in experts)
+                    yield Entry(row, row.target.format(layer=layer), sources)
+
+    def _by_row_name(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """-> the checkpoint's tensors under the names that the rows use, without those that may be ignored"""
+        ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
+        found: dict[str, Tensor] = {}
+        for name, tensor in checkpoint.tensors.items():
+            if any(pattern.search(name) for pattern in ignorable):
+                continue
+            prefix = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
+            row_name = self.prefixes[prefix] + name.removeprefix(prefix) if prefix else name
+            if row_name in found:
+                raise ThriftbitError(f"{checkpoint.path}: {name} and {found[row_name].name} are the same tensor twice.")
+            found[row_name] = tensor
+        return found
+
+
+def _typed(key: str, name: str, configuration: Configuration) -> MetadataValue:
+    if key in FLAG_KEYS:
+        return configuration.flag(name)
+    if key in FLOAT_KEYS:
+        return np.float32(configuration.number(name))
+    return np.uint32(configuration.integer(name))
+
+
+def _named(tensor: Tensor, name: str) -> Tensor:
+    return tensor.renamed(name, role_of(name))
+
+
+def _unread(start: int, stop: int) -> FloatArray:
+    raise NotImplementedError("a tensor of which only the shape is known")
+
+
+def _expect_shape(tensor: Tensor, expected: tuple[int, ...], who: str) -> None:
+    if tensor.shape != expected:
+        raise ThriftbitError(f"{who} {expected} for {tensor.name}, and its shape is {tensor.shape}.")
+
+
+def _refuse_incomplete(where: str, missing: list[str], unknown: list[str]) -> None:
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+        for kind, names in (("missing", missing), ("not known to this architecture", unknown))
+        if names
+    ]
+    if problems:
+        raise ThriftbitError(f"{where}: tensors {' and '.join(problems)}.")

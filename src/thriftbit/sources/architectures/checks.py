@@ -1,0 +1,57 @@
+"""What llama.cpp takes for granted about some families.
+
+Each check looks at one configuration and says in words what llama.cpp would compute differently, or None. Without them the
+file would load and be subtly wrong.
+"""
+
+from __future__ import annotations
+
+from thriftbit.sources.architectures.architecture import Check
+from thriftbit.sources.architectures.configuration import Configuration
+from thriftbit.sources.architectures.dimensions import Dimensions
+
+
+def all_of_each_head_rotated(configuration: Configuration, dimensions: Dimensions) -> str | None:
+    if dimensions.rotary == dimensions.head:
+        return None
+    return f"only {dimensions.rotary} of {dimensions.head} entries of a head are rotated; llama.cpp rotates all of them here."
+
+
+def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> str | None:
+    if dimensions.query == dimensions.width:
+        return None
+    return (
+        f"{dimensions.heads} heads of {dimensions.head} do not make up the width of {dimensions.width}, "
+        "and llama.cpp takes that for granted here."
+    )
+
+
+def query_scale(exception_layers: int) -> Check:
+    """Gemma's attention scale: llama.cpp derives it from the head, but in the largest model, which it knows by its number of
+    layers, from the width."""
+
+    def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
+        largest = dimensions.layers == exception_layers
+        expected = dimensions.width // dimensions.heads if largest else dimensions.head
+        if configuration.number("query_pre_attn_scalar") == expected:
+            return None
+        return f"query_pre_attn_scalar is not {expected}, which llama.cpp computes with."
+
+    return check
+
+
+def full_attention_every(period: int) -> Check:
+    """Sliding windows in all layers but every `period`-th."""
+
+    def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
+        if configuration.integer("sliding_window") < 1:
+            return "sliding_window should be above zero."
+        expected = [
+            "full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(dimensions.layers)
+        ]
+        stated = configuration.get("sliding_window_pattern", period)
+        if configuration.get("layer_types", expected) == expected and stated == period:
+            return None
+        return f"layer_types is not full attention in every {period}th layer, which is what llama.cpp computes."
+
+    return check

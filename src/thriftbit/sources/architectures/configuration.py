@@ -1,0 +1,68 @@
+"""A checkpoint's config.json, brought to one vocabulary.
+
+Families and releases of transformers name the same number differently, leave out what equals their default, and nest the
+text model of a multimodal one. `Configuration` puts that in order once; afterwards every key is the modern Llama one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+
+LARGEST_COUNT = 2**31 - 1  # what llama.cpp can hold; anything above is a damaged file
+
+
+class Configuration:
+    """config: the parsed config.json; aliases: old key -> modern key; defaults: what a missing or null key means.
+
+    `head_dim` and `num_key_value_heads` are always there afterwards. Values are checked when they are asked for.
+    """
+
+    def __init__(self, config: Mapping[str, Any], aliases: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
+        text = config.get("text_config")
+        values = {**config, **text} if isinstance(text, Mapping) else dict(config)
+        for old, modern in aliases.items():
+            if values.get(modern) is None and old in values:
+                values[modern] = values[old]
+        for key, default in defaults.items():
+            if values.get(key) is None:
+                values[key] = default
+        self._values = values
+        heads = self.integer("num_attention_heads")
+        if values.get("head_dim") is None:
+            values["head_dim"] = self.integer("hidden_size") // max(heads, 1)
+        if values.get("num_key_value_heads") is None:
+            values["num_key_value_heads"] = heads
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value as it stands, `default` where it is missing or null."""
+        value = self._values.get(key)
+        return default if value is None else value
+
+    def flag(self, key: str) -> bool:
+        return bool(self.get(key, False))
+
+    def integer(self, key: str) -> int:
+        value = self._values.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+            raise ThriftbitError(f"config.json: {key} should be a whole number, and is {_shown(value)}.")
+        return value
+
+    def number(self, key: str) -> float:
+        return finite(self._values.get(key), key)
+
+
+def finite(value: Any, key: str) -> float:
+    """-> the value as a finite number; `key` names it in the error"""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ThriftbitError(f"config.json: {key} should be a number, and is {_shown(value)}.")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    return "missing" if value is None else repr(value)[:60]

@@ -1,0 +1,31 @@
+"""Gemma 2: capped logits, and every other layer through a sliding window."""
+
+from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.checks import full_attention_every, query_scale
+from thriftbit.sources.architectures.gemma_like import AFTER_ATTENTION, FINAL_NORM, FIRST_NORM, GELU_TANH
+from thriftbit.sources.architectures.llama_like import ATTENTION, HEAD, METADATA, RMS_NORM, TOKEN_EMBEDDING
+
+ARCHITECTURE = Architecture(
+    classes=("Gemma2ForCausalLM",),
+    model_types=("gemma2",),
+    gguf_name="gemma2",
+    rows=(TOKEN_EMBEDDING, FIRST_NORM, *ATTENTION, *AFTER_ATTENTION, FINAL_NORM, HEAD),
+    metadata_keys=METADATA
+    | RMS_NORM
+    | {
+        "attention.sliding_window": "sliding_window",
+        "attn_logit_softcapping": "attn_logit_softcapping",
+        "final_logit_softcapping": "final_logit_softcapping",
+    },
+    defaults={
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-6,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+    },
+    fixed={"hidden_activation": GELU_TANH, "use_bidirectional_attention": (False,)},
+    checks=(query_scale(exception_layers=46), full_attention_every(2)),
+    windowed=True,
+    untied=False,
+)

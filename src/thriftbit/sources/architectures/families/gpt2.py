@@ -1,0 +1,55 @@
+"""GPT-2: learned positions, fused query, key and value, and matrices stored the other way round.
+
+The matrices of transformers' GPT-2 multiply from the right, (inputs, outputs); every other checkpoint has (outputs, inputs).
+"""
+
+from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
+from thriftbit.sources.architectures.checks import heads_fill_width
+from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA, weight_and_bias
+from thriftbit.sources.architectures.transforms import TRANSPOSE
+
+LAYER = "transformer.h.{layer}."
+
+ARCHITECTURE = Architecture(
+    classes=("GPT2LMHeadModel",),
+    model_types=("gpt2",),
+    gguf_name="gpt2",
+    rows=(
+        Row("transformer.wte.weight", EMBEDDING, "vocabulary width"),
+        Row("transformer.wpe.weight", "position_embd.weight", "context width"),
+        *weight_and_bias(LAYER + "ln_1", "blk.{layer}.attn_norm", "width"),
+        *weight_and_bias(LAYER + "attn.c_attn", "blk.{layer}.attn_qkv", "width qkv", TRANSPOSE),
+        *weight_and_bias(LAYER + "attn.c_proj", "blk.{layer}.attn_output", "query width", TRANSPOSE),
+        *weight_and_bias(LAYER + "ln_2", "blk.{layer}.ffn_norm", "width"),
+        *weight_and_bias(LAYER + "mlp.c_fc", "blk.{layer}.ffn_up", "width ffn", TRANSPOSE),
+        *weight_and_bias(LAYER + "mlp.c_proj", "blk.{layer}.ffn_down", "ffn width", TRANSPOSE),
+        *weight_and_bias("transformer.ln_f", "output_norm", "width"),
+        Row("lm_head.weight", OUTPUT, "vocabulary width"),
+    ),
+    metadata_keys=METADATA | LAYER_NORM,
+    aliases={
+        "n_embd": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_positions": "max_position_embeddings",
+        "n_inner": "intermediate_size",
+        "layer_norm_epsilon": "layer_norm_eps",
+    },
+    defaults={"tie_word_embeddings": True, "layer_norm_eps": 1e-5},
+    fixed={
+        "activation_function": GELU_TANH,
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "add_cross_attention": (False,),
+    },
+    checks=(heads_fill_width,),
+    rope_types=None,
+    # The first published checkpoints are of the bare model, and hold the causal mask of every layer.
+    prefixes={
+        "h.": "transformer.h.",
+        "wte.": "transformer.wte.",
+        "wpe.": "transformer.wpe.",
+        "ln_f.": "transformer.ln_f.",
+    },
+    ignorable=(r"^(transformer\.)?h\.\d+\.attn\.bias$",),
+)

@@ -1,0 +1,39 @@
+"""GPT-NeoX, the architecture of Pythia: query, key and value fused head by head, a quarter of each head rotated."""
+
+from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
+from thriftbit.sources.architectures.checks import heads_fill_width
+from thriftbit.sources.architectures.llama_like import GELU, LAYER_NORM, METADATA, weight_and_bias
+from thriftbit.sources.architectures.transforms import GROUP_QKV
+
+LAYER = "gpt_neox.layers.{layer}."
+
+ARCHITECTURE = Architecture(
+    classes=("GPTNeoXForCausalLM",),
+    model_types=("gpt_neox",),
+    gguf_name="gptneox",
+    rows=(
+        Row("gpt_neox.embed_in.weight", EMBEDDING, "vocabulary width"),
+        *weight_and_bias(LAYER + "input_layernorm", "blk.{layer}.attn_norm", "width"),
+        *weight_and_bias(LAYER + "attention.query_key_value", "blk.{layer}.attn_qkv", "qkv width", GROUP_QKV),
+        *weight_and_bias(LAYER + "attention.dense", "blk.{layer}.attn_output", "width query"),
+        *weight_and_bias(LAYER + "post_attention_layernorm", "blk.{layer}.ffn_norm", "width"),
+        *weight_and_bias(LAYER + "mlp.dense_h_to_4h", "blk.{layer}.ffn_up", "ffn width"),
+        *weight_and_bias(LAYER + "mlp.dense_4h_to_h", "blk.{layer}.ffn_down", "width ffn"),
+        *weight_and_bias("gpt_neox.final_layer_norm", "output_norm", "width"),
+        Row("embed_out.weight", OUTPUT, "vocabulary width"),
+    ),
+    metadata_keys={key: name for key, name in METADATA.items() if key != "attention.head_count_kv"}
+    | LAYER_NORM
+    | {"use_parallel_residual": "use_parallel_residual"},
+    aliases={"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"},
+    defaults={
+        "tie_word_embeddings": False,
+        "layer_norm_eps": 1e-5,
+        "partial_rotary_factor": 0.25,
+        "use_parallel_residual": True,
+    },
+    fixed={"hidden_act": GELU, "attention_bias": (True,)},
+    checks=(heads_fill_width,),
+    copies_tied=True,
+    ignorable=(r"\.attention\.bias$",),
+)

@@ -1,0 +1,178 @@
+"""Rotary position embeddings: from a configuration to GGUF keys and factor tensors.
+
+Two generations of configurations are read: `rope_parameters`, flat or by kind of attention layer, and the older `rope_theta`
+with `rope_scaling`. What llama.cpp computes by itself (linear, YaRN) becomes metadata; what it cannot (Llama 3's
+wavelength bands, LongRoPE's tables) becomes a tensor of divisors, one for each frequency.
+
+Sources: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; LongRoPE, arXiv 2402.13753; Llama 3's rule is the one published
+with its reference code. Dynamic NTK scaling changes nothing within the trained context, and llama.cpp has nothing for what
+lies beyond, so it is treated as none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures.configuration import Configuration, finite
+from thriftbit.sources.model import MetadataValue
+from thriftbit.sources.tensor import FloatArray
+
+PLAIN = frozenset(
+    {"default", "dynamic", "linear", "yarn"}
+)  # types that every llama.cpp model with rotary embeddings takes
+LONGROPE = frozenset({"longrope", "su"})  # two names of one method
+WITH_FACTORS = PLAIN | LONGROPE | {"llama3"}
+
+FREQUENCIES = "rope_freqs.weight"
+LONG_FACTORS = "rope_factors_long.weight"
+SHORT_FACTORS = "rope_factors_short.weight"
+FACTOR_TENSORS = frozenset({FREQUENCIES, LONG_FACTORS, SHORT_FACTORS})
+
+
+class Rope:
+    """The rotary settings of one model.
+
+    base: of the frequencies; sliding_base: that of sliding-window layers, where the model has its own for them;
+    kind: of scaling, one of `supported` or a ThriftbitError; rotary: rotated entries of each head.
+    """
+
+    def __init__(self, config: Configuration, supported: frozenset[str]) -> None:
+        parameters, sliding = _parameters(config)
+        self._parameters = parameters
+        self._context = config.integer("max_position_embeddings")
+        self.kind = str(parameters.get("rope_type", parameters.get("type", "default")))
+        if self.kind not in supported:
+            raise ThriftbitError(
+                f"config.json: rope_type {self.kind!r} is not one that llama.cpp computes for this architecture "
+                f"({', '.join(sorted(supported))})."
+            )
+        if sliding.get("rope_type", "default") != "default":
+            raise ThriftbitError(
+                "config.json: rope scaling of sliding-window layers is not something llama.cpp computes."
+            )
+        self.base = self._number("rope_theta", config.get("rope_theta", 10000.0))
+        self.sliding_base = finite(sliding["rope_theta"], "rope_theta") if "rope_theta" in sliding else None
+        fraction = self._number("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+        self.rotary = int(config.integer("head_dim") * fraction)
+        if self.rotary < 2 or self.rotary % 2 or fraction > 1:
+            raise ThriftbitError(
+                f"config.json: {self.rotary} rotated entries of each head; it should be an even number."
+            )
+        original = config.get("original_max_position_embeddings")
+        self._original_context = finite(
+            original or parameters.get("original_max_position_embeddings") or self._context,
+            "original_max_position_embeddings",
+        )
+        if self._original_context < 1:
+            raise ThriftbitError("config.json: original_max_position_embeddings should be above zero.")
+
+    def metadata(self) -> dict[str, MetadataValue]:
+        """-> GGUF keys without the architecture's prefix"""
+        keys: dict[str, MetadataValue] = {
+            "rope.dimension_count": np.uint32(self.rotary),
+            "rope.freq_base": np.float32(self.base),
+        }
+        if self.sliding_base is not None:
+            keys["rope.freq_base_swa"] = np.float32(self.sliding_base)
+        if self.kind == "linear":
+            keys["rope.scaling.type"] = "linear"
+            keys["rope.scaling.factor"] = np.float32(self._factor())
+        if self.kind == "yarn":
+            keys |= self._yarn()
+        if self.kind in LONGROPE:
+            keys["rope.scaling.type"] = "longrope"
+            keys["rope.scaling.original_context_length"] = np.uint32(self._original_context)
+            keys["rope.scaling.attn_factor"] = np.float32(self._longrope_magnitude())
+        return keys
+
+    def factors(self) -> dict[str, FloatArray]:
+        """-> tensors of (rotary / 2,) divisors of the frequencies, by GGUF name; none for most models"""
+        if self.kind == "llama3":
+            return {FREQUENCIES: self._llama3_factors()}
+        if self.kind in LONGROPE:
+            return {LONG_FACTORS: self._listed("long_factor"), SHORT_FACTORS: self._listed("short_factor")}
+        return {}
+
+    def _number(self, key: str, default: float | None = None) -> float:
+        return finite(self._parameters.get(key, default), key)
+
+    def _factor(self) -> float:
+        given = self._parameters.get("factor")
+        factor = self._context / self._original_context if given is None else finite(given, "factor")
+        if factor <= 0:
+            raise ThriftbitError(f"config.json: the rope scaling factor should be above zero, and is {factor}.")
+        return factor
+
+    def _yarn(self) -> dict[str, MetadataValue]:
+        if self._parameters.get("truncate", True) is not True:
+            raise ThriftbitError("config.json: YaRN without truncation is not something llama.cpp computes.")
+        factor = self._factor()
+        keys: dict[str, MetadataValue] = {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": np.float32(factor),
+            "rope.scaling.original_context_length": np.uint32(self._original_context),
+            "rope.scaling.yarn_beta_fast": np.float32(self._number("beta_fast", 32.0)),
+            "rope.scaling.yarn_beta_slow": np.float32(self._number("beta_slow", 1.0)),
+        }
+        # llama.cpp always applies the paper's magnitude. A model that wants another one gets the ratio of the two.
+        ratio = self._yarn_magnitude(factor) / _yarn_scale(factor, 1.0)
+        if not math.isclose(ratio, 1.0):
+            keys["rope.scaling.attn_factor"] = np.float32(ratio)
+        return keys
+
+    def _yarn_magnitude(self, factor: float) -> float:
+        given = self._parameters.get("attention_factor")
+        if given is not None:
+            return finite(given, "attention_factor")
+        mscale, mscale_all = self._parameters.get("mscale"), self._parameters.get("mscale_all_dim")
+        if mscale and mscale_all:
+            return _yarn_scale(factor, finite(mscale, "mscale")) / _yarn_scale(
+                factor, finite(mscale_all, "mscale_all_dim")
+            )
+        return _yarn_scale(factor, 1.0)
+
+    def _longrope_magnitude(self) -> float:
+        given = self._parameters.get("attention_factor")
+        if given is not None:
+            return finite(given, "attention_factor")
+        factor = self._factor()
+        return math.sqrt(1 + math.log(factor) / math.log(self._original_context)) if factor > 1 else 1.0
+
+    def _listed(self, key: str) -> FloatArray:
+        values = self._parameters.get(key)
+        if not isinstance(values, list) or len(values) != self.rotary // 2:
+            raise ThriftbitError(
+                f"config.json: {key} should list {self.rotary // 2} numbers, half the rotated entries of a head."
+            )
+        return np.array([finite(value, key) for value in values], dtype=np.float32)
+
+    def _llama3_factors(self) -> FloatArray:
+        """High frequencies stay, low ones are divided by `factor`, and between two wavelengths one blends into the other."""
+        factor = self._factor()
+        low, high = self._number("low_freq_factor", 1.0), self._number("high_freq_factor", 4.0)
+        if not 0 < low < high:
+            raise ThriftbitError("config.json: low_freq_factor should lie between zero and high_freq_factor.")
+        frequencies = self.base ** -(np.arange(0, self.rotary, 2, dtype=np.float64) / self.rotary)
+        rotations = self._original_context * frequencies / (2 * math.pi)
+        kept = np.clip((rotations - low) / (high - low), 0, 1)
+        return (1 / (kept + (1 - kept) / factor)).astype(np.float32)
+
+
+def _yarn_scale(factor: float, mscale: float) -> float:
+    return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def _parameters(config: Configuration) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """-> (settings of full-attention layers, settings of sliding-window layers where they have their own)"""
+    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(given, Mapping):
+        raise ThriftbitError("config.json: rope_parameters should be an object.")
+    if isinstance(given.get("full_attention"), Mapping):
+        return given["full_attention"], given.get("sliding_attention") or {}
+    local = config.get("rope_local_base_freq")
+    return given, {} if local is None else {"rope_theta": local}

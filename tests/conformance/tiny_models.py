@@ -1,0 +1,211 @@
+"""Tiny random models of every family, made by transformers: what the architecture tables are proven on.
+
+Shapes are chosen to tell mistakes apart: an odd vocabulary, grouped heads, heads that do not make up the width where the
+family allows it, no two lengths alike. Weights are random and nowhere trivial (norms are not one, biases not zero), so that a
+tensor dropped, swapped, transposed or permuted wrongly moves the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
+
+TOKENS = 96
+VOCABULARY = 131
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+WIDE_HEADS = {"head_dim": 16}  # 6 heads of 16 are not a width of 48
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}
+YARN = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+GEMMA = SHAPE | {"num_hidden_layers": 7, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 24}
+GEMMA_ROPE = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
+GPT2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 128, "bos_token_id": 1, "eos_token_id": 2}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+BIASES = {"attention_bias": True, "mlp_bias": True}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1000.0,
+    "short_factor": [1.0, 1.5, 2.0],
+    "long_factor": [1.0, 4.0, 9.0],
+    "partial_rotary_factor": 0.75,
+}
+PHI = SHAPE | {"sliding_window": None}
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """name: of the test; model_class: of transformers, its configuration's is derived; config: the settings."""
+
+    name: str
+    model_class: str
+    config: dict[str, Any] = field(default_factory=dict)
+    config_class: str = ""
+
+    def build(self) -> PreTrainedModel:
+        config_class = self.config_class or self.model_class.replace("ForCausalLM", "Config").replace("LMHeadModel", "Config")
+        torch.manual_seed(1)
+        config = getattr(transformers, config_class)(**self.config)
+        config._attn_implementation = "eager"
+        model = getattr(transformers, self.model_class)(config).eval()
+        _randomize(model)
+        return model
+
+
+def _randomize(model: PreTrainedModel) -> None:
+    """Weights of a size that keeps activations near one; everything one-dimensional far from its initial value."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * noise)
+            elif "embed" in name or "wte" in name or "wpe" in name:
+                parameter.copy_(noise)
+            else:
+                parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)
+
+
+class GgmlGelu(torch.nn.Module):
+    """GELU as llama.cpp's CPU code has it: the tanh approximation, looked up in a table of half-precision numbers. Taking it
+    into the reference leaves only float32 rounding between the two."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        rounded = torch.nn.functional.gelu(values.half().float(), approximate="tanh").half().float()
+        return torch.where(values <= -10, torch.zeros_like(values), torch.where(values >= 10, values, rounded))
+
+
+def with_ggml_gelu(model: PreTrainedModel) -> PreTrainedModel:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, (GELUActivation, GELUTanh, NewGELUActivation)):
+                setattr(module, name, GgmlGelu())
+    return model
+
+
+def save(model: PreTrainedModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder
+
+
+def tokens() -> list[int]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(3, VOCABULARY, (TOKENS,), generator=generator).tolist()
+
+
+def reference_logits(model: PreTrainedModel) -> torch.Tensor:
+    """-> float32 (TOKENS, vocabulary)"""
+    with torch.no_grad():
+        return with_ggml_gelu(model)(input_ids=torch.tensor([tokens()])).logits[0]
+
+
+TINY_MODELS = (
+    TinyModel("llama", "LlamaForCausalLM", SHAPE | WIDE_HEADS),
+    TinyModel("llama-tied-biased", "LlamaForCausalLM", SHAPE | BIASES | {"tie_word_embeddings": True}),
+    TinyModel("llama-llama3-rope", "LlamaForCausalLM", SHAPE | WIDE_HEADS | {"rope_parameters": LLAMA3}),
+    TinyModel("llama-linear-rope", "LlamaForCausalLM", SHAPE | {"rope_parameters": LINEAR}),
+    TinyModel("llama-yarn-rope", "LlamaForCausalLM", SHAPE | WIDE_HEADS | {"rope_parameters": YARN}),
+    TinyModel(
+        "llama-yarn-rope-own-magnitude",
+        "LlamaForCausalLM",
+        SHAPE | WIDE_HEADS | {"rope_parameters": YARN | {"attention_factor": 1.4, "beta_fast": 16.0, "beta_slow": 2.0}},
+    ),
+    TinyModel("mistral", "MistralForCausalLM", SHAPE | WIDE_HEADS | {"sliding_window": None}),
+    TinyModel("mixtral", "MixtralForCausalLM", SHAPE | {"num_local_experts": 5, "num_experts_per_tok": 2}),
+    TinyModel("qwen2", "Qwen2ForCausalLM", SHAPE),
+    TinyModel("qwen2-tied-yarn", "Qwen2ForCausalLM", SHAPE | {"tie_word_embeddings": True, "rope_parameters": YARN}),
+    TinyModel("qwen3", "Qwen3ForCausalLM", SHAPE | WIDE_HEADS),
+    TinyModel("qwen3-tied", "Qwen3ForCausalLM", SHAPE | WIDE_HEADS | {"tie_word_embeddings": True}),
+    TinyModel(
+        "qwen3-moe",
+        "Qwen3MoeForCausalLM",
+        SHAPE
+        | WIDE_HEADS
+        | {"num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "norm_topk_prob": True},
+    ),
+    TinyModel("gemma2", "Gemma2ForCausalLM", GEMMA | {"num_hidden_layers": 3}),
+    TinyModel("gemma3", "Gemma3ForCausalLM", GEMMA | {"rope_parameters": GEMMA_ROPE}, "Gemma3TextConfig"),
+    TinyModel("gemma3-untied", "Gemma3ForCausalLM", GEMMA | {"tie_word_embeddings": False}, "Gemma3TextConfig"),
+    TinyModel(
+        "gemma3-multimodal",
+        "Gemma3ForConditionalGeneration",
+        {"text_config": GEMMA | {"rope_parameters": GEMMA_ROPE}, "vision_config": VISION, "mm_tokens_per_image": 4},
+        "Gemma3Config",
+    ),
+    TinyModel("phi3", "Phi3ForCausalLM", PHI),
+    TinyModel(
+        "phi3-longrope-long",
+        "Phi3ForCausalLM",
+        PHI | {"original_max_position_embeddings": 32, "rope_parameters": LONGROPE, "tie_word_embeddings": True},
+    ),
+    TinyModel(
+        "phi3-longrope-short",
+        "Phi3ForCausalLM",
+        PHI | {"max_position_embeddings": 1024, "original_max_position_embeddings": 256, "rope_parameters": LONGROPE},
+    ),
+    TinyModel("smollm3", "SmolLM3ForCausalLM", SHAPE | WIDE_HEADS | {"num_hidden_layers": 5}),
+    TinyModel("smollm3-untied", "SmolLM3ForCausalLM", SHAPE | {"num_hidden_layers": 4, "tie_word_embeddings": False}),
+    TinyModel(
+        "granite",
+        "GraniteForCausalLM",
+        SHAPE
+        | {
+            "attention_multiplier": 0.2,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 1.7,
+        },
+    ),
+    TinyModel("granite-tied-biased", "GraniteForCausalLM", SHAPE | BIASES | {"tie_word_embeddings": True}),
+    TinyModel("granite-llama3-rope", "GraniteForCausalLM", SHAPE | {"rope_parameters": LLAMA3}),
+    TinyModel("olmo2", "Olmo2ForCausalLM", SHAPE),
+    TinyModel("olmo2-tied", "Olmo2ForCausalLM", SHAPE | {"tie_word_embeddings": True}),
+    TinyModel("gpt2", "GPT2LMHeadModel", GPT2),
+    TinyModel("gpt2-untied", "GPT2LMHeadModel", GPT2 | {"n_inner": 80, "tie_word_embeddings": False}),
+    TinyModel("gpt-neox", "GPTNeoXForCausalLM", SHAPE),
+    TinyModel(
+        "gpt-neox-serial-tied",
+        "GPTNeoXForCausalLM",
+        SHAPE
+        | {
+            "use_parallel_residual": False,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
+        },
+    ),
+    TinyModel("starcoder2", "Starcoder2ForCausalLM", SHAPE),
+    TinyModel("starcoder2-untied", "Starcoder2ForCausalLM", SHAPE | {"tie_word_embeddings": False}),
+)
