@@ -1,0 +1,72 @@
+"""Thriftbit: quantize a language model on an ordinary computer, and see what it cost.
+
+    import thriftbit
+
+    model = thriftbit.open_model("./my-model")
+    plan = thriftbit.make_plan(model, "Q4_K_M")
+    thriftbit.quantize(model, plan, "my-model-Q4_K_M.gguf")
+
+Each name is loaded when it is first used: importing the package costs nothing, and loads neither torch nor an engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thriftbit.errors import ThriftbitError, UsageError
+    from thriftbit.formats import FORMATS
+    from thriftbit.quantization.importance import ImportanceMatrix, read_importance
+    from thriftbit.quantization.plan import Plan, make_plan
+    from thriftbit.quantization.presets import PRESETS
+    from thriftbit.quantization.quantize import QuantizeResult, quantize
+    from thriftbit.runtime import Engine
+    from thriftbit.sources.model import Model
+    from thriftbit.sources.open_model import open_model
+    from thriftbit.sources.tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FORMATS",
+    "PRESETS",
+    "Engine",
+    "ImportanceMatrix",
+    "Model",
+    "Plan",
+    "QuantizeResult",
+    "Tensor",
+    "ThriftbitError",
+    "UsageError",
+    "make_plan",
+    "open_model",
+    "quantize",
+    "read_importance",
+]
+_HOMES = {
+    "FORMATS": "formats",
+    "PRESETS": "quantization.presets",
+    "Engine": "runtime",
+    "ImportanceMatrix": "quantization.importance",
+    "Model": "sources.model",
+    "Plan": "quantization.plan",
+    "QuantizeResult": "quantization.quantize",
+    "Tensor": "sources.tensor",
+    "ThriftbitError": "errors",
+    "UsageError": "errors",
+    "make_plan": "quantization.plan",
+    "open_model": "sources.open_model",
+    "quantize": "quantization.quantize",
+    "read_importance": "quantization.importance",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

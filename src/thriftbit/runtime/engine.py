@@ -56,7 +56,6 @@ class Engine:
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
-        self._log_seen = 0
         # -P: nothing in the current directory may pass for a module of ours
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "thriftbit.runtime.engine_process"],
@@ -111,20 +110,17 @@ class Engine:
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
-        logged = self._logged_error()
         if "error" in answer:
-            raise ThriftbitError(f"{self.path}: llama.cpp could not run it: {logged or answer['error']}")
+            raise ThriftbitError(f"{self.path}: llama.cpp could not run it: {answer['error'] or self._logged_error()}")
         return answer
-
-    def _logged_error(self) -> str:
-        """The first error logged since we last looked, without its clock and function: the first one is the cause.
-        (What `common_fit_params` says is about memory it only hoped for.)"""
-        self._log.seek(self._log_seen)
-        log = self._log.read()
-        self._log_seen += len(log)
-        found = re.search(rb"^[\d.]+ E (?!common_fit_params)(?:\S+ +)?\S+: +(.+)$", log, re.MULTILINE)
-        return found[1].decode(errors="replace") if found else ""
 
     def _last_words(self) -> str:
         status = self._process.wait()
         return f"it ended with {'signal' if status < 0 else 'status'} {abs(status)}"
+
+    def _logged_error(self) -> str:
+        """Why the model did not load: the first error logged, without its clock and function. (What `common_fit_params`
+        says is about memory it only hoped for.)"""
+        self._log.seek(0)
+        found = re.search(rb"^[\d.]+ E (?!common_fit_params)(?:\S+ +)?\S+: +(.+)$", self._log.read(), re.MULTILINE)
+        return found[1].decode(errors="replace") if found else "it gives no reason"

@@ -46,7 +46,7 @@ def main() -> None:
                 if "error" in answer:
                     answer = {"error": answer["error"]["message"]}
         except Exception as error:
-            answer = {"error": str(error)}
+            answer = {"error": str(error) if server else ""}  # why it could not load stands in the log alone
         print(json.dumps(answer), file=answers, flush=True)
 
 

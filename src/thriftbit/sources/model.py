@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
+from thriftbit.formats import format_for
 from thriftbit.sources.tensor import Tensor
 
 # GGUF metadata is typed, so values carry their type: np.uint32(4), np.float32(1e-5), True, "text", an array of numbers
@@ -27,3 +29,13 @@ class Model:
     tensors: tuple[Tensor, ...]
     source: str
     quantized_source: bool = False
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def size_bytes(self) -> int:
+        """-> bytes of all weights, as the source stores them"""
+        bits = (t.parameters * format_for(GGMLQuantizationType[t.source_dtype]).bits_per_weight for t in self.tensors)
+        return round(sum(bits) / 8)

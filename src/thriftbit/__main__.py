@@ -1,0 +1,4 @@
+from thriftbit.cli import main
+
+if __name__ == "__main__":
+    main()

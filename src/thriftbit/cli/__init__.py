@@ -1,0 +1,71 @@
+"""The command line: parse, call one verb, print. No logic: whatever it can do, `import thriftbit` can do too.
+
+One file per command. They call verbs through the package (`thriftbit.quantize`), which loads what a verb needs only when
+it is called, so that `--help` is instant. Errors of the user come here as ThriftbitError and leave as one or two lines.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from thriftbit import __version__
+from thriftbit.cli.demo import demo
+from thriftbit.cli.inspect import inspect
+from thriftbit.cli.printing import print_error, print_json
+from thriftbit.cli.quantize import quantize
+from thriftbit.errors import ThriftbitError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="thriftbit %(version)s")
+def commands() -> None:
+    """Quantize a language model on an ordinary computer, and see what it cost.
+
+    \b
+    Examples:
+      thriftbit demo                              see it work, offline, in under a minute
+      thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
+      thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
+    """
+
+
+for command in (quantize, inspect, demo):
+    commands.add_command(command)
+
+
+def main() -> None:
+    sys.exit(run())
+
+
+def run() -> int:
+    """-> the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted"""
+    try:
+        return commands.main(prog_name="thriftbit", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(_with_hint(error), error.exit_code)
+    except ThriftbitError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; nothing was left behind", INTERRUPTED)
+    except BrokenPipeError:  # `thriftbit inspect FILE | head` has read enough
+        sys.stdout = None  # type: ignore[assignment]  # nothing more to flush at exit
+        return 0
+
+
+def _with_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return error.format_message() + (f"\nTry: {context.command_path} --help" if context else "")
+
+
+def _fail(message: str, exit_code: int) -> int:
+    if "--json" in sys.argv:
+        print_json({"error": {"message": message, "exit_code": exit_code}})
+    print_error(message)
+    return exit_code

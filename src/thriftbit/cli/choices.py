@@ -1,0 +1,57 @@
+"""The presets in plain words, for someone who has not chosen yet.
+
+A preset's size depends a little on the model, as its tensors differ in format. What is shown is exact for the shapes of
+Llama 3.1 8B, per billion of its parameters, and within a few percent of that for other models of 3 billion and more.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from thriftbit.formats import format_named
+from thriftbit.quantization.presets import PRESETS, Preset, choose_formats
+from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import FloatArray, Tensor
+
+_WIDTH, _FFN, _VALUES, _VOCABULARY, _LAYERS = 4096, 14336, 1024, 128256, 32
+_LAYER = {
+    "attn_q": (_WIDTH, _WIDTH),
+    "attn_k": (_VALUES, _WIDTH),
+    "attn_v": (_VALUES, _WIDTH),
+    "attn_output": (_WIDTH, _WIDTH),
+    "ffn_gate": (_FFN, _WIDTH),
+    "ffn_up": (_FFN, _WIDTH),
+    "ffn_down": (_WIDTH, _FFN),
+}
+
+
+def describe_choices() -> str:
+    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
+    return "\n".join(
+        f"  {preset.name:<8}{bits_per_weight(preset) / 8:5.2f}  {preset.summary}" for preset in PRESETS.values()
+    )
+
+
+@cache
+def bits_per_weight(preset: Preset) -> float:
+    model = _typical_model()
+    formats = choose_formats(model, preset)
+    size_bytes = sum(tensor.rows * format_named(formats[tensor.name]).row_bytes(tensor.width) for tensor in model.tensors)
+    return 8 * size_bytes / sum(tensor.parameters for tensor in model.tensors)
+
+
+def _typical_model() -> Model:
+    def no_weights(start: int, stop: int) -> FloatArray:
+        raise AssertionError("only the shapes are of interest here")
+
+    shapes = {"token_embd.weight": (_VOCABULARY, _WIDTH), "output.weight": (_VOCABULARY, _WIDTH)}
+    shapes |= {f"blk.{layer}.{name}.weight": shape for layer in range(_LAYERS) for name, shape in _LAYER.items()}
+    metadata = {
+        "llama.block_count": np.uint32(_LAYERS),
+        "llama.attention.head_count": np.uint32(32),
+        "llama.attention.head_count_kv": np.uint32(8),
+    }
+    tensors = tuple(Tensor(name, shape, "BF16", no_weights) for name, shape in shapes.items())
+    return Model("llama", metadata, tensors, "Llama 3.1 8B")

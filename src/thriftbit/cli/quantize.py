@@ -1,0 +1,109 @@
+"""`thriftbit quantize`: a model goes in, a quantized GGUF comes out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import thriftbit
+from thriftbit.cli.printing import announce, json_option
+from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.quantize_printing import print_plan, print_result
+from thriftbit.errors import ThriftbitError, UsageError
+
+if TYPE_CHECKING:
+    from thriftbit import ImportanceMatrix, Model, Plan
+
+
+@click.command()
+@click.argument("source", metavar="MODEL")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; MODEL-PRESET.gguf by default.")
+@click.option("--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan in JSON, in place of a preset.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; every core by default.")
+@click.option("--allow-requantize", is_flag=True, help="Accept a GGUF that is quantized already; quality suffers.")
+@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@json_option
+def quantize(
+    source: str,
+    output: Path | None,
+    preset: str | None,
+    imatrix: Path | None,
+    plan_file: Path | None,
+    dry_run: bool,
+    force: bool,
+    threads: int | None,
+    allow_requantize: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Quantize MODEL to a GGUF file that llama.cpp, Ollama and LM Studio run.
+
+    MODEL is a folder in Hugging Face's layout, a GGUF file in 16 or 32 bits, or the name of a model on the Hugging Face
+    Hub (owner/name).
+
+    \b
+    Examples:
+      thriftbit quantize ./Qwen2.5-1.5B-Instruct --to Q4_K_M
+      thriftbit quantize HuggingFaceTB/SmolLM2-135M-Instruct --to Q8_0 -o smollm2.gguf
+      thriftbit quantize model-BF16.gguf --to IQ4_XS --imatrix imatrix.gguf
+      thriftbit quantize ./my-model --to Q5_K_M --dry-run
+      thriftbit quantize ./my-model                            explains the presets
+    """
+    _check_choice(preset, plan_file)
+    importance = thriftbit.read_importance(imatrix) if imatrix else None
+    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, announce=announce)
+    plan = _plan(model, preset, plan_file, importance)
+    output = output or Path(f"{_name_of(source)}-{plan.preset}.gguf")
+    if dry_run:
+        print_plan(model, plan, importance, output, as_json)
+        return
+    with ProgressLine() as line:
+        result = thriftbit.quantize(
+            model,
+            plan,
+            output,
+            importance=importance,
+            threads=threads,
+            force=force,
+            progress=lambda tensor, done_bytes, total_bytes: line.update(tensor, done_bytes / total_bytes),
+        )
+    print_result(model, plan, result, as_json)
+
+
+def _check_choice(preset: str | None, plan_file: Path | None) -> None:
+    """What is wrong with the request is said before a model is opened, perhaps downloaded."""
+    if preset and plan_file:
+        raise UsageError("--to and --plan both choose the formats; give one of them")
+    if preset:
+        from thriftbit.quantization.presets import preset_named
+
+        preset_named(preset)
+    elif not plan_file:
+        from thriftbit.cli.choices import describe_choices
+
+        raise UsageError(f"say how small with --to PRESET. Q4_K_M suits most people.\n\n{describe_choices()}")
+
+
+def _plan(model: Model, preset: str | None, plan_file: Path | None, importance: ImportanceMatrix | None) -> Plan:
+    if preset:
+        return thriftbit.make_plan(model, preset, importance=importance is not None)
+    assert plan_file is not None
+    try:
+        return thriftbit.Plan.from_json(plan_file.read_text(encoding="utf-8"), model)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ThriftbitError(f"{plan_file}: cannot be read: {error}") from None
+
+
+def _name_of(source: str) -> str:
+    """-> the model's name: the folder's, the repository's, or the file's without its level and part"""
+    if not Path(source).is_file():
+        return Path(source).resolve().name.partition("@")[0]
+    name = re.sub(r"-\d{5}-of-\d{5}$", "", Path(source).name.removesuffix(".gguf"))
+    return re.sub(r"[-.](f32|f16|bf16)$", "", name, flags=re.IGNORECASE)
