@@ -8,6 +8,7 @@ deep nesting with RecursionError; here each of these is one ThriftbitError that 
 from __future__ import annotations
 
 import json
+import reprlib
 import stat
 from collections import Counter
 from io import BufferedReader
@@ -17,6 +18,9 @@ from typing import Any, NoReturn
 from thriftbit.errors import ThriftbitError
 
 JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quarter of a million tokens, is half of it
+
+_short_repr = reprlib.Repr()
+_short_repr.maxstring = 100
 
 
 def parse_json_object(data: bytes, origin: str) -> dict[str, Any]:
@@ -42,8 +46,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 def shown(value: Any) -> str:
     """-> `value` as an error message shows it: escaped, and not too long, whatever it is"""
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return _short_repr.repr(value)
 
 
 def open_regular(path: Path) -> BufferedReader:

@@ -90,9 +90,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     position = 0
     for name, (_, _, start, stop) in ordered:
         if start != position:
-            raise _broken(
-                path, f"the bytes of {name!r} {'overlap' if start < position else 'leave a gap after'} others"
-            )
+            raise _broken(path, f"{name!r} {'overlaps another tensor' if start < position else 'comes after a hole'}")
         position = stop
     if data_start + position != file_bytes:
         raise _broken(path, f"its tensors end at byte {data_start + position} and the file is {file_bytes} bytes long")
