@@ -39,7 +39,7 @@ LEFT_BEHIND = (ARCHITECTURE, "general.file_type", "general.quantization_version"
 def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
     """-> the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing or
     does not belong, for a file that holds no model, and for quantized weights unless `allow_requantize`."""
-    parts = _read_parts(path)
+    parts = read_parts(path)
     architecture = parts[0].metadata.get(ARCHITECTURE)
     if not isinstance(architecture, str):
         raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
@@ -58,8 +58,12 @@ def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], N
     )
 
 
-def _read_parts(path: Path) -> list[GGUFFile]:
-    given = read_gguf(path)
+def read_parts(path: Path, *, any_byte_order: bool = False) -> list[GGUFFile]:
+    """-> the headers of all parts of a split GGUF, whichever of them is given; of the file itself if it is not split
+
+    ThriftbitError if a part is missing or is not what its name says. any_byte_order: see `read_gguf`.
+    """
+    given = read_gguf(path, any_byte_order=any_byte_order)
     count = _number(given, "split.count") or 1
     if count == 1:
         return [given]
@@ -75,7 +79,7 @@ def _read_parts(path: Path) -> list[GGUFFile]:
         raise ThriftbitError(
             f"{path} is one of {count} parts; missing beside it: {enumeration(missing)}. Finish the download"
         )
-    parts = [read_gguf(part) for part in paths]
+    parts = [read_gguf(part, any_byte_order=any_byte_order) for part in paths]
     for index, part in enumerate(parts):
         if _number(part, "split.no") != index or _number(part, "split.count") != count:
             raise ThriftbitError(f"{part.path} is not part {index + 1} of {count}, which its name says it is")
