@@ -44,6 +44,7 @@ def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], N
     if not isinstance(architecture, str):
         raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
     _check_tensors(path, parts)
+    tensors = tuple(_tensor(part, info) for part in parts for info in part.tensors)
     quantized = Counter(
         info.ggml_type.name for part in parts for info in part.tensors if info.ggml_type not in FULL_PRECISION
     )
@@ -52,7 +53,7 @@ def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], N
     return Model(
         architecture=architecture,
         metadata=_carried_over(parts[0].metadata),
-        tensors=tuple(_tensor(part, info) for part in parts for info in part.tensors),
+        tensors=tensors,
         source=str(path),
         quantized_source=bool(quantized),
     )
