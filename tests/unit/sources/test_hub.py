@@ -1,0 +1,374 @@
+"""Downloads from a Hub that is a small HTTP server here, through the real huggingface_hub and its real cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources import hub
+from thriftbit.sources.hub import HubId, download, parse_hub_id, repository_of
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "tester/tiny-model"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def repository_files() -> dict[str, bytes]:
+    weight_map = {"a": SHARDS[0], "b": SHARDS[1]}
+    return {
+        "config.json": b'{"model_type": "llama"}',
+        "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode(),
+        SHARDS[0]: b"first" * 40_000,
+        SHARDS[1]: b"second" * 40_000,
+        "tokenizer.json": b"{}",
+        "tokenizer.model": b"sentencepiece",
+        "merges.txt": b"a b",
+        "chat_template.jinja": b"{{ messages }}",
+        "README.md": b"---\nlicense: mit\n---\n",
+        # what is not needed
+        "pytorch_model.bin": b"pickle",
+        "tiny.Q4_K_M.gguf": b"GGUF",
+        "consolidated.safetensors": b"the same weights again",
+        "original/params.json": b"{}",
+        ".gitattributes": b"",
+    }
+
+
+NEEDED = set(repository_files()) - {
+    "pytorch_model.bin", "tiny.Q4_K_M.gguf", "consolidated.safetensors", "original/params.json", ".gitattributes",
+}  # fmt: skip
+
+
+@dataclass
+class FakeHub:
+    """The few endpoints that huggingface_hub uses, and what went over them."""
+
+    files: dict[str, bytes] = field(default_factory=repository_files)
+    refusal: tuple[int, str] | None = None  # status and X-Error-Code for everything
+    cut_after: int | None = None  # bytes of a weight file after which the connection drops
+    served: list[tuple[str, int, int]] = field(default_factory=list)  # file, first byte, bytes sent
+    url: str = ""
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        state = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self) -> None:
+                self.answer(with_body=False)
+
+            def do_GET(self) -> None:
+                self.answer(with_body=True)
+
+            def answer(self, with_body: bool) -> None:
+                path = self.path.partition("?")[0]
+                if state.refusal:
+                    return self.send(state.refusal[0], b"", {"X-Error-Code": state.refusal[1]}, with_body)
+                if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+                    return self.send(200, json.dumps([describe(*item) for item in state.files.items()]).encode())
+                if path.startswith(f"/api/models/{REPOSITORY}"):
+                    if path.endswith("/revision/absent"):
+                        return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+                    siblings = [describe(*item) | {"rfilename": item[0]} for item in state.files.items()]
+                    body = {"id": REPOSITORY, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+                    return self.send(200, json.dumps(body).encode())
+                prefix = f"/{REPOSITORY}/resolve/{COMMIT}/"
+                if path.startswith(prefix) and path.removeprefix(prefix) in state.files:
+                    return self.send_file(path.removeprefix(prefix), with_body)
+                return self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, with_body)
+
+            def send_file(self, name: str, with_body: bool) -> None:
+                content = state.files[name]
+                start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+                headers = {"ETag": f'"{etag(name, content)}"', "X-Repo-Commit": COMMIT}
+                if start:
+                    headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                body = content[start:]
+                if with_body:
+                    if state.cut_after is not None and name.endswith(".safetensors"):
+                        body = body[: state.cut_after]
+                        self.close_connection = True
+                    state.served.append((name, start, len(body)))
+                self.send(206 if start else 200, body, headers, with_body, length=len(content) - start)
+
+            def send(
+                self,
+                status: int,
+                body: bytes,
+                headers: dict[str, str] | None = None,
+                with_body: bool = True,
+                length: int | None = None,
+            ) -> None:
+                self.send_response(status)
+                for key, value in (headers or {}).items():
+                    self.send_header(key, value)
+                self.send_header("Content-Length", str(len(body) if length is None else length))
+                self.end_headers()
+                if with_body:
+                    self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        return Handler
+
+
+def etag(name: str, content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest() if is_large(name) else hashlib.sha1(content).hexdigest()
+
+
+def is_large(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin", ".gguf"))
+
+
+def describe(name: str, content: bytes) -> dict[str, object]:
+    description: dict[str, object] = {
+        "type": "file", "path": name, "size": len(content), "oid": etag(name, content), "blobId": etag(name, content),
+    }  # fmt: skip
+    if is_large(name):
+        sha256 = etag(name, content)
+        description["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 130}
+    return description
+
+
+@pytest.fixture
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    state = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), state.handler())
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", state.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", state.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(model: str = REPOSITORY, offline: bool = False) -> tuple[Path, list[str]]:
+    """-> the folder and what was announced"""
+    said: list[str] = []
+    hub_id = parse_hub_id(model)
+    assert hub_id is not None
+    return download(hub_id, offline=offline, announce=said.append, check=lambda folder: None), said
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_needed_arrives_whole_and_nothing_else(fake_hub: FakeHub) -> None:
+    folder, said = fetch()
+    assert contents(folder) == {name: repository_files()[name] for name in NEEDED}
+    assert {name for name, _, _ in fake_hub.served} == NEEDED
+    assert said == [f"{REPOSITORY}: downloading 440.1 kB of 440.2 kB into {constants.HF_HUB_CACHE}."]
+    assert repository_of(folder) == REPOSITORY
+
+
+def test_the_amount_is_told_before_any_weight_moves(fake_hub: FakeHub) -> None:
+    def interrupt(message: str) -> None:
+        raise KeyboardInterrupt(message)
+
+    with pytest.raises(KeyboardInterrupt, match="downloading"):
+        download(HubId(REPOSITORY), offline=False, announce=interrupt, check=lambda folder: None)
+    assert {name for name, _, _ in fake_hub.served} == {"config.json", "model.safetensors.index.json"}
+
+
+def test_a_model_that_cannot_be_read_costs_no_download(fake_hub: FakeHub) -> None:
+    def refuse(folder: Path) -> None:
+        raise ThriftbitError(json.loads((folder / "config.json").read_text())["model_type"])
+
+    with pytest.raises(ThriftbitError, match="llama"):
+        download(HubId(REPOSITORY), offline=False, announce=pytest.fail, check=refuse)
+    assert not any(is_large(name) for name, _, _ in fake_hub.served)
+
+
+def test_the_second_time_nothing_is_downloaded(fake_hub: FakeHub) -> None:
+    folder, _ = fetch()
+    fake_hub.served.clear()
+    again, said = fetch()
+    assert again == folder
+    assert fake_hub.served == []
+    assert said == [f"{REPOSITORY}: all 440.2 kB are in the cache already."]
+
+
+def test_offline_takes_the_cache_and_asks_nobody(fake_hub: FakeHub) -> None:
+    folder, _ = fetch()
+    fake_hub.refusal = (500, "")
+    assert fetch(offline=True) == (folder, [])
+
+
+def test_offline_by_environment(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = fetch()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch() == (folder, [])
+
+
+def test_offline_without_a_copy_says_so(fake_hub: FakeHub) -> None:
+    with pytest.raises(ThriftbitError, match=r"is not in the cache .* run once without --offline"):
+        fetch(offline=True)
+
+
+def test_a_pinned_revision(fake_hub: FakeHub) -> None:
+    folder, said = fetch(f"{REPOSITORY}@{COMMIT}")
+    assert folder.name == COMMIT
+    assert said[0].startswith(f"{REPOSITORY}@{COMMIT}: downloading")
+    assert fetch(f"{REPOSITORY}@{COMMIT}", offline=True)[0] == folder
+    with pytest.raises(ThriftbitError, match=r"tester/tiny-model has no revision 'absent'"):
+        fetch(f"{REPOSITORY}@absent")
+
+
+def test_an_interrupted_file_goes_on_where_it_stopped(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what arrives of a chunk is lost with the connection
+
+    def give_up(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    # The user stops while the first shard is on its way.
+    fake_hub.cut_after = 70_000
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.file_download.logger.warning", give_up)
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+    fake_hub.cut_after = None
+    begun = [(name, start, sent) for name, start, sent in fake_hub.served if name in SHARDS]
+    assert begun == [(SHARDS[0], 0, 70_000)]
+
+    fake_hub.served.clear()
+    folder, said = fetch()
+    assert "downloading 370.1 kB" in said[0]
+    assert (SHARDS[0], 70_000, 130_000) in fake_hub.served
+    assert contents(folder) == {name: repository_files()[name] for name in NEEDED}
+
+
+def test_a_damaged_file_is_thrown_away_and_the_next_try_succeeds(fake_hub: FakeHub) -> None:
+    sound = fake_hub.files[SHARDS[0]]
+    blob = HubId(REPOSITORY).cache / "blobs" / hashlib.sha256(sound).hexdigest()
+    blob.parent.mkdir(parents=True)
+    blob.with_name(blob.name + ".thriftbit-partial").write_bytes(b"rotten" * 10)
+    with pytest.raises(ThriftbitError, match=f"{SHARDS[0]} arrived damaged"):
+        fetch()
+    assert contents(fetch()[0])[SHARDS[0]] == sound
+
+
+def test_a_full_disk_is_told_before_the_download(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=100_000)
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ThriftbitError, match=r"takes another 440\.\d kB, and .* has 100\.0 kB free"):
+        fetch()
+    assert not any(is_large(name) for name, _, _ in fake_hub.served)
+
+
+def test_pickles_are_refused_before_the_download(fake_hub: FakeHub) -> None:
+    fake_hub.files = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
+    with pytest.raises(ThriftbitError, match=r"tester/tiny-model stores its weights as pickle \(pytorch_model\.bin\)"):
+        fetch()
+    assert fake_hub.served == []
+
+
+def test_repositories_without_a_model_are_refused(fake_hub: FakeHub) -> None:
+    fake_hub.files = {"tiny.Q8_0.gguf": b"GGUF"}
+    with pytest.raises(ThriftbitError, match="has no safetensors, but GGUF files"):
+        fetch()
+    fake_hub.files = {"model.safetensors": b""}
+    with pytest.raises(ThriftbitError, match=r"has no config\.json"):
+        fetch()
+
+
+def test_a_shard_that_the_hub_does_not_have_is_named(fake_hub: FakeHub) -> None:
+    del fake_hub.files[SHARDS[1]]
+    with pytest.raises(ThriftbitError, match=f"1 of its 2 shards missing: {SHARDS[1]}"):
+        fetch()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        ((403, "GatedRepo"), r"is gated: accept its terms at https://huggingface\.co/tester/tiny-model"),
+        ((404, "RepoNotFound"), "neither a file or folder here nor a public model on the Hub"),
+        ((401, "RepoNotFound"), "for a private one, log in with `hf auth login`"),
+        ((418, ""), r"the Hub refused \(418\)"),
+    ],
+)
+def test_refusals_of_the_hub_are_one_plain_line(fake_hub: FakeHub, refusal: tuple[int, str], reason: str) -> None:
+    fake_hub.refusal = refusal
+    with pytest.raises(ThriftbitError, match=reason) as caught:
+        fetch()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_hub_is_one_plain_line_or_the_cache(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = fetch()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    same, said = fetch()
+    assert same == folder
+    assert said[0].startswith("The Hub cannot be reached")
+    with pytest.raises(ThriftbitError, match=r"other/model: the download failed \(.*Run the same command again"):
+        fetch("other/model")
+
+
+def test_the_endpoint_and_cache_of_the_environment_are_used(fake_hub: FakeHub, tmp_path: Path) -> None:
+    """A fresh process, as a user runs it with a mirror of the Hub."""
+    script = (
+        "from thriftbit.sources.hub import *; import sys\n"
+        "print(download(parse_hub_id(sys.argv[1]), offline=False, announce=print, check=lambda folder: None))"
+    )
+    environment = os.environ | {"HF_ENDPOINT": fake_hub.url, "HF_HOME": str(tmp_path / "home")}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script, REPOSITORY], env=environment, capture_output=True, text=True, check=True
+    )
+    folder = Path(done.stdout.splitlines()[-1])
+    assert folder == tmp_path / "home" / "hub" / "models--tester--tiny-model" / "snapshots" / COMMIT
+    assert contents(folder) == {name: repository_files()[name] for name in NEEDED}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/name", HubId("owner/name")),
+        ("HuggingFaceTB/SmolLM2-1.7B", HubId("HuggingFaceTB/SmolLM2-1.7B")),
+        ("owner/name@v1.0", HubId("owner/name", "v1.0")),
+        ("owner/name@refs/pr/3", HubId("owner/name", "refs/pr/3")),
+        ("https://huggingface.co/owner/name", HubId("owner/name")),
+        ("hf://owner/name@main", HubId("owner/name")),
+        ("name", None),
+        ("./owner/name", None),
+        ("/owner/name", None),
+        ("../owner/name", None),
+        ("owner/../name", None),
+        ("owner/..", None),
+        ("owner/name@../../etc", None),
+        ("owner/name/more", None),
+        ("owner/a--b", None),
+        ("C:\\models\\name", None),
+        ("owner/na me", None),
+        ("", None),
+    ],
+)
+def test_hub_ids(text: str, expected: HubId | None) -> None:
+    assert parse_hub_id(text) == expected
+
+
+def test_the_repository_of_a_folder() -> None:
+    assert repository_of(Path("/x/hub/models--owner--some-name/snapshots/0123")) == "owner/some-name"
+    assert repository_of(Path("/x/models/owner/name")) is None
