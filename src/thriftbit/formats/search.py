@@ -2,11 +2,11 @@
 
 A block stores its weights x as small whole numbers l and a scale: x ≈ s·l (symmetric) or x ≈ s·l - m (affine). Choosing l
 for a given scale is rounding; choosing the scale is the search. Every search here minimises the sum of w·(x - x̂)², with w
-the importance of each weight. For fixed l the best scale is a least-squares fit, so a search tries a row of starting scales,
-rounds, and scores each by the error that is left after the fit.
+the importance of each weight. For fixed l the best scale is a least-squares fit, so a search tries a grid of starting
+scales, rounds, fits, and keeps the start that leaves the least error.
 
 Arrays are (elements of a block, blocks): one column is one block, so that a kernel can put sixteen columns into one vector
-register and run the same statements. Sums run over the elements in order, and nothing is fused, so that a kernel gives the
+register and run the same statements. Sums run over the elements in order and nothing is fused, so that a kernel gives the
 same bits. Everything is float32.
 """
 
@@ -18,19 +18,35 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 LARGEST_HALF = np.float32(65504)
+ZERO = np.float32(0)
+
+
+def columns(x: FloatArray, importance: FloatArray | None, size: int) -> tuple[FloatArray, FloatArray]:
+    """(n, block) -> x and w as (size, n * block / size); w is 1 everywhere without importance, or where a column has none"""
+    columns_x = np.ascontiguousarray(x.reshape(-1, size).T)
+    if importance is None:
+        return columns_x, np.ones_like(columns_x)
+    w = np.ascontiguousarray(importance.reshape(-1, size).T)
+    return columns_x, np.where(total(w) > 0, w, np.float32(1))
 
 
 def total(values: FloatArray) -> FloatArray:
-    """(elements, blocks) -> (blocks,): the sum over the elements, added in order"""
+    """(elements, ...) -> (...): the sum over the first axis, added in order"""
     result: FloatArray = values[0].copy()
     for row in values[1:]:
         result += row
     return result
 
 
+def per_super_block(values: FloatArray, sub_blocks: int) -> FloatArray:
+    """(sub-blocks of all super-blocks,) -> (super-blocks,): sums over each super-block's sub-blocks, in order"""
+    return total(np.ascontiguousarray(values.reshape(-1, sub_blocks).T))
+
+
 def half(values: FloatArray) -> FloatArray:
-    """Round to the nearest half-precision number."""
-    return values.astype(np.float16).astype(np.float32)
+    """Round to the nearest half-precision number; what is too large becomes the largest."""
+    clipped = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
+    return clipped.astype(np.float16).astype(np.float32)
 
 
 def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:
@@ -39,12 +55,18 @@ def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:
 
 
 def inverse(values: FloatArray) -> FloatArray:
-    """1 / values, and 0 where that does not exist"""
+    """1 / values, and 0 where that would be useless (values below 1e-30)"""
     usable = np.abs(values) > np.float32(1e-30)
-    return np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), np.float32(0))
+    return np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), ZERO)
 
 
 def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray:
     """-> (blocks,): the sum of w·(x - approximation)²"""
     residual = x - approximation
     return total(w * residual * residual)
+
+
+def signed_extreme(x: FloatArray) -> FloatArray:
+    """-> (blocks,): the element of largest magnitude, with its sign; of equals, the negative one"""
+    lowest, highest = x.min(axis=0), x.max(axis=0)
+    return np.where(-lowest >= highest, lowest, highest)

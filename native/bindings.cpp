@@ -1,0 +1,94 @@
+// thriftbit._native: encode(name, rows, importance, threads) and what is compiled in.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "kernel.hpp"
+
+namespace nb = nanobind;
+using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Importance = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>;
+
+namespace thriftbit {
+
+Kernels& kernels_for(InstructionSet set) {
+    static Kernels tables[kInstructionSets];
+    return tables[set];
+}
+
+static InstructionSet best_instruction_set() {
+#if defined(__x86_64__) || defined(_M_X64)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return kAvx512;
+    if (__builtin_cpu_supports("avx2")) return kAvx2;
+#endif
+    return kBaseline;
+}
+
+static InstructionSet chosen = best_instruction_set();
+
+static Bytes encode(const std::string& name, Rows rows, std::optional<Importance> importance, int threads) {
+    const Kernel& kernel = kernels_for(chosen).at(name);
+    const int64_t count = rows.shape(0), width = rows.shape(1);
+    if (width % kernel.block_size) throw nb::value_error("rows do not divide into blocks");
+    if (importance && int64_t(importance->shape(0)) != width) throw nb::value_error("one importance for each column");
+    const int64_t row_bytes = width / kernel.block_size * kernel.block_bytes, blocks = count * (width / kernel.block_size);
+    auto* out = new uint8_t[std::max<int64_t>(count * row_bytes, 1)];
+    nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+    {
+        const nb::gil_scoped_release unlocked;
+        const auto work = [&](int64_t first, int64_t last) {
+            kernel.encode(rows.data(), importance ? importance->data() : nullptr, width, first, last, out);
+        };
+        // whole groups of sixteen blocks for every thread: the lanes stay full
+        const int64_t share = ((blocks + threads - 1) / std::max(threads, 1) + 15) / 16 * 16;
+        std::vector<std::thread> others;
+        for (int64_t first = share; first < blocks; first += share)
+            others.emplace_back(work, first, std::min(first + share, blocks));
+        work(0, std::min(share, blocks));
+        for (auto& thread : others) thread.join();
+    }
+    return Bytes(out, {size_t(count), size_t(row_bytes)}, owner);
+}
+
+static std::vector<std::string> kernel_names() {
+    std::vector<std::string> names;
+    for (const auto& [name, kernel] : kernels_for(kBaseline)) names.push_back(name);
+    return names;
+}
+
+static const char* const kSetNames[] = {"baseline", "avx2", "avx512"};
+
+static std::vector<std::string> instruction_sets() {
+    return {kSetNames, kSetNames + best_instruction_set() + 1};
+}
+
+static void use_instruction_set(const std::string& name) {
+    const auto available = instruction_sets();
+    const auto found = std::find(available.begin(), available.end(), name);
+    if (found == available.end()) throw nb::value_error("this processor lacks that instruction set");
+    chosen = InstructionSet(found - available.begin());
+}
+
+}  // namespace thriftbit
+
+NB_MODULE(_native, module) {
+    using namespace nb::literals;
+    module.doc() = "Compiled encoders, one for each format that has a file in native/.";
+    module.def("encode", &thriftbit::encode, "name"_a, "rows"_a, "importance"_a.none(), "threads"_a);
+    module.def("kernels", &thriftbit::kernel_names);
+    module.def("instruction_sets", &thriftbit::instruction_sets);
+    module.def("use_instruction_set", &thriftbit::use_instruction_set, "name"_a);
+}

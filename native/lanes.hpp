@@ -1,0 +1,212 @@
+// Sixteen blocks side by side: the vector type all kernels are written in.
+//
+// A kernel holds one element of sixteen different blocks in one `Lanes`, so that every statement of the numpy
+// specification becomes one statement here and no sum ever crosses lanes. That, and compiling without fused or reordered
+// arithmetic, makes the bytes the same on every instruction set: sixteen lanes are one AVX-512 register, two AVX2 ones,
+// four of SSE or NEON.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+namespace thriftbit::THRIFTBIT_ISA {
+
+constexpr int kLanes = 16;
+
+#if defined(__AVX512F__)
+constexpr int kRegister = 16;
+#elif defined(__AVX2__)
+constexpr int kRegister = 8;
+#else
+constexpr int kRegister = 4;
+#endif
+constexpr int kParts = kLanes / kRegister;
+
+typedef float FloatRegister __attribute__((vector_size(kRegister * 4)));
+typedef int32_t IntRegister __attribute__((vector_size(kRegister * 4)));
+
+typedef float AliasedFloat __attribute__((may_alias));
+
+struct Mask {
+    IntRegister part[kParts];
+};
+
+struct Lanes {
+    FloatRegister part[kParts];
+
+    Lanes() = default;
+    Lanes(float value) {
+        for (auto& p : part) p = value - FloatRegister{};
+    }
+    static Lanes load(const float* from) {
+        Lanes lanes;
+        std::memcpy(&lanes, from, sizeof lanes);
+        return lanes;
+    }
+    void store(float* to) const { std::memcpy(to, this, sizeof *this); }
+    float operator[](int lane) const { return part[lane / kRegister][lane % kRegister]; }
+    float& operator[](int lane) { return reinterpret_cast<AliasedFloat*>(this)[lane]; }
+};
+
+#define THRIFTBIT_LANEWISE(Result, op)                                          \
+    inline Result operator op(const Lanes& a, const Lanes& b) {                 \
+        Result result;                                                          \
+        for (int p = 0; p < kParts; ++p) result.part[p] = a.part[p] op b.part[p]; \
+        return result;                                                          \
+    }
+THRIFTBIT_LANEWISE(Lanes, +)
+THRIFTBIT_LANEWISE(Lanes, -)
+THRIFTBIT_LANEWISE(Lanes, *)
+THRIFTBIT_LANEWISE(Lanes, /)
+THRIFTBIT_LANEWISE(Mask, <)
+THRIFTBIT_LANEWISE(Mask, >)
+THRIFTBIT_LANEWISE(Mask, <=)
+THRIFTBIT_LANEWISE(Mask, >=)
+#undef THRIFTBIT_LANEWISE
+
+inline Lanes& operator+=(Lanes& a, const Lanes& b) { return a = a + b; }
+
+inline Mask operator&(const Mask& a, const Mask& b) {
+    Mask result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = a.part[p] & b.part[p];
+    return result;
+}
+
+inline Lanes select(const Mask& mask, const Lanes& yes, const Lanes& no) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = mask.part[p] ? yes.part[p] : no.part[p];
+    return result;
+}
+
+// Written out where an instruction exists: compilers do not find it in the comparison.
+inline FloatRegister smaller(FloatRegister a, FloatRegister b) {
+#if defined(__AVX512F__)
+    return (FloatRegister)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (FloatRegister)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+inline FloatRegister larger(FloatRegister a, FloatRegister b) {
+#if defined(__AVX512F__)
+    return (FloatRegister)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (FloatRegister)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+// To the nearest whole number, ties to even, for |x| < 2^22.
+inline FloatRegister rounded(FloatRegister x) {
+#if defined(__AVX512F__)
+    return (FloatRegister)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (FloatRegister)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    return (x + 12582912.0f) - 12582912.0f;  // adding 1.5 * 2^23 leaves no room for a fraction
+#endif
+}
+
+inline Lanes minimum(const Lanes& a, const Lanes& b) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = smaller(a.part[p], b.part[p]);
+    return result;
+}
+
+inline Lanes maximum(const Lanes& a, const Lanes& b) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = larger(a.part[p], b.part[p]);
+    return result;
+}
+
+inline Lanes clip(const Lanes& x, const Lanes& lowest, const Lanes& highest) {
+    return minimum(maximum(x, lowest), highest);
+}
+
+inline Lanes magnitude(const Lanes& x) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p)
+        result.part[p] = (FloatRegister)((IntRegister)x.part[p] & 0x7fffffff);
+    return result;
+}
+
+inline Lanes nearest(const Lanes& x, float lowest, float highest) {
+    const Lanes clipped = clip(x, lowest, highest);
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = rounded(clipped.part[p]);
+    return result;
+}
+
+inline Lanes inverse(const Lanes& x) {
+    const Mask usable = magnitude(x) > Lanes(1e-30f);
+    return select(usable, Lanes(1.0f) / select(usable, x, Lanes(1.0f)), Lanes(0.0f));
+}
+
+inline float inverse(float x) {
+    const float size = x < 0 ? -x : x;
+    return size > 1e-30f ? 1.0f / x : 0.0f;
+}
+
+// Single to half precision and back, to nearest even, what is too large becomes the largest. Integer arithmetic, so that
+// every instruction set agrees.
+inline uint16_t half_bits(float value) {
+    value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint32_t sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
+    if (size < 0x38800000) {  // subnormal in half precision: let an addition round it
+        float shifted;
+        std::memcpy(&shifted, &size, 4);
+        shifted += 0.5f;
+        std::memcpy(&bits, &shifted, 4);
+        return sign | (bits - 0x3f000000);
+    }
+    return sign | ((size + 0xfff + ((size >> 13) & 1) - (112u << 23)) >> 13);
+}
+
+inline float half_value(uint16_t half) {
+    const uint32_t sign = uint32_t(half & 0x8000) << 16, size = half & 0x7fff;
+    uint32_t bits;
+    float value;
+    if (size < 0x400) {
+        value = float(size) * 5.9604644775390625e-8f;
+        std::memcpy(&bits, &value, 4);
+    } else {
+        bits = (size << 13) + (112u << 23);
+    }
+    bits |= sign;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline float half(float value) { return half_value(half_bits(value)); }
+
+inline Lanes half(const Lanes& x) {
+    const Lanes clipped = clip(x, -65504.0f, 65504.0f);
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) {
+        const IntRegister bits = (IntRegister)clipped.part[p];
+        const IntRegister sign = bits & int32_t(0x80000000), size = bits & 0x7fffffff;
+        const IntRegister normal = (size + 0xfff + ((size >> 13) & 1)) & ~0x1fff;
+        const FloatRegister small = ((FloatRegister)size + 0.5f) - 0.5f;
+        const IntRegister rounded = size < 0x38800000 ? (IntRegister)small : normal;
+        result.part[p] = (FloatRegister)(rounded | sign);
+    }
+    return result;
+}
+
+// x[e] becomes element e of the sixteen blocks that begin at `sources`.
+template <int elements>
+inline void load_columns(const float* const* sources, Lanes* x) {
+    for (int e = 0; e < elements; ++e)
+        for (int lane = 0; lane < kLanes; ++lane) x[e][lane] = sources[lane][e];
+}
+
+}  // namespace thriftbit::THRIFTBIT_ISA

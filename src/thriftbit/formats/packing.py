@@ -1,0 +1,52 @@
+"""Small numbers into bytes and back: the parts of the layouts that several formats share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.formats.format import ByteArray
+from thriftbit.formats.search import FloatArray
+
+
+def half_bytes(values: FloatArray) -> ByteArray:
+    """(n,) half-precision numbers -> (n, 2), without negative zeros"""
+    return np.ascontiguousarray((values + np.float32(0)).astype("<f2")).view("u1").reshape(-1, 2)
+
+
+def half_values(pair: ByteArray) -> FloatArray:
+    """(n, 2) -> (n, 1) float32"""
+    return np.ascontiguousarray(pair).view("<f2").astype("f4").reshape(-1, 1)
+
+
+def pack_scales_and_mins(scales: ByteArray, mins: ByteArray) -> ByteArray:
+    """Two times eight 6-bit numbers -> twelve bytes, as Q4_K and Q5_K have them: four scales, four mins, and the low
+    four bits of the other eight; their high two bits ride on top of the first eight bytes. (n, 8), (n, 8) -> (n, 12)"""
+    low_scales, high_scales = scales[:, :4], scales[:, 4:]
+    low_mins, high_mins = mins[:, :4], mins[:, 4:]
+    return np.hstack(
+        [low_scales | high_scales >> 4 << 6, low_mins | high_mins >> 4 << 6, high_scales & 15 | (high_mins & 15) << 4]
+    )
+
+
+def unpack_scales_and_mins(packed: ByteArray) -> tuple[ByteArray, ByteArray]:
+    """The way back. (n, 12) -> (n, 8), (n, 8)"""
+    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.hstack([first & 63, third & 15 | first >> 6 << 4])
+    mins = np.hstack([second & 63, third >> 4 | second >> 6 << 4])
+    return scales, mins
+
+
+def split_bits(packed: ByteArray, bits: int, group: int) -> ByteArray:
+    """Bytes that hold 8 / bits numbers each -> the numbers. Each `group` bytes hold the lowest bits of `group` numbers,
+    then the next bits of the next `group`, and so on. (n, bytes) -> (n, bytes * 8 / bits)"""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    grouped = packed.reshape(len(packed), -1, 1, group) >> shifts[:, None]
+    return (grouped & np.uint8((1 << bits) - 1)).reshape(len(packed), -1)
+
+
+def join_bits(numbers: NDArray[np.uint8], bits: int, group: int) -> ByteArray:
+    """The way back. (n, numbers) -> (n, numbers * bits / 8)"""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    grouped = numbers.reshape(len(numbers), -1, len(shifts), group) << shifts[:, None]
+    return np.bitwise_or.reduce(grouped, axis=2).reshape(len(numbers), -1)
