@@ -1,0 +1,142 @@
+"""What `thriftbit inspect` tells, as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from thriftbit.inspection.oddities import oddities
+from thriftbit.inspection.subject import InspectedTensor, Subject, open_subject
+from thriftbit.sources.model import MetadataValue
+
+SHORT_ARRAY = 8  # a longer one is summarised by its length and this many of its first values
+
+# What JSON holds
+Plain: TypeAlias = bool | int | float | str | list["Plain"] | dict[str, "Plain"] | None
+
+
+@dataclass(frozen=True)
+class TypeTotal:
+    """All tensors of one type together."""
+
+    type: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """model, pre: llama.cpp's names for the algorithm and for how text is split before it, "" where nothing is said."""
+
+    model: str
+    pre: str
+    vocabulary_size: int
+    chat_template: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """kind: "GGUF" or "folder". files: names of those with weights. file_type: what the file says it is, "Q4_K_M" for
+    instance. weights_bytes: of the tensors alone; bits_per_weight is theirs, without header, tokenizer and padding.
+    types: most bytes first. oddities: plain sentences. metadata: under GGUF keys, long arrays summarised. None stands
+    for what is not said or not known."""
+
+    path: str
+    kind: str
+    files: tuple[str, ...]
+    name: str | None
+    architecture: str | None
+    file_type: str | None
+    context_length: int | None
+    parameters: int
+    file_size_bytes: int
+    weights_bytes: int
+    bits_per_weight: float | None
+    types: tuple[TypeTotal, ...]
+    tokenizer: TokenizerFacts | None
+    oddities: tuple[str, ...]
+    metadata: Mapping[str, Plain]
+    tensors: tuple[InspectedTensor, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """-> the same for JSON, with the parameters and bits per weight of each tensor"""
+        tensors = [
+            asdict(tensor) | {"parameters": tensor.parameters, "bits_per_weight": tensor.bits_per_weight}
+            for tensor in self.tensors
+        ]
+        return asdict(self) | {"tensors": tensors}
+
+
+def inspect(path: str | Path) -> Inspection:
+    """path: a GGUF file (any part of a split one) or a folder with config.json and safetensors
+
+    Raises ThriftbitError for what is missing, damaged, or neither of the two.
+    """
+    path = Path(path).expanduser()
+    subject = open_subject(path)
+    parameters = sum(tensor.parameters for tensor in subject.tensors)
+    weights_bytes = sum(tensor.size_bytes for tensor in subject.tensors)
+    return Inspection(
+        path=str(path),
+        kind="GGUF" if subject.parts else "folder",
+        files=tuple(file.name for file in subject.files),
+        name=subject.text("general.name"),
+        architecture=subject.architecture,
+        file_type=subject.file_type,
+        context_length=subject.number(f"{subject.architecture}.context_length"),
+        parameters=parameters,
+        file_size_bytes=sum(file.stat().st_size for file in subject.files),
+        weights_bytes=weights_bytes,
+        bits_per_weight=8 * weights_bytes / parameters if parameters else None,
+        types=_type_totals(subject.tensors),
+        tokenizer=_tokenizer(subject),
+        oddities=oddities(subject),
+        metadata={key: _plain(value) for key, value in subject.metadata.items()},
+        tensors=subject.tensors,
+    )
+
+
+def _type_totals(tensors: Iterable[InspectedTensor]) -> tuple[TypeTotal, ...]:
+    groups: dict[str, list[InspectedTensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.type, []).append(tensor)
+    totals = (
+        TypeTotal(type, len(group), sum(t.parameters for t in group), sum(t.size_bytes for t in group))
+        for type, group in groups.items()
+    )
+    return tuple(sorted(totals, key=lambda total: -total.size_bytes))
+
+
+def _tokenizer(subject: Subject) -> TokenizerFacts | None:
+    model = subject.text("tokenizer.ggml.model")
+    if model is None:
+        return None
+    return TokenizerFacts(
+        model=model,
+        pre=subject.text("tokenizer.ggml.pre") or "",
+        vocabulary_size=subject.vocabulary_size,
+        chat_template=bool(subject.text("tokenizer.chat_template")),
+    )
+
+
+def _plain(value: MetadataValue) -> Plain:
+    """-> the value as JSON has it: text in UTF-8, numbers that are not finite as text"""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, list | np.ndarray):
+        first = [_plain(item) for item in value[:SHORT_ARRAY]]
+        if len(value) <= SHORT_ARRAY:
+            return first
+        return {
+            "array_of": str(value.dtype) if isinstance(value, np.ndarray) else "text",
+            "length": len(value),
+            "first": first,
+        }
+    number = value.item() if isinstance(value, np.generic) else value
+    return str(number) if isinstance(number, float) and not math.isfinite(number) else number

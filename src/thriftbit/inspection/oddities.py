@@ -1,0 +1,226 @@
+"""What is worth a second look in a model: one function for each thing, each giving plain sentences.
+
+Nothing here is an error. A sentence says what was found and, where that is not plain, what it means for whoever wants
+to run the file. To look for something more, write a function and add it to `FILE_CHECKS` or `MODEL_CHECKS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from thriftbit.containers.gguf_values import VERSION, padded
+from thriftbit.inspection.subject import InspectedTensor, Subject
+from thriftbit.sizes import describe_bytes
+from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+
+QUANTIZATION_VERSION = 2
+USUAL_TYPES = 5  # the most formats that one of llama.cpp's presets mixes, F32 not counted
+LARGE_TENSOR = 1 << 20  # weights
+UNQUANTIZED = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
+NAMESPACES = ("general", "tokenizer", "split", "quantize", "thriftbit")
+CHAT_NAME = re.compile(r"(?<![a-z])(instruct|chat|it)(?![a-z])", re.IGNORECASE)
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the reader keeps such bytes
+
+# File types that are not called after the format of most of their weights.
+FORMAT_OF_FILE_TYPE = {
+    "MXFP4_MOE": "MXFP4",
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+}
+
+
+def oddities(subject: Subject) -> tuple[str, ...]:
+    kind = subject.text("general.type") or "model"
+    checks = (*FILE_CHECKS, *MODEL_CHECKS) if kind == "model" else FILE_CHECKS
+    content = () if kind == "model" else (f"It holds no model: general.type is {kind!r}.",)
+    return (*content, *subject.problems, *(sentence for check in checks for sentence in check(subject)))
+
+
+def _byte_order(subject: Subject) -> Iterator[str]:
+    if any(part.big_endian for part in subject.parts):
+        yield "It is big-endian: llama.cpp on ordinary machines cannot run it, and Thriftbit cannot read its weights."
+
+
+def _version(subject: Subject) -> Iterator[str]:
+    for version in sorted({part.version for part in subject.parts} - {VERSION}):
+        yield f"It is written in GGUF version {version}; the current one is {VERSION}, since 2023."
+
+
+def _arrangement(subject: Subject) -> Iterator[str]:
+    for part in subject.parts:
+        where = f"{part.path.name}: " if len(subject.parts) > 1 else ""
+        end = padded(part.data_offset, part.alignment)
+        for info in part.tensors:
+            if info.offset_bytes != end:
+                yield f"{where}tensor {info.name!r} does not follow the one before it; llama.cpp refuses such files."
+            end = padded(info.end_bytes, part.alignment)
+        unused_bytes = part.file_size_bytes - max((info.end_bytes for info in part.tensors), default=end)
+        if unused_bytes >= part.alignment:
+            yield f"{where}the last {describe_bytes(unused_bytes)} of the file belong to no tensor."
+
+
+def _text(subject: Subject) -> Iterator[str]:
+    for key, value in subject.metadata.items():
+        texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+        if count := sum(bool(NOT_UTF8.search(text)) for text in texts):
+            yield f"{count} of the texts under {key} are not UTF-8." if len(texts) > 1 else f"{key} is not UTF-8."
+
+
+def _keys(subject: Subject) -> Iterator[str]:
+    known = (*NAMESPACES, subject.text("general.type"), subject.architecture)
+    unknown = [key for key in subject.metadata if key.partition(".")[0] not in known]
+    if unknown:
+        shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+        yield f"Metadata of a kind that is not known here: {shown}."
+
+
+def _architecture(subject: Subject) -> Iterator[str]:
+    if subject.architecture is None:
+        yield "It does not say which architecture it is (general.architecture), so nothing can run it."
+
+
+def _tensors(subject: Subject) -> Iterator[str]:
+    if not subject.tensors:
+        yield "It holds no tensors, only metadata."
+
+
+def _layers(subject: Subject) -> Iterator[str]:
+    told = subject.number(f"{subject.architecture}.block_count")
+    found = {match[1] for tensor in subject.tensors if (match := re.match(r"blk\.(\d+)\.", tensor.name))}
+    if found and told != len(found):
+        yield f"{subject.architecture}.block_count is {told}, but there are tensors of {len(found)} layers."
+
+
+def _context(subject: Subject) -> Iterator[str]:
+    key = f"{subject.architecture}.context_length"
+    if subject.parts and subject.architecture and subject.number(key) is None:
+        yield f"It does not say how long its context is ({key})."
+
+
+def _file_type(subject: Subject) -> Iterator[str]:
+    number = subject.number("general.file_type")
+    if number is not None and subject.file_type is None:
+        yield f"general.file_type is {number}, which stands for nothing known here."
+    promised = _promised_format(subject)
+    weights: Counter[str] = Counter()
+    for tensor in _matrices(subject):
+        weights[tensor.type] += tensor.parameters
+    if promised and weights:
+        most, parameters = weights.most_common(1)[0]
+        if most != promised:
+            share = parameters / weights.total()
+            yield f"general.file_type says {subject.file_type}, but {share:.0%} of the weights in layers are {most}."
+
+
+def _fallbacks(subject: Subject) -> Iterator[str]:
+    promised = _promised_format(subject)
+    if promised is None or promised in UNQUANTIZED:
+        return
+    block_size = GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0]
+    fallen = Counter(t.type for t in subject.tensors if len(t.shape) > 1 and t.shape[-1] % block_size)
+    fallen.pop("F32", None)  # kept on purpose
+    if fallen:
+        types = ", ".join(f"{count} as {type}" for type, count in fallen.most_common())
+        yield f"{fallen.total()} tensors have rows that {block_size} does not divide, as {promised} needs it: {types}."
+
+
+def _mixture(subject: Subject) -> Iterator[str]:
+    types = sorted({tensor.type for tensor in subject.tensors} - {"F32"})
+    if len(types) > USUAL_TYPES:
+        yield f"Its weights are in {len(types)} formats ({', '.join(types)}); presets mix {USUAL_TYPES} at most."
+
+
+def _large_f32(subject: Subject) -> Iterator[str]:
+    if _promised_format(subject) in (None, "F32"):
+        return
+    large = [t for t in subject.tensors if t.type == "F32" and len(t.shape) > 1 and t.parameters >= LARGE_TENSOR]
+    if large:
+        size = describe_bytes(sum(tensor.size_bytes for tensor in large))
+        yield f"{len(large)} large tensors are in F32, {size} together: {large[0].name!r} for instance."
+
+
+def _quantization_version(subject: Subject) -> Iterator[str]:
+    told = subject.number("general.quantization_version")
+    quantized = [
+        tensor for part in subject.parts for tensor in part.tensors if tensor.ggml_type.name not in UNQUANTIZED
+    ]
+    if quantized and told != QUANTIZATION_VERSION:
+        yield f"general.quantization_version is {told}; quantized weights of today have {QUANTIZATION_VERSION}."
+
+
+def _tied(subject: Subject) -> Iterator[str]:
+    if subject.tied:
+        yield "The token embedding is the output matrix too (tied), so its precision counts twice."
+
+
+def _tokenizer(subject: Subject) -> Iterator[str]:
+    embedding = next((tensor for tensor in subject.tensors if tensor.name == EMBEDDING), None)
+    if not subject.parts or not subject.tensors:
+        return
+    if subject.text("tokenizer.ggml.model") is None or not subject.vocabulary_size:
+        yield "It has no tokenizer: it cannot turn text into tokens by itself."
+    elif embedding is not None and embedding.shape[0] != subject.vocabulary_size:
+        yield (
+            f"The tokenizer has {subject.vocabulary_size:,} tokens, the embedding {embedding.shape[0]:,} rows; "
+            "llama.cpp refuses such files."
+        )
+    if subject.text("tokenizer.ggml.model") == "gpt2" and subject.text("tokenizer.ggml.pre") in (None, "default"):
+        yield "It does not say how text is split before tokenizing (tokenizer.ggml.pre): llama.cpp may do it wrongly."
+
+
+def _chat_template(subject: Subject) -> Iterator[str]:
+    names = (subject.text("general.name"), subject.text("general.finetune"), subject.path.name)
+    named = next((name for name in names if name and CHAT_NAME.search(name)), None)
+    if named and subject.vocabulary_size and not subject.text("tokenizer.chat_template"):
+        yield f"It is called {named!r} but has no chat template: chat programs will guess one."
+
+
+def _provenance(subject: Subject) -> Iterator[str]:
+    importance = subject.text("quantize.imatrix.file")
+    if importance is not None:
+        dataset = subject.text("quantize.imatrix.dataset")
+        yield f"Quantized with importance data (imatrix) {importance!r}" + (
+            f", measured on {dataset!r}." if dataset else "."
+        )
+    version = subject.text("thriftbit.version")
+    if version is not None:
+        plan = "; the plan is in it" if subject.text("thriftbit.plan") else ""
+        yield f"Made by Thriftbit {version}{plan}."
+
+
+FILE_CHECKS = (_byte_order, _version, _arrangement, _text, _keys)
+MODEL_CHECKS = (
+    _architecture,
+    _tensors,
+    _layers,
+    _context,
+    _file_type,
+    _fallbacks,
+    _mixture,
+    _large_f32,
+    _quantization_version,
+    _tied,
+    _tokenizer,
+    _chat_template,
+    _provenance,
+)
+
+
+def _matrices(subject: Subject) -> list[InspectedTensor]:
+    """-> the tensors that a file type is about: those of embedding and output have formats of their own"""
+    return [t for t in subject.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
+
+
+def _promised_format(subject: Subject) -> str | None:
+    """-> the format that most weights should have by the file type: "Q4_K" for "Q4_K_M"; None if it promises none"""
+    file_type = subject.file_type or ""
+    for name in (FORMAT_OF_FILE_TYPE.get(file_type, file_type), re.sub("_[SML]$", "", file_type)):
+        if name in GGMLQuantizationType.__members__:
+            return name
+    return None

@@ -1,0 +1,162 @@
+"""Files and folders brought to one form, before anything is concluded from them.
+
+A folder is described in GGUF's terms, by the same code that would convert it. What keeps it from being converted (an
+unknown architecture, no tokenizer) is noted, and the rest described all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gguf
+import numpy as np
+
+from thriftbit.containers.gguf_reader import GGUFFile
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures import find_architecture
+from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.checkpoint import open_checkpoint, weight_files
+from thriftbit.sources.gguf_source import read_parts
+from thriftbit.sources.model import Metadata, MetadataValue
+from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.safetensors_file import DTYPE_BITS
+from thriftbit.sources.tensor import Tensor
+from thriftbit.sources.tokenizers import tokenizer_metadata
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InspectedTensor:
+    """type: GGML's name, or safetensors' dtype. shape: numpy order."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    size_bytes: int
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.size_bytes / self.parameters if self.parameters else 0.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """files: those with weights. metadata: in GGUF's keys. tensors: under the source's own names.
+
+    tied: whether the token embedding is the output matrix too. parts: the headers of a GGUF, () for a folder. problems:
+    sentences on what kept a folder from being described whole.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    architecture: str | None
+    metadata: Metadata
+    tensors: tuple[InspectedTensor, ...]
+    tied: bool
+    parts: tuple[GGUFFile, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def file_type(self) -> str | None:
+        """-> "Q4_K_M" for general.file_type 15; None for a number that stands for nothing"""
+        number = self.number("general.file_type")
+        name = next((each.name for each in gguf.LlamaFileType if each == number), None)
+        return name and name.removeprefix("MOSTLY_").removeprefix("ALL_")
+
+    @property
+    def vocabulary_size(self) -> int:
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return len(tokens) if isinstance(tokens, list) else 0
+
+    def text(self, key: str) -> str | None:
+        """-> a metadata value; None where it is absent or, as strangers' metadata may be, something else"""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(self, key: str) -> int | None:
+        value = self.metadata.get(key)
+        return int(value) if isinstance(value, np.integer) else None
+
+
+def open_subject(path: Path) -> Subject:
+    """Raises ThriftbitError for what is missing, damaged, or neither a GGUF nor a model folder."""
+    return _open_folder(path) if path.is_dir() else _open_gguf(path)
+
+
+def _open_gguf(path: Path) -> Subject:
+    parts = tuple(read_parts(path, any_byte_order=True))
+    metadata = parts[0].metadata
+    architecture = metadata.get("general.architecture")
+    tensors = [
+        InspectedTensor(info.name, info.shape, info.ggml_type.name, info.size_bytes)
+        for part in parts
+        for info in part.tensors
+    ]
+    names = {tensor.name for tensor in tensors}
+    return Subject(
+        path=path,
+        files=tuple(part.path for part in parts),
+        architecture=architecture if isinstance(architecture, str) else None,
+        metadata=metadata,
+        tensors=tuple(tensors),
+        tied=EMBEDDING in names and OUTPUT not in names,
+        parts=parts,
+    )
+
+
+def _open_folder(folder: Path) -> Subject:
+    checkpoint = open_checkpoint(folder)
+    config = checkpoint.config
+    files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
+    sources = list(checkpoint.tensors.values())
+    problems: list[str] = []
+
+    metadata: dict[str, MetadataValue] = {}
+    mapped: list[Tensor] = []
+    architecture = _attempt(lambda: find_architecture(config), problems)
+    if architecture is not None:
+        metadata |= _attempt(lambda: architecture.metadata(config), problems) or {}
+        mapped = _attempt(lambda: architecture.map_tensors(checkpoint), problems) or []
+    for vocabulary_size in (tensor.rows for tensor in mapped if tensor.name == EMBEDDING):
+        metadata |= _attempt(partial(tokenizer_metadata, checkpoint, vocabulary_size), problems) or {}
+    metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, problems.append), problems) or {}
+
+    return Subject(
+        path=folder,
+        files=tuple(folder / name for name in files),
+        architecture=architecture.gguf_name if architecture else _named_architecture(config),
+        metadata=metadata,
+        tensors=tuple(
+            InspectedTensor(name, tensor.shape, dtype, math.ceil(tensor.parameters * DTYPE_BITS[dtype] / 8))
+            for name, tensor in checkpoint.tensors.items()
+            for dtype in (tensor.source_dtype,)
+        ),
+        tied=bool(mapped) and all(tensor.name != OUTPUT for tensor in mapped),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:
+    """-> what `describe` gives; None if the folder does not allow it, and then the reason goes to the problems"""
+    try:
+        return describe()
+    except ThriftbitError as error:
+        problems.append(f"It cannot be quantized as it is: {error}")
+        return None
+
+
+def _named_architecture(config: Mapping[str, Any]) -> str | None:
+    """-> what config.json calls an architecture that we do not know"""
+    classes = config.get("architectures")
+    name = classes[0] if isinstance(classes, list) and classes else config.get("model_type")
+    return name if isinstance(name, str) else None
