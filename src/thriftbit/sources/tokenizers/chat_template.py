@@ -1,0 +1,61 @@
+"""The chat template, carried over as it is: one Jinja text, or several under names.
+
+It stands in chat_template.jinja (more of them in additional_chat_templates/), or in tokenizer_config.json as text or as
+a list of names and texts, or in chat_template.json as older multimodal models have it. Whether it is good Jinja is for
+whoever renders it; that it is text is checked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gguf
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import read_json_object, shown
+from thriftbit.sources.model import MetadataValue
+from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolder, read_text
+
+MAIN_TEMPLATE = "default"
+
+
+def chat_template_metadata(folder: TokenizerFolder) -> dict[str, MetadataValue]:
+    """-> the keys of the templates; none if the model has no template"""
+    keys = gguf.Keys.Tokenizer
+    templates = _templates(folder)
+    metadata: dict[str, MetadataValue] = {}
+    others = {re.sub(r"[^A-Za-z0-9]", "_", name): text for name, text in templates.items() if name != MAIN_TEMPLATE}
+    if MAIN_TEMPLATE in templates:
+        metadata[keys.CHAT_TEMPLATE] = templates[MAIN_TEMPLATE]
+    if others:
+        metadata[keys.CHAT_TEMPLATES] = sorted(others)
+    for name, text in sorted(others.items()):
+        metadata[keys.CHAT_TEMPLATE_N.format(name=name)] = text
+    return metadata
+
+
+def _templates(folder: TokenizerFolder) -> dict[str, str]:
+    main = folder.path / "chat_template.jinja"
+    if main.exists():
+        more = sorted((folder.path / "additional_chat_templates").glob("*.jinja"))
+        return {path.stem: read_text(path) for path in more} | {MAIN_TEMPLATE: read_text(main)}
+    origin, template = folder.path / TOKENIZER_CONFIG, folder.tokenizer_config.get("chat_template")
+    older = folder.path / "chat_template.json"
+    if template is None and older.exists():
+        origin, template = older, read_json_object(older).get("chat_template")
+    match template:
+        case None:
+            return {}
+        case str():
+            return {MAIN_TEMPLATE: template}
+        case [*entries]:
+            return dict(_named(entry, str(origin)) for entry in entries)
+    raise ThriftbitError(f"{origin}: chat_template should be text or a list of named texts, not {shown(template)}")
+
+
+def _named(entry: Any, origin: str) -> tuple[str, str]:
+    match entry:
+        case {"name": str(name), "template": str(text)} if name:
+            return name, text
+    raise ThriftbitError(f"{origin}: {shown(entry)} is no named chat template")

@@ -1,0 +1,125 @@
+"""The files of a model folder that say something about its tokenizer, read once and checked for their outer shape.
+
+Which file speaks when several do is settled here and nowhere else: tokenizer.json, then tokenizer_config.json, then the
+older special_tokens_map.json and added_tokens.json, then the ids in config.json. A chat template in a file of its own
+goes before one in tokenizer_config.json, as in transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import open_regular, read_json_object, shown
+from thriftbit.sources.tokenizers.vocabulary import AddedToken
+
+if TYPE_CHECKING:
+    from thriftbit.sources.checkpoint import Checkpoint
+
+TOKENIZER_JSON = "tokenizer.json"
+SENTENCEPIECE_MODEL = "tokenizer.model"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+TEMPLATE_LIMIT_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class TokenizerFolder:
+    """Each file as a JSON object, {} where it is missing; tokenizer_json is None then, because its absence matters.
+    sentencepiece_model: where tokenizer.model is, if there is one. model_config: config.json, `text_config` on top."""
+
+    path: Path
+    tokenizer_json: dict[str, Any] | None
+    sentencepiece_model: Path | None
+    tokenizer_config: dict[str, Any]
+    special_tokens_map: dict[str, Any]
+    generation_config: dict[str, Any]
+    added_tokens_json: dict[str, Any]
+    model_config: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """-> the file with the vocabulary, as error messages name it"""
+        return str(self.path / (SENTENCEPIECE_MODEL if self.tokenizer_json is None else TOKENIZER_JSON))
+
+    def added_tokens(self) -> list[AddedToken]:
+        """-> the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json has the
+        last word about what it is, as in transformers"""
+        tokens: dict[int, AddedToken] = {}
+        for origin, token in self._declared_tokens():
+            known = tokens.get(token.id, token)
+            if known.text != token.text:
+                raise ThriftbitError(
+                    f"{origin}: the id {token.id} is {shown(known.text)} and {shown(token.text)} at once"
+                )
+            tokens[token.id] = token
+        return [tokens[token_id] for token_id in sorted(tokens)]
+
+    def _declared_tokens(self) -> list[tuple[Path, AddedToken]]:
+        declared = []
+        origin = self.path / "added_tokens.json"
+        declared += [
+            (origin, _added_token(origin, key, key, False, value)) for key, value in self.added_tokens_json.items()
+        ]
+        origin = self.path / TOKENIZER_JSON
+        for entry in _list(self.tokenizer_json or {}, "added_tokens", origin):
+            entry = entry if isinstance(entry, dict) else {}
+            declared.append(
+                (origin, _added_token(origin, entry, entry.get("content"), entry.get("special"), entry.get("id")))
+            )
+        origin = self.path / TOKENIZER_CONFIG
+        decoder = self.tokenizer_config.get("added_tokens_decoder") or {}
+        if not isinstance(decoder, dict):
+            raise ThriftbitError(f"{origin}: added_tokens_decoder should map ids to tokens, not be {shown(decoder)}")
+        for key, entry in decoder.items():
+            entry = entry if isinstance(entry, dict) else {}
+            token_id = int(key) if key.isdecimal() and len(key) < 20 else key
+            declared.append(
+                (origin, _added_token(origin, {key: entry}, entry.get("content"), entry.get("special"), token_id))
+            )
+        return declared
+
+
+def open_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
+    def read(name: str) -> dict[str, Any] | None:
+        path = checkpoint.file(name)
+        return None if path is None else read_json_object(path)
+
+    text_config = checkpoint.config.get("text_config")
+    return TokenizerFolder(
+        path=checkpoint.path,
+        tokenizer_json=read(TOKENIZER_JSON),
+        sentencepiece_model=checkpoint.file(SENTENCEPIECE_MODEL),
+        tokenizer_config=read(TOKENIZER_CONFIG) or {},
+        special_tokens_map=read("special_tokens_map.json") or {},
+        generation_config=read("generation_config.json") or {},
+        added_tokens_json=read("added_tokens.json") or {},
+        model_config=checkpoint.config | (text_config if isinstance(text_config, dict) else {}),
+    )
+
+
+def read_text(path: Path) -> str:
+    """-> a small UTF-8 text file"""
+    with open_regular(path) as file:
+        data = file.read(TEMPLATE_LIMIT_BYTES + 1)
+    if len(data) > TEMPLATE_LIMIT_BYTES:
+        raise ThriftbitError(f"{path} is larger than {TEMPLATE_LIMIT_BYTES >> 20} MiB, which no chat template is")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ThriftbitError(f"{path} is not UTF-8 text") from None
+
+
+def _list(section: dict[str, Any], key: str, origin: Path) -> list[Any]:
+    value = section.get(key) or []
+    if not isinstance(value, list):
+        raise ThriftbitError(f"{origin}: {key} should be a list, not {shown(value)}")
+    return value
+
+
+def _added_token(origin: Path, entry: Any, text: Any, special: Any, token_id: Any) -> AddedToken:
+    if not isinstance(text, str) or not text or type(token_id) is not int:
+        raise ThriftbitError(f"{origin}: {shown(entry)} is no added token: it needs an id and a text")
+    return AddedToken(token_id, text, bool(special))

@@ -1,0 +1,202 @@
+"""SentencePiece BPE (Llama 2, Mistral, Gemma, Phi-3): llama.cpp's "llama" tokenizer.
+
+llama.cpp merges whatever two neighbours join to a token, the one with the highest score first; that is SentencePiece's
+own algorithm, and tokenizer.model holds the scores. It is read here without the `sentencepiece` library: the format is
+a plain list of pieces, and the settings that decide whether llama.cpp can follow are not in the library's interface.
+
+A folder may hold only tokenizer.json, where merges with ranks stand for the scores. They say the same if every way to
+split a token in two tokens is a merge, which is how such files are made from SentencePiece models; then the rank of a
+token's first merge, negated, is its score. A vocabulary trained otherwise is refused, because llama.cpp would merge
+pairs that the tokenizer does not. (llama.cpp's own converter gives all tokens the same score.)
+
+What llama.cpp does not do is refused: normalization (NFKC and the like), squeezing runs of spaces, the Unigram model.
+What it does differently: where a space is put before the text (add_space_prefix), llama.cpp puts one after every added
+token and before a space as well, as Llama 2 did; newer tokenizers do neither (a Metaspace with prepend_scheme "first").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import open_regular, shown
+from thriftbit.sources.model import MetadataValue
+from thriftbit.sources.tokenizers.protobuf import fields
+from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, normalizer_steps
+from thriftbit.sources.tokenizers.vocabulary import NEVER_MERGED, AddedToken, Vocabulary
+
+SPACE = "▁"  # U+2581, which SentencePiece writes for a space
+BYTE_TOKENS = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+
+MODEL_LIMIT_BYTES = 64 << 20
+BPE_MODEL_TYPE = 2
+
+# What the fields of sentencepiece_model.proto are numbered
+PIECES, TRAINER_SPEC, NORMALIZER_SPEC = 1, 2, 3
+PIECE_TEXT, PIECE_SCORE, PIECE_KIND = 1, 2, 3
+TRAINER_MODEL_TYPE, TRAINER_SPACE_AS_SUFFIX = 3, 24
+NORMALIZER_CHARACTER_MAP, NORMALIZER_SPACE_PREFIX, NORMALIZER_SQUEEZE_SPACES = 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    text: str
+    score: float
+    kind: gguf.TokenType  # GGUF took SentencePiece's numbers over
+
+
+@dataclass(frozen=True)
+class SentencePieceTokenizer:
+    """pieces: by id. space_prefix: whether a space is put before the text."""
+
+    origin: Path
+    pieces: dict[int, Piece]
+    space_prefix: bool
+
+
+def sentencepiece_metadata(
+    tokenizer: SentencePieceTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
+) -> dict[str, MetadataValue]:
+    """-> model, tokens, scores, types and the treatment of spaces; `vocabulary` is filled on the way"""
+    missing = BYTE_TOKENS - {piece.text for piece in tokenizer.pieces.values()}
+    if missing:
+        raise ThriftbitError(
+            f"{tokenizer.origin} has no token for some bytes ({min(missing)} and {len(missing) - 1} more); llama.cpp "
+            "needs all 256 to write characters that have no token"
+        )
+    for token_id, piece in tokenizer.pieces.items():
+        vocabulary.place(token_id, _contained(piece.text, piece.kind), piece.kind, piece.score)
+    for token in added:
+        piece = tokenizer.pieces.get(token.id)
+        if piece is None:
+            replaced = token.text
+        elif piece.text == token.text and piece.kind in (gguf.TokenType.UNKNOWN, gguf.TokenType.BYTE):
+            continue  # the vocabulary says more precisely what it is
+        elif piece.text == token.text or piece.kind not in (gguf.TokenType.NORMAL, gguf.TokenType.BYTE):
+            replaced = _contained(piece.text, piece.kind)  # fine-tunes give reserved pieces names of their own
+        else:
+            replaced = token.text
+        vocabulary.place_added(token, _contained(token.text, token.kind), replaced)
+    keys = gguf.Keys.Tokenizer
+    return {
+        keys.MODEL: "llama",
+        keys.PRE: "default",
+        **vocabulary.metadata(scores=True),
+        keys.ADD_PREFIX: tokenizer.space_prefix,
+        keys.REMOVE_EXTRA_WS: False,
+    }
+
+
+def _contained(text: str, kind: gguf.TokenType) -> str:
+    """llama.cpp looks for user-defined tokens in the text as it came, spaces still spaces"""
+    return text.replace(SPACE, " ") if kind == gguf.TokenType.USER_DEFINED else text
+
+
+def read_sentencepiece_model(path: Path) -> SentencePieceTokenizer:
+    """-> tokenizer.model's content; ThriftbitError if it is none, or one that llama.cpp cannot follow"""
+    with open_regular(path) as file:
+        data = file.read(MODEL_LIMIT_BYTES + 1)
+    if len(data) > MODEL_LIMIT_BYTES:
+        raise ThriftbitError(f"{path} is larger than {MODEL_LIMIT_BYTES >> 20} MiB, which no SentencePiece model is")
+    try:
+        pieces: dict[int, Piece] = {}
+        settings: dict[int, dict[int, int | bytes]] = {TRAINER_SPEC: {}, NORMALIZER_SPEC: {}}
+        for number, value in fields(data):
+            if number == PIECES:
+                pieces[len(pieces)] = _piece(value)
+            elif number in settings:
+                settings[number].update(fields(_bytes(value)))
+    except ValueError as error:  # also what a UnicodeDecodeError is
+        raise ThriftbitError(
+            f"{path} is not a SentencePiece model ({error}). If it is tiktoken's, save it as tokenizer.json: "
+            "transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        ) from None
+    if not pieces:
+        raise ThriftbitError(f"{path} is not a SentencePiece model: it has no pieces")
+    trainer, normalizer = settings[TRAINER_SPEC], settings[NORMALIZER_SPEC]
+    refusals = {
+        "is a Unigram model, and only BPE is supported": trainer.get(TRAINER_MODEL_TYPE, 1) != BPE_MODEL_TYPE,
+        "writes spaces at the end of words": bool(trainer.get(TRAINER_SPACE_AS_SUFFIX)),
+        "normalizes text": bool(normalizer.get(NORMALIZER_CHARACTER_MAP)),
+        "squeezes runs of spaces into one": bool(normalizer.get(NORMALIZER_SQUEEZE_SPACES, 1)),
+    }
+    for reason, applies in refusals.items():
+        if applies:
+            raise ThriftbitError(f"{path} {reason}: llama.cpp's SentencePiece tokenizer would read text differently")
+    return SentencePieceTokenizer(path, pieces, space_prefix=bool(normalizer.get(NORMALIZER_SPACE_PREFIX, 1)))
+
+
+def _piece(value: int | bytes) -> Piece:
+    content = dict(fields(_bytes(value)))
+    score = _bytes(content.get(PIECE_SCORE, b"\0\0\0\0"))
+    if len(score) != 4:
+        raise ValueError("a score is not four bytes")
+    return Piece(
+        text=_bytes(content.get(PIECE_TEXT, b"")).decode(),
+        score=struct.unpack("<f", score)[0],
+        kind=gguf.TokenType(int(content.get(PIECE_KIND, gguf.TokenType.NORMAL))),
+    )
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a number where text belongs")
+    return value
+
+
+def from_tokenizer_json(tokenizer: BytePairTokenizer) -> SentencePieceTokenizer:
+    """-> the SentencePiece model that a tokenizer.json with byte fallback was made from, scores recovered"""
+    _refuse_foreign_merges(tokenizer)
+    scores: dict[str, float] = {}
+    for rank, (left, right) in enumerate(tokenizer.merges):
+        scores.setdefault(left + right, float(-rank))
+    pieces = {}
+    for text, token_id in tokenizer.tokens.items():
+        kind = gguf.TokenType.BYTE if text in BYTE_TOKENS else gguf.TokenType.NORMAL
+        if text == tokenizer.unknown:
+            kind = gguf.TokenType.UNKNOWN
+        pieces[token_id] = Piece(text, scores.get(text, NEVER_MERGED), kind)
+    return SentencePieceTokenizer(tokenizer.path, pieces, space_prefix(tokenizer))
+
+
+def space_prefix(tokenizer: BytePairTokenizer) -> bool:
+    """-> whether the tokenizer puts a space before the text; ThriftbitError if it does anything else to it"""
+    prefixed = False
+    for step in normalizer_steps(tokenizer.normalizer):
+        match step:
+            case {"type": "Prepend", "prepend": "▁"}:
+                prefixed = True
+            case {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}:
+                pass
+            case _:
+                raise ThriftbitError(f"{tokenizer.path} normalizes text in a way that llama.cpp cannot: {shown(step)}")
+    return _metaspace_prefix(tokenizer.pre_tokenizer, tokenizer.path) or prefixed
+
+
+def _metaspace_prefix(step: Any, path: Path) -> bool:
+    match step:
+        case None | {"type": "Split", "pattern": {"String": " "}}:  # no space is left for it to split at
+            return False
+        case {"type": "Metaspace", "replacement": "▁", "split": False}:
+            return bool(step.get("prepend_scheme", "always") != "never")
+        case _:
+            raise ThriftbitError(f"{path} has a pre-tokenizer that llama.cpp does not know: {shown(step)}")
+
+
+def _refuse_foreign_merges(tokenizer: BytePairTokenizer) -> None:
+    tokens, merges = tokenizer.tokens, set(tokenizer.merges)
+    products = {left + right for left, right in merges}
+    for text in products:
+        for cut in range(1, len(text)):
+            left, right = text[:cut], text[cut:]
+            if left in tokens and right in tokens and (left, right) not in merges:
+                raise ThriftbitError(
+                    f"{tokenizer.path}: {shown(left)} and {shown(right)} join to a token but do not merge. llama.cpp "
+                    "merges all that join, as SentencePiece does, so it would read this tokenizer differently"
+                )

@@ -1,0 +1,147 @@
+"""Which tokens begin, end, separate and pad, and whether a text is begun and ended with one by default.
+
+llama.cpp falls back on ids that mean something else (11 for a byte-level vocabulary) where a key is missing, and on its
+own idea of whether a beginning-of-sequence token belongs before a prompt. So both add_bos_token and add_eos_token are
+always written, and a tokenizer without an end token is refused: generation would stop at an arbitrary word.
+
+Whether they are added is what transformers does: with a tokenizer.json, its post-processor decides (whatever
+tokenizer_config.json says); without one or with an empty one, tokenizer_config.json; else the custom of the tokenizer
+class. llama.cpp finds the tokens that end a turn by their text; one that it does not recognise, but that the generation
+config stops at, is passed on as the end-of-turn token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gguf
+import numpy as np
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import shown
+from thriftbit.sources.model import MetadataValue
+from thriftbit.sources.tokenizers.folder import TokenizerFolder
+
+_KEYS = gguf.Keys.Tokenizer
+
+ROLES = {
+    "bos": _KEYS.BOS_ID,
+    "eos": _KEYS.EOS_ID,
+    "eot": _KEYS.EOT_ID,
+    "eom": _KEYS.EOM_ID,
+    "unk": _KEYS.UNK_ID,
+    "sep": _KEYS.SEP_ID,
+    "pad": _KEYS.PAD_ID,
+    "mask": _KEYS.MASK_ID,
+}
+
+# End-of-turn texts that llama.cpp looks for itself (llama-vocab.cpp)
+RECOGNISED_STOPS = frozenset(
+    (
+        *("</s>", "<eos>", "<EOT>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>"),
+        *("<|im_end|>", "<|end|>", "<end_of_turn>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|call|>"),
+    )
+)
+
+
+def special_token_metadata(
+    folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool
+) -> dict[str, MetadataValue]:
+    """ids: token text to id. begins_by_custom: whether such tokenizers add a beginning token when no file says so."""
+    roles = {role: token_id for role in ROLES if (token_id := _role(folder, role, ids)) is not None}
+    begin, end = _added_ends(folder, roles, ids, begins_by_custom)
+    if "eos" not in roles:
+        raise ThriftbitError(
+            f"{folder.path} does not say which token ends a text: set eos_token in tokenizer_config.json, or "
+            "eos_token_id in config.json"
+        )
+    if "eot" not in roles and (turn_end := _unrecognised_stop(folder, roles["eos"], ids)) is not None:
+        roles["eot"] = turn_end
+    metadata: dict[str, MetadataValue] = {ROLES[role]: np.uint32(token_id) for role, token_id in roles.items()}
+    return metadata | {_KEYS.ADD_BOS: begin, _KEYS.ADD_EOS: end}
+
+
+def _role(folder: TokenizerFolder, role: str, ids: Mapping[str, int]) -> int | None:
+    """By text in the tokenizer's own files, else by id in config.json. What the vocabulary lacks is passed over: a
+    padding token beyond the embedding is common, and means that there is none."""
+    for section in (folder.tokenizer_config, folder.special_tokens_map):
+        entry = section.get(f"{role}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        if isinstance(text, str) and text in ids:
+            return ids[text]
+    known = set(ids.values())
+    for token_id in _listed(folder.model_config.get(f"{role}_token_id")):
+        if token_id in known:
+            return token_id
+    return None
+
+
+def _added_ends(
+    folder: TokenizerFolder, roles: dict[str, int], ids: Mapping[str, int], begins_by_custom: bool
+) -> tuple[bool, bool]:
+    """-> whether a beginning and an end token are added. `roles` learns them where only the template names them."""
+    post_processor = (folder.tokenizer_json or {}).get("post_processor")
+    if post_processor is None:
+        begin = folder.tokenizer_config.get("add_bos_token", begins_by_custom)
+        end = folder.tokenizer_config.get("add_eos_token", False)
+        return bool(begin) and "bos" in roles, bool(end) and "eos" in roles
+    before, after = _template(post_processor, f"{folder.origin}: post_processor")
+    added = []
+    for role, names in (("bos", before), ("eos", after)):
+        if len(names) > 1 or any(name not in ids for name in names):
+            raise ThriftbitError(
+                f"{folder.origin} puts {' '.join(map(shown, names))} around every text; llama.cpp can add one known "
+                "token on each side"
+            )
+        for name in names:
+            if roles.setdefault(role, ids[name]) != ids[name]:
+                raise ThriftbitError(
+                    f"{folder.origin} adds {shown(name)} to every text, but the {role} token has the id {roles[role]}; "
+                    "llama.cpp can add only that one. Make tokenizer_config.json and tokenizer.json agree"
+                )
+        added.append(bool(names))
+    return added[0], added[1]
+
+
+def _template(step: Any, origin: str) -> tuple[list[str], list[str]]:
+    """-> the special tokens that a post-processor puts before and after a text"""
+    match step:
+        case {"type": "Sequence", "processors": [*steps]}:
+            before: list[str] = []
+            after: list[str] = []
+            for inner in steps:
+                inner_before, inner_after = _template(inner, origin)
+                before, after = inner_before + before, after + inner_after
+            return before, after
+        case {"type": "ByteLevel"}:
+            return [], []
+        case {"type": "TemplateProcessing", "single": [*items]}:
+            names = [_template_item(item, origin) for item in items]
+            if names.count(None) == 1:
+                text = names.index(None)
+                return [name for name in names[:text] if name], [name for name in names[text + 1 :] if name]
+    raise ThriftbitError(f"{origin} is not one that llama.cpp can follow: {shown(step)}")
+
+
+def _template_item(item: Any, origin: str) -> str | None:
+    """-> the name of a special token, None for the text itself"""
+    match item:
+        case {"SpecialToken": {"id": str(name)}}:
+            return name
+        case {"Sequence": {"id": "A"}}:
+            return None
+    raise ThriftbitError(f"{origin} has a template item that is not known: {shown(item)}")
+
+
+def _unrecognised_stop(folder: TokenizerFolder, eos: int, ids: Mapping[str, int]) -> int | None:
+    texts = {token_id: text for text, token_id in ids.items()}
+    stops = _listed(folder.generation_config.get("eos_token_id")) + _listed(folder.model_config.get("eos_token_id"))
+    for token_id in stops:
+        if token_id != eos and token_id in texts and texts[token_id] not in RECOGNISED_STOPS:
+            return token_id
+    return None
+
+
+def _listed(value: Any) -> list[int]:
+    return [entry for entry in (value if isinstance(value, list) else [value]) if type(entry) is int]

@@ -1,0 +1,105 @@
+"""The list of tokens as GGUF holds it: one text, type and score for every row of the embedding.
+
+Ids come from files that others wrote, so a slot is filled only after its id was checked against the rows of the
+embedding: a forged id costs an error, not memory. Rows that no token claims become unused tokens named as llama.cpp's
+converter names them. llama.cpp looks tokens up by text and stops the process if two are the same; that is told here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+import numpy as np
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.json_object import shown
+from thriftbit.sources.model import MetadataValue
+
+# Tokens that are control tokens in all but their own declaration; rendering them as text, or reading them in a user's
+# text, is never meant. The list is llama.cpp's.
+LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
+
+# For a token that plain text must not merge into: below every score that a vocabulary gives.
+NEVER_MERGED = -1e9
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is cut out of the text before anything else happens to it; `special` ones are not ordinary text."""
+
+    id: int
+    text: str
+    special: bool
+
+    @property
+    def kind(self) -> gguf.TokenType:
+        control = self.special or LOOKS_SPECIAL.fullmatch(self.text)
+        return gguf.TokenType.CONTROL if control else gguf.TokenType.USER_DEFINED
+
+
+class Vocabulary:
+    """`size` slots, the rows of the embedding, to be filled by `place`. `origin` is the file that errors name."""
+
+    def __init__(self, origin: str, size: int) -> None:
+        self.origin = origin
+        self.size = size
+        self._texts: dict[int, str] = {}
+        self._kinds: dict[int, gguf.TokenType] = {}
+        self._scores: dict[int, float] = {}
+
+    def place(self, token_id: Any, text: str, kind: gguf.TokenType, score: float = 0.0) -> None:
+        """Raises ThriftbitError if the id is not one of the embedding's rows, or is taken already"""
+        self._check(token_id, text)
+        if token_id in self._texts:
+            raise ThriftbitError(
+                f"{self.origin}: {shown(self._texts[token_id])} and {shown(text)} share the id {token_id}"
+            )
+        self._set(token_id, text, kind, score)
+
+    def place_added(self, token: AddedToken, text: str, replaced: str) -> None:
+        """Adds a token, or says more about one that is there. `text` is what the container calls it, `replaced` what
+        its slot may hold already. Raises ThriftbitError if it holds anything else"""
+        self._check(token.id, token.text)
+        known = self._texts.get(token.id, replaced)
+        if known != replaced:
+            raise ThriftbitError(f"{self.origin}: the id {token.id} is {shown(known)} and {shown(token.text)} at once")
+        self._set(token.id, text, token.kind, NEVER_MERGED)
+
+    def ids(self) -> dict[str, int]:
+        """-> token text to id, padding excluded"""
+        return {text: token_id for token_id, text in self._texts.items()}
+
+    def metadata(self, scores: bool) -> dict[str, MetadataValue]:
+        """-> tokens, types and, if asked for, scores. Raises ThriftbitError if two tokens have the same text"""
+        texts = [self._texts.get(row, f"[PAD{row}]") for row in range(self.size)]
+        if len(set(texts)) != self.size:
+            text, times = Counter(texts).most_common(1)[0]
+            raise ThriftbitError(f"{self.origin}: the token {shown(text)} has {times} ids; llama.cpp allows one")
+        keys = gguf.Keys.Tokenizer
+        kinds = [self._kinds.get(row, gguf.TokenType.UNUSED) for row in range(self.size)]
+        metadata: dict[str, MetadataValue] = {keys.LIST: texts}
+        if scores:
+            values = [self._scores.get(row, NEVER_MERGED) for row in range(self.size)]
+            metadata[keys.SCORES] = np.array(values, dtype=np.float32)
+        metadata[keys.TOKEN_TYPE] = np.array(kinds, dtype=np.int32)
+        return metadata
+
+    def _check(self, token_id: Any, text: str) -> None:
+        if type(token_id) is not int or token_id < 0:
+            raise ThriftbitError(f"{self.origin}: the token {shown(text)} has the id {shown(token_id)}, no number")
+        if token_id >= self.size:
+            raise ThriftbitError(
+                f"{self.origin}: the token {shown(text)} has the id {token_id}, but the model's embedding has only "
+                f"{self.size} rows. The tokenizer belongs to another model, or was extended without it"
+            )
+
+    def _set(self, token_id: int, text: str, kind: gguf.TokenType, score: float) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ThriftbitError(f"{self.origin}: the token {shown(text)} is not valid Unicode") from None
+        self._texts[token_id], self._kinds[token_id], self._scores[token_id] = text, kind, score
