@@ -1,8 +1,8 @@
 """Tiny random models of every family, made by transformers: what the architecture tables are proven on.
 
-Shapes are chosen to tell mistakes apart: an odd vocabulary, grouped heads, heads that do not make up the width where the
-family allows it, no two lengths alike. Weights are random and nowhere trivial (norms are not one, biases not zero), so that a
-tensor dropped, swapped, transposed or permuted wrongly moves the logits.
+Shapes are chosen to tell mistakes apart: an odd vocabulary, grouped heads, heads that do not make up the width where
+the family allows it, no two lengths alike. Weights are random and nowhere trivial (norms are not one, biases not
+zero), so that a tensor dropped, swapped, transposed or permuted wrongly moves the logits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,15 @@ GEMMA_ROPE = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
 }
-GPT2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 128, "bos_token_id": 1, "eos_token_id": 2}
+GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 48,
+    "n_layer": 2,
+    "n_head": 6,
+    "n_positions": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 VISION = {
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -76,7 +84,9 @@ class TinyModel:
     config_class: str = ""
 
     def build(self) -> PreTrainedModel:
-        config_class = self.config_class or self.model_class.replace("ForCausalLM", "Config").replace("LMHeadModel", "Config")
+        config_class = self.config_class or self.model_class.replace("ForCausalLM", "Config").replace(
+            "LMHeadModel", "Config"
+        )
         torch.manual_seed(1)
         config = getattr(transformers, config_class)(**self.config)
         config._attn_implementation = "eager"
@@ -100,8 +110,8 @@ def _randomize(model: PreTrainedModel) -> None:
 
 
 class GgmlGelu(torch.nn.Module):
-    """GELU as llama.cpp's CPU code has it: the tanh approximation, looked up in a table of half-precision numbers. Taking it
-    into the reference leaves only float32 rounding between the two."""
+    """GELU as llama.cpp's CPU code has it: the tanh approximation, looked up in a table of half-precision numbers.
+    Taking it into the reference leaves only float32 rounding between the two."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         rounded = torch.nn.functional.gelu(values.half().float(), approximate="tanh").half().float()
@@ -114,6 +124,10 @@ def with_ggml_gelu(model: PreTrainedModel) -> PreTrainedModel:
             if isinstance(child, (GELUActivation, GELUTanh, NewGELUActivation)):
                 setattr(module, name, GgmlGelu())
     return model
+
+
+def has_gelu(model: PreTrainedModel) -> bool:
+    return any(isinstance(module, GgmlGelu) for module in model.modules())
 
 
 def save(model: PreTrainedModel, folder: Path) -> Path:
@@ -141,7 +155,22 @@ TINY_MODELS = (
     TinyModel(
         "llama-yarn-rope-own-magnitude",
         "LlamaForCausalLM",
-        SHAPE | WIDE_HEADS | {"rope_parameters": YARN | {"attention_factor": 1.4, "beta_fast": 16.0, "beta_slow": 2.0}},
+        SHAPE | WIDE_HEADS | {"rope_parameters": YARN | {"attention_factor": 1.4}},
+    ),
+    TinyModel(
+        "llama-yarn-rope-mscale",
+        "LlamaForCausalLM",
+        SHAPE | {"rope_parameters": YARN | {"mscale": 0.7, "mscale_all_dim": 1.2}},
+    ),
+    TinyModel(
+        "llama-longrope",
+        "LlamaForCausalLM",
+        SHAPE
+        | {
+            "rope_parameters": LONGROPE
+            | {"partial_rotary_factor": 1.0, "original_max_position_embeddings": 32}
+            | {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 4.0, 9.0, 16.0]}
+        },
     ),
     TinyModel("mistral", "MistralForCausalLM", SHAPE | WIDE_HEADS | {"sliding_window": None}),
     TinyModel("mixtral", "MixtralForCausalLM", SHAPE | {"num_local_experts": 5, "num_experts_per_tok": 2}),

@@ -1,14 +1,15 @@
 """Tensors seen differently: reordered, shifted, stacked, transposed.
 
-A container lays weights out in its own way, and a checkpoint's weights do not fit in memory. So each function here takes
-tensors that are not in memory and returns one that is not either: reading rows of a view reads the rows behind them,
-and no read holds more than a small multiple of what it returns. Nothing is cached; a view of a view is fine.
+A container lays weights out in its own way, and a checkpoint's weights do not fit in memory. So each function here
+takes tensors that are not in memory and returns one that is not either: reading rows of a view reads the rows behind
+them, and no read holds more than a small multiple of what it returns. Nothing is cached; a view of a view is fine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def _runs(ascending: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
     """-> (first, last) ranges of positions over which the numbers go up by exactly one"""
     breaks = np.flatnonzero(np.diff(ascending) != 1) + 1
     edges = [0, *breaks.tolist(), len(ascending)]
-    return ((first, last) for first, last in zip(edges, edges[1:], strict=False) if first < last)
+    return ((first, last) for first, last in pairwise(edges) if first < last)
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:

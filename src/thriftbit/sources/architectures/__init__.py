@@ -28,8 +28,8 @@ def known_architectures() -> Mapping[str, Architecture]:
 
 
 def find_architecture(config: Mapping[str, Any]) -> Architecture:
-    """config: a checkpoint's config.json. Its class decides, its model type where no class is named; an unknown one is a
-    ThriftbitError that lists the known ones."""
+    """config: a checkpoint's config.json. Its class decides, its model type where no class is named; an unknown one
+    is a ThriftbitError that lists the known ones."""
     classes = config.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     model_type = config.get("model_type")
@@ -43,8 +43,8 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def architecture_from_gguf(name: str, metadata: Metadata) -> Architecture:
-    """name: GGUF's `general.architecture`; metadata: with its expert count, since one name can stand for models with experts
-    and without. Unknown is a ThriftbitError."""
+    """name: GGUF's `general.architecture`; metadata: with its expert count, since one name can stand for models with
+    experts and without. Unknown is a ThriftbitError."""
     experts = metadata.get(f"{name}.expert_count", 0)
     for architecture in known_architectures().values():
         if architecture.gguf_name == name and architecture.has_experts == bool(experts):

@@ -1,11 +1,11 @@
 """One model family: what its checkpoints call things, what GGUF calls them, and how to get from one to the other.
 
-The problem: every family names, fuses and lays out its weights differently, and llama.cpp computes only what it knows by
-the family's GGUF name. The choice: a family is a table of rows (source name, container name, shape, transform) and tables of
-numbers, and everything is done by the few methods here, in both directions. The tables are complete and strict: a tensor
-that no row names, a row whose tensor is missing, a shape that the configuration contradicts, or a setting that llama.cpp
-would silently compute otherwise, is an error and never a warning. Left out: the tokenizer, and any policy on which format
-a tensor is to have.
+The problem: every family names, fuses and lays out its weights differently, and llama.cpp computes only what it knows
+by the family's GGUF name. The choice: a family is a table of rows (source name, container name, shape, transform) and
+tables of numbers, and everything is done by the few methods here, in both directions. The tables are complete and
+strict: a tensor that no row names, a row whose tensor is missing, a shape that the configuration contradicts, or a
+setting that llama.cpp would silently compute otherwise, is an error and never a warning. Left out: the tokenizer, and
+any policy on which format a tensor is to have.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +24,10 @@ from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.architectures.rope import FACTOR_TENSORS, PLAIN, Rope
 from thriftbit.sources.architectures.transforms import IDENTITY, Transform
+from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.model import Metadata, MetadataValue
 from thriftbit.sources.tensor import FloatArray, Tensor
 from thriftbit.sources.views import constant
-
-if TYPE_CHECKING:
-    from thriftbit.sources.checkpoint import Checkpoint
 
 EMBEDDING = "token_embd.weight"
 OUTPUT = "output.weight"
@@ -55,7 +53,8 @@ BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
 @dataclass(frozen=True)
 class Row:
-    """source, target: names with {layer} in rows of every layer, {expert} in sources that stand for one tensor per expert.
+    """source, target: names with {layer} in rows of every layer, {expert} in sources that stand for one tensor per
+    expert.
     shape: of each source tensor, in words of `Dimensions`. when: a configuration flag; the row exists only where it is
     set ("" for always)."""
 
@@ -74,10 +73,6 @@ class Entry:
     target: str
     sources: tuple[str, ...]
 
-    def target_shape(self, dimensions: Dimensions) -> tuple[int, ...]:
-        sources = [Tensor(name, dimensions.shape(self.row.shape), "F32", _unread) for name in self.sources]
-        return self.row.transform.forward(sources, dimensions).shape
-
 
 # What llama.cpp cannot do about a configuration, in words; None if there is nothing.
 Check = Callable[[Configuration, Dimensions], str | None]
@@ -90,11 +85,12 @@ class Architecture:
     rows: in container order.
     metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key.
     aliases, defaults: see `Configuration`.
-    fixed: configuration key -> the values for which llama.cpp computes what transformers does; checks: the same, computed.
+    fixed: configuration key -> the values for which llama.cpp computes what transformers does; checks: the same,
+    computed.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
     windowed: whether llama.cpp attends through the sliding window that the configuration gives.
-    untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even where
-        it is the embedding.
+    untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even
+        where it is the embedding.
     prefixes: how names begin in other checkpoints of the family -> how they do in `rows`.
     ignorable: regular expressions of source names that hold no weights of the text model.
     """
@@ -121,8 +117,8 @@ class Architecture:
         return any("{expert}" in row.source for row in self.rows)
 
     def metadata(self, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
-        """config: the parsed config.json. -> every GGUF key of the architecture, with its prefix. A setting that is missing,
-        malformed, or not what llama.cpp computes is a ThriftbitError."""
+        """config: the parsed config.json. -> every GGUF key of the architecture, with its prefix. A setting that is
+        missing, malformed, or not what llama.cpp computes is a ThriftbitError."""
         configuration = self._configuration(config)
         keys = {key: _typed(key, name, configuration) for key, name in self.metadata_keys.items()}
         for key, name in self.optional_metadata_keys.items():
@@ -149,15 +145,11 @@ class Architecture:
         return sentences
 
     def map_tensors(self, checkpoint: Checkpoint) -> list[Tensor]:
-        """-> the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is missing,
-        that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
+        """-> the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is
+        missing, that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
         configuration = self._configuration(checkpoint.config)
         dimensions = dimensions_of(self.gguf_name, self.metadata(checkpoint.config))
-        if max(dimensions.layers, dimensions.experts) > len(checkpoint.tensors):
-            raise ThriftbitError(
-                f"{checkpoint.path}: config.json tells of {dimensions.layers} layers and {dimensions.experts} experts, "
-                f"but there are only {len(checkpoint.tensors)} tensors."
-            )
+        _refuse_forged_counts(str(checkpoint.path), dimensions, len(checkpoint.tensors), len(checkpoint.tensors))
         found = self._by_row_name(checkpoint)
         mapped: list[Tensor] = []
         missing: list[str] = []
@@ -181,27 +173,28 @@ class Architecture:
         return mapped + [_named(constant(name, values), name) for name, values in self._factors(configuration).items()]
 
     def unmap_tensors(self, tensors: Iterable[Tensor], metadata: Metadata) -> list[Tensor]:
-        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers names and lays them
-        out. Rotary factors are left out, since they follow from the configuration."""
+        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers names and
+        lays them out. Rotary factors are left out, since they follow from the configuration."""
         dimensions = dimensions_of(self.gguf_name, metadata)
         found = {tensor.name: tensor for tensor in tensors if tensor.name not in FACTOR_TENSORS}
-        if max(dimensions.layers, dimensions.experts) > sum(max(tensor.shape[0], 1) for tensor in found.values()):
-            raise ThriftbitError(
-                f"GGUF metadata tells of {dimensions.layers} layers, but there are {len(found)} tensors."
-            )
+        where = f"GGUF model of architecture {self.gguf_name}"
+        _refuse_forged_counts(where, dimensions, len(found), max((t.shape[0] for t in found.values()), default=0))
         unmapped: list[Tensor] = []
         missing: list[str] = []
         for entry in self._entries(dimensions):
+            row = entry.row
             tensor = found.pop(entry.target, None)
             if tensor is not None:
-                _expect_shape(tensor, entry.target_shape(dimensions), "GGUF metadata implies")
-                originals = entry.row.transform.inverse(tensor, dimensions)
+                _expect_shape(
+                    tensor, row.transform.shape(dimensions.shape(row.shape), dimensions), "GGUF metadata implies"
+                )
+                originals = row.transform.inverse(tensor, dimensions)
                 unmapped += [
                     original.renamed(name, tensor.role) for name, original in zip(entry.sources, originals, strict=True)
                 ]
-            elif not entry.row.when and entry.target != OUTPUT:
+            elif not row.when and entry.target != OUTPUT:
                 missing.append(entry.target)
-        _refuse_incomplete(f"GGUF model of architecture {self.gguf_name}", missing, list(found))
+        _refuse_incomplete(where, missing, list(found))
         return unmapped
 
     def _configuration(self, config: Mapping[str, Any]) -> Configuration:
@@ -210,7 +203,7 @@ class Architecture:
     def _refuse_other_computations(self, configuration: Configuration, dimensions: Dimensions) -> None:
         if not self.untied and not configuration.flag("tie_word_embeddings"):
             raise ThriftbitError(
-                f"config.json: tie_word_embeddings is false, but llama.cpp's {self.gguf_name} always uses the embedding."
+                f"config.json: tie_word_embeddings is false; llama.cpp's {self.gguf_name} always uses the embedding."
             )
         for key, values in self.fixed.items():
             value = configuration.get(key)
@@ -227,7 +220,7 @@ class Architecture:
         return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
 
     def _entries(self, dimensions: Dimensions) -> Iterator[Entry]:
-        """Every row for every layer, in container order: neighbouring rows of layers are gone through layer by layer."""
+        """Every row for every layer, in container order: rows of layers are gone through layer by layer."""
         for in_layers, rows in groupby(self.rows, lambda row: "{layer}" in row.target):
             table = tuple(rows)
             for layer in range(dimensions.layers if in_layers else 1):
@@ -263,13 +256,17 @@ def _named(tensor: Tensor, name: str) -> Tensor:
     return tensor.renamed(name, role_of(name))
 
 
-def _unread(start: int, stop: int) -> FloatArray:
-    raise NotImplementedError("a tensor of which only the shape is known")
-
-
 def _expect_shape(tensor: Tensor, expected: tuple[int, ...], who: str) -> None:
     if tensor.shape != expected:
         raise ThriftbitError(f"{who} {expected} for {tensor.name}, and its shape is {tensor.shape}.")
+
+
+def _refuse_forged_counts(where: str, dimensions: Dimensions, most_layers: int, most_experts: int) -> None:
+    """Before tables are filled in that often."""
+    if dimensions.layers > most_layers or dimensions.experts > most_experts:
+        raise ThriftbitError(
+            f"{where}: {dimensions.layers} layers and {dimensions.experts} experts are more than there are tensors for."
+        )
 
 
 def _refuse_incomplete(where: str, missing: list[str], unknown: list[str]) -> None:

@@ -1,7 +1,7 @@
 """What llama.cpp takes for granted about some families.
 
-Each check looks at one configuration and says in words what llama.cpp would compute differently, or None. Without them the
-file would load and be subtly wrong.
+Each check looks at one configuration and says in words what llama.cpp would compute differently, or None. Without
+them the file would load and be subtly wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from thriftbit.sources.architectures.dimensions import Dimensions
 def all_of_each_head_rotated(configuration: Configuration, dimensions: Dimensions) -> str | None:
     if dimensions.rotary == dimensions.head:
         return None
-    return f"only {dimensions.rotary} of {dimensions.head} entries of a head are rotated; llama.cpp rotates all of them here."
+    return f"{dimensions.rotary} of {dimensions.head} entries of a head are rotated; here llama.cpp rotates all."
 
 
 def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> str | None:
@@ -27,8 +27,8 @@ def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> st
 
 
 def query_scale(exception_layers: int) -> Check:
-    """Gemma's attention scale: llama.cpp derives it from the head, but in the largest model, which it knows by its number of
-    layers, from the width."""
+    """Gemma's attention scale: llama.cpp derives it from the head, but in the largest model, which it knows by its
+    number of layers, from the width."""
 
     def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
         largest = dimensions.layers == exception_layers

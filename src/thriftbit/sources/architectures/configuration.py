@@ -1,13 +1,14 @@
 """A checkpoint's config.json, brought to one vocabulary.
 
-Families and releases of transformers name the same number differently, leave out what equals their default, and nest the
-text model of a multimodal one. `Configuration` puts that in order once; afterwards every key is the modern Llama one.
+Families and releases of transformers name the same number differently, leave out what equals their default, and nest
+the text model of a multimodal one. `Configuration` puts that in order once; afterwards every key is the modern Llama
+one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thriftbit.errors import ThriftbitError
@@ -16,26 +17,21 @@ LARGEST_COUNT = 2**31 - 1  # what llama.cpp can hold; anything above is a damage
 
 
 class Configuration:
-    """config: the parsed config.json; aliases: old key -> modern key; defaults: what a missing or null key means.
+    """config: the parsed config.json; aliases: old key -> modern key; defaults: what a missing or null key means, a
+    value or a function of the configuration.
 
     `head_dim` and `num_key_value_heads` are always there afterwards. Values are checked when they are asked for.
     """
 
     def __init__(self, config: Mapping[str, Any], aliases: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
         text = config.get("text_config")
-        values = {**config, **text} if isinstance(text, Mapping) else dict(config)
+        self._values = {**config, **text} if isinstance(text, Mapping) else dict(config)
         for old, modern in aliases.items():
-            if values.get(modern) is None and old in values:
-                values[modern] = values[old]
-        for key, default in defaults.items():
-            if values.get(key) is None:
-                values[key] = default
-        self._values = values
-        heads = self.integer("num_attention_heads")
-        if values.get("head_dim") is None:
-            values["head_dim"] = self.integer("hidden_size") // max(heads, 1)
-        if values.get("num_key_value_heads") is None:
-            values["num_key_value_heads"] = heads
+            if self._values.get(modern) is None and old in self._values:
+                self._values[modern] = self._values[old]
+        for key, default in {**DERIVED, **defaults}.items():
+            if self._values.get(key) is None:
+                self._values[key] = default(self) if callable(default) else default
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it stands, `default` where it is missing or null."""
@@ -66,3 +62,12 @@ def finite(value: Any, key: str) -> float:
 
 def _shown(value: Any) -> str:
     return "missing" if value is None else repr(value)[:60]
+
+
+# What every family means by leaving these out. A head that this gets wrong shows in the shapes of its tensors.
+DERIVED: Mapping[str, Callable[[Configuration], int]] = {
+    "head_dim": lambda configuration: (
+        configuration.integer("hidden_size") // max(1, configuration.integer("num_attention_heads"))
+    ),
+    "num_key_value_heads": lambda configuration: configuration.integer("num_attention_heads"),
+}

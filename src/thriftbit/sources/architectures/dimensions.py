@@ -56,8 +56,8 @@ class Dimensions:
 
 
 def dimensions_of(architecture: str, metadata: Metadata) -> Dimensions:
-    """architecture: GGUF's name of it; metadata: with all the keys that llama.cpp requires. A key that is missing or not
-    a whole number is a ThriftbitError."""
+    """architecture: GGUF's name of it; metadata: with all the keys that llama.cpp requires. A key that is missing or
+    not a whole number is a ThriftbitError."""
 
     def number(key: str, default: int | None = None, least: int = 1) -> int:
         value = metadata.get(f"{architecture}.{key}", default)

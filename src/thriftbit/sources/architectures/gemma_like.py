@@ -1,4 +1,4 @@
-"""Table rows that Gemma 2 and 3 share: norms before and after both halves of a layer, each stored as its distance from one."""
+"""Table rows that Gemma 2 and 3 share: norms before and after each half of a layer, stored as distances from one."""
 
 from __future__ import annotations
 

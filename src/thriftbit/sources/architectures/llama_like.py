@@ -1,7 +1,7 @@
 """Table rows that many families share, because they descend from Llama's layout.
 
-A row is `Row(source name, container name, shape at the source, transform, condition)`; see `architecture.py`. Families list
-the rows in the order in which the container is to hold them.
+A row is `Row(source name, container name, shape at the source, transform, condition)`; see `architecture.py`.
+Families list the rows in the order in which the container is to hold them.
 """
 
 from __future__ import annotations

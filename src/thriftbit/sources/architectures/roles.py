@@ -1,8 +1,8 @@
 """What a tensor does in the network, told from its GGUF name.
 
 GGUF names are the one vocabulary every architecture is translated into, so one table serves them all, and models that
-arrive as GGUF files too. A bias is a bias and a norm is a norm wherever it stands; every other tensor is named by the leaf
-between `blk.<layer>.` and `.weight`.
+arrive as GGUF files too. A bias is a bias and a norm is a norm wherever it stands; every other tensor is named by the
+leaf between `blk.<layer>.` and `.weight`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Rotary position embeddings: from a configuration to GGUF keys and factor tensors.
 
-Two generations of configurations are read: `rope_parameters`, flat or by kind of attention layer, and the older `rope_theta`
-with `rope_scaling`. What llama.cpp computes by itself (linear, YaRN) becomes metadata; what it cannot (Llama 3's
-wavelength bands, LongRoPE's tables) becomes a tensor of divisors, one for each frequency.
+Two generations of configurations are read: `rope_parameters`, flat or by kind of attention layer, and the older
+`rope_theta` with `rope_scaling`. What llama.cpp computes by itself (linear, YaRN) becomes metadata; what it cannot
+(Llama 3's wavelength bands, LongRoPE's tables) becomes a tensor of divisors, one for each frequency.
 
-Sources: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; LongRoPE, arXiv 2402.13753; Llama 3's rule is the one published
-with its reference code. Dynamic NTK scaling changes nothing within the trained context, and llama.cpp has nothing for what
-lies beyond, so it is treated as none.
+Sources: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; LongRoPE, arXiv 2402.13753; Llama 3's rule is the one
+published with its reference code. Dynamic NTK scaling changes nothing within the trained context, and llama.cpp has
+nothing for what lies beyond, so it is treated as none.
 """
 
 from __future__ import annotations
@@ -111,13 +111,13 @@ class Rope:
     def _yarn(self) -> dict[str, MetadataValue]:
         if self._parameters.get("truncate", True) is not True:
             raise ThriftbitError("config.json: YaRN without truncation is not something llama.cpp computes.")
+        if self._number("beta_fast", 32.0) != 32 or self._number("beta_slow", 1.0) != 1:
+            raise ThriftbitError("config.json: llama.cpp computes YaRN with beta_fast 32 and beta_slow 1 only.")
         factor = self._factor()
         keys: dict[str, MetadataValue] = {
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": np.float32(factor),
             "rope.scaling.original_context_length": np.uint32(self._original_context),
-            "rope.scaling.yarn_beta_fast": np.float32(self._number("beta_fast", 32.0)),
-            "rope.scaling.yarn_beta_slow": np.float32(self._number("beta_slow", 1.0)),
         }
         # llama.cpp always applies the paper's magnitude. A model that wants another one gets the ratio of the two.
         ratio = self._yarn_magnitude(factor) / _yarn_scale(factor, 1.0)
@@ -152,7 +152,8 @@ class Rope:
         return np.array([finite(value, key) for value in values], dtype=np.float32)
 
     def _llama3_factors(self) -> FloatArray:
-        """High frequencies stay, low ones are divided by `factor`, and between two wavelengths one blends into the other."""
+        """High frequencies stay, low ones are divided by `factor`, and between two wavelengths one blends into the
+        other."""
         factor = self._factor()
         low, high = self._number("low_freq_factor", 1.0), self._number("high_freq_factor", 4.0)
         if not 0 < low < high:

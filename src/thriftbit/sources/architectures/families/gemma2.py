@@ -20,6 +20,7 @@ ARCHITECTURE = Architecture(
     defaults={
         "tie_word_embeddings": True,
         "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 8192,
         "head_dim": 256,
         "query_pre_attn_scalar": 256,
         "sliding_window": 4096,

@@ -1,6 +1,7 @@
 """GPT-2: learned positions, fused query, key and value, and matrices stored the other way round.
 
-The matrices of transformers' GPT-2 multiply from the right, (inputs, outputs); every other checkpoint has (outputs, inputs).
+The matrices of transformers' GPT-2 multiply from the right, (inputs, outputs); every other checkpoint has (outputs,
+inputs).
 """
 
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
@@ -35,7 +36,11 @@ ARCHITECTURE = Architecture(
         "n_inner": "intermediate_size",
         "layer_norm_epsilon": "layer_norm_eps",
     },
-    defaults={"tie_word_embeddings": True, "layer_norm_eps": 1e-5},
+    defaults={
+        "tie_word_embeddings": True,
+        "layer_norm_eps": 1e-5,
+        "intermediate_size": lambda configuration: 4 * configuration.integer("hidden_size"),
+    },
     fixed={
         "activation_function": GELU_TANH,
         "scale_attn_weights": (True,),

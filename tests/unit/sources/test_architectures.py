@@ -1,0 +1,387 @@
+"""Architectures on checkpoints that are wrong, old or unusual; that right ones come out right, conformance tests prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures import (
+    Architecture,
+    architecture_from_gguf,
+    find_architecture,
+    known_architectures,
+    role_of,
+)
+from thriftbit.sources.architectures.dimensions import dimensions_of
+from thriftbit.sources.checkpoint import Checkpoint
+from thriftbit.sources.tensor import Tensor
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 21,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1000,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+}
+GEMMA3 = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "vocab_size": 21,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 32,
+}
+GEMMA2 = GEMMA3 | {
+    "architectures": ["Gemma2ForCausalLM"],
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+}
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"],
+    "vocab_size": 21,
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 32,
+    "n_ctx": 32,
+}
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
+    values = np.full((int(np.prod(shape[:-1])), shape[-1]), 0.5, dtype=np.float32)
+    return Tensor(name, shape, "F32", lambda start, stop: values[start:stop].copy())
+
+
+def checkpoint(config: dict[str, Any], **changes: tuple[int, ...] | None) -> Checkpoint:
+    """A checkpoint with every tensor that the rows ask for; changes: name -> another shape, None to leave it out."""
+    architecture = find_architecture(config)
+    dimensions = dimensions_of(architecture.gguf_name, architecture.metadata(config))
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    for row in architecture.rows:
+        for layer in range(dimensions.layers):
+            for expert in range(max(dimensions.experts, 1)):
+                if not row.when or config.get(row.when):
+                    shapes[row.source.format(layer=layer, expert=expert)] = dimensions.shape(row.shape)
+    shapes |= changes
+    return Checkpoint(Path("model"), config, {name: tensor(name, s) for name, s in shapes.items() if s is not None})
+
+
+def names(config: dict[str, Any], made: Checkpoint) -> list[str]:
+    return [tensor.name for tensor in find_architecture(config).map_tensors(made)]
+
+
+def refused(config: dict[str, Any], *words: str, **changes: tuple[int, ...] | None) -> None:
+    with pytest.raises(ThriftbitError) as error:
+        find_architecture(config).map_tensors(checkpoint(config, **changes))
+    for word in words:
+        assert word in str(error.value)
+    assert str(error.value).count("\n") < 2
+
+
+def test_every_file_of_the_folder_is_a_family() -> None:
+    folder = Path(find_architecture.__code__.co_filename).parent / "families"
+    assert set(known_architectures()) == {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    assert all(isinstance(architecture, Architecture) for architecture in known_architectures().values())
+
+
+def test_no_class_belongs_to_two_families() -> None:
+    classes = [name for architecture in known_architectures().values() for name in architecture.classes]
+    assert len(set(classes)) == len(classes)
+
+
+def test_an_unknown_architecture_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ThriftbitError, match=r"BambaForCausalLM is not known.*GPT2LMHeadModel.*LlamaForCausalLM"):
+        find_architecture({"architectures": ["BambaForCausalLM"], "model_type": "llama"})
+    with pytest.raises(ThriftbitError, match="mamba is not known"):
+        find_architecture({"model_type": "mamba"})
+    for config in ({}, {"architectures": []}, {"architectures": [3]}, {"architectures": [["a"]]}, {"model_type": {}}):
+        with pytest.raises(ThriftbitError, match="not known"):
+            find_architecture(config)
+
+
+def test_the_model_type_decides_where_no_class_is_named() -> None:
+    assert find_architecture({"model_type": "qwen3"}).gguf_name == "qwen3"
+
+
+def test_gguf_names_lead_back_to_the_family() -> None:
+    assert architecture_from_gguf("llama", {}) is known_architectures()["llama"]
+    assert architecture_from_gguf("llama", {"llama.expert_count": np.uint32(8)}) is known_architectures()["mixtral"]
+    with pytest.raises(ThriftbitError, match=r"'falcon' is not known.*qwen2"):
+        architecture_from_gguf("falcon", {})
+
+
+def test_container_order_is_layer_by_layer() -> None:
+    mapped = names(LLAMA, checkpoint(LLAMA))
+    assert mapped[0] == "token_embd.weight"
+    assert mapped[-2:] == ["output_norm.weight", "output.weight"]
+    assert [name.split(".")[1] for name in mapped[1:-2]] == ["0"] * 9 + ["1"] * 9
+
+
+def test_missing_and_unknown_tensors_are_named() -> None:
+    refused(LLAMA, "missing", "model.layers.1.mlp.up_proj.weight", **{"model.layers.1.mlp.up_proj.weight": None})
+    refused(LLAMA, "not known", "model.layers.0.mystery", **{"model.layers.0.mystery": (3, 4)})
+    refused(LLAMA, "not known", "self_attn.q_proj.bias", **{"model.layers.0.self_attn.q_proj.bias": (16,)})
+    many: dict[str, Any] = {f"model.layers.0.extra.{i}": (2,) for i in range(9)}
+    refused(LLAMA, "9 not known", "...", **many)
+
+
+def test_a_bias_is_asked_for_where_the_configuration_says_so() -> None:
+    biased = LLAMA | {"attention_bias": True}
+    assert "blk.1.attn_output.bias" in names(biased, checkpoint(biased))
+    refused(biased, "model.layers.1.self_attn.k_proj.bias", **{"model.layers.1.self_attn.k_proj.bias": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.embed_tokens.weight", (21, 16)),
+        ("lm_head.weight", (21, 16)),
+        ("model.layers.1.self_attn.k_proj.weight", (8, 16)),
+        ("model.layers.0.mlp.down_proj.weight", (16, 24)),
+        ("model.norm.weight", (16,)),
+    ],
+)
+def test_a_shape_that_contradicts_the_configuration(name: str, expected: tuple[int, ...]) -> None:
+    for found in ((expected[0] + 1, *expected[1:]), (*expected, 1), expected[1:] or (1, 1)):
+        refused(LLAMA, name, str(expected), str(found), **{name: found})
+
+
+def test_experts_are_stacked_and_every_one_is_needed() -> None:
+    mixtral = LLAMA | {"architectures": ["MixtralForCausalLM"], "num_local_experts": 3}
+    mapped = find_architecture(mixtral).map_tensors(checkpoint(mixtral))
+    assert next(t.shape for t in mapped if t.name == "blk.0.ffn_down_exps.weight") == (3, 16, 24)
+    refused(mixtral, "experts.2.w1", **{"model.layers.0.block_sparse_moe.experts.2.w1.weight": None})
+    refused(mixtral, "experts.3.w1", **{"model.layers.0.block_sparse_moe.experts.3.w1.weight": (24, 16)})
+    refused(mixtral, "experts.1.w1", **{"model.layers.0.block_sparse_moe.experts.1.w1.weight": (25, 16)})
+
+
+def test_forged_counts_are_refused_before_anything_is_laid_out() -> None:
+    made = checkpoint(LLAMA)
+    with pytest.raises(ThriftbitError, match="2000000000 layers"):
+        find_architecture(LLAMA).map_tensors(replace(made, config=LLAMA | {"num_hidden_layers": 2_000_000_000}))
+    architecture = architecture_from_gguf("llama", {})
+    mapped, metadata = architecture.map_tensors(made), architecture.metadata(LLAMA)
+    for key, value in {"block_count": 2**31, "attention.head_count": 2**31, "embedding_length": 2**31}.items():
+        with pytest.raises(ThriftbitError):
+            architecture.unmap_tensors(mapped, metadata | {f"llama.{key}": np.uint32(value)})
+
+
+def test_tied_embeddings() -> None:
+    tied = LLAMA | {"tie_word_embeddings": True}
+    assert "output.weight" not in names(tied, checkpoint(tied, **{"lm_head.weight": None}))
+    assert "output.weight" not in names(tied, checkpoint(tied))
+    refused(LLAMA, "missing", "lm_head.weight", **{"lm_head.weight": None})
+    olmo2 = tied | {"architectures": ["Olmo2ForCausalLM"]}
+    assert names(olmo2, checkpoint(olmo2))[-1] == "output.weight"
+
+
+def test_buffers_of_older_releases_are_ignored() -> None:
+    old = {"model.layers.0.self_attn.rotary_emb.inv_freq": (2,)}
+    assert names(LLAMA, checkpoint(LLAMA, **old)) == names(LLAMA, checkpoint(LLAMA))
+    masks = {"transformer.h.0.attn.bias": (1, 1, 32, 32), "transformer.h.0.attn.masked_bias": (1,)}
+    assert names(GPT2, checkpoint(GPT2, **masks)) == names(GPT2, checkpoint(GPT2))
+
+
+def test_the_first_gpt2_checkpoints_are_of_the_bare_model() -> None:
+    made = checkpoint(GPT2)
+    bare = {
+        name.removeprefix("transformer."): tensor for name, tensor in made.tensors.items() if name != "lm_head.weight"
+    }
+    bare["h.1.attn.bias"] = tensor("h.1.attn.bias", (1, 1, 32, 32))
+    assert names(GPT2, replace(made, tensors=bare)) == names(GPT2, made)
+
+
+def test_multimodal_checkpoints_of_both_generations() -> None:
+    made = checkpoint(GEMMA3)
+    expected = names(GEMMA3, made)
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": GEMMA3 | {"architectures": None}}
+    for before, after, tower in (
+        ("", "language_model.", "vision_tower.a"),
+        ("model.", "model.language_model.", "model.vision_tower.a"),
+    ):
+        tensors = {
+            after + name.removeprefix(before): tensor
+            for name, tensor in made.tensors.items()
+            if name != "lm_head.weight"
+        }
+        tensors[tower] = tensor(tower, (2, 3, 4))
+        assert names(config, Checkpoint(Path("model"), config, tensors)) == expected
+
+
+def test_one_tensor_under_two_names_is_refused() -> None:
+    made = checkpoint(GEMMA3)
+    twice = {**made.tensors, "language_model.model.norm.weight": tensor("language_model.model.norm.weight", (16,))}
+    with pytest.raises(ThriftbitError, match="twice"):
+        find_architecture(GEMMA3).map_tensors(replace(made, tensors=twice))
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "word"),
+    [
+        (LLAMA, {"hidden_size": None}, "hidden_size"),
+        (LLAMA, {"hidden_size": "16"}, "hidden_size"),
+        (LLAMA, {"hidden_size": True}, "hidden_size"),
+        (LLAMA, {"hidden_size": 16.5}, "hidden_size"),
+        (LLAMA, {"hidden_size": -16}, "hidden_size"),
+        (LLAMA, {"num_hidden_layers": 0}, "block_count"),
+        (LLAMA, {"num_attention_heads": 0}, "head"),
+        (LLAMA, {"vocab_size": 10**12}, "vocab_size"),
+        (LLAMA, {"num_key_value_heads": 3}, "key-value heads"),
+        (LLAMA, {"rms_norm_eps": float("nan")}, "rms_norm_eps"),
+        (LLAMA, {"rope_theta": "big"}, "rope_theta"),
+        (LLAMA, {"hidden_act": "relu"}, "hidden_act"),
+        (LLAMA, {"hidden_act": ["silu"]}, "hidden_act"),
+        (LLAMA, {"head_dim": 5}, "rotated"),
+        (LLAMA, {"partial_rotary_factor": 0.5}, "rotated"),
+        (LLAMA, {"rope_scaling": [1]}, "rope_parameters"),
+        (LLAMA, {"rope_scaling": {"type": "magic"}}, "magic"),
+        (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0}}, "factor"),
+        (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_slow": 2}}, "beta_slow"),
+        (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0, "truncate": False}}, "truncation"),
+        (LLAMA, {"rope_scaling": {"type": "llama3", "factor": 4.0, "low_freq_factor": 4}}, "low_freq_factor"),
+        (LLAMA, {"rope_scaling": {"type": "longrope", "long_factor": [1], "short_factor": [1, 2]}}, "long_factor"),
+        (LLAMA, {"rope_scaling": {"type": "longrope", "long_factor": [1, "a"], "short_factor": [1, 2]}}, "long_factor"),
+        (LLAMA, {"architectures": ["Qwen2ForCausalLM"], "head_dim": 8}, "width"),
+        (LLAMA, {"architectures": ["Qwen2ForCausalLM"], "rope_scaling": {"type": "llama3"}}, "llama3"),
+        (LLAMA, {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 4, "num_experts_per_tok": 2,
+                 "moe_intermediate_size": 8, "norm_topk_prob": False}, "norm_topk_prob"),
+        (LLAMA, {"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}, "no_rope_layers"),
+        (GEMMA3, {"query_pre_attn_scalar": 9}, "query_pre_attn_scalar"),
+        (GEMMA3, {"layer_types": ["full_attention"] * 6}, "layer_types"),
+        (GEMMA3, {"sliding_window": 0}, "sliding_window"),
+        (GEMMA2, {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        (GEMMA2, {"attn_logit_softcapping": None}, "attn_logit_softcapping"),
+        (GEMMA2, {"layer_types": ["full_attention", "sliding_attention"] * 3}, "layer_types"),
+        (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_is_wrong_or_not_what_llama_cpp_computes(
+    base: dict[str, Any], change: dict[str, Any], word: str
+) -> None:
+    config = base | change
+    with pytest.raises(ThriftbitError, match=word):
+        architecture = find_architecture(config)
+        architecture.metadata(config)
+        architecture.map_tensors(checkpoint(config))
+
+
+def test_both_generations_of_rope_settings_say_the_same() -> None:
+    llama = find_architecture(LLAMA)
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    without = {key: value for key, value in LLAMA.items() if key != "rope_theta"}
+    old = LLAMA | {"rope_scaling": {"rope_type": "llama3"} | scaling}
+    new = without | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1000.0} | scaling}
+    assert llama.metadata(old) == llama.metadata(new)
+    factors = [llama.map_tensors(checkpoint(config))[-1] for config in (old, new)]
+    assert factors[0].name == "rope_freqs.weight"
+    assert factors[0].role == "rope-factors"
+    np.testing.assert_array_equal(factors[0].load(), factors[1].load())
+
+    gemma3 = find_architecture(GEMMA3)
+    old = GEMMA3 | {
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    }
+    layers = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    assert gemma3.metadata(old) == gemma3.metadata(GEMMA3 | {"rope_parameters": layers})
+
+
+def test_phi3_as_microsoft_published_it() -> None:
+    phi = LLAMA | {
+        "architectures": ["Phi3ForCausalLM"],
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 32,
+        "sliding_window": 64,
+        "rope_scaling": {"type": "longrope", "long_factor": [2.0] * 6, "short_factor": [1.0] * 6},
+    }
+    metadata = find_architecture(phi).metadata(phi)
+    assert metadata["phi3.rope.dimension_count"] == 12
+    assert metadata["phi3.rope.scaling.original_context_length"] == 32
+    assert metadata["phi3.rope.scaling.attn_factor"] == np.float32(np.sqrt(1 + np.log(4) / np.log(32)))
+    assert metadata["phi3.attention.sliding_window"] == 64
+    assert names(phi, checkpoint(phi))[-2:] == ["rope_factors_long.weight", "rope_factors_short.weight"]
+    assert any("sliding window of 64" in text for text in find_architecture(phi).limitations(phi))
+
+
+def test_what_llama_cpp_does_otherwise_on_long_texts_is_told() -> None:
+    assert find_architecture(LLAMA).limitations(LLAMA) == []
+    mistral = LLAMA | {"architectures": ["MistralForCausalLM"], "sliding_window": 64}
+    assert "sliding window of 64" in find_architecture(mistral).limitations(mistral)[0]
+    assert find_architecture(GEMMA3).limitations(GEMMA3) == []
+    qwen = LLAMA | {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 64, "use_sliding_window": False}
+    assert find_architecture(qwen).limitations(qwen) == []
+    dynamic = LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}
+    assert "within 128 tokens" in find_architecture(dynamic).limitations(dynamic)[0]
+
+
+def test_gemma2_is_right_before_it_is_made_wrong() -> None:
+    assert find_architecture(GEMMA2).metadata(GEMMA2)["gemma2.attn_logit_softcapping"] == 50
+
+
+def test_metadata_is_typed() -> None:
+    metadata = find_architecture(LLAMA).metadata(LLAMA)
+    assert isinstance(metadata["llama.rope.freq_base"], np.float32)
+    assert isinstance(metadata["llama.block_count"], np.uint32)
+    neox = LLAMA | {
+        "architectures": ["GPTNeoXForCausalLM"],
+        "hidden_act": "gelu",
+        "num_key_value_heads": None,
+        "rotary_pct": 0.5,
+    }
+    assert find_architecture(neox).metadata(neox)["gptneox.use_parallel_residual"] is True
+    assert find_architecture(neox).metadata(neox)["gptneox.rope.dimension_count"] == 2
+
+
+def test_the_way_back_is_as_strict() -> None:
+    architecture = find_architecture(LLAMA)
+    metadata = architecture.metadata(LLAMA)
+    mapped = architecture.map_tensors(checkpoint(LLAMA))
+    with pytest.raises(ThriftbitError, match=r"missing \(blk.0.attn_norm.weight\)"):
+        architecture.unmap_tensors([t for t in mapped if t.name != "blk.0.attn_norm.weight"], metadata)
+    with pytest.raises(ThriftbitError, match="not known"):
+        architecture.unmap_tensors([*mapped, tensor("blk.0.mystery.weight", (2, 2))], metadata)
+    wrong = [replace(t, shape=(17, 16)) if t.name == "blk.1.attn_q.weight" else t for t in mapped]
+    with pytest.raises(ThriftbitError, match=r"blk.1.attn_q.weight.*\(17, 16\)"):
+        architecture.unmap_tensors(wrong, metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("blk.3.attn_q.weight", "attention-query"),
+        ("blk.3.attn_q.bias", "bias"),
+        ("blk.11.attn_q_norm.weight", "norm"),
+        ("output_norm.weight", "norm"),
+        ("output.weight", "output"),
+        ("blk.0.ffn_gate_inp.weight", "router"),
+        ("blk.0.ffn_down_exps.weight", "ffn-down-experts"),
+        ("rope_freqs.weight", "rope-factors"),
+        ("blk.0.ssm_conv1d.weight", ""),
+    ],
+)
+def test_roles(name: str, role: str) -> None:
+    assert role_of(name) == role
