@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
+    from thriftbit.inspection import inspect
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
     from thriftbit.quantization.plan import Plan, make_plan
     from thriftbit.quantization.presets import PRESETS
@@ -39,6 +40,7 @@ __all__ = [
     "Tensor",
     "ThriftbitError",
     "UsageError",
+    "inspect",
     "make_plan",
     "open_model",
     "quantize",
@@ -55,6 +57,7 @@ _HOMES = {
     "Tensor": "sources.tensor",
     "ThriftbitError": "errors",
     "UsageError": "errors",
+    "inspect": "inspection",
     "make_plan": "quantization.plan",
     "open_model": "sources.open_model",
     "quantize": "quantization.quantize",

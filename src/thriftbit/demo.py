@@ -1,8 +1,8 @@
 """The whole story on a small model: every level's size and cost, and the 4-bit one writing text.
 
 The model in `demo_model/` ships with the package, so that this works offline, in seconds, and gives the same sizes on
-every machine: the README's table is made here and held to it by a test. Seven levels, from what people download today to
-what is too small to recommend, say more than all of llama.cpp's.
+every machine: the README's table is made here and held to it by a test. Seven levels, from what people download today
+to what is too small to recommend, say more than all of llama.cpp's.
 """
 
 from __future__ import annotations
@@ -65,4 +65,6 @@ def markdown_table(levels: Sequence[Level]) -> str:
         f"| {PRESETS[level.preset].summary} |"
         for level in levels
     ]
-    return "\n".join(("| level | size | of the original | bits per weight | |", "| --- | ---: | ---: | ---: | --- |", *rows))
+    return "\n".join(
+        ("| level | size | of the original | bits per weight | |", "| --- | ---: | ---: | ---: | --- |", *rows)
+    )

@@ -1,11 +1,12 @@
 """The command line: parse, call one verb, print. No logic: whatever it can do, `import thriftbit` can do too.
 
-One file per command. They call verbs through the package (`thriftbit.quantize`), which loads what a verb needs only when
-it is called, so that `--help` is instant. Errors of the user come here as ThriftbitError and leave as one or two lines.
+One file per command. They call verbs through the package (`thriftbit.quantize`), which loads what a verb needs only
+when it is called, so that `--help` is instant. Errors of the user arrive as ThriftbitError and leave as a line or two.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -38,6 +39,9 @@ for command in (quantize, inspect, demo):
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # Windows gives pipes an encoding that lacks most of the world's letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(run())
 
 
@@ -53,9 +57,9 @@ def run() -> int:
     except ThriftbitError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing was left behind", INTERRUPTED)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # `thriftbit inspect FILE | head` has read enough
-        sys.stdout = None  # type: ignore[assignment]  # nothing more to flush at exit
+        sys.stdout = None  # nothing more to flush at exit
         return 0
 
 

@@ -38,7 +38,9 @@ def describe_choices() -> str:
 def bits_per_weight(preset: Preset) -> float:
     model = _typical_model()
     formats = choose_formats(model, preset)
-    size_bytes = sum(tensor.rows * format_named(formats[tensor.name]).row_bytes(tensor.width) for tensor in model.tensors)
+    size_bytes = sum(
+        tensor.rows * format_named(formats[tensor.name]).row_bytes(tensor.width) for tensor in model.tensors
+    )
     return 8 * size_bytes / sum(tensor.parameters for tensor in model.tensors)
 
 

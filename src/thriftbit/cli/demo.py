@@ -12,24 +12,18 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from thriftbit.cli.printing import announce, describe_count, json_option, print_json, printable, say, show, table
-from thriftbit.sizes import describe_bytes
+from thriftbit.cli.printing import announce, json_option, print_json, printable, say, show, table
+from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
     from thriftbit.demo import Level
     from thriftbit.runtime import Generation
 
-COLUMNS = {
-    "level": "left",
-    "size": "right",
-    "of the original": "right",
-    "bits per weight": "right",
-    "time": "right",
-}
-
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), help="A folder to keep the files in; nothing is kept without.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="A folder to keep the files in; nothing is kept without."
+)
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown and write no text.")
 @json_option
 def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
@@ -48,8 +42,8 @@ def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
     with _folder(output) as folder:
         model = story.open_demo_model()
         announce(
-            f"A Llama of {describe_count(model.parameters)} parameters, {describe_bytes(model.size_bytes)} as published, "
-            f"quantized to {len(story.LEVELS)} levels:"
+            f"A Llama of {describe_count(model.parameters)} parameters, "
+            f"{describe_bytes(model.size_bytes)} as published, at {len(story.LEVELS)} levels:"
         )
         levels = list(story.quantize_levels(model, folder))
         if markdown:
@@ -71,7 +65,11 @@ def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
             )
         else:
             _print_generation(story.WRITER, story.PROMPT, generation)
-            say(f"\nThe files are in {output}." if output else "\nTo keep the files: thriftbit demo --output demo-output")
+            say(
+                f"\nThe files are in {output}."
+                if output
+                else "\nTo keep the files: thriftbit demo --output demo-output"
+            )
 
 
 @contextmanager
@@ -98,9 +96,11 @@ def _print_levels(levels: list[Level]) -> None:
         )
         for level in levels
     ]
-    show(table(COLUMNS, rows))
+    show(table(("level", ">size", ">of the original", ">bits per weight", ">time"), rows))
 
 
 def _print_generation(writer: str, prompt: str, generation: Generation) -> None:
-    say(f"\n{writer}, run by llama.cpp at {generation.tokens_per_second:.0f} tokens per second, continues a sentence:\n")
+    say(
+        f"\n{writer}, run by llama.cpp at {generation.tokens_per_second:.0f} tokens per second, continues a sentence:\n"
+    )
     show(Text.assemble((prompt, "bold"), printable(generation.text)))

@@ -8,8 +8,9 @@ could otherwise drive the terminal, as escapes.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -17,10 +18,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+PIPE_WIDTH = 160  # characters, where there is no terminal to ask
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
-output = Console(**_PLAIN)
+_IN_TERMINAL = sys.stdout.isatty() or "COLUMNS" in os.environ
+output = Console(width=None if _IN_TERMINAL else PIPE_WIDTH, **_PLAIN)
 notes = Console(stderr=True, **_PLAIN)
 
 
@@ -42,19 +45,18 @@ def announce(message: str) -> None:
     notes.print(printable(message), soft_wrap=True)
 
 
-def table(columns: Mapping[str, str], rows: Iterable[Sequence[str]], style: Mapping[int, str] | None = None) -> Table:
-    """columns: heading -> "left" or "right"; style: of some rows, by number"""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """headings: of the columns; ">" before one aligns the column to the right"""
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading, justify in columns.items():
-        result.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for number, row in enumerate(rows):
-        result.add_row(*(Text(printable(cell)) for cell in row), style=(style or {}).get(number))
+    for heading in headings:
+        result.add_column(heading.lstrip(">"), justify="right" if heading[0] == ">" else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(Text(printable(cell).replace("\n", "\\n")) for cell in row))
     return result
 
 
-def show(*blocks: RenderableType) -> None:
-    for block in blocks:
-        output.print(block)
+def show(block: RenderableType) -> None:
+    output.print(block)
 
 
 def say(text: str, style: str = "") -> None:
@@ -62,6 +64,6 @@ def say(text: str, style: str = "") -> None:
     output.print(printable(text), style=style, soft_wrap=True)
 
 
-def describe_count(count: int) -> str:
-    """-> "135 M", "28.3 M", "141 k""""
-    return describe_bytes(count).removesuffix("B").removesuffix(" bytes").replace("G", "B")
+def say_cropped(text: str) -> None:
+    """One line that ends where the terminal does."""
+    output.print(printable(text), no_wrap=True, overflow="ellipsis")

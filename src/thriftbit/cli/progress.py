@@ -1,7 +1,7 @@
 """Progress on the error output, for work that takes over a second.
 
-In a terminal: one line that moves, with the tensor at hand and the time left. Elsewhere (a log, a pipe): a plain line now
-and then, so that the log says the work goes on and stays short.
+In a terminal: one line that moves, with the tensor at hand and the time left. Elsewhere (a log, a pipe): a plain line
+now and then, so that the log says the work goes on and stays short.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLAIN_INTERVAL_SECONDS = 15.0
 
 
 class ProgressLine:
-    """`with ProgressLine() as line: line.update("blk.0.attn_q.weight", 0.25)`; the fraction counts weights, not tensors."""
+    """`with ProgressLine() as line: line.update("blk.0.attn_q.weight", 0.25)`; the fraction is of bytes."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

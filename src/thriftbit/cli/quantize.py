@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", metavar="MODEL")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; MODEL-PRESET.gguf by default.")
-@click.option("--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The file to write; MODEL-PRESET.gguf by default."
+)
+@click.option(
+    "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
+)
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan in JSON, in place of a preset.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
@@ -88,7 +92,10 @@ def _check_choice(preset: str | None, plan_file: Path | None) -> None:
     elif not plan_file:
         from thriftbit.cli.choices import describe_choices
 
-        raise UsageError(f"say how small with --to PRESET. Q4_K_M suits most people.\n\n{describe_choices()}")
+        raise UsageError(
+            "say how small with --to PRESET; Q4_K_M suits most people. The presets, and how many gigabytes each takes "
+            f"per billion parameters:\n\n{describe_choices()}"
+        )
 
 
 def _plan(model: Model, preset: str | None, plan_file: Path | None, importance: ImportanceMatrix | None) -> Plan:

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from thriftbit.cli.printing import print_json, printable, show, table
-from thriftbit.sizes import describe_bytes
+from thriftbit.cli.printing import print_json, say, show, table
+from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan, QuantizeResult
@@ -61,17 +59,17 @@ def print_plan(model: Model, plan: Plan, importance: ImportanceMatrix | None, ou
         (
             role,
             ", ".join(f"{name} × {count}" for name, count in summary.formats.most_common()),
-            f"{summary.parameters / 1e6:,.1f}",
+            describe_count(summary.parameters),
             f"{8 * summary.size_bytes / summary.parameters:.2f}",
             describe_bytes(summary.size_bytes),
         )
         for role, summary in roles.items()
     ]
-    show(
-        table({"role": "left", "formats": "left", "M weights": "right", "bits each": "right", "size": "right"}, rows),
-        Text(f"\n{printable(str(output))} would be written, from {plan.provenance}:"),
-        _sizes_line(model, plan, size_bytes, f"{size_bytes:,} bytes exactly; its disk has {describe_bytes(free_bytes)} free"),
-    )
+    headings = ("role", "formats", ">weights", ">bits each", ">size")
+    show(table(headings, rows))
+    say(f"\n{output} would be written, from {plan.provenance}:")
+    say(_sizes_line(model, plan, size_bytes))
+    say(f"  {size_bytes:,} bytes exactly; its disk has {describe_bytes(free_bytes)} free")
 
 
 def print_result(model: Model, plan: Plan, result: QuantizeResult, as_json: bool) -> None:
@@ -81,23 +79,21 @@ def print_result(model: Model, plan: Plan, result: QuantizeResult, as_json: bool
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
         print_json(document)
         return
-    show(
-        Text(f"Wrote {printable(str(result.path))}", style="bold"),
-        _sizes_line(model, plan, result.size_bytes, f"{result.seconds:.1f} s"),
-    )
+    say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
+    say(_sizes_line(model, plan, result.size_bytes))
     if missing:
         names = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
-        show(Text(f"  The importance data says nothing about {len(missing)} tensors: {printable(names)}"))
-    show(Text("\nTo run it:"))
+        say(f"  The importance data says nothing about {len(missing)} tensors: {names}")
+    say("\nTo run it:")
     for program, command in _ways_to_run(result.path):
-        show(Text(f"  {program:<11}{command}", no_wrap=True, overflow="ignore"))
+        say(f"  {program:<11}{command}")
 
 
-def _sizes_line(model: Model, plan: Plan, size_bytes: int, more: str) -> Text:
+def _sizes_line(model: Model, plan: Plan, size_bytes: int) -> str:
     share = size_bytes / model.size_bytes
-    return Text(
+    return (
         f"  {describe_bytes(model.size_bytes)} → {describe_bytes(size_bytes)} ({share:.0%}), "
-        f"{plan.bits_per_weight(model):.2f} bits per weight, {more}"
+        f"{plan.bits_per_weight(model):.2f} bits per weight"
     )
 
 
@@ -115,10 +111,10 @@ def _sizes_document(model: Model, plan: Plan, output: Path, size_bytes: int) -> 
 
 
 def _ways_to_run(path: Path) -> list[tuple[str, str]]:
-    file, name = shlex.quote(printable(str(path))), shlex.quote(printable(path.stem.lower()))
-    absolute = shlex.quote(f"FROM {printable(str(path.resolve()))}")
+    file, name = shlex.quote(str(path)), shlex.quote(path.stem.lower())
+    recipe = shlex.quote(f"FROM {path.resolve()}")
     return [
         ("llama.cpp", f"llama-cli -m {file}"),
-        ("Ollama", f"echo {absolute} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"),
+        ("Ollama", f"echo {recipe} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"),
         ("LM Studio", f"lms import --copy {file}"),
     ]
