@@ -53,6 +53,19 @@ inline float largest_of(const Lanes& lanes, int b) {
     return largest;
 }
 
+template <int sub_blocks>
+inline float smallest_of(const Lanes& lanes, int b) {
+    float smallest = lanes[b * sub_blocks];
+    for (int j = 1; j < sub_blocks; ++j)
+        if (lanes[b * sub_blocks + j] < smallest) smallest = lanes[b * sub_blocks + j];
+    return smallest;
+}
+
+// The element of largest magnitude, with its sign; of equals, the negative one.
+inline Lanes signed_extreme(const Lanes& lowest, const Lanes& highest) {
+    return select(Lanes(0.0f) - lowest >= highest, lowest, highest);
+}
+
 // What the largest scale is multiplied by to give the candidates for d.
 template <int largest>
 inline Lanes shrinking(double spacing) {

@@ -19,10 +19,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thriftbit.formats.search import FloatArray, ZERO, error, half, inverse, nearest, per_super_block, total
+from thriftbit.formats.search import (
+    POSITIONS,
+    TICKETS,
+    ZERO,
+    FloatArray,
+    error,
+    half,
+    inverse,
+    nearest,
+    per_super_block,
+    total,
+)
 
-TICKETS = 4
-POSITIONS = 16
 ENDS = 8
 
 

@@ -1,0 +1,33 @@
+#include "affine.hpp"
+#include "blocks.hpp"
+#include "k_scales.hpp"
+
+namespace thriftbit::THRIFTBIT_ISA {
+
+struct Q5K {
+    static constexpr int block_size = 256, block_bytes = 176, elements = 32;
+
+    static void encode(const Lanes* x, const Lanes* w, int count, uint8_t* out) {
+        const auto found = search_super_affine<elements, 31, 8, 63>(x, w, 1.0 / 64);
+        uint8_t levels[kLanes][elements];
+        store_levels<elements>(found.levels, levels);
+        for (int b = 0; b < count; ++b, out += block_bytes) {
+            store_half(found.d[b], out);
+            store_half(found.d_min[b], out + 2);
+            store_scales_and_mins(found.scales, found.mins, b, out + 4);
+            uint8_t *high = out + 16, *low = out + 48;
+            for (int e = 0; e < elements; ++e) {
+                uint8_t bits = 0;
+                for (int j = 0; j < 8; ++j) bits |= (levels[8 * b + j][e] >> 4) << j;
+                high[e] = bits;
+            }
+            for (int pair = 0; pair < 4; ++pair)
+                for (int e = 0; e < elements; ++e)
+                    *low++ = (levels[8 * b + 2 * pair][e] & 15) | (levels[8 * b + 2 * pair + 1][e] & 15) << 4;
+        }
+    }
+};
+
+static const Register<Q5K> registered("Q5_K");
+
+}  // namespace thriftbit::THRIFTBIT_ISA

@@ -1,0 +1,143 @@
+// The twin of src/thriftbit/formats/symmetric.py, where the search is explained.
+#pragma once
+
+#include "search.hpp"
+
+namespace thriftbit::THRIFTBIT_ISA {
+
+template <int lowest_value, int highest_value>
+struct WholeNumbers {
+    static constexpr int starts = 24;
+    static Lanes nearest_to(const Lanes& y) { return nearest(y, lowest_value, highest_value); }
+    static constexpr double start(int k) {
+        constexpr int n = -lowest_value;
+        const double place = n - 0.8 + k % 12 * (0.4 * n + 1.6) / 11;
+        return k < 12 ? -place : place - 1;
+    }
+};
+
+template <int elements, class Values>
+Lanes search_symmetric(const Lanes* x, const Lanes* w) {
+    Lanes lowest = x[0], highest = x[0];
+    for (int e = 1; e < elements; ++e) {
+        lowest = minimum(lowest, x[e]);
+        highest = maximum(highest, x[e]);
+    }
+    const Lanes inverse_extreme = inverse(signed_extreme(lowest, highest));
+    Lanes best_s = 0.0f, best_gain = 0.0f;
+    for (int k = 0; k < Values::starts; ++k) {
+        Lanes factor = inverse_extreme * Lanes(float(Values::start(k))), s, sum_xv;
+        for (int round = 0; round < 2; ++round) {
+            Lanes sum_vv = 0.0f;
+            sum_xv = 0.0f;
+            for (int e = 0; e < elements; ++e) {
+                const Lanes v = Values::nearest_to(x[e] * factor), wv = w[e] * v;
+                sum_xv += wv * x[e];
+                sum_vv += wv * v;
+            }
+            s = sum_xv * inverse(sum_vv);
+            factor = inverse(s);
+        }
+        const Lanes gain = s * sum_xv;
+        const Mask better = gain > best_gain;
+        best_s = select(better, s, best_s);
+        best_gain = select(better, gain, best_gain);
+    }
+    return best_s;
+}
+
+template <int elements, int sub_blocks>
+struct SuperSymmetric {
+    PerSuperBlock<sub_blocks> d;
+    Lanes scales;
+    Lanes values[elements];
+};
+
+template <int elements, class Values, int sub_blocks, int lowest>
+SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, const Lanes* w, double spacing) {
+    using Scalars = PerSuperBlock<sub_blocks>;
+    constexpr int highest = -lowest - 1;
+    const Lanes alone = search_symmetric<elements, Values>(x, w);
+    const Lanes inverse_alone = inverse(alone);
+    Lanes curvature = 0.0f;
+    for (int e = 0; e < elements; ++e) {
+        const Lanes v = Values::nearest_to(x[e] * inverse_alone);
+        curvature += w[e] * v * v;
+    }
+
+    // rate the positions of d with the parabolas: here a lane is a position
+    const Lanes shrink = shrinking<lowest>(spacing);
+    Scalars d_of[kTickets];
+    for (int b = 0; b < Scalars::count; ++b) {
+        const float smallest = smallest_of<sub_blocks>(alone, b), largest = largest_of<sub_blocks>(alone, b);
+        const Lanes d = half(Lanes(-smallest >= largest ? smallest : largest) * shrink);
+        const Lanes inverse_d = inverse(d);
+        Lanes rating = 0.0f;
+        for (int j = b * sub_blocks; j < (b + 1) * sub_blocks; ++j) {
+            const Lanes s(alone[j]);
+            const Lanes shift = d * nearest(s * inverse_d, lowest, highest) - s;
+            rating += shift * shift * Lanes(curvature[j]);
+        }
+        constexpr int each = kPositions / kTickets;
+        for (int ticket = 0; ticket < kTickets; ++ticket) {
+            int best = ticket * each;
+            for (int k = best + 1; k < (ticket + 1) * each; ++k)
+                if (rating[k] < rating[best]) best = k;
+            d_of[ticket][b] = d[best];
+        }
+    }
+
+    // the true error
+    SuperSymmetric<elements, sub_blocks> best;
+    best.scales = 0.0f;
+    Scalars least;
+    for (int b = 0; b < Scalars::count; ++b) best.d[b] = 0.0f, least[b] = kInfinity;
+    for (int ticket = 0; ticket < kTickets; ++ticket) {
+        Scalars d = d_of[ticket];
+        Lanes d_lanes = spread(d);
+        Lanes scales = nearest(alone * inverse(d_lanes), lowest, highest);
+        for (const bool last : {false, true}) {
+            // the three scales around the current ones
+            Lanes least_here = kInfinity, best_scales = scales;
+            for (int step = -1; step <= 1; ++step) {
+                const Lanes scale = clip(scales + Lanes(float(step)), float(lowest), float(highest));
+                const Lanes s = d_lanes * scale, inverse_s = inverse(s);
+                Lanes left = 0.0f;
+                for (int e = 0; e < elements; ++e) {
+                    const Lanes residual = x[e] - s * Values::nearest_to(x[e] * inverse_s);
+                    left += w[e] * residual * residual;
+                }
+                const Mask better = left < least_here;
+                least_here = select(better, left, least_here);
+                best_scales = select(better, scale, best_scales);
+            }
+            scales = best_scales;
+
+            const Scalars left = gathered<sub_blocks>(least_here);
+            Scalars better;
+            for (int b = 0; b < Scalars::count; ++b) {
+                better[b] = left[b] < least[b];
+                if (better[b]) least[b] = left[b], best.d[b] = d[b];
+            }
+            best.scales = select(spread(better) > Lanes(0.0f), scales, best.scales);
+            if (last) break;
+
+            // refit d to the whole super-block by least squares
+            const Lanes inverse_s = inverse(d_lanes * scales);
+            Lanes gg = 0.0f, xg = 0.0f;
+            for (int e = 0; e < elements; ++e) {
+                const Lanes g = scales * Values::nearest_to(x[e] * inverse_s), wg = w[e] * g;
+                gg += wg * g;
+                xg += wg * x[e];
+            }
+            const Scalars sum_gg = gathered<sub_blocks>(gg), sum_xg = gathered<sub_blocks>(xg);
+            for (int b = 0; b < Scalars::count; ++b) d[b] = half(sum_xg[b] * inverse(sum_gg[b]));
+            d_lanes = spread(d);
+        }
+    }
+    const Lanes inverse_s = inverse(spread(best.d) * best.scales);
+    for (int e = 0; e < elements; ++e) best.values[e] = Values::nearest_to(x[e] * inverse_s);
+    return best;
+}
+
+}  // namespace thriftbit::THRIFTBIT_ISA

@@ -1,0 +1,37 @@
+"""Q3_K: super-blocks of 256 weights in sixteen sub-blocks, x ≈ d·(scale - 32)·(l - 4); l has 3 bits, scale 6."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
+from thriftbit.formats.search import columns
+from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    x, w = columns(x, importance, 16)
+    found = search_super_symmetric(x, w, WholeNumbers(-4, 3), sub_blocks=16, lowest=-32, spacing=1 / 64)
+    levels = (found.values.T + 4).astype("u1").reshape(-1, 256)
+    scales = (found.scales + 32).astype("u1").reshape(-1, 16)
+    return np.hstack(
+        [
+            join_bits(levels >> 2, 1, 32),
+            join_bits(levels & 3, 2, 32),
+            join_bits(scales & 15, 4, 8),
+            join_bits(scales >> 4, 2, 4),
+            half_bytes(found.d),
+        ]
+    )
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    levels = split_bits(blocks[:, 32:96], 2, 32) | split_bits(blocks[:, :32], 1, 32) << 2
+    scales = split_bits(blocks[:, 96:104], 4, 8) | split_bits(blocks[:, 104:108], 2, 4) << 4
+    s = half_values(blocks[:, 108:110]) * (scales.astype("f4") - 32)
+    return (s[:, :, None] * (levels.astype("f4") - 4).reshape(-1, 16, 16)).reshape(-1, 256)
+
+
+FORMAT = Format("Q3_K", gguf.GGMLQuantizationType.Q3_K, decode, encode, fallback="IQ4_NL", summary="small, with losses")

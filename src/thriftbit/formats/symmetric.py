@@ -1,0 +1,151 @@
+"""The search for symmetric blocks, x ≈ s·v with v from a fixed set of values (`native/symmetric.hpp` is its fast twin).
+
+The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. Since there is one more below
+zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end of the values.
+
+Sub-blocks that share a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in
+`affine.py`, d is chosen by what it makes of all sub-blocks together: rated with parabolas, then by the true error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from thriftbit.formats.search import (
+    POSITIONS,
+    TICKETS,
+    FloatArray,
+    error,
+    half,
+    inverse,
+    nearest,
+    per_super_block,
+    signed_extreme,
+    total,
+)
+
+
+class Values(Protocol):
+    """The values that a level can stand for."""
+
+    @property
+    def starts(self) -> Sequence[float]:
+        """Where the search puts the weight of largest magnitude to begin with."""
+
+    def nearest(self, y: FloatArray) -> FloatArray:
+        """-> the value closest to each y"""
+
+
+@dataclass(frozen=True)
+class WholeNumbers:
+    lowest: int
+    highest: int
+
+    @property
+    def starts(self) -> Sequence[float]:
+        n = -self.lowest
+        places = [n - 0.8 + k * (0.4 * n + 1.6) / 11 for k in range(12)]
+        return [-place for place in places] + [place - 1 for place in places]
+
+    def nearest(self, y: FloatArray) -> FloatArray:
+        return nearest(y, self.lowest, self.highest)
+
+
+def search_symmetric(x: FloatArray, w: FloatArray, values: Values) -> FloatArray:
+    """-> s, (blocks,): the best found."""
+    inverse_extreme = inverse(signed_extreme(x))
+
+    def fit(factor: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """-> s and by how much it lowers the error below that of zero"""
+        v = values.nearest(x * factor)
+        wv = w * v
+        sum_xv = total(wv * x)
+        s = sum_xv * inverse(total(wv * v))
+        return s, s * sum_xv
+
+    best_s = np.zeros_like(inverse_extreme)
+    best_gain = np.zeros_like(inverse_extreme)
+    for start in values.starts:
+        s, _ = fit(inverse_extreme * np.float32(start))
+        s, gain = fit(inverse(s))
+        better = gain > best_gain
+        best_s, best_gain = np.where(better, s, best_s), np.where(better, gain, best_gain)
+    return best_s
+
+
+@dataclass
+class SuperBlocks:
+    """d: (super-blocks,); scales: (sub-blocks of all,), whole numbers; values: (elements, sub-blocks of all)"""
+
+    d: FloatArray
+    scales: FloatArray
+    values: FloatArray
+
+
+def search_super_symmetric(
+    x: FloatArray, w: FloatArray, values: Values, sub_blocks: int, lowest: int, spacing: float
+) -> SuperBlocks:
+    """-> the super-blocks with the least error found
+
+    x, w: (elements of a sub-block, sub-blocks of all super-blocks). sub_blocks: how many make a super-block.
+    lowest: the lowest multiple stored; the highest is -lowest - 1. spacing: relative distance between the d that are rated.
+    """
+    highest = -lowest - 1
+
+    def spread(values: FloatArray) -> FloatArray:
+        return np.repeat(values, sub_blocks)
+
+    best_s = search_symmetric(x, w, values)
+    v = values.nearest(x * inverse(best_s))
+    curvature = total(w * v * v)
+
+    extreme = signed_extreme(np.ascontiguousarray(best_s.reshape(-1, sub_blocks).T))
+    shrink = np.array([1 / (lowest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
+    d = half(extreme * shrink[:, None])
+    d_spread = np.repeat(d, sub_blocks, axis=1)
+    shift = d_spread * nearest(best_s * inverse(d_spread), lowest, highest) - best_s
+    rating = total(np.moveaxis((shift * shift * curvature).reshape(POSITIONS, -1, sub_blocks), 2, 0))
+    winners = rating.reshape(TICKETS, -1, d.shape[1]).argmin(axis=1)
+
+    best: SuperBlocks | None = None
+    least = np.full(d.shape[1], np.inf, np.float32)
+    for ticket, winner in enumerate(winners):
+        d_now = np.take_along_axis(d, (winner + ticket * (POSITIONS // TICKETS))[None], axis=0)[0]
+        scales = nearest(best_s * inverse(spread(d_now)), lowest, highest)
+        for last in (False, True):
+            scales, left = _three_around(x, w, values, spread(d_now), scales, lowest)
+            left = per_super_block(left, sub_blocks)
+            better = left < least
+            least = np.where(better, left, least)
+            v = values.nearest(x * inverse(spread(d_now) * scales))
+            if best is None:
+                best = SuperBlocks(d_now, scales, v)
+            best.d = np.where(better, d_now, best.d)
+            best.scales = np.where(spread(better), scales, best.scales)
+            best.values = np.where(spread(better), v, best.values)
+            if not last:
+                g = scales * v
+                wg = w * g
+                fitted = per_super_block(total(wg * x), sub_blocks) * inverse(per_super_block(total(wg * g), sub_blocks))
+                d_now = half(fitted)
+    assert best is not None
+    return best
+
+
+def _three_around(
+    x: FloatArray, w: FloatArray, values: Values, d: FloatArray, scales: FloatArray, lowest: int
+) -> tuple[FloatArray, FloatArray]:
+    """-> the best of the three scales around the given ones for every sub-block, and its error"""
+    least = np.full_like(d, np.inf)
+    best_scales = scales
+    for step in (-1, 0, 1):
+        scale = np.clip(scales + np.float32(step), np.float32(lowest), np.float32(-lowest - 1))
+        s = d * scale
+        left = error(x, w, s * values.nearest(x * inverse(s)))
+        better = left < least
+        least, best_scales = np.where(better, left, least), np.where(better, scale, best_scales)
+    return best_scales, least
