@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from thriftbit.containers import header_stream
+from thriftbit.containers import gguf_reader, header_stream
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 
@@ -214,6 +214,16 @@ def test_headers_beyond_the_limit_are_refused_unread(tmp_path: Path, monkeypatch
     message = outcome(tmp_path / "a.gguf", raw)
     assert message is not None
     assert "header larger than" in message
+
+
+def test_more_tensors_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real header of tens of megabytes could make objects of gigabytes"""
+    monkeypatch.setattr(gguf_reader, "ENTRY_LIMIT", 4)
+    assert outcome(tmp_path / "a.gguf", SMALL) is None
+    many = gguf_bytes(KEYS, [tensor(f"t{i}", (8,), F32, 32 * i) for i in range(5)])
+    message = outcome(tmp_path / "a.gguf", many)
+    assert message is not None
+    assert "5 tensors are more than any model has" in message
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "loop of links"])

@@ -44,6 +44,7 @@ ByteArray = NDArray[np.uint8]
 
 VERSIONS = (2, 3)
 
+ENTRY_LIMIT = 1 << 18  # tensors, and metadata keys; models with hundreds of experts, each apart, have 50,000 tensors
 # The least that one entry takes: a name of one byte (8 + 1), then a key's type and a value of one byte, or a tensor's
 # number of dimensions, one dimension, type and offset.
 LEAST_KEY_BYTES = 9 + 4 + 1
@@ -148,8 +149,8 @@ def read_gguf(path: str | Path, *, any_byte_order: bool = False) -> GGUFFile:
         _check_magic(path, file.read(len(MAGIC)))
         stream = HeaderStream(path, file, file_size_bytes)
         version = _read_version(stream, any_byte_order)
-        tensor_count = stream.count("tensors", LEAST_TENSOR_BYTES)
-        key_count = stream.count("metadata keys", LEAST_KEY_BYTES)
+        tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES)
+        key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES)
         metadata = _read_metadata(stream, key_count)
         try:
             alignment = alignment_of(metadata)
@@ -194,6 +195,13 @@ def _read_version(stream: HeaderStream, any_byte_order: bool) -> int:
     if version not in VERSIONS:
         raise ThriftbitError(f"{stream.path}: GGUF version {version}; versions 2 and 3 can be read. Convert it again")
     return version
+
+
+def _entry_count(stream: HeaderStream, what: str, least_bytes: int) -> int:
+    count = stream.count(what, least_bytes)
+    if count > ENTRY_LIMIT:
+        raise stream.error(f"{count:,} {what} are more than any model has")
+    return count
 
 
 def _read_metadata(stream: HeaderStream, count: int) -> dict[str, MetadataValue]:

@@ -127,7 +127,7 @@ def _fallbacks(subject: Subject) -> Iterator[str]:
     fallen.pop("F32", None)  # kept on purpose
     if fallen:
         types = ", ".join(f"{count} as {type}" for type, count in fallen.most_common())
-        yield f"{fallen.total()} tensors have rows that {block_size} does not divide, as {promised} needs it: {types}."
+        yield f"Tensors with rows that the blocks of {promised} ({block_size}) do not divide: {types}."
 
 
 def _mixture(subject: Subject) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _large_f32(subject: Subject) -> Iterator[str]:
     large = [t for t in subject.tensors if t.type == "F32" and len(t.shape) > 1 and t.parameters >= LARGE_TENSOR]
     if large:
         size = describe_bytes(sum(tensor.size_bytes for tensor in large))
-        yield f"{len(large)} large tensors are in F32, {size} together: {large[0].name!r} for instance."
+        yield f"Tensors in F32 although they are large: {len(large)}, {size} together, {large[0].name!r} for instance."
 
 
 def _quantization_version(subject: Subject) -> Iterator[str]:

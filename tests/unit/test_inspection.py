@@ -1,0 +1,391 @@
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import format_for
+from thriftbit.inspection import Inspection, TokenizerFacts, TypeTotal, inspect
+
+VOCABULARY, WIDTH = 32, 256
+SOUND = {
+    "general.architecture": "llama",
+    "general.name": "Sound",
+    "general.file_type": np.uint32(15),
+    "general.quantization_version": np.uint32(2),
+    "llama.block_count": np.uint32(1),
+    "llama.context_length": np.uint32(4096),
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "smollm",
+    "tokenizer.ggml.tokens": [str(i) for i in range(VOCABULARY)],
+    "tokenizer.chat_template": "{{ messages }}",
+}
+
+
+def entry(name: str, type_name: str, *shape: int) -> Entry:
+    return Entry(name, shape, format_for(GGMLQuantizationType[type_name]))
+
+
+EMBEDDING = entry("token_embd.weight", "Q6_K", VOCABULARY, WIDTH)
+QUERY = entry("blk.0.attn_q.weight", "Q4_K", 2, WIDTH)
+NORM = entry("output_norm.weight", "F32", WIDTH)
+OUTPUT = entry("output.weight", "Q6_K", VOCABULARY, WIDTH)
+ENTRIES = (EMBEDDING, QUERY, NORM, OUTPUT)
+
+
+def write(path: Path, metadata: Mapping[str, Any] = SOUND, entries: Sequence[Entry] = ENTRIES) -> Path:
+    with GGUFWriter(path, layout(metadata, entries)) as writer:
+        for each in entries:
+            writer.write(each.name, [np.zeros(each.size_bytes, np.uint8)])
+    return path
+
+
+def oddities(folder: Path, changes: Mapping[str, Any], entries: Sequence[Entry] = ENTRIES) -> tuple[str, ...]:
+    """-> what is odd about the sound model after these changes to its metadata; None takes a key away"""
+    metadata = {key: value for key, value in {**SOUND, **changes}.items() if value is not None}
+    return inspect(write(folder / "model.gguf", metadata, entries)).oddities
+
+
+def test_facts_of_a_gguf(tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.gguf")
+    inspection = inspect(path)
+    weights_bytes = 2 * 32 * 210 + 2 * 144 + 4 * 256
+    assert inspection == Inspection(
+        path=str(path),
+        kind="GGUF",
+        files=("sound.gguf",),
+        name="Sound",
+        architecture="llama",
+        file_type="Q4_K_M",
+        context_length=4096,
+        parameters=(32 + 2 + 1 + 32) * 256,
+        file_size_bytes=path.stat().st_size,
+        weights_bytes=weights_bytes,
+        bits_per_weight=8 * weights_bytes / (67 * 256),
+        types=(
+            TypeTotal("Q6_K", 2, 2 * 32 * 256, 2 * 32 * 210),
+            TypeTotal("F32", 1, 256, 1024),
+            TypeTotal("Q4_K", 1, 512, 288),
+        ),
+        tokenizer=TokenizerFacts("gpt2", "smollm", 32, chat_template=True),
+        oddities=(),
+        metadata=inspection.metadata,
+        tensors=inspection.tensors,
+    )
+    query = inspection.tensors[1]
+    assert (query.name, query.shape, query.type, query.size_bytes) == ("blk.0.attn_q.weight", (2, 256), "Q4_K", 288)
+    assert query.bits_per_weight == 4.5
+
+
+def test_json_holds_everything(tmp_path: Path) -> None:
+    extra = {
+        "general.tags": ["a", "b"],
+        "llama.infinite": np.float32("inf"),
+        "llama.scores": np.arange(9, dtype=np.float32),
+        "llama.bad": "\udcff",
+        "llama.flag": True,
+    }
+    inspection = inspect(write(tmp_path / "a.gguf", SOUND | extra))
+    document = json.loads(json.dumps(inspection.to_dict(), allow_nan=False))
+    assert document["metadata"]["general.tags"] == ["a", "b"]
+    assert document["metadata"]["llama.infinite"] == "inf"
+    assert document["metadata"]["llama.scores"] == {
+        "array_of": "float32",
+        "length": 9,
+        "first": [0, 1, 2, 3, 4, 5, 6, 7],
+    }
+    assert document["metadata"]["llama.bad"] == "\ufffd"
+    assert document["metadata"]["llama.flag"] is True
+    assert document["metadata"]["llama.block_count"] == 1
+    assert document["metadata"]["tokenizer.ggml.tokens"]["length"] == 32
+    assert document["tensors"][1]["bits_per_weight"] == 4.5
+    assert document["tensors"][1]["parameters"] == 512
+    assert document["tokenizer"]["vocabulary_size"] == 32
+
+
+QUERY_IN_Q5_0 = entry("blk.0.attn_q.weight", "Q5_0", 2, WIDTH)
+NARROW_QUERY = entry("blk.0.attn_q.weight", "Q5_0", 2, 64)
+LARGE_NORM = entry("blk.0.attn_k.weight", "F32", 4096, 256)
+SECOND_LAYER = entry("blk.1.attn_q.weight", "Q4_K", 2, WIDTH)
+MIXED = tuple(
+    entry(f"blk.0.{number}.weight", name, 4 if name == "Q4_K" else 1, WIDTH)
+    for number, name in enumerate(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q8_0", "IQ4_XS"))
+)
+
+ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
+    "no architecture": (
+        {"general.architecture": None, "llama.block_count": None, "llama.context_length": None},
+        (EMBEDDING, OUTPUT),
+        "It does not say which architecture it is (general.architecture), so nothing can run it.",
+    ),
+    "no tensors": ({}, (), "It holds no tensors, only metadata."),
+    "layers": ({}, (*ENTRIES, SECOND_LAYER), "llama.block_count is 1, but there are tensors of 2 layers."),
+    "context": (
+        {"llama.context_length": None},
+        ENTRIES,
+        "It does not say how long its context is (llama.context_length).",
+    ),
+    "context of another type": (
+        {"llama.context_length": "long"},
+        ENTRIES,
+        "It does not say how long its context is (llama.context_length).",
+    ),
+    "file type": (
+        {},
+        (EMBEDDING, QUERY_IN_Q5_0, OUTPUT),
+        "general.file_type says Q4_K_M, but 100% of the weights in layers are Q5_0.",
+    ),
+    "unknown file type": (
+        {"general.file_type": np.uint32(999)},
+        ENTRIES,
+        "general.file_type is 999, which stands for nothing known here.",
+    ),
+    "fallback": (
+        {},
+        (EMBEDDING, entry("blk.0.attn_v.weight", "Q4_K", 9, WIDTH), NARROW_QUERY, OUTPUT),
+        "Tensors with rows that the blocks of Q4_K (256) do not divide: 1 as Q5_0.",
+    ),
+    "mixture": (
+        {},
+        (EMBEDDING, *MIXED, OUTPUT),
+        "Its weights are in 7 formats (IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0); presets mix 5 at most.",
+    ),
+    "large F32": (
+        {},
+        (EMBEDDING, entry("blk.0.attn_q.weight", "Q4_K", 8192, WIDTH), LARGE_NORM, OUTPUT),
+        "Tensors in F32 although they are large: 1, 4.19 MB together, 'blk.0.attn_k.weight' for instance.",
+    ),
+    "quantization version": (
+        {"general.quantization_version": np.uint32(1)},
+        ENTRIES,
+        "general.quantization_version is 1; quantized weights of today have 2.",
+    ),
+    "tied": (
+        {},
+        (EMBEDDING, QUERY, NORM),
+        "The token embedding is the output matrix too (tied), so its precision counts twice.",
+    ),
+    "no tokenizer": (
+        {"tokenizer.ggml.model": None, "tokenizer.ggml.tokens": None},
+        ENTRIES,
+        "It has no tokenizer: it cannot turn text into tokens by itself.",
+    ),
+    "vocabulary": (
+        {"tokenizer.ggml.tokens": ["a"] * 31},
+        ENTRIES,
+        "The tokenizer has 31 tokens, the embedding 32 rows; llama.cpp refuses such files.",
+    ),
+    "pre-tokenizer": (
+        {"tokenizer.ggml.pre": None},
+        ENTRIES,
+        "It does not say how text is split before tokenizing (tokenizer.ggml.pre): llama.cpp may do it wrongly.",
+    ),
+    "chat template": (
+        {"general.name": "Sound 1B Instruct", "tokenizer.chat_template": None},
+        ENTRIES,
+        "It is called 'Sound 1B Instruct' but has no chat template: chat programs will guess one.",
+    ),
+    "importance": (
+        {"quantize.imatrix.file": "imatrix.gguf", "quantize.imatrix.dataset": "wiki.txt"},
+        ENTRIES,
+        "Quantized with importance data (imatrix) 'imatrix.gguf', measured on 'wiki.txt'.",
+    ),
+    "thriftbit": (
+        {"thriftbit.version": "0.1.0", "thriftbit.plan": "{}"},
+        ENTRIES,
+        "Made by Thriftbit 0.1.0; the plan is in it.",
+    ),
+    "unknown keys": (
+        {f"mine.{letter}": True for letter in "abcd"},
+        ENTRIES,
+        "Metadata of a kind that is not known here: mine.a, mine.b, mine.c and 1 more.",
+    ),
+    "text": ({"general.name": "\udcff"}, ENTRIES, "general.name is not UTF-8."),
+    "texts": (
+        {"tokenizer.ggml.tokens": ["\udcff", "\udc80a"] + ["a"] * 30},
+        ENTRIES,
+        "2 of the texts under tokenizer.ggml.tokens are not UTF-8.",
+    ),
+    "no model": ({"general.type": "adapter"}, ENTRIES, "It holds no model: general.type is 'adapter'."),
+}
+
+
+@pytest.mark.parametrize(("changes", "entries", "sentence"), ODD.values(), ids=ODD.keys())
+def test_oddity(tmp_path: Path, changes: dict[str, Any], entries: tuple[Entry, ...], sentence: str) -> None:
+    assert sentence in oddities(tmp_path, changes, entries)
+
+
+@pytest.mark.parametrize(
+    ("file_type", "type_name"),
+    [("ALL_F32", "F32"), ("MOSTLY_IQ1_S", "IQ1_S"), ("MOSTLY_IQ2_M", "IQ2_S"), ("MOSTLY_Q3_K_L", "Q3_K")],
+)
+def test_file_types_are_known_by_their_format(tmp_path: Path, file_type: str, type_name: str) -> None:
+    number = np.uint32(gguf.LlamaFileType[file_type])
+    agreeing = (EMBEDDING, entry("blk.0.attn_q.weight", type_name, 2, WIDTH), OUTPUT)
+    assert oddities(tmp_path, {"general.file_type": number}, agreeing) == ()
+    (tmp_path / "model.gguf").unlink()
+    sentences = oddities(tmp_path, {"general.file_type": number}, (EMBEDDING, QUERY_IN_Q5_0, OUTPUT))
+    assert any("of the weights in layers are Q5_0" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("name", ["gemma-2-2b-it-Q4_K_M.gguf", "Llama-3.2-1B-Instruct.gguf", "zephyr_chat.gguf"])
+def test_names_of_chat_models(tmp_path: Path, name: str) -> None:
+    metadata = {key: value for key, value in SOUND.items() if key != "tokenizer.chat_template"}
+    assert any("chat template" in sentence for sentence in inspect(write(tmp_path / name, metadata)).oddities)
+    assert inspect(write(tmp_path / "little-unit.gguf", metadata)).oddities == ()
+
+
+def test_older_version(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gguf")
+    raw = bytearray(path.read_bytes())
+    raw[4] = 2
+    path.write_bytes(raw)
+    assert inspect(path).oddities == ("It is written in GGUF version 2; the current one is 3, since 2023.",)
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    inspection = inspect(tmp_path / "a.gguf")
+    assert inspection.parameters == 32
+    assert inspection.oddities[0].startswith("It is big-endian")
+
+
+def test_trailing_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gguf")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert inspect(path).oddities == ("the last 100 bytes of the file belong to no tensor.",)
+
+
+def test_gap_between_tensors(tmp_path: Path) -> None:
+    def info(name: bytes, offset: int) -> bytes:
+        return struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, 8, 0, offset)
+
+    header = b"GGUF" + struct.pack("<IQQ", 3, 2, 0) + info(b"a", 0) + info(b"b", 64)
+    path = tmp_path / "a.gguf"
+    path.write_bytes(header + bytes(-len(header) % 32) + bytes(96))
+    assert "tensor 'b' does not follow the one before it; llama.cpp refuses such files." in inspect(path).oddities
+
+
+def test_split_file(tmp_path: Path) -> None:
+    for number, (metadata, entries) in enumerate(((SOUND, ENTRIES[:2]), ({}, ENTRIES[2:]))):
+        split = {"split.no": np.uint16(number), "split.count": np.uint16(2), "split.tensors.count": np.int32(4)}
+        write(tmp_path / f"sound-0000{number + 1}-of-00002.gguf", {**metadata, **split}, entries)
+    whole = inspect(write(tmp_path / "whole.gguf"))
+    for number in (1, 2):
+        inspection = inspect(tmp_path / f"sound-0000{number}-of-00002.gguf")
+        assert inspection.files == ("sound-00001-of-00002.gguf", "sound-00002-of-00002.gguf")
+        assert inspection.tensors == whole.tensors
+        assert inspection.tokenizer == whole.tokenizer
+        assert inspection.oddities == ()
+        assert inspection.file_size_bytes == sum(path.stat().st_size for path in tmp_path.glob("sound-*"))
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": True,
+}
+SHAPES = {
+    "model.embed_tokens.weight": (256, 64),
+    "model.layers.0.input_layernorm.weight": (64,),
+    "model.layers.0.self_attn.q_proj.weight": (64, 64),
+    "model.layers.0.self_attn.k_proj.weight": (32, 64),
+    "model.layers.0.self_attn.v_proj.weight": (32, 64),
+    "model.layers.0.self_attn.o_proj.weight": (64, 64),
+    "model.layers.0.post_attention_layernorm.weight": (64,),
+    "model.layers.0.mlp.gate_proj.weight": (96, 64),
+    "model.layers.0.mlp.up_proj.weight": (96, 64),
+    "model.layers.0.mlp.down_proj.weight": (64, 96),
+    "model.norm.weight": (64,),
+}
+
+
+def write_folder(folder: Path, config: Mapping[str, Any] = CONFIG, tokenizer: bool = True) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({name: np.zeros(shape, np.float16) for name, shape in SHAPES.items()}, folder / "model.safetensors")
+    if tokenizer:
+        vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+        bpe = Tokenizer(models.BPE(vocabulary, []))
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = decoders.ByteLevel()
+        bpe.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_facts_of_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiny-instruct")
+    inspection = inspect(folder)
+    parameters = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    assert inspection.kind == "folder"
+    assert inspection.files == ("model.safetensors",)
+    assert inspection.name == "Tiny Instruct"
+    assert inspection.architecture == "llama"
+    assert inspection.context_length == 512
+    assert inspection.parameters == parameters
+    assert inspection.bits_per_weight == 16
+    assert inspection.types == (TypeTotal("F16", 11, parameters, 2 * parameters),)
+    assert {tensor.name: tensor.shape for tensor in inspection.tensors} == SHAPES
+    assert inspection.tokenizer == TokenizerFacts("gpt2", "gpt-2", 256, chat_template=False)
+    assert inspection.oddities == (
+        "The token embedding is the output matrix too (tied), so its precision counts twice.",
+        "It is called 'Tiny Instruct' but has no chat template: chat programs will guess one.",
+    )
+    assert json.loads(json.dumps(inspection.to_dict()))["file_type"] is None
+
+
+def test_folder_without_tokenizer(tmp_path: Path) -> None:
+    inspection = inspect(write_folder(tmp_path / "tiny", tokenizer=False))
+    assert inspection.tokenizer is None
+    assert "It cannot be quantized as it is" in inspection.oddities[0]
+    assert "has no tokenizer" in inspection.oddities[0]
+
+
+def test_folder_of_unknown_architecture(tmp_path: Path) -> None:
+    config = CONFIG | {"architectures": ["NovelForCausalLM"], "model_type": "novel"}
+    inspection = inspect(write_folder(tmp_path / "tiny", config))
+    assert inspection.architecture == "NovelForCausalLM"
+    assert inspection.parameters > 0
+    assert "Architecture NovelForCausalLM is not known" in inspection.oddities[0]
+
+
+def test_folder_that_contradicts_its_configuration(tmp_path: Path) -> None:
+    inspection = inspect(write_folder(tmp_path / "tiny", CONFIG | {"intermediate_size": 128}))
+    assert "its shape is (96, 64)" in inspection.oddities[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02pickle"])
+def test_what_is_no_model(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ThriftbitError, match="not a GGUF file"):
+        inspect(tmp_path / "file")
+    with pytest.raises(ThriftbitError, match="cannot be read"):
+        inspect(tmp_path / "missing")
+    with pytest.raises(ThriftbitError, match=r"config\.json"):
+        inspect(tmp_path)
