@@ -34,4 +34,4 @@ def decode(blocks: ByteArray) -> FloatArray:
     return (s[:, :, None] * (levels.astype("f4") - 4).reshape(-1, 16, 16)).reshape(-1, 256)
 
 
-FORMAT = Format("Q3_K", gguf.GGMLQuantizationType.Q3_K, decode, encode, fallback="IQ4_NL", summary="small, with losses")
+FORMAT = Format("Q3_K", gguf.GGMLQuantizationType.Q3_K, decode, encode, fallback="Q4_0", summary="small, with losses")
