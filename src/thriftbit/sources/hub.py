@@ -36,6 +36,7 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, tqdm  # type: ignore[attr-defined]
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
 
 HUB_ID = re.compile(
@@ -161,14 +162,15 @@ def _announce_and_check_space(
     begun = sum(_partial(_blob(model, file)).stat().st_size for file in absent if _partial(_blob(model, file)).exists())
     missing_bytes = sum(file.size or 0 for file in absent) - begun
     if not absent:
-        announce(f"{model}: all {_size(total)} are in the cache already.")
+        announce(f"{model}: all {describe_bytes(total)} are in the cache already.")
         return
-    announce(f"{model}: downloading {_size(missing_bytes)} of {_size(total)} into {constants.HF_HUB_CACHE}.")
+    cache = constants.HF_HUB_CACHE
+    announce(f"{model}: downloading {describe_bytes(missing_bytes)} of {describe_bytes(total)} into {cache}.")
     free_bytes = shutil.disk_usage(folder).free
     if missing_bytes > free_bytes:
         raise ThriftbitError(
-            f"{model} takes another {_size(missing_bytes)}, and {constants.HF_HUB_CACHE} has {_size(free_bytes)} free: "
-            "make room, or set HF_HOME to a folder on a larger disk"
+            f"{model} takes another {describe_bytes(missing_bytes)}, and {cache} has {describe_bytes(free_bytes)} "
+            "free: make room, or set HF_HOME to a folder on a larger disk"
         )
 
 
@@ -234,14 +236,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     return str(error).partition("\n")[0].strip() or type(error).__name__
-
-
-def _size(size_bytes: int) -> str:
-    """1_234_567_890 -> "1.2 GB", in the decimal units of the Hub and of disks"""
-    for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:.1f} {name}"
-    return f"{size_bytes / 1000:.1f} kB"
 
 
 class _NoProgressBar(tqdm):

@@ -100,9 +100,9 @@ def _model_card(checkpoint: Checkpoint, announce: Callable[[str], None]) -> Mapp
         lines = file.read(CARD_LIMIT_BYTES).decode("utf-8-sig", errors="replace").splitlines()
     if not lines or lines[0].rstrip() != "---":
         return {}
-    end = next((number for number, line in enumerate(lines) if number and line.rstrip() == "---"), None)
+    end = next((number for number, line in enumerate(lines) if number and line.rstrip() == "---"), 0)  # 0: never closed
     try:
-        card = yaml.load("\n".join(lines[1:end]).replace("\t", "  "), Loader=yaml.BaseLoader) if end else None
+        card = yaml.load("\n".join(lines[1:end]).replace("\t", "  "), Loader=yaml.BaseLoader) or {}
     except (yaml.YAMLError, RecursionError, ValueError):
         card = None
     if not isinstance(card, dict):
