@@ -17,7 +17,14 @@ from types import MappingProxyType
 from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, format_named
-from thriftbit.quantization.presets import KEPT_FORMAT, choose_formats, fitting_format, is_quantizable, preset_named
+from thriftbit.quantization.presets import (
+    KEPT_FORMAT,
+    PRESETS,
+    choose_formats,
+    fitting_format,
+    is_quantizable,
+    preset_named,
+)
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
@@ -44,7 +51,7 @@ class Plan:
 
     def bits_per_weight(self, model: Model) -> float:
         """-> bits of tensor data per parameter of the model, everything included: llama.cpp's convention"""
-        return 8 * self.weights_bytes(model) / sum(tensor.parameters for tensor in model.tensors)
+        return 8 * self.weights_bytes(model) / model.parameters
 
     def most_common_format(self, model: Model) -> str:
         """-> the format that holds most of the parameters"""
@@ -74,9 +81,12 @@ class Plan:
         named = document.get("tensors")
         if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
             raise ThriftbitError('the plan should have "tensors": tensor names, each with the name of a format')
-        return checked_plan(
-            model, named, str(document.get("preset", CUSTOM)), str(document.get("provenance", "a plan file"))
-        )
+        preset, provenance = document.get("preset", CUSTOM), document.get("provenance", "a plan file")
+        if preset not in (*PRESETS, CUSTOM):
+            raise ThriftbitError(f'the plan\'s "preset" should be "{CUSTOM}" or one of {", ".join(PRESETS)}')
+        if not isinstance(provenance, str):
+            raise ThriftbitError('the plan\'s "provenance" should be a sentence')
+        return checked_plan(model, named, preset, provenance)
 
 
 def make_plan(

@@ -97,11 +97,11 @@ class _Rule:
 
 @dataclass(frozen=True)
 class Preset:
-    """name: llama.cpp's. most: the format of most tensors. output: that of the output matrix. summary: for people."""
+    """name: llama.cpp's. most: the format of tensors that no rule names. rules: the first that matches decides.
+    summary: for people."""
 
     name: str
     most: str
-    output: str
     rules: tuple[_Rule, ...]
     summary: str
 
@@ -110,12 +110,11 @@ def _read_presets(table: Mapping[str, Any]) -> dict[str, Preset]:
     def rules(entry: Mapping[str, Any]) -> tuple[_Rule, ...]:
         return tuple(_Rule(**rule) for rule in entry.get("rules", ()))
 
-    first = rules(table["every_preset"])
+    shared = rules(table["every_mixture"])
     presets = {}
     for name, entry in table["presets"].items():
-        # a preset without an output format of its own holds everything in one format
-        own = (*first, *rules(entry), _Rule("output", entry["output"])) if "output" in entry else ()
-        presets[name] = Preset(name, entry["most"], entry.get("output", entry["most"]), own, entry["summary"])
+        own = (*shared, *rules(entry), _Rule("output", entry["output"])) if "output" in entry else ()
+        presets[name] = Preset(name, entry["most"], own, entry["summary"])
     return presets
 
 

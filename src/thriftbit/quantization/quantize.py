@@ -136,7 +136,7 @@ def _refuse_non_finite(tensor: Tensor, start: int, rows: FloatArray) -> None:
 
 
 def _refuse_source_as_output(model: Model, output: Path) -> None:
-    source = Path(model.source)
+    source = Path(model.source).expanduser()
     if source.is_dir():
         files = source.glob("*.safetensors")
     else:  # any part of a split GGUF

@@ -32,7 +32,7 @@ def model() -> Model:
         "blk.0.attn_q.weight": ((64, 256), "attention-query"),
         "blk.0.attn_v.weight": ((32, 256), "attention-value"),
         "blk.0.ffn_gate_inp.weight": ((2, 256), "router"),
-        "blk.0.ffn_down_exps.weight": ((2, 256, 64), "ffn-down"),
+        "blk.0.ffn_down_exps.weight": ((2, 64, 256), "ffn-down"),
     }
     tensors = [
         tensor_of(name, random.standard_normal(shape, np.float32), role) for name, (shape, role) in shapes.items()

@@ -18,7 +18,7 @@ from thriftbit.sources.tensor import FloatArray
 
 QUERY, EXPERTS = "blk.0.attn_q.weight", "blk.0.ffn_down_exps.weight"
 QUERY_MEANS = np.linspace(1, 2, 256, dtype=np.float32)
-EXPERT_MEANS = np.stack([np.linspace(3, 4, 64, dtype=np.float32), np.zeros(64, np.float32)])
+EXPERT_MEANS = np.stack([np.linspace(3, 4, 256, dtype=np.float32), np.zeros(256, np.float32)])
 
 
 def write_gguf(path: Path, sums: Mapping[str, tuple[FloatArray, list[float]]]) -> Path:

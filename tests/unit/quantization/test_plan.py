@@ -27,7 +27,7 @@ def test_a_plan_names_every_tensor_in_the_models_order(model: Model) -> None:
 def test_size_and_bits_per_weight_are_those_of_the_file(model: Model) -> None:
     plan = make_plan(model, "Q8_0")
     kept = 256 + 2 * 256
-    quantized = 2 * 40 * 256 + 64 * 256 + 32 * 256 + 2 * 256 * 64
+    quantized = 2 * 40 * 256 + 64 * 256 + 32 * 256 + 2 * 64 * 256
     assert plan.weights_bytes(model) == 4 * kept + quantized * 34 // 32
     assert plan.bits_per_weight(model) == 8 * plan.weights_bytes(model) / (kept + quantized)
     layout = file_layout(model, plan)
@@ -82,6 +82,8 @@ def plan_with(change: Callable[[dict[str, Any]], object]) -> Callable[[Plan], st
         (lambda plan: "[]", "not one of ours"),
         (plan_with(lambda d: d.update(thriftbit_plan=2)), "not one of ours"),
         (plan_with(lambda d: d.update(tensors=[])), '"tensors"'),
+        (plan_with(lambda d: d.update(preset="../Q8_0")), '"preset"'),
+        (plan_with(lambda d: d.update(provenance=8)), '"provenance"'),
         (plan_with(lambda d: d["tensors"].update({"output.weight": 8})), '"tensors"'),
         (plan_with(lambda d: d["tensors"].pop("output.weight")), "output.weight: the plan does not say"),
         (plan_with(lambda d: d["tensors"].update({"blk.9.x": "F16"})), "'blk.9.x'.*tiny does not have it"),

@@ -50,16 +50,16 @@ def test_each_expert_is_encoded_with_its_own_importance(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "blk.0.ffn_down_exps.weight"
-    weights = np.stack([np.linspace(0, 100, 64), np.linspace(100, 0, 64)]).astype(np.float32)
+    weights = np.stack([np.linspace(0, 100, 256), np.linspace(100, 0, 256)]).astype(np.float32)
     importance = ImportanceMatrix(Path("folder/imatrix.dat"), ("wiki.txt",), 3, {name: weights.copy})
-    plan = make_plan(model, "Q8_0", overrides=[("ffn_down_exps", "Q4_1")])
-    monkeypatch.setattr(loop, "CHUNK_BYTES", 100 * 64 * 4)  # 100 rows of 256 in each of the two
+    plan = make_plan(model, "Q8_0", overrides=[("ffn_down_exps", "Q4_K")])
+    monkeypatch.setattr(loop, "CHUNK_BYTES", 40 * 256 * 4)  # an expert is 40 rows and 24 more
     result = quantize(model, plan, tmp_path / "tiny.gguf", importance=importance)
 
     file = read_gguf(result.path)
     info = next(info for info in file.tensors if info.name == name)
     tensor = next(tensor for tensor in model.tensors if tensor.name == name)
-    encoded = [format_named("Q4_1").encode(tensor.load(256 * i, 256 * (i + 1)), weights[i]) for i in (0, 1)]
+    encoded = [format_named("Q4_K").encode(tensor.load(64 * i, 64 * (i + 1)), weights[i]) for i in (0, 1)]
     np.testing.assert_array_equal(file.read(info), np.concatenate(encoded))
     assert result.coverage is not None
     assert result.coverage.missing == ("blk.0.attn_q.weight", "blk.0.attn_v.weight")
