@@ -1,4 +1,4 @@
-"""Architectures on checkpoints that are wrong, old or unusual; that right ones come out right, conformance tests prove."""
+"""Architectures on checkpoints that are wrong, old or unusual. Right ones are for the conformance tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import (
@@ -280,6 +282,55 @@ def test_a_configuration_that_is_wrong_or_not_what_llama_cpp_computes(
         architecture = find_architecture(config)
         architecture.metadata(config)
         architecture.map_tensors(checkpoint(config))
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 70),
+    st.sampled_from([2**31, 10**30, 1e38, 1e300, -1.0, 0.5, float("inf"), float("nan")]),
+    st.text(max_size=3),
+    st.lists(st.integers(0, 2), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+NUMBERS = (
+    "rope_theta",
+    "factor",
+    "original_max_position_embeddings",
+    "attention_factor",
+    "mscale",
+    "mscale_all_dim",
+    "low_freq_factor",
+    "high_freq_factor",
+    "partial_rotary_factor",
+    "long_factor",
+    "sliding_attention",
+)
+FLAT_ROPE = st.fixed_dictionaries(
+    {"rope_type": st.sampled_from(["default", "linear", "yarn", "llama3", "longrope", 4])},
+    optional=dict.fromkeys(NUMBERS, ANYTHING),
+)
+ROPE = st.one_of(FLAT_ROPE, st.fixed_dictionaries({"full_attention": FLAT_ROPE, "sliding_attention": ANYTHING}))
+
+
+@settings(max_examples=400, deadline=None)
+@given(base=st.sampled_from([LLAMA, GEMMA2, GEMMA3, GPT2]), data=st.data())
+def test_no_configuration_does_worse_than_being_refused(base: dict[str, Any], data: st.DataObject) -> None:
+    made = checkpoint(base)
+    classes = [architecture.classes[0] for architecture in known_architectures().values()]
+    config = base | {"architectures": [data.draw(st.sampled_from(classes))]} if data.draw(st.booleans()) else dict(base)
+    keys = [*base, "rope_scaling", "rope_local_base_freq", "n_inner", "head_dim", "text_config", "layer_types"]
+    for key in data.draw(st.lists(st.sampled_from(keys), max_size=2)):
+        config[key] = data.draw(ANYTHING)
+    config["rope_parameters"] = data.draw(st.one_of(st.none(), ANYTHING, ROPE))
+    try:
+        architecture = find_architecture(config)
+        architecture.metadata(config)
+        architecture.limitations(config)
+        for mapped in architecture.map_tensors(replace(made, config=config)):
+            assert np.isfinite(mapped.load()).all()
+    except ThriftbitError:
+        pass
 
 
 def test_both_generations_of_rope_settings_say_the_same() -> None:

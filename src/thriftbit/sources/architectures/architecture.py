@@ -134,9 +134,10 @@ class Architecture:
         """-> sentences for people: where llama.cpp departs from the original on long texts, whatever the file says"""
         configuration = self._configuration(config)
         context = configuration.integer("max_position_embeddings")
-        window = configuration.get("sliding_window") if configuration.get("use_sliding_window", True) else None
+        used = configuration.get("sliding_window") is not None and configuration.get("use_sliding_window", True)
+        window = configuration.integer("sliding_window") if used and not self.windowed else 0
         sentences = []
-        if window and window < context and not self.windowed:
+        if 0 < window < context:
             sentences.append(f"Trained with a sliding window of {window} tokens; llama.cpp attends to the whole text.")
         if self.rope_types is not None and Rope(configuration, self.rope_types).kind == "dynamic":
             sentences.append(

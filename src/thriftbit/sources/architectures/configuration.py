@@ -7,13 +7,15 @@ one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from thriftbit.errors import ThriftbitError
 
 LARGEST_COUNT = 2**31 - 1  # what llama.cpp can hold; anything above is a damaged file
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Configuration:
@@ -54,10 +56,17 @@ class Configuration:
 
 
 def finite(value: Any, key: str) -> float:
-    """-> the value as a finite number; `key` names it in the error"""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    """-> the value as a number that float32 can hold; `key` names it in the error"""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_FLOAT:
         raise ThriftbitError(f"config.json: {key} should be a number, and is {_shown(value)}.")
     return float(value)
+
+
+def positive(value: Any, key: str) -> float:
+    number = finite(value, key)
+    if number <= 0:
+        raise ThriftbitError(f"config.json: {key} should be above zero, and is {_shown(value)}.")
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.architectures.configuration import Configuration, finite
+from thriftbit.sources.architectures.configuration import LARGEST_COUNT, Configuration, finite, positive
 from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tensor import FloatArray
 
@@ -55,8 +55,8 @@ class Rope:
             raise ThriftbitError(
                 "config.json: rope scaling of sliding-window layers is not something llama.cpp computes."
             )
-        self.base = self._number("rope_theta", config.get("rope_theta", 10000.0))
-        self.sliding_base = finite(sliding["rope_theta"], "rope_theta") if "rope_theta" in sliding else None
+        self.base = positive(parameters.get("rope_theta", config.get("rope_theta", 10000.0)), "rope_theta")
+        self.sliding_base = positive(sliding["rope_theta"], "rope_theta") if "rope_theta" in sliding else None
         fraction = self._number("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
         self.rotary = int(config.integer("head_dim") * fraction)
         if self.rotary < 2 or self.rotary % 2 or fraction > 1:
@@ -68,8 +68,8 @@ class Rope:
             original or parameters.get("original_max_position_embeddings") or self._context,
             "original_max_position_embeddings",
         )
-        if self._original_context < 1:
-            raise ThriftbitError("config.json: original_max_position_embeddings should be above zero.")
+        if not 2 <= self._original_context <= LARGEST_COUNT:
+            raise ThriftbitError("config.json: original_max_position_embeddings is not a length of text.")
 
     def metadata(self) -> dict[str, MetadataValue]:
         """-> GGUF keys without the architecture's prefix"""
@@ -103,10 +103,7 @@ class Rope:
 
     def _factor(self) -> float:
         given = self._parameters.get("factor")
-        factor = self._context / self._original_context if given is None else finite(given, "factor")
-        if factor <= 0:
-            raise ThriftbitError(f"config.json: the rope scaling factor should be above zero, and is {factor}.")
-        return factor
+        return self._context / self._original_context if given is None else positive(given, "factor")
 
     def _yarn(self) -> dict[str, MetadataValue]:
         if self._parameters.get("truncate", True) is not True:
@@ -128,18 +125,17 @@ class Rope:
     def _yarn_magnitude(self, factor: float) -> float:
         given = self._parameters.get("attention_factor")
         if given is not None:
-            return finite(given, "attention_factor")
+            return positive(given, "attention_factor")
         mscale, mscale_all = self._parameters.get("mscale"), self._parameters.get("mscale_all_dim")
         if mscale and mscale_all:
-            return _yarn_scale(factor, finite(mscale, "mscale")) / _yarn_scale(
-                factor, finite(mscale_all, "mscale_all_dim")
-            )
+            wanted = _yarn_scale(factor, positive(mscale, "mscale"))
+            return wanted / _yarn_scale(factor, positive(mscale_all, "mscale_all_dim"))
         return _yarn_scale(factor, 1.0)
 
     def _longrope_magnitude(self) -> float:
         given = self._parameters.get("attention_factor")
         if given is not None:
-            return finite(given, "attention_factor")
+            return positive(given, "attention_factor")
         factor = self._factor()
         return math.sqrt(1 + math.log(factor) / math.log(self._original_context)) if factor > 1 else 1.0
 
@@ -170,10 +166,15 @@ def _yarn_scale(factor: float, mscale: float) -> float:
 
 def _parameters(config: Configuration) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """-> (settings of full-attention layers, settings of sliding-window layers where they have their own)"""
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        raise ThriftbitError("config.json: rope_parameters should be an object.")
-    if isinstance(given.get("full_attention"), Mapping):
-        return given["full_attention"], given.get("sliding_attention") or {}
+    given = _object(config.get("rope_parameters") or config.get("rope_scaling"))
+    if "full_attention" in given:
+        return _object(given["full_attention"]), _object(given.get("sliding_attention"))
     local = config.get("rope_local_base_freq")
     return given, {} if local is None else {"rope_theta": local}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """-> the value without its nulls; {} for null"""
+    if not isinstance(value, Mapping | None):
+        raise ThriftbitError("config.json: rope_parameters should be an object, and its parts as well.")
+    return {key: entry for key, entry in (value or {}).items() if entry is not None}
