@@ -1,5 +1,6 @@
 """GGUF files by strangers: whatever the bytes, the answer is a valid file or one ThriftbitError, in little memory."""
 
+import json
 import os
 import struct
 import tracemalloc
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from thriftbit.containers import gguf_reader, header_stream
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
+from thriftbit.inspection import inspect
 
-UINT8, UINT32, BOOL, STRING, ARRAY = 0, 4, 7, 8, 9
+UINT8, UINT32, FLOAT32, BOOL, STRING, ARRAY, INT64 = 0, 4, 6, 7, 8, 9, 11
 F32, Q8_0 = 0, 8
 
 
@@ -100,7 +102,7 @@ def test_every_prefix_is_refused(tmp_path: Path) -> None:
         assert (message is None) == (length >= needed), length
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     flips=st.lists(
         st.tuples(st.integers(0, len(SMALL) - 1), st.integers(1, 255)), min_size=1, max_size=4, unique_by=lambda f: f[0]
@@ -238,3 +240,57 @@ def test_what_is_not_a_file(tmp_path: Path, kind: str) -> None:
         (tmp_path / "other.gguf").symlink_to(path)
     with pytest.raises(ThriftbitError, match=r"model\.gguf: (cannot be read|not a file)"):
         read_gguf(path)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(1, 255)), min_size=1, max_size=3))
+def test_inspection_of_flipped_bytes(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
+    raw = bytearray(SMALL)
+    for position, bits in flips:
+        raw[position] ^= bits
+    path = tmp_path / "a.gguf"
+    path.write_bytes(raw)
+    try:
+        document = inspect(path).to_dict()
+    except ThriftbitError:
+        return
+    json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+
+
+WRONG_VALUES = {
+    "flag": (BOOL, b"\x01"),
+    "text": (STRING, text("text")),
+    "not a number": (FLOAT32, struct.pack("<f", float("nan"))),
+    "negative": (INT64, struct.pack("<q", -1)),
+    "empty array": (ARRAY, array(UINT8, 0, b"")),
+    "array of texts": (ARRAY, array(STRING, 1, text(b"\xff"))),
+}
+READ_KEYS = (
+    "general.architecture",
+    "general.name",
+    "general.type",
+    "general.finetune",
+    "general.file_type",
+    "general.quantization_version",
+    "llama.block_count",
+    "llama.context_length",
+    "tokenizer.ggml.model",
+    "tokenizer.ggml.pre",
+    "tokenizer.ggml.tokens",
+    "tokenizer.chat_template",
+    "quantize.imatrix.file",
+    "quantize.imatrix.dataset",
+    "thriftbit.version",
+    "thriftbit.plan",
+)
+
+
+@pytest.mark.parametrize("read_key", READ_KEYS)
+@pytest.mark.parametrize("value", WRONG_VALUES.values(), ids=WRONG_VALUES.keys())
+def test_inspection_of_metadata_of_any_type(tmp_path: Path, read_key: str, value: tuple[int, bytes]) -> None:
+    keys = {"general.architecture": KEYS[0], read_key: key(read_key, *value)}
+    path = tmp_path / "a.gguf"
+    path.write_bytes(gguf_bytes(list(keys.values()), [tensor("token_embd.weight", (32, 2), Q8_0, 0), TENSORS[1]]))
+    document = inspect(path).to_dict()
+    assert document["parameters"] == 67
+    json.dumps(document, allow_nan=False, ensure_ascii=False).encode()

@@ -1,3 +1,5 @@
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,27 @@ def test_free_space_is_checked_before_anything_is_written(tmp_path: Path) -> Non
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signals_are_handed_back(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    write(tmp_path / "a.gguf", b"abc")
+    with pytest.raises(ThriftbitError):
+        write(tmp_path / "a.gguf", b"abc")
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_signals_that_somebody_else_handles_are_left_alone(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with AtomicFile(tmp_path / "a.gguf", 0):
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_outside_the_main_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write, tmp_path / "a.gguf", b"abc").result()
+    assert (tmp_path / "a.gguf").read_bytes() == b"abc"
