@@ -5,7 +5,7 @@ Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it b
 
 The header comes first in the file, so a hash of all weights would cost reading the model twice. The fingerprint samples
 instead: SHA-256 over the name and shape of every tensor and the values of its first, middle and last row. Any training
-step changes it, the format of the source's files does not (a checkpoint and its lossless GGUF agree). It identifies the
+step changes it, the kind of the source's files does not: a checkpoint and its lossless GGUF agree. It identifies the
 source; it does not prove that nobody tampered with a row between.
 """
 
@@ -56,7 +56,7 @@ def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None,
 def source_fingerprint(model: Model) -> str:
     """-> 64 hexadecimal digits that identify the weights; reads three rows of every tensor"""
     digest = hashlib.sha256()
-    for tensor in model.tensors:
+    for tensor in sorted(model.tensors, key=lambda tensor: tensor.name):
         digest.update(f"{tensor.name} {tensor.shape}\n".encode())
         for row in sorted({0, tensor.rows // 2, tensor.rows - 1}):
             digest.update(tensor.load(row, row + 1).astype("<f4").tobytes())

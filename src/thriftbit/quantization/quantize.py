@@ -32,7 +32,7 @@ from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
-CHUNK_BYTES = 16 << 20  # of float32 rows
+CHUNK_BYTES = 8 << 20  # of float32 rows
 
 ByteArray = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
