@@ -156,6 +156,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "shard at an absolute path": (index({"a": "/etc/passwd"}), "'/etc/passwd', which is no file of this folder"),
     "shard called ..": (index({"a": ".."}), "which is no file of this folder"),
     "shard with a zero byte": (index({"a": "x\0.safetensors"}), "which is no file of this folder"),
+    "shard with a terminal's escape": (index({"a": "\x1b[2J.safetensors"}), "which is no file of this folder"),
     "shard that is a pickle": (index({"a": "pytorch_model.bin"}), "stores its weights as pickle"),
     "shard without name": (index({"a": ""}), "which is no file of this folder"),
     "tensor in two shards": (tensor_in_two_shards, "'b' is both in"),

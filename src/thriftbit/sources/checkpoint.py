@@ -99,7 +99,7 @@ def pickle_refused(origin: str, name: str) -> ThriftbitError:
 
 def is_bare_name(name: str) -> bool:
     """-> whether it names a file in a folder and cannot lead out of it, on any platform"""
-    return name not in ("", ".", "..") and not any(character in name for character in "/\\:\0")
+    return name not in ("", ".", "..") and name.isprintable() and not any(separator in name for separator in "/\\:")
 
 
 def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -100,10 +100,8 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
     with _plain_errors(model):
         try:
             files = _files(model)
-        except HfHubHTTPError:
-            raise
         except (HTTPError, OSError) as error:
-            folder = _cached(model)
+            folder = None if _is_refusal(error) else _cached(model)
             if folder is None:
                 raise
             announce(f"The Hub cannot be reached ({_reason(error)}): using the cached copy of {model}.")
@@ -230,6 +228,11 @@ def _plain_errors(model: HubId) -> Iterator[None]:
         raise ThriftbitError(
             f"{model}: the download failed ({_reason(error)}). Run the same command again: it goes on where it stopped"
         ) from None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """-> whether the Hub answered, and will answer the same next time; not so when it is down"""
+    return isinstance(error, HfHubHTTPError) and error.response.status_code < 500
 
 
 def _reason(error: Exception) -> str:

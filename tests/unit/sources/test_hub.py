@@ -181,6 +181,15 @@ def test_an_unreachable_hub_is_one_plain_line_or_the_cache(fake_hub: FakeHub, mo
         fetch("other/model")
 
 
+def test_a_hub_that_is_down_is_replaced_by_the_cache(fake_hub: FakeHub) -> None:
+    folder, _ = fetch()
+    fake_hub.refusal = (503, "")
+    same, said = fetch()
+    assert same == folder
+    assert said[0].startswith("The Hub cannot be reached (")
+    assert "503" in said[0]
+
+
 def test_the_endpoint_and_cache_of_the_environment_are_used(fake_hub: FakeHub, tmp_path: Path) -> None:
     """A fresh process, as a user runs it with a mirror of the Hub."""
     script = (
