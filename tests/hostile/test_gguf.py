@@ -244,6 +244,7 @@ def test_what_is_not_a_file(tmp_path: Path, kind: str) -> None:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(1, 255)), min_size=1, max_size=3))
+@example(flips=[(SMALL.index(b"llama"), 0x80)])  # an architecture that is not UTF-8
 def test_inspection_of_flipped_bytes(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     raw = bytearray(SMALL)
     for position, bits in flips:

@@ -103,7 +103,7 @@ def test_json_holds_everything(tmp_path: Path) -> None:
         "length": 9,
         "first": [0, 1, 2, 3, 4, 5, 6, 7],
     }
-    assert document["metadata"]["llama.bad"] == "\ufffd"
+    assert document["metadata"]["llama.bad"] == "?"
     assert document["metadata"]["llama.flag"] is True
     assert document["metadata"]["llama.block_count"] == 1
     assert document["metadata"]["tokenizer.ggml.tokens"]["length"] == 32
@@ -373,6 +373,12 @@ def test_folder_of_unknown_architecture(tmp_path: Path) -> None:
     assert inspection.architecture == "NovelForCausalLM"
     assert inspection.parameters > 0
     assert "Architecture NovelForCausalLM is not known" in inspection.oddities[0]
+
+
+def test_names_that_are_not_unicode(tmp_path: Path) -> None:
+    inspection = inspect(write_folder(tmp_path / "tiny\udcff", CONFIG | {"architectures": ["\ud800"]}))
+    assert inspection.architecture == "?"
+    json.dumps(inspection.to_dict(), ensure_ascii=False).encode()
 
 
 def test_folder_that_contradicts_its_configuration(tmp_path: Path) -> None:

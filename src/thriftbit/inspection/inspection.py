@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from thriftbit.inspection.oddities import oddities
-from thriftbit.inspection.subject import InspectedTensor, Subject, open_subject
+from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_subject
 from thriftbit.sources.model import MetadataValue
 
 SHORT_ARRAY = 8  # a longer one is summarised by its length and this many of its first values
@@ -83,9 +83,9 @@ def inspect(path: str | Path) -> Inspection:
     parameters = sum(tensor.parameters for tensor in subject.tensors)
     weights_bytes = sum(tensor.size_bytes for tensor in subject.tensors)
     return Inspection(
-        path=str(path),
+        path=as_utf8(str(path)),
         kind="GGUF" if subject.parts else "folder",
-        files=tuple(file.name for file in subject.files),
+        files=tuple(as_utf8(file.name) for file in subject.files),
         name=subject.text("general.name"),
         architecture=subject.architecture,
         file_type=subject.file_type,
@@ -126,9 +126,9 @@ def _tokenizer(subject: Subject) -> TokenizerFacts | None:
 
 
 def _plain(value: MetadataValue) -> Plain:
-    """-> the value as JSON has it: text in UTF-8, numbers that are not finite as text"""
+    """-> the value as JSON has it: numbers that are not finite as text"""
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return as_utf8(value)
     if isinstance(value, list | np.ndarray):
         first = [_plain(item) for item in value[:SHORT_ARRAY]]
         if len(value) <= SHORT_ARRAY:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from thriftbit.containers.gguf_values import VERSION, padded
-from thriftbit.inspection.subject import InspectedTensor, Subject
+from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 
@@ -39,7 +39,8 @@ def oddities(subject: Subject) -> tuple[str, ...]:
     kind = subject.text("general.type") or "model"
     checks = (*FILE_CHECKS, *MODEL_CHECKS) if kind == "model" else FILE_CHECKS
     content = () if kind == "model" else (f"It holds no model: general.type is {kind!r}.",)
-    return (*content, *subject.problems, *(sentence for check in checks for sentence in check(subject)))
+    found = (sentence for check in checks for sentence in check(subject))
+    return tuple(map(as_utf8, (*content, *subject.problems, *found)))
 
 
 def _byte_order(subject: Subject) -> Iterator[str]:

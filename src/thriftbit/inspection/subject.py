@@ -81,11 +81,16 @@ class Subject:
     def text(self, key: str) -> str | None:
         """-> a metadata value; None where it is absent or, as strangers' metadata may be, something else"""
         value = self.metadata.get(key)
-        return value if isinstance(value, str) else None
+        return as_utf8(value) if isinstance(value, str) else None
 
     def number(self, key: str) -> int | None:
         value = self.metadata.get(key)
         return int(value) if isinstance(value, np.integer) else None
+
+
+def as_utf8(text: str) -> str:
+    """-> the text with ? for what is not Unicode, as metadata and names of files may hold it"""
+    return text.encode("utf-8", "replace").decode()
 
 
 def open_subject(path: Path) -> Subject:
@@ -106,7 +111,7 @@ def _open_gguf(path: Path) -> Subject:
     return Subject(
         path=path,
         files=tuple(part.path for part in parts),
-        architecture=architecture if isinstance(architecture, str) else None,
+        architecture=as_utf8(architecture) if isinstance(architecture, str) else None,
         metadata=metadata,
         tensors=tuple(tensors),
         tied=EMBEDDING in names and OUTPUT not in names,
@@ -137,7 +142,7 @@ def _open_folder(folder: Path) -> Subject:
         architecture=architecture.gguf_name if architecture else _named_architecture(config),
         metadata=metadata,
         tensors=tuple(
-            InspectedTensor(name, tensor.shape, dtype, math.ceil(tensor.parameters * DTYPE_BITS[dtype] / 8))
+            InspectedTensor(as_utf8(name), tensor.shape, dtype, math.ceil(tensor.parameters * DTYPE_BITS[dtype] / 8))
             for name, tensor in checkpoint.tensors.items()
             for dtype in (tensor.source_dtype,)
         ),
@@ -159,4 +164,4 @@ def _named_architecture(config: Mapping[str, Any]) -> str | None:
     """-> what config.json calls an architecture that we do not know"""
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else config.get("model_type")
-    return name if isinstance(name, str) else None
+    return as_utf8(name) if isinstance(name, str) else None
