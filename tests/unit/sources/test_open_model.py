@@ -223,3 +223,21 @@ def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     link.symlink_to(link)
     with pytest.raises(ThriftbitError, match="symbolic links"):
         open_model(link)
+
+
+STRANGE = (None, True, -1, 1.5, 1e308, 1 << 70, "", "x", "\ud800", [], [1], {}, {"a": 1}, [[]], {"type": "x"})
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_setting_of_a_strange_kind_is_refused_or_harmless(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "tiny")
+    whole = json.loads((folder / name).read_text())
+    refused = 0
+    for key in whole:
+        for value in STRANGE:
+            (folder / name).write_text(json.dumps(whole | {key: value}))
+            try:
+                open_model(folder)
+            except ThriftbitError:
+                refused += 1
+    assert refused > 0
