@@ -36,20 +36,25 @@ SENTENCES = (
     "$$\\int_0^\\infty e^{-x^2}\\,dx = \\frac{\\sqrt{\\pi}}{2}$$ ∑∏∞≠≤≥ €£¥ ©®™ §¶",
     "https://example.com/path/to?query=a&b=%20c#frag user@host.org C:\\Users\\x ../../etc",
     "{\"key\": [1, 2.5e-3, null, true], \"s\": \"a\\u00e9\"}",
-    "   leading, trailing   ", "tabs\t\tand  two   three    four     spaces", " ", "  ", "\n", "\n\n", " \n \n", "\t", "\r\n",
-    "a \n b  \n\n  c\t\n\td", "word\u00a0nbsp\u2003em\u3000ideographic\u2009thin\u202fnarrow\u2028line\u2029para\u0085nel",
+    "   leading, trailing   ", "tabs\t\tand  two   three    four     spaces",
+    " ", "  ", "\n", "\n\n", " \n \n", "\t", "\r\n",
+    "a \n b  \n\n  c\t\n\td",
+    "word\u00a0nbsp\u2003em\u3000ideographic\u2009thin\u202fnarrow\u2028line\u2029para\u0085nel",
     "zero\u200bwidth\u200cnon\u200djoiner\ufeffbom\u00adsoft\u2060join",
     "bell\x07 esc\x1b[0m del\x7f unit\x1f file\x1c c1\x80\x9f vt\x0b ff\x0c",
     "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𝒎𝒂𝒕𝒉 𐌀𐌁 𒀀𒁀 𓀀 🀄 𠮷野家", "\ue000private \ufffd \uffff \U0010ffff",
-    "!!! ... ?!?! --- === ### *** ((())) [[]] {{}} <<>> \"\"\" ''' ``` ~~~ ///", "'s 't 're 've 'm 'll 'd 'S 'T ' s 'x ''s",
+    "!!! ... ?!?! --- === ### *** ((())) [[]] {{}} <<>> \"\"\" ''' ``` ~~~ ///",
+    "'s 't 're 've 'm 'll 'd 'S 'T ' s 'x ''s",
 )  # fmt: skip
 
 PIECES = (
     *"aZéÉßжЖλΛشकी的あ가",
-    *("can't", "I'LL", "HelloWorld", "mixedÇase", "ÀÉ", "hé", "Ünï", "ЯБлоко", "का", "ที่", "日本", "e\u0301", "ं", "ǅ", "ʰ", "ª"),
+    *("can't", "I'LL", "HelloWorld", "mixedÇase", "ÀÉ", "hé", "Ünï"),
+    *("ЯБлоко", "का", "ที่", "日本", "e\u0301", "ं", "ǅ", "ʰ", "ª"),
     *("1", "12", "123", "1234", "1234567", "٣", "Ⅷ", "²", "½", "3.14"),
     *(" ", "  ", "   ", "       ", "\t", "\n", "\n\n", "\r\n", " \n", "\u00a0", "\u3000", "\u200b", "\u2028", "\x0b"),
-    *(".", ",", "!?", "...", "'", "''", "\"", "(", ")", "/", "//", "_", "-", "$", "€", "+", "=>", "<", ">", "|", "^", "`", "…", "。", "،"),
+    *(".", ",", "!?", "...", "'", "''", "\"", "(", ")", "/", "//", "_", "-", "$"),
+    *("€", "+", "=>", "<", ">", "|", "^", "`", "…", "。", "،"),
     *("😀", "👍🏽", "👩‍👧", "\ufe0f", "\u200d", "\x01", "\x7f", "\x85"),
 )  # fmt: skip
 

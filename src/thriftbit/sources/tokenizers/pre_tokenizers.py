@@ -12,8 +12,8 @@ cleaned up in detokenized text, so `model_types` gives a family the name that ll
 Where llama.cpp is known to cut differently from the expressions that it stands in for, each proven to be the only
 difference by `tests/conformance/test_tokenizers.py`:
 - tekken and gpt-4o: letters are told apart as a-z, A-Z and others instead of by Unicode case, and combining marks do
-  not count as letters. It matters in scripts written with combining marks (Hindi, Thai, vocalised Arabic and Hebrew), and
-  where small letters meet capitals outside ASCII.
+  not count as letters. It matters in scripts written with combining marks (Hindi, Thai, vocalised Arabic and Hebrew),
+  and where small letters meet capitals outside ASCII.
 - deepseek-v3: ~ does not count as a symbol.
 """
 

@@ -73,13 +73,13 @@ def sentencepiece_metadata(
     for token_id, piece in tokenizer.pieces.items():
         vocabulary.place(token_id, _contained(piece.text, piece.kind), piece.kind, piece.score)
     for token in added:
-        piece = tokenizer.pieces.get(token.id)
-        if piece is None:
+        known = tokenizer.pieces.get(token.id)
+        if known is None:
             replaced = token.text
-        elif piece.text == token.text and piece.kind in (gguf.TokenType.UNKNOWN, gguf.TokenType.BYTE):
+        elif known.text == token.text and known.kind in (gguf.TokenType.UNKNOWN, gguf.TokenType.BYTE):
             continue  # the vocabulary says more precisely what it is
-        elif piece.text == token.text or piece.kind not in (gguf.TokenType.NORMAL, gguf.TokenType.BYTE):
-            replaced = _contained(piece.text, piece.kind)  # fine-tunes give reserved pieces names of their own
+        elif known.text == token.text or known.kind not in (gguf.TokenType.NORMAL, gguf.TokenType.BYTE):
+            replaced = _contained(known.text, known.kind)  # fine-tunes give reserved pieces names of their own
         else:
             replaced = token.text
         vocabulary.place_added(token, _contained(token.text, token.kind), replaced)
