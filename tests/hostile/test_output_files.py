@@ -120,6 +120,8 @@ def test_folder_that_cannot_be_written(forbidden_folder: Path) -> None:
     ("name", "message"),
     [
         ("folder", "is a folder; name a file"),
+        (".", "is a folder; name a file"),
+        ("/", "is a folder; name a file"),
         ("pipe", "not a regular file"),
         ("nowhere/a.gguf", "there is no folder .*nowhere; create it"),
         ("loop", "cannot be written|there is no folder"),

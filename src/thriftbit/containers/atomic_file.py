@@ -28,7 +28,6 @@ from typing import Self
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 
-WINDOWS = sys.platform == "win32"
 PARTIAL_SUFFIX = ".thriftbit-partial"
 STOP_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # beside SIGINT, which Python raises as KeyboardInterrupt
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,7 +44,7 @@ class AtomicFile:
     def __init__(self, path: str | Path, size_bytes: int, *, force: bool = False) -> None:
         self.path = Path(path)
         self._target = Path(os.path.realpath(path))
-        self._partial = self._target.with_name(self._target.name + PARTIAL_SUFFIX)
+        self._partial = Path(f"{self._target}{PARTIAL_SUFFIX}")
         self._size_bytes = size_bytes
         self._force = force
         self._written_bytes = 0
@@ -102,20 +101,21 @@ class AtomicFile:
             raise ValueError(f"{self.path}: {self._written_bytes} bytes were written, not {self._size_bytes}")
         os.fsync(self._file.fileno())
         self._check_target()  # it may have appeared since
-        if (
-            WINDOWS
-        ):  # there, only closed files can be renamed or removed; elsewhere, the lock is kept until that is done
-            self._file.close()
+        self._close_on_windows()
         self._partial.replace(self._target)
         self._published = True
 
     def _discard(self) -> None:
-        if WINDOWS:
-            self._file.close()
+        self._close_on_windows()
         if not self._published:
             with suppress(OSError):
                 self._partial.unlink()
         self._file.close()
+
+    def _close_on_windows(self) -> None:
+        """There, only closed files can be renamed or removed; elsewhere, the lock is kept until that is done."""
+        if sys.platform == "win32":
+            self._file.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
