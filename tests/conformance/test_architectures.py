@@ -24,12 +24,12 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 from .tiny_models import TINY_MODELS, TOKENS, VOCABULARY, TinyModel, has_gelu, reference_logits, save, tokens
 
 # Largest difference of any logit, in units of the logits' standard deviation. float32 rounds at 6e-8, and the sums of a
-# few layers, in another order, make it up to a few hundred of that.
-TOLERANCE = 5e-5
+# few layers, in another order, make it some hundred times that.
+TOLERANCE = 1e-4
 # llama.cpp looks GELU up in half precision, and so does our reference (`GgmlGelu`). What float32 rounding leaves
 # between the two pushes one activation in some hundred over to the neighbouring half, which is 5e-4 of its value
 # away.
-TOLERANCE_GELU = 1e-3
+TOLERANCE_GELU = 2e-3
 GGML_TYPE_F32 = 0
 
 
@@ -119,7 +119,7 @@ def test_a_misplaced_tensor_would_be_noticed(tiny: TinyModel) -> None:
         difference = (reference_logits(model) - expected).abs().max() / expected.std()
         with torch.no_grad():
             parameter.copy_(original)
-        assert difference > 20 * TOLERANCE_GELU, name
+        assert difference > 10 * TOLERANCE_GELU, name
 
 
 @each(TINY_MODELS)

@@ -1,8 +1,8 @@
 """Tiny random models of every family, made by transformers: what the architecture tables are proven on.
 
 Shapes are chosen to tell mistakes apart: an odd vocabulary, grouped heads, heads that do not make up the width where
-the family allows it, no two lengths alike. Weights are random and nowhere trivial (norms are not one, biases not
-zero), so that a tensor dropped, swapped, transposed or permuted wrongly moves the logits.
+the family allows it, no two lengths alike, no number at its default. Weights are random and nowhere trivial (norms
+are not one, biases not zero), so that a tensor dropped, swapped, transposed or permuted wrongly moves the logits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SHAPE = {
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
+    "rms_norm_eps": 0.02,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 700.0},
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
@@ -52,6 +54,7 @@ GPT2 = {
     "n_layer": 2,
     "n_head": 6,
     "n_positions": 128,
+    "layer_norm_epsilon": 0.02,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
@@ -71,6 +74,11 @@ LONGROPE = {
     "long_factor": [1.0, 4.0, 9.0],
     "partial_rotary_factor": 0.75,
 }
+NEOX = SHAPE | {
+    "layer_norm_eps": 0.02,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.25},
+}
+STARCODER = SHAPE | {"norm_epsilon": 0.02}
 PHI = SHAPE | {"sliding_window": None}
 
 
@@ -187,7 +195,13 @@ TINY_MODELS = (
     ),
     TinyModel("gemma2", "Gemma2ForCausalLM", GEMMA | {"num_hidden_layers": 3}),
     TinyModel("gemma3", "Gemma3ForCausalLM", GEMMA | {"rope_parameters": GEMMA_ROPE}, "Gemma3TextConfig"),
-    TinyModel("gemma3-untied", "Gemma3ForCausalLM", GEMMA | {"tie_word_embeddings": False}, "Gemma3TextConfig"),
+    TinyModel(
+        "gemma3-untied",
+        "Gemma3ForCausalLM",
+        GEMMA
+        | {"tie_word_embeddings": False, "rope_parameters": GEMMA_ROPE | {"full_attention": SHAPE["rope_parameters"]}},
+        "Gemma3TextConfig",
+    ),
     TinyModel(
         "gemma3-multimodal",
         "Gemma3ForConditionalGeneration",
@@ -224,17 +238,17 @@ TINY_MODELS = (
     TinyModel("olmo2-tied", "Olmo2ForCausalLM", SHAPE | {"tie_word_embeddings": True}),
     TinyModel("gpt2", "GPT2LMHeadModel", GPT2),
     TinyModel("gpt2-untied", "GPT2LMHeadModel", GPT2 | {"n_inner": 80, "tie_word_embeddings": False}),
-    TinyModel("gpt-neox", "GPTNeoXForCausalLM", SHAPE),
+    TinyModel("gpt-neox", "GPTNeoXForCausalLM", NEOX),
     TinyModel(
         "gpt-neox-serial-tied",
         "GPTNeoXForCausalLM",
-        SHAPE
+        NEOX
         | {
             "use_parallel_residual": False,
             "tie_word_embeddings": True,
             "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
         },
     ),
-    TinyModel("starcoder2", "Starcoder2ForCausalLM", SHAPE),
-    TinyModel("starcoder2-untied", "Starcoder2ForCausalLM", SHAPE | {"tie_word_embeddings": False}),
+    TinyModel("starcoder2", "Starcoder2ForCausalLM", STARCODER),
+    TinyModel("starcoder2-untied", "Starcoder2ForCausalLM", STARCODER | {"tie_word_embeddings": False}),
 )
