@@ -78,6 +78,7 @@ def outcome(path: Path, raw: bytes) -> str | None:
         message = str(error)
         assert message.startswith(str(path))
         assert "\n" not in message
+        assert len(message) < 500
         return message
     return None
 
@@ -164,6 +165,10 @@ REFUSED = {
     "key twice": (gguf_bytes([KEYS[0], KEYS[0]], []), "'general.architecture' is there twice"),
     "key without name": (gguf_bytes([key("", BOOL, b"\0")], [], bytes(99)), "metadata key 0 is 0 bytes long"),
     "key too long": (gguf_bytes([key("k" * 65536, BOOL, b"\0")], []), "metadata key 0 is 65,536 bytes long"),
+    "long key twice": (
+        gguf_bytes([key("k" * 9999, BOOL, b"\0")] * 2, []),
+        r"metadata key 'k{97}\.\.\.' is there twice",
+    ),
     "key not UTF-8": (gguf_bytes([key(b"\xff", BOOL, b"\0")], []), "metadata key 0 is not UTF-8"),
     "unknown value type": (gguf_bytes([key("t", 13, b"\0")], []), "'t' has type 13, which does not exist"),
     "unknown item type": (gguf_bytes([key("t", ARRAY, array(99, 0, b""))], []), "array of type 99"),

@@ -34,7 +34,7 @@ from thriftbit.containers.gguf_values import (
     alignment_of,
     padded,
 )
-from thriftbit.containers.header_stream import HeaderStream, damaged
+from thriftbit.containers.header_stream import HeaderStream, damaged, quoted
 from thriftbit.errors import ThriftbitError
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ class GGUFFile:
             while left:
                 count = file.readinto(left)
                 if not count:
-                    raise ThriftbitError(f"{self.path}: tensor {info.name!r} ends early; the file changed meanwhile")
+                    raise ThriftbitError(
+                        f"{self.path}: tensor {quoted(info.name)} ends early; the file changed meanwhile"
+                    )
                 left = left[count:]
         return rows
 
@@ -209,8 +211,8 @@ def _read_metadata(stream: HeaderStream, count: int) -> dict[str, MetadataValue]
     for index in range(count):
         key = stream.name(f"the name of metadata key {index}")
         if key in metadata:
-            raise stream.error(f"metadata key {key!r} is there twice")
-        metadata[key] = _read_value(stream, f"metadata key {key!r}")
+            raise stream.error(f"metadata key {quoted(key)} is there twice")
+        metadata[key] = _read_value(stream, f"metadata key {quoted(key)}")
     return metadata
 
 
@@ -240,13 +242,13 @@ def _read_tensor_infos(stream: HeaderStream, count: int) -> list[TensorInfo]:
     for index in range(count):
         name = stream.name(f"the name of tensor {index}")
         if name in infos:
-            raise stream.error(f"tensor {name!r} is there twice")
+            raise stream.error(f"tensor {quoted(name)} is there twice")
         infos[name] = _read_tensor_info(stream, name)
     return list(infos.values())
 
 
 def _read_tensor_info(stream: HeaderStream, name: str) -> TensorInfo:
-    what = f"tensor {name!r}"
+    what = f"tensor {quoted(name)}"
     dimensions = stream.integer(4, what)
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise stream.error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible")
@@ -272,11 +274,12 @@ def _check_places(file: GGUFFile) -> None:
     in_order = sorted(file.tensors, key=lambda info: info.offset_bytes)
     for info in in_order:
         if info.offset_bytes % file.alignment:
-            raise damaged(file.path, f"tensor {info.name!r} is not aligned to {file.alignment} bytes")
+            raise damaged(file.path, f"tensor {quoted(info.name)} is not aligned to {file.alignment} bytes")
         if info.end_bytes > file.file_size_bytes:
             raise damaged(
-                file.path, f"tensor {info.name!r} ends at byte {info.end_bytes:,}, the file at {file.file_size_bytes:,}"
+                file.path,
+                f"tensor {quoted(info.name)} ends at byte {info.end_bytes:,}, the file at {file.file_size_bytes:,}",
             )
     for before, after in pairwise(in_order):
         if after.offset_bytes < before.end_bytes:
-            raise damaged(file.path, f"tensors {before.name!r} and {after.name!r} overlap")
+            raise damaged(file.path, f"tensors {quoted(before.name)} and {quoted(after.name)} overlap")

@@ -47,7 +47,7 @@ def alignment_of(metadata: Mapping[str, MetadataValue]) -> int:
     """-> what tensor data is aligned to; ValueError if the metadata asks for something that GGUF does not allow"""
     alignment = metadata.get(Keys.General.ALIGNMENT, np.uint32(DEFAULT_ALIGNMENT))
     if not isinstance(alignment, np.uint32) or int(alignment).bit_count() != 1:
-        raise ValueError(f"{Keys.General.ALIGNMENT} must be a power of two of type uint32, and is {alignment!r}")
+        raise ValueError(f"{Keys.General.ALIGNMENT} must be a power of two of type uint32")
     return int(alignment)
 
 

@@ -23,6 +23,11 @@ NAME_LIMIT_BYTES = 65535  # keys, by the specification; tensor names are shorter
 Number = TypeVar("Number", bound=np.generic)
 
 
+def quoted(name: str) -> str:
+    """-> the name as an error shows it, not too long whatever it is"""
+    return repr(name if len(name) <= 100 else f"{name[:97]}...")
+
+
 def damaged(path: Path, what: str) -> ThriftbitError:
     return ThriftbitError(f"{path}: {what}. The file is damaged: download or make it again")
 
@@ -76,7 +81,7 @@ class HeaderStream:
         except UnicodeDecodeError:
             raise self.error(f"{what} is not UTF-8") from None
         if not name.isprintable():
-            raise self.error(f"{what} holds control characters: {name[:80]!r}")
+            raise self.error(f"{what} holds control characters: {quoted(name)}")
         return name
 
     def texts(self, count: int, what: str) -> list[str]:
