@@ -382,6 +382,12 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
     json.dumps(inspection.to_dict(), ensure_ascii=False).encode()
 
 
+def test_sentences_stay_readable(tmp_path: Path) -> None:
+    sentences = oddities(tmp_path, {"general.name": "instruct " * 10_000, "tokenizer.chat_template": None})
+    assert len(sentences) == 1
+    assert len(sentences[0]) == 1000
+
+
 def test_folder_that_contradicts_its_configuration(tmp_path: Path) -> None:
     inspection = inspect(write_folder(tmp_path / "tiny", CONFIG | {"intermediate_size": 128}))
     assert "its shape is (96, 64)" in inspection.oddities[0]

@@ -19,6 +19,7 @@ from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 
 QUANTIZATION_VERSION = 2
 USUAL_TYPES = 5  # the most formats that one of llama.cpp's presets mixes, F32 not counted
+SENTENCE_LIMIT = 1000  # characters, since names in them come from strangers
 LARGE_TENSOR = 1 << 20  # weights
 UNQUANTIZED = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
 NAMESPACES = ("general", "tokenizer", "split", "quantize", "thriftbit")
@@ -40,7 +41,7 @@ def oddities(subject: Subject) -> tuple[str, ...]:
     checks = (*FILE_CHECKS, *MODEL_CHECKS) if kind == "model" else FILE_CHECKS
     content = () if kind == "model" else (f"It holds no model: general.type is {kind!r}.",)
     found = (sentence for check in checks for sentence in check(subject))
-    return tuple(map(as_utf8, (*content, *subject.problems, *found)))
+    return tuple(as_utf8(sentence[:SENTENCE_LIMIT]) for sentence in (*content, *subject.problems, *found))
 
 
 def _byte_order(subject: Subject) -> Iterator[str]:
