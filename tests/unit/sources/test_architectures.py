@@ -192,6 +192,7 @@ def test_tied_embeddings() -> None:
     refused(LLAMA, "missing", "lm_head.weight", **{"lm_head.weight": None})
     olmo2 = tied | {"architectures": ["Olmo2ForCausalLM"]}
     assert names(olmo2, checkpoint(olmo2))[-1] == "output.weight"
+    refused(olmo2, "missing", "model.embed_tokens.weight", **{"model.embed_tokens.weight": None})
 
 
 def test_buffers_of_older_releases_are_ignored() -> None:

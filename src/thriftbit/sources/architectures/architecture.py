@@ -53,10 +53,10 @@ BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
 @dataclass(frozen=True)
 class Row:
-    """source, target: names with {layer} in rows of every layer, {expert} in sources that stand for one tensor per
-    expert.
-    shape: of each source tensor, in words of `Dimensions`. when: a configuration flag; the row exists only where it is
-    set ("" for always)."""
+    """source, target: names, with {layer} in rows of every layer, and {expert} in sources of one tensor for each expert.
+    shape: of each source tensor, in words of `Dimensions`.
+    when: a configuration flag without which the row does not exist ("" for always).
+    """
 
     source: str
     target: str
@@ -85,8 +85,8 @@ class Architecture:
     rows: in container order.
     metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key.
     aliases, defaults: see `Configuration`.
-    fixed: configuration key -> the values for which llama.cpp computes what transformers does; checks: the same,
-    computed.
+    fixed: configuration key -> the values for which llama.cpp computes what transformers does.
+    checks: what no table of values can say about that.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
     windowed: whether llama.cpp attends through the sliding window that the configuration gives.
     untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even
@@ -161,7 +161,7 @@ class Architecture:
             if row.target == OUTPUT and configuration.flag("tie_word_embeddings"):
                 found.pop(row.source, None)
                 if self.copies_tied:
-                    mapped.append(next(t for t in mapped if t.name == EMBEDDING).renamed(OUTPUT, role_of(OUTPUT)))
+                    mapped += [_named(tensor, OUTPUT) for tensor in mapped if tensor.name == EMBEDDING]
                 continue
             lacking = [name for name in entry.sources if name not in found]
             missing += lacking
