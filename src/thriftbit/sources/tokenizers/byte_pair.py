@@ -15,7 +15,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.sources.json_object import shown
 from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers.pre_tokenizers import pre_tokenizer_name
-from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, normalizer_steps
+from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
 from thriftbit.sources.tokenizers.vocabulary import AddedToken, Vocabulary
 
 
@@ -23,7 +23,7 @@ def byte_pair_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary, model_type: str
 ) -> dict[str, MetadataValue]:
     """-> model, pre-tokenizer, tokens, types and merges; `vocabulary` is filled on the way"""
-    for step in normalizer_steps(tokenizer.normalizer):
+    for step in flat_steps(tokenizer.normalizer, "normalizers"):
         if step != {"type": "NFC"}:
             raise ThriftbitError(f"{tokenizer.path} normalizes text in a way that llama.cpp cannot: {shown(step)}")
     name = pre_tokenizer_name(tokenizer.pre_tokenizer, tokenizer.ignore_merges, model_type, tokenizer.path)

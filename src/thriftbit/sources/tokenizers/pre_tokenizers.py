@@ -26,6 +26,7 @@ from typing import Any
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.json_object import shown
+from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _ENDING = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -98,7 +99,8 @@ PRE_TOKENIZERS = (
 
 def pre_tokenizer_name(structure: Any, ignore_merges: bool, model_type: str, origin: Path) -> str:
     """structure: tokenizer.json's `pre_tokenizer` -> llama.cpp's name for it; ThriftbitError if it has none"""
-    splits = tuple(_splits(structure, origin))
+    steps = flat_steps(structure, "pretokenizers")
+    splits = tuple(regex for step in steps for regex in _splits(step, origin))
     for known in PRE_TOKENIZERS:
         if (known.splits, known.ignore_merges) == (splits, ignore_merges) and (
             not known.model_types or model_type in known.model_types
@@ -113,11 +115,8 @@ def pre_tokenizer_name(structure: Any, ignore_merges: bool, model_type: str, ori
 
 
 def _splits(step: Any, origin: Path) -> Iterator[str]:
-    """-> the regular expressions that a pre-tokenizer comes down to, in order"""
+    """-> the regular expression that one step comes down to; none if it only spells bytes"""
     match step:
-        case {"type": "Sequence", "pretokenizers": [*steps]}:
-            for inner in steps:
-                yield from _splits(inner, origin)
         case {"type": "ByteLevel", "add_prefix_space": True}:
             raise ThriftbitError(f"{origin} puts a space before every text (add_prefix_space); llama.cpp cannot")
         case {"type": "ByteLevel"}:

@@ -16,6 +16,7 @@ token and before a space as well, as Llama 2 did; newer tokenizers do neither (a
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.sources.json_object import open_regular, shown
 from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers.protobuf import fields
-from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, normalizer_steps
+from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
 from thriftbit.sources.tokenizers.vocabulary import NEVER_MERGED, AddedToken, Vocabulary
 
 SPACE = "▁"  # U+2581, which SentencePiece writes for a space
@@ -134,12 +135,13 @@ def read_sentencepiece_model(path: Path) -> SentencePieceTokenizer:
 
 def _piece(value: int | bytes) -> Piece:
     content = dict(fields(_bytes(value)))
-    score = _bytes(content.get(PIECE_SCORE, b"\0\0\0\0"))
-    if len(score) != 4:
-        raise ValueError("a score is not four bytes")
+    encoded_score = _bytes(content.get(PIECE_SCORE, b"\0\0\0\0"))
+    score = struct.unpack("<f", encoded_score)[0] if len(encoded_score) == 4 else math.nan
+    if not math.isfinite(score):
+        raise ValueError("a score is no number")
     return Piece(
         text=_bytes(content.get(PIECE_TEXT, b"")).decode(),
-        score=struct.unpack("<f", score)[0],
+        score=score,
         kind=gguf.TokenType(int(content.get(PIECE_KIND, gguf.TokenType.NORMAL))),
     )
 
@@ -168,7 +170,7 @@ def from_tokenizer_json(tokenizer: BytePairTokenizer) -> SentencePieceTokenizer:
 def space_prefix(tokenizer: BytePairTokenizer) -> bool:
     """-> whether the tokenizer puts a space before the text; ThriftbitError if it does anything else to it"""
     prefixed = False
-    for step in normalizer_steps(tokenizer.normalizer):
+    for step in flat_steps(tokenizer.normalizer, "normalizers"):
         match step:
             case {"type": "Prepend", "prepend": "▁"}:
                 prefixed = True

@@ -22,8 +22,11 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.sources.json_object import shown
 from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers.folder import TokenizerFolder
+from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
 
 _KEYS = gguf.Keys.Tokenizer
+
+TEXT = ""  # in a template, where the text itself stands; no token is called so
 
 ROLES = {
     "bos": _KEYS.BOS_ID,
@@ -104,33 +107,32 @@ def _added_ends(
     return added[0], added[1]
 
 
-def _template(step: Any, origin: str) -> tuple[list[str], list[str]]:
+def _template(post_processor: Any, origin: str) -> tuple[list[str], list[str]]:
     """-> the special tokens that a post-processor puts before and after a text"""
-    match step:
-        case {"type": "Sequence", "processors": [*steps]}:
-            before: list[str] = []
-            after: list[str] = []
-            for inner in steps:
-                inner_before, inner_after = _template(inner, origin)
-                before, after = inner_before + before, after + inner_after
-            return before, after
-        case {"type": "ByteLevel"}:
-            return [], []
-        case {"type": "TemplateProcessing", "single": [*items]}:
-            names = [_template_item(item, origin) for item in items]
-            if names.count(None) == 1:
-                text = names.index(None)
-                return [name for name in names[:text] if name], [name for name in names[text + 1 :] if name]
-    raise ThriftbitError(f"{origin} is not one that llama.cpp can follow: {shown(step)}")
+    before: list[str] = []
+    after: list[str] = []
+    for step in flat_steps(post_processor, "processors"):
+        match step:
+            case {"type": "ByteLevel"}:
+                pass
+            case {"type": "TemplateProcessing", "single": [*items]}:
+                names = [_template_item(item, origin) for item in items]
+                if names.count(TEXT) != 1:
+                    raise ThriftbitError(f"{origin} has a template with {names.count(TEXT)} texts: {shown(items)}")
+                text = names.index(TEXT)
+                before, after = names[:text] + before, after + names[text + 1 :]
+            case _:
+                raise ThriftbitError(f"{origin} is not one that llama.cpp can follow: {shown(step)}")
+    return before, after
 
 
-def _template_item(item: Any, origin: str) -> str | None:
-    """-> the name of a special token, None for the text itself"""
+def _template_item(item: Any, origin: str) -> str:
+    """-> the name of a special token, TEXT for the text itself"""
     match item:
-        case {"SpecialToken": {"id": str(name)}}:
+        case {"SpecialToken": {"id": str(name)}} if name:
             return name
         case {"Sequence": {"id": "A"}}:
-            return None
+            return TEXT
     raise ThriftbitError(f"{origin} has a template item that is not known: {shown(item)}")
 
 

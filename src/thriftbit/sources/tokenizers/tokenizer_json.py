@@ -68,15 +68,19 @@ def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokeniz
     )
 
 
-def normalizer_steps(normalizer: Any) -> list[Any]:
-    """-> what is done to the text before it is cut, nested sequences laid out flat"""
-    match normalizer:
-        case None:
-            return []
-        case {"type": "Sequence", "normalizers": [*steps]}:
-            return [inner for step in steps for inner in normalizer_steps(step)]
-        case _:
-            return [normalizer]
+def flat_steps(outermost: Any, inner: str) -> list[Any]:
+    """-> a normalizer, pre-tokenizer or post-processor as a list, nested sequences laid out flat. `inner` is the key
+    under which a sequence has its steps"""
+    flat: list[Any] = []
+    waiting = [] if outermost is None else [outermost]
+    while waiting:
+        step = waiting.pop()
+        steps = step.get(inner) if isinstance(step, dict) and step.get("type") == "Sequence" else None
+        if isinstance(steps, list):
+            waiting += reversed(steps)
+        else:
+            flat.append(step)
+    return flat
 
 
 def _merges(entries: Any, tokens: dict[str, Any], path: Path) -> list[tuple[str, str]]:
