@@ -53,7 +53,7 @@ BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
 @dataclass(frozen=True)
 class Row:
-    """source, target: names, with {layer} in rows of every layer, and {expert} in sources of one tensor for each expert.
+    """source, target: names, with {layer} in rows of every layer, {expert} in sources of one tensor for each expert.
     shape: of each source tensor, in words of `Dimensions`.
     when: a configuration flag without which the row does not exist ("" for always).
     """
