@@ -150,6 +150,12 @@ def test_forged_files_beside_it(tmp_path: Path, name: str, content: bytes | JSON
         convert(tmp_path, content, name)
 
 
+def test_half_a_character_in_a_chat_template(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "\\ud800"}')
+    with pytest.raises(ThriftbitError, match="chat template 'default'"):
+        convert(tmp_path, tokenizer_json())
+
+
 def test_odd_values_that_mean_nothing_are_passed_over(tmp_path: Path) -> None:
     config = {"eos_token": 7, "bos_token": {"content": []}, "pad_token": "beyond", "add_bos_token": "yes"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))

@@ -19,11 +19,16 @@ from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolde
 
 MAIN_TEMPLATE = "default"
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a character, UTF-8 cannot
+
 
 def chat_template_metadata(folder: TokenizerFolder) -> dict[str, MetadataValue]:
     """-> the keys of the templates; none if the model has no template"""
     keys = gguf.Keys.Tokenizer
     templates = _templates(folder)
+    for name, text in templates.items():
+        if LONE_SURROGATE.search(text):
+            raise ThriftbitError(f"{folder.path}: the chat template {shown(name)} is not valid Unicode")
     metadata: dict[str, MetadataValue] = {}
     others = {re.sub(r"[^A-Za-z0-9]", "_", name): text for name, text in templates.items() if name != MAIN_TEMPLATE}
     if MAIN_TEMPLATE in templates:
