@@ -5,17 +5,27 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-constexpr int kEnds = 8;
-
 // Where the grid puts an end of the range, in steps inward from the outermost weight.
-constexpr double end_of_range(int k, int top) { return -0.6 + k * ((top > 3 ? 1.5 : 0.9) + 0.6) / (kEnds - 1); }
+template <int top>
+struct Ends {
+    static constexpr int count = top == 3 ? 6 : 8;
+    static constexpr double first = top == 3 ? -0.6 : top == 15 ? -1.5 : -2.0;
+    static constexpr double last = top == 3 ? 0.9 : top == 15 ? 1.5 : 2.0;
+    static constexpr double at(int k) { return first + k * (last - first) / (count - 1); }
+};
+
+// The outermost weights themselves: one start, for when there is no time for more.
+struct OuterEnds {
+    static constexpr int count = 1;
+    static constexpr double at(int) { return 0; }
+};
 
 struct Affine {
     Lanes s, m;
 };
 
-template <int elements, int top, bool m_may_be_negative>
-Affine search_affine(const Lanes* x, const Lanes* w) {
+template <int elements, int top, bool m_may_be_negative, class Ends, class Weights>
+Affine search_affine(const Lanes* x, const Weights& w) {
     const Lanes sum_w = total<elements>([&](int e) { return w[e]; });
     const Lanes inverse_sum_w = inverse(sum_w);
     const Lanes mean = total<elements>([&](int e) { return w[e] * x[e]; }) * inverse_sum_w;
@@ -60,10 +70,10 @@ Affine search_affine(const Lanes* x, const Lanes* w) {
     const Lanes inverse_step = inverse(step);
     Affine best{0.0f, m_may_be_negative ? Lanes(0.0f) - mean : maximum(Lanes(0.0f) - mean, 0.0f)};
     Lanes best_gain = -kInfinity;
-    for (int i = 0; i < kEnds; ++i) {
-        const Lanes offset = Lanes(0.0f) - (lowest + Lanes(float(end_of_range(i, top))) * step);
-        for (int j = 0; j < kEnds; ++j) {
-            const double steps = top - end_of_range(i, top) - end_of_range(j, top);
+    for (int i = 0; i < Ends::count; ++i) {
+        const Lanes offset = Lanes(0.0f) - (lowest + Lanes(float(Ends::at(i))) * step);
+        for (int j = 0; j < Ends::count; ++j) {
+            const double steps = top - Ends::at(i) - Ends::at(j);
             const Fit start = fit(offset, inverse_step * Lanes(float(top / steps)));
             const Fit found = fit(start.m, inverse(start.s));
             const Mask better = (found.gain > best_gain) & (found.s > Lanes(0.0f));
@@ -82,14 +92,14 @@ struct SuperAffine {
     Lanes levels[elements];
 };
 
-template <int elements, int top, int sub_blocks, int largest>
-SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Lanes* w, double spacing) {
+template <int elements, int top, int sub_blocks, int largest, class Weights>
+SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weights& w, double spacing) {
     using Scalars = PerSuperBlock<sub_blocks>;
     const auto level = [&](int e, const Lanes& m, const Lanes& inverse_s) {
         return nearest((x[e] + m) * inverse_s, 0, top);
     };
 
-    const Affine alone = search_affine<elements, top, false>(x, w);
+    const Affine alone = search_affine<elements, top, false, Ends<top>>(x, w);
     const Lanes inverse_s_alone = inverse(alone.s);
     Lanes sum_w = 0.0f, sum_l = 0.0f, sum_ll = 0.0f;
     for (int e = 0; e < elements; ++e) {

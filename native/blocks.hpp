@@ -16,22 +16,24 @@ void encode(const float* x, const float* importance, int64_t width, int64_t firs
     constexpr int group = kLanes / sub_blocks;
     for (int64_t block = first; block < last; block += group) {
         const int count = int(std::min<int64_t>(group, last - block));
-        Lanes columns[elements], weights[elements];
+        uint8_t* to = out + block * Format::block_bytes;
+        Lanes columns[elements];
         const float* sources[kLanes];
         for (int lane = 0; lane < kLanes; ++lane) {
             const int64_t b = block + std::min(lane / sub_blocks, count - 1);  // spare lanes repeat the last block
             sources[lane] = x + b * Format::block_size + lane % sub_blocks * elements;
         }
         load_columns<elements>(sources, columns);
-        if (importance) {
-            for (auto& source : sources) source = importance + (source - x) % width;
-            load_columns<elements>(sources, weights);
-            const Mask any = total<elements>([&](int e) { return weights[e]; }) > Lanes(0.0f);
-            for (auto& w : weights) w = select(any, w, 1.0f);
-        } else {
-            for (auto& w : weights) w = 1.0f;
+        if (!importance) {
+            Format::encode(columns, Ones(), count, to);
+            continue;
         }
-        Format::encode(columns, weights, count, out + block * Format::block_bytes);
+        for (auto& source : sources) source = importance + (source - x) % width;
+        Lanes weights[elements];
+        load_columns<elements>(sources, weights);
+        const Mask any = total<elements>([&](int e) { return weights[e]; }) > Lanes(0.0f);
+        for (auto& w : weights) w = select(any, w, 1.0f);
+        Format::encode(columns, weights, count, to);
     }
 }
 

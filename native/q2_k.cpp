@@ -6,7 +6,8 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct Q2K {
     static constexpr int block_size = 256, block_bytes = 84, elements = 16;
 
-    static void encode(const Lanes* x, const Lanes* w, int, uint8_t* out) {
+    template <class Weights>
+    static void encode(const Lanes* x, const Weights& w, int, uint8_t* out) {
         const auto found = search_super_affine<elements, 3, 16, 15>(x, w, 1.0 / 32);
         uint8_t levels[kLanes][elements];
         store_levels<elements>(found.levels, levels);

@@ -7,7 +7,8 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct Q4K {
     static constexpr int block_size = 256, block_bytes = 144, elements = 32;
 
-    static void encode(const Lanes* x, const Lanes* w, int count, uint8_t* out) {
+    template <class Weights>
+    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
         const auto found = search_super_affine<elements, 15, 8, 63>(x, w, 1.0 / 64);
         uint8_t levels[kLanes][elements];
         store_levels<elements>(found.levels, levels);

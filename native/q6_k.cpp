@@ -6,8 +6,9 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct Q6K {
     static constexpr int block_size = 256, block_bytes = 210, elements = 16;
 
-    static void encode(const Lanes* x, const Lanes* w, int, uint8_t* out) {
-        const auto found = search_super_symmetric<elements, WholeNumbers<-32, 31>, 16, -128>(x, w, 1.0 / 64);
+    template <class Weights>
+    static void encode(const Lanes* x, const Weights& w, int, uint8_t* out) {
+        const auto found = search_super_symmetric<elements, WholeNumbers<32>, 16, -128>(x, w, 1.0 / 64);
         uint8_t values[kLanes][elements];
         store_levels<elements>(found.values, values);
         const uint8_t* v = values[0];

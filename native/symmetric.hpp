@@ -1,23 +1,34 @@
 // The twin of src/thriftbit/formats/symmetric.py, where the search is explained.
 #pragma once
 
+#include <type_traits>
+
 #include "search.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-template <int lowest_value, int highest_value>
+// Whole numbers from -n to n - 1.
+template <int n>
 struct WholeNumbers {
-    static constexpr int starts = 24;
-    static Lanes nearest_to(const Lanes& y) { return nearest(y, lowest_value, highest_value); }
+    static constexpr int starts = n == 4 ? 16 : 28;
+    static Lanes nearest_to(const Lanes& y) { return nearest(y, -n, n - 1); }
     static constexpr double start(int k) {
-        constexpr int n = -lowest_value;
-        const double place = n - 0.8 + k % 12 * (0.4 * n + 1.6) / 11;
-        return k < 12 ? -place : place - 1;
+        constexpr int half = starts / 2;
+        constexpr double first = n == 4 ? 0.8 : 0.75, last = n == 4 ? 1.6 : 1.35;
+        const double place = n * (first + k % half * (last - first) / (half - 1));
+        return k < half ? -place : place - 1;
     }
 };
 
-template <int elements, class Values>
-Lanes search_symmetric(const Lanes* x, const Lanes* w) {
+// The same values with fewer starts, for when there is little time.
+template <int n>
+struct FewStarts : WholeNumbers<n> {
+    static constexpr int starts = 3;
+    static constexpr double start(int k) { return k == 0 ? -n : k == 1 ? -1.06 * n : n - 0.75; }
+};
+
+template <int elements, class Values, class Weights>
+Lanes search_symmetric(const Lanes* x, const Weights& w) {
     Lanes lowest = x[0], highest = x[0];
     for (int e = 1; e < elements; ++e) {
         lowest = minimum(lowest, x[e]);
@@ -53,8 +64,8 @@ struct SuperSymmetric {
     Lanes values[elements];
 };
 
-template <int elements, class Values, int sub_blocks, int lowest>
-SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, const Lanes* w, double spacing) {
+template <int elements, class Values, int sub_blocks, int lowest, class Weights>
+SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, const Weights& w, double spacing) {
     using Scalars = PerSuperBlock<sub_blocks>;
     constexpr int highest = -lowest - 1;
     const Lanes alone = search_symmetric<elements, Values>(x, w);

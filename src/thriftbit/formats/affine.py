@@ -15,6 +15,7 @@ by what they make of all sub-blocks together:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +33,29 @@ from thriftbit.formats.search import (
     total,
 )
 
-ENDS = 8
-
-
-def end_of_range(k: int, top: int) -> float:
+@dataclass(frozen=True)
+class Ends:
     """Where the grid puts an end of the range, in steps inward from the outermost weight."""
-    return -0.6 + k * ((1.5 if top > 3 else 0.9) + 0.6) / (ENDS - 1)
+
+    first: float
+    last: float
+    count: int
+
+    def places(self) -> list[float]:
+        return [self.first + k * (self.last - self.first) / (self.count - 1) for k in range(self.count)]
 
 
-def search_affine(x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool) -> tuple[FloatArray, FloatArray]:
-    """-> s and m, (blocks,) each: the best found for every block on its own"""
+ENDS = {3: Ends(-0.6, 0.9, 6), 15: Ends(-1.5, 1.5, 8), 31: Ends(-2.0, 2.0, 8)}
+"""For every `top`."""
+
+OUTER_ENDS = [0.0]
+"""The outermost weights themselves: one start, for when there is no time for more."""
+
+
+def search_affine(
+    x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float]
+) -> tuple[FloatArray, FloatArray]:
+    """-> s and m, (blocks,) each: the best found for every block on its own, starting from every pair of `ends`"""
     sum_w = total(w)
     inverse_sum_w = inverse(sum_w)
     mean = total(w * x) * inverse_sum_w
@@ -72,7 +86,6 @@ def search_affine(x: FloatArray, w: FloatArray, top: int, m_may_be_negative: boo
     best_s = np.zeros_like(mean)
     best_m = -mean if m_may_be_negative else np.maximum(-mean, ZERO)
     best_gain = np.full_like(mean, -np.inf)
-    ends = [end_of_range(k, top) for k in range(ENDS)]
     for low_end in ends:
         from_low = x - (lowest + np.float32(low_end) * step)
         for high_end in ends:
@@ -114,7 +127,7 @@ def search_super_affine(
     def levels_of(s: FloatArray, m: FloatArray) -> FloatArray:
         return nearest((x + m) * inverse(s), 0, top)
 
-    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False)
+    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False, ends=ENDS[top].places())
     levels = levels_of(best_s, best_m)
     sum_w, sum_l, sum_ll = total(w), total(w * levels), total(w * levels * levels)
     slope = sum_l * inverse(sum_w)

@@ -13,7 +13,7 @@ from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 16)
-    found = search_super_symmetric(x, w, WholeNumbers(-4, 3), sub_blocks=16, lowest=-32, spacing=1 / 64)
+    found = search_super_symmetric(x, w, WholeNumbers(4), sub_blocks=16, lowest=-32, spacing=1 / 64)
     levels = (found.values.T + 4).astype("u1").reshape(-1, 256)
     scales = (found.scales + 32).astype("u1").reshape(-1, 16)
     return np.hstack(

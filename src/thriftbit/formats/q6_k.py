@@ -13,7 +13,7 @@ from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 16)
-    found = search_super_symmetric(x, w, WholeNumbers(-32, 31), sub_blocks=16, lowest=-128, spacing=1 / 64)
+    found = search_super_symmetric(x, w, WholeNumbers(32), sub_blocks=16, lowest=-128, spacing=1 / 64)
     levels = (found.values.T + 32).astype("u1").reshape(-1, 256)
     scales = found.scales.astype("i1").view("u1").reshape(-1, 16)
     return np.hstack([join_bits(levels & 15, 4, 64), join_bits(levels >> 4, 2, 32), scales, half_bytes(found.d)])

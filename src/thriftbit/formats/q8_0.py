@@ -1,4 +1,4 @@
-"""Q8_0: blocks of 32 weights, x ≈ d·l, d half precision, l a signed byte."""
+"""Q8_0: blocks of 32 weights, x ≈ d·l, d in half precision, l a signed byte (-127 to 127)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.search import half, inverse, nearest
+from thriftbit.formats.packing import half_bytes, half_values
+from thriftbit.formats.search import columns, error, half, inverse, nearest
+
+PLACES = (127, 127.25, 127.5, 128, 129, 131, 135, 140)
+"""Which level the largest weight would take. What is above 127 is cut off, so that the others get finer steps."""
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    d = half(np.abs(x).max(axis=1) / np.float32(127))
-    levels = nearest(x * inverse(d)[:, None], -127, 127)
-    return np.hstack([d[:, None].astype("<f2").view("u1"), levels.astype("i1").view("u1")])
+    columns_x, w = columns(x, importance, 32)
+    largest = np.abs(columns_x).max(axis=0)
+    best_d, least = np.zeros_like(largest), np.full_like(largest, np.inf)
+    for place in PLACES:
+        d = half(largest * np.float32(np.float32(1) / np.float32(place)))
+        left = error(columns_x, w, d * nearest(columns_x * inverse(d), -127, 127))
+        better = left < least
+        least, best_d = np.where(better, left, least), np.where(better, d, best_d)
+    levels = nearest(columns_x * inverse(best_d), -127, 127).T
+    return np.hstack([half_bytes(best_d), levels.astype("i1").view("u1")])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    d = blocks[:, :2].view("<f2").astype("f4")
-    return d * blocks[:, 2:].view("i1").astype("f4")
+    return half_values(blocks[:, :2]) * blocks[:, 2:].view("i1").astype("f4")
 
 
 FORMAT = Format("Q8_0", gguf.GGMLQuantizationType.Q8_0, decode, encode, summary="nearly lossless")

@@ -42,17 +42,21 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class WholeNumbers:
-    lowest: int
-    highest: int
+    """Whole numbers from -n to n - 1. few_starts: for when there is little time."""
+
+    n: int
+    few_starts: bool = False
 
     @property
     def starts(self) -> Sequence[float]:
-        n = -self.lowest
-        places = [n - 0.8 + k * (0.4 * n + 1.6) / 11 for k in range(12)]
+        if self.few_starts:
+            return [-self.n, -1.06 * self.n, self.n - 0.75]
+        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (14, 0.75, 1.35)
+        places = [self.n * (first + k * (last - first) / (count - 1)) for k in range(count)]
         return [-place for place in places] + [place - 1 for place in places]
 
     def nearest(self, y: FloatArray) -> FloatArray:
-        return nearest(y, self.lowest, self.highest)
+        return nearest(y, -self.n, self.n - 1)
 
 
 def search_symmetric(x: FloatArray, w: FloatArray, values: Values) -> FloatArray:

@@ -1,0 +1,71 @@
+#include "blocks.hpp"
+#include "nibbles.hpp"
+
+namespace thriftbit::THRIFTBIT_ISA {
+
+struct MXFP4 {
+    static constexpr int block_size = 32, block_bytes = 17, elements = 32;
+    static constexpr float value[8] = {0, 1, 2, 3, 4, 6, 8, 12};
+
+    static Lanes nearest_size(const Lanes& size) {
+        Lanes nearest(value[0]);
+        for (int k = 1; k < 8; ++k)
+            nearest = select(size > Lanes((value[k - 1] + value[k]) / 2), Lanes(value[k]), nearest);
+        return nearest;
+    }
+
+    template <class Weights>
+    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
+        Lanes largest = 0.0f;
+        for (int e = 0; e < elements; ++e) largest = maximum(largest, magnitude(x[e]));
+        Lanes best_s = 0.0f, least = kInfinity;
+        uint8_t exponents[kLanes];
+        for (int step = -1; step <= 1; ++step) {
+            // s is half of the block's scale, a power of two: 12 s reaches the largest weight, or half or twice of it
+            Lanes s;
+            for (int lane = 0; lane < kLanes; ++lane) s[lane] = power_of_two(exponent(largest[lane]) + step - 1);
+            const Lanes inverse_s = inverse(s);
+            const Lanes left = total<elements>([&](int e) {
+                const Lanes residual = magnitude(x[e]) - s * nearest_size(magnitude(x[e]) * inverse_s);
+                return w[e] * residual * residual;
+            });
+            const Mask better = left < least;
+            least = select(better, left, least);
+            best_s = select(better, s, best_s);
+        }
+        for (int lane = 0; lane < kLanes; ++lane) exponents[lane] = uint8_t(biased_exponent(best_s[lane]) + 1);
+
+        const Lanes inverse_s = inverse(best_s);
+        Lanes levels[elements];
+        for (int e = 0; e < elements; ++e) {
+            const Lanes size = nearest_size(magnitude(x[e]) * inverse_s);
+            Lanes level = 0.0f;
+            for (int k = 1; k < 8; ++k) level = select(size >= Lanes(value[k]), Lanes(float(k)), level);
+            levels[e] = select(x[e] < Lanes(0.0f), level + Lanes(8.0f), level);
+        }
+        uint8_t bytes[kLanes][elements];
+        store_levels<elements>(levels, bytes);
+        for (int b = 0; b < count; ++b, out += block_bytes) {
+            out[0] = exponents[b];
+            store_nibbles(bytes[b], out + 1);
+        }
+    }
+
+    static int biased_exponent(float size) {
+        uint32_t bits;
+        std::memcpy(&bits, &size, 4);
+        return int(bits >> 23 & 255);
+    }
+    // The biased exponent of the block's scale that puts the largest weight between 4 and 8, of the 6 that fits.
+    static int exponent(float largest) { return std::max(biased_exponent(largest) - 2, 32); }
+    static float power_of_two(int biased) {
+        const uint32_t bits = uint32_t(biased) << 23;
+        float size;
+        std::memcpy(&size, &bits, 4);
+        return size;
+    }
+};
+
+static const Register<MXFP4> registered("MXFP4");
+
+}  // namespace thriftbit::THRIFTBIT_ISA

@@ -1,0 +1,27 @@
+"""Q4_0: blocks of 32 weights, x ≈ d·(l - 8), l of 4 bits. Old and plain, and fast where K-quants are not."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
+from thriftbit.formats.search import columns, half, inverse
+from thriftbit.formats.symmetric import WholeNumbers, search_symmetric
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    columns_x, w = columns(x, importance, 32)
+    values = WholeNumbers(8, few_starts=importance is None)
+    d = half(search_symmetric(columns_x, w, values))
+    levels = (values.nearest(columns_x * inverse(d)) + 8).T.astype("u1")
+    return np.hstack([half_bytes(d), join_bits(levels, 4, 16)])
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    levels = split_bits(blocks[:, 2:], 4, 16)
+    return half_values(blocks[:, :2]) * (levels.astype("f4") - 8)
+
+
+FORMAT = Format("Q4_0", gguf.GGMLQuantizationType.Q4_0, decode, encode, summary="plain 4 bits, fast on phones")

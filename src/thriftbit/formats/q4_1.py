@@ -1,0 +1,28 @@
+"""Q4_1: blocks of 32 weights, x ≈ d·l + m, l of 4 bits; d and m in half precision."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.affine import ENDS, OUTER_ENDS, search_affine
+from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
+from thriftbit.formats.search import columns, half, inverse, nearest
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    columns_x, w = columns(x, importance, 32)
+    ends = OUTER_ENDS if importance is None else ENDS[15].places()
+    s, m = search_affine(columns_x, w, 15, m_may_be_negative=True, ends=ends)
+    d, m = half(s), half(m)
+    levels = nearest((columns_x + m) * inverse(d), 0, 15).T.astype("u1")
+    return np.hstack([half_bytes(d), half_bytes(-m), join_bits(levels, 4, 16)])
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    levels = split_bits(blocks[:, 4:], 4, 16)
+    return half_values(blocks[:, :2]) * levels.astype("f4") + half_values(blocks[:, 2:4])
+
+
+FORMAT = Format("Q4_1", gguf.GGMLQuantizationType.Q4_1, decode, encode, summary="4 bits with an offset")

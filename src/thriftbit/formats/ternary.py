@@ -1,0 +1,28 @@
+"""The search for the ternary formats, x ≈ d·t with t one of -1, 0, 1. Made for models that were trained that way, whose
+weights it gives back unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.search import columns, half, inverse, nearest
+from thriftbit.formats.symmetric import search_symmetric
+
+
+class Ternary:
+    @property
+    def starts(self) -> Sequence[float]:
+        return [1, 2, 3]
+
+    def nearest(self, y: FloatArray) -> FloatArray:
+        return nearest(y, -1, 1)
+
+
+def search_ternary(x: FloatArray, importance: FloatArray | None) -> tuple[FloatArray, ByteArray]:
+    """(n, 256) -> d (n,), t + 1 (n, 256)"""
+    columns_x, w = columns(x, importance, 256)
+    d = half(np.abs(search_symmetric(columns_x, w, Ternary())))
+    return d, (Ternary().nearest(columns_x * inverse(d)) + 1).T.astype("u1")

@@ -1,0 +1,38 @@
+"""TQ1_0: blocks of 256 weights, x ≈ d·t, t one of -1, 0, 1, five to a byte. A byte is a fraction of 256 in base three,
+rounded up, so that a decoder multiplies by a power of three and keeps the high bits to get a digit."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.packing import half_bytes, half_values
+from thriftbit.formats.ternary import search_ternary
+
+PARTS = ((0, 32, 5), (32, 16, 5), (48, 4, 4))
+"""(first byte, bytes, digits in each byte): digit i of byte j is weight i * bytes + j of the part."""
+
+POWERS = np.array([81, 27, 9, 3, 1])
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    d, levels = search_ternary(x, importance)
+    packed, start = [], 0
+    for _, size, digits in PARTS:
+        part = levels[:, start : start + size * digits].reshape(len(x), digits, size).astype(int)
+        number = (part * POWERS[:digits, None]).sum(axis=1)
+        packed.append(((number * 256 + 242) // 243).astype("u1"))
+        start += size * digits
+    return np.hstack([*packed, half_bytes(d)])
+
+
+def decode(blocks: ByteArray) -> FloatArray:
+    levels = []
+    for first, size, digits in PARTS:
+        fractions = blocks[:, None, first : first + size] * np.array([3**i for i in range(digits)], "u1")[:, None]
+        levels.append((fractions.astype("u2") * 3 >> 8).reshape(len(blocks), -1))
+    return half_values(blocks[:, 52:54]) * (np.hstack(levels).astype("f4") - 1)
+
+
+FORMAT = Format("TQ1_0", gguf.GGMLQuantizationType.TQ1_0, decode, encode, fallback="Q4_0", summary="for ternary models")
