@@ -1,0 +1,104 @@
+"""What tests of several rooms share: a tiny model on disk, and the command line as users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+ROOT = Path(__file__).parents[1]
+WIDTH, FFN, VALUES, LAYERS, VOCABULARY = 256, 512, 128, 3, 257
+
+RunThriftbit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """-> the folder of a tiny Llama with random weights, every row of which takes blocks of 256"""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    folder.mkdir()
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "intermediate_size": FFN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "bos_token_id": 256,
+        "eos_token_id": 256,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes = {
+        "self_attn.q_proj": (WIDTH, WIDTH),
+        "self_attn.k_proj": (VALUES, WIDTH),
+        "self_attn.v_proj": (VALUES, WIDTH),
+        "self_attn.o_proj": (WIDTH, WIDTH),
+        "mlp.gate_proj": (FFN, WIDTH),
+        "mlp.up_proj": (FFN, WIDTH),
+        "mlp.down_proj": (WIDTH, FFN),
+    }
+    random = np.random.default_rng(0)
+    weights = {
+        f"model.layers.{layer}.{name}.weight": random.standard_normal(shape, np.float32) / np.float32(16)
+        for layer in range(LAYERS)
+        for name, shape in shapes.items()
+    }
+    weights |= {
+        f"model.layers.{layer}.{name}.weight": np.ones(WIDTH, np.float32)
+        for layer in range(LAYERS)
+        for name in ("input_layernorm", "post_attention_layernorm")
+    }
+    weights["model.norm.weight"] = np.ones(WIDTH, np.float32)
+    weights["model.embed_tokens.weight"] = random.standard_normal((VOCABULARY, WIDTH), np.float32)
+    weights["lm_head.weight"] = random.standard_normal((VOCABULARY, WIDTH), np.float32) / np.float32(16)
+    save_file(weights, folder / "model.safetensors")
+
+    alphabet = {character: number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"})
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def thriftbit_environment() -> dict[str, str]:
+    """-> the environment for a process of ours: this source tree, no network, no terminal"""
+    ours = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return {key: value for key, value in os.environ.items() if key != "COLUMNS"} | ours
+
+
+@pytest.fixture
+def run_thriftbit(tmp_path: Path, thriftbit_environment: dict[str, str]) -> RunThriftbit:
+    """-> runs `thriftbit ARGUMENTS` in an empty folder"""
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "thriftbit", *map(str, arguments)],
+            cwd=tmp_path,
+            env=thriftbit_environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+        )
+
+    return run
