@@ -58,9 +58,6 @@ def run() -> int:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # `thriftbit inspect FILE | head` has read enough
-        sys.stdout = None  # nothing more to flush at exit
-        return 0
 
 
 def _with_hint(error: click.ClickException) -> str:

@@ -1,0 +1,122 @@
+"""The promises of the project as a whole: what importing it costs, what it exports, and that its documents are true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import thriftbit
+from conftest import ROOT
+from thriftbit.cli import commands
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+HEAVY = ("torch", "transformers", "xllamacpp", "cyllama", "tokenizers", "numpy", "gguf", "huggingface_hub")
+
+
+def code_blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    """-> every line of a document that runs thriftbit, without its comment"""
+    lines = [line for document in DOCUMENTS for block in code_blocks(document, "sh") for line in block.splitlines()]
+    return sorted({line.partition(" #")[0].strip() for line in lines if line.startswith("thriftbit ")})
+
+
+def loaded_after(code: str, environment: dict[str, str]) -> set[str]:
+    """-> the names of all modules that are loaded after running `code` in a fresh interpreter"""
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_importing_the_package_costs_nothing(thriftbit_environment: dict[str, str]) -> None:
+    assert loaded_after("import thriftbit", thriftbit_environment).isdisjoint(HEAVY)
+
+
+def test_the_command_line_starts_without_what_its_verbs_need(thriftbit_environment: dict[str, str]) -> None:
+    assert loaded_after("import thriftbit.cli", thriftbit_environment).isdisjoint(HEAVY)
+
+
+def test_the_base_package_never_loads_torch_or_transformers(thriftbit_environment: dict[str, str]) -> None:
+    code = """
+import pkgutil, importlib, thriftbit
+for module in pkgutil.walk_packages(thriftbit.__path__, "thriftbit."):
+    if module.name != "thriftbit.__main__":
+        importlib.import_module(module.name)
+"""
+    loaded = loaded_after(code, thriftbit_environment)
+    assert "thriftbit.quantization.quantize" in loaded and "thriftbit.demo" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "xllamacpp", "cyllama"})
+
+
+def test_the_public_names() -> None:
+    assert sorted(thriftbit.__all__) == [
+        "Engine",
+        "FORMATS",
+        "ImportanceMatrix",
+        "Model",
+        "PRESETS",
+        "Plan",
+        "QuantizeResult",
+        "Tensor",
+        "ThriftbitError",
+        "UsageError",
+        "inspect",
+        "make_plan",
+        "open_model",
+        "quantize",
+        "read_importance",
+    ]
+    assert set(thriftbit.__all__) <= set(dir(thriftbit))
+    for name in thriftbit.__all__:
+        assert getattr(thriftbit, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = thriftbit.no_such_name
+
+
+def test_there_is_one_version() -> None:
+    assert thriftbit.__version__ == PROJECT["project"]["version"]
+
+
+def test_continuous_integration_runs_the_tests_and_nothing_more() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines == ["#!/bin/sh", "exec make test"]
+
+
+def test_the_documents_show_commands() -> None:
+    assert len(command_lines()) >= 4
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_in_the_documents_exist_as_written(line: str) -> None:
+    name, *arguments = shlex.split(line)[1:]
+    command = commands.commands[name]
+    with command.make_context(f"thriftbit {name}", arguments) as context:
+        assert isinstance(context, click.Context)
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_python_example_in_the_readme_runs(
+    tiny_llama: Path, tmp_path: Path, thriftbit_environment: dict[str, str]
+) -> None:
+    (example,) = code_blocks(ROOT / "README.md", "python")
+    (folder,) = re.findall(r'open_model\("\./(.+?)"\)', example)
+    (tmp_path / folder).symlink_to(tiny_llama)
+    command = [sys.executable, "-W", "error", "-c", example]
+    result = subprocess.run(command, cwd=tmp_path, env=thriftbit_environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [file.suffix for file in tmp_path.iterdir() if file.is_file()] == [".gguf"]

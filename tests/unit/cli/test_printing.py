@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from thriftbit.cli import printing
+
+
+def test_control_characters_are_shown_as_escapes() -> None:
+    assert printing.printable("a\x1b[31m\rb\x00\u202ec\nd é €") == "a\\x1b[31m\\rb\\x00\\u202ec\nd é €"
+
+
+def test_cells_are_not_markup_and_stay_in_their_row(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.show(printing.table(("name", ">size"), [("[red]x[/red] :smile:", "1"), ("two\nlines", "20")]))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "name                   size",
+        "[red]x[/red] :smile:      1",
+        "two\\nlines               20",
+    ]
+
+
+def test_results_and_notes_go_to_different_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.say("result")
+    printing.announce("note")
+    printing.print_error("mistake")
+    assert capsys.readouterr() == ("result\n", "note\nerror: mistake\n")
+
+
+def test_a_line_to_be_copied_is_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "llama-cli -m " + "x" * 500
+    printing.say(command)
+    assert capsys.readouterr().out == command + "\n"
+
+
+def test_a_cropped_line_ends_where_the_terminal_does(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.say_cropped("x" * 500)
+    line = capsys.readouterr().out.rstrip("\n")
+    assert line == "x" * (printing.output.width - 1) + "…"
+
+
+def test_json_has_no_numbers_that_json_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.print_json({"a": "é", "b": [1, None]})
+    assert json.loads(capsys.readouterr().out) == {"a": "é", "b": [1, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        printing.print_json(float("nan"))
