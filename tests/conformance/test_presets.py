@@ -3,8 +3,10 @@ tools/record_type_maps.py for well-known models (type_maps/*.json)."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import UsageError
-from thriftbit.quantization.presets import PRESETS, choose_formats, preset_named
+from thriftbit.quantization.presets import PRESETS, Preset, choose_formats, preset_named
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -56,18 +58,22 @@ def test_formats_are_those_of_llama_quantize(path: Path) -> None:
             assert differences == {}, f"{key}: tensor -> (ours, llama-quantize's)"
 
 
+def chosen_by(models: list[Model], preset: Preset, model: int, importance: bool) -> dict[str, str]:
+    return choose_formats(models[model], preset, importance)
+
+
 def test_the_maps_decide_every_rule() -> None:
     """Without any one rule some recorded model would come out differently: the maps test all of the table."""
     models = [recorded_model(json.loads(path.read_text())) for path in MAPS]
     undecided = []
     for preset in PRESETS.values():
-        chosen = [choose_formats(model, preset, importance) for model in models for importance in (False, True)]
+        whole = cache(partial(chosen_by, models, preset))
         for position, rule in enumerate(preset.rules):
             if all(later.use == preset.most for later in preset.rules[position:]):
                 continue  # says what would be the case anyway; shared by all presets
             without = replace(preset, rules=preset.rules[:position] + preset.rules[position + 1 :])
-            again = (choose_formats(model, without, importance) for model in models for importance in (False, True))
-            if all(before == after for before, after in zip(chosen, again, strict=True)):
+            questions = itertools.product(range(len(models)), (False, True))
+            if all(chosen_by(models, without, *question) == whole(*question) for question in questions):
                 undecided.append((preset.name, rule))
     assert undecided == []
 

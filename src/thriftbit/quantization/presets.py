@@ -141,6 +141,7 @@ def is_quantizable(tensor: Tensor) -> bool:
     return tensor.rows > 1 and tensor.name.endswith("weight") and not _NEVER_QUANTIZED.match(tensor.name)
 
 
+@cache
 def fitting_format(name: str, width: int) -> str:
     """-> the format of this name, or, for rows that its blocks do not divide, what llama.cpp takes instead"""
     if width % format_named(name).block_size == 0:
