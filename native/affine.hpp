@@ -5,16 +5,22 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// Where the grid puts an end of the range, in steps inward from the outermost weight.
+// Where a grid puts an end of the range, in steps inward from the outermost weight: twins of the lists in affine.py.
 template <int top>
-struct Ends {
+struct SubBlockEnds {
     static constexpr int count = top == 3 ? 6 : 8;
     static constexpr double first = top == 3 ? -0.6 : top == 15 ? -1.5 : -2.0;
     static constexpr double last = top == 3 ? 0.9 : top == 15 ? 1.5 : 2.0;
     static constexpr double at(int k) { return first + k * (last - first) / (count - 1); }
 };
 
-// The outermost weights themselves: one start, for when there is no time for more.
+template <int top>
+struct BlockEnds {
+    static constexpr int count = 11;
+    static constexpr double reach = top == 15 ? 1.5 : 2.0;
+    static constexpr double at(int k) { return -reach + k * (2 * reach) / (count - 1); }
+};
+
 struct OuterEnds {
     static constexpr int count = 1;
     static constexpr double at(int) { return 0; }
@@ -24,7 +30,7 @@ struct Affine {
     Lanes s, m;
 };
 
-template <int elements, int top, bool m_may_be_negative, class Ends, class Weights>
+template <int elements, int top, bool m_may_be_negative, class Ends, int fits, class Weights>
 Affine search_affine(const Lanes* x, const Weights& w) {
     const Lanes sum_w = total<elements>([&](int e) { return w[e]; });
     const Lanes inverse_sum_w = inverse(sum_w);
@@ -74,13 +80,55 @@ Affine search_affine(const Lanes* x, const Weights& w) {
         const Lanes offset = Lanes(0.0f) - (lowest + Lanes(float(Ends::at(i))) * step);
         for (int j = 0; j < Ends::count; ++j) {
             const double steps = top - Ends::at(i) - Ends::at(j);
-            const Fit start = fit(offset, inverse_step * Lanes(float(top / steps)));
-            const Fit found = fit(start.m, inverse(start.s));
+            Fit found = fit(offset, inverse_step * Lanes(float(top / steps)));
+            for (int again = 1; again < fits; ++again) found = fit(found.m, inverse(found.s));
             const Mask better = (found.gain > best_gain) & (found.s > Lanes(0.0f));
             best.s = select(better, found.s, best.s);
             best.m = select(better, found.m, best.m);
             best_gain = select(better, found.gain, best_gain);
         }
+    }
+    return best;
+}
+
+// s in half precision, fitted to an m that is in half precision already.
+template <int elements, int top, class Weights>
+Lanes fit_scale(const Lanes* x, const Weights& w, const Lanes& s, const Lanes& m) {
+    const Lanes inverse_s = inverse(s);
+    Lanes sum_ll = 0.0f, sum_xl = 0.0f;
+    for (int e = 0; e < elements; ++e) {
+        const Lanes raised = x[e] + m, level = nearest(raised * inverse_s, 0, top), wl = w[e] * level;
+        sum_ll += wl * level;
+        sum_xl += wl * raised;
+    }
+    return half(sum_xl * inverse(sum_ll));
+}
+
+// s and m in half precision: m the nearest or one of its neighbours, s fitted to it.
+template <int elements, int top, class Weights>
+Affine round_affine(const Lanes* x, const Weights& w, const Affine& found) {
+    Affine best{half(found.s), half(found.m)};
+    const auto error_of = [&](const Affine& halves) {
+        const Lanes inverse_s = inverse(halves.s);
+        Lanes left = 0.0f;
+        for (int e = 0; e < elements; ++e) {
+            const Lanes level = nearest((x[e] + halves.m) * inverse_s, 0, top);
+            const Lanes residual = x[e] - (halves.s * level - halves.m);
+            left += w[e] * residual * residual;
+        }
+        return left;
+    };
+    Lanes least = error_of(best);
+    const Lanes nearest_m = best.m;
+    for (int step = -1; step <= 1; ++step) {
+        Affine now;
+        now.m = half(nearest_m * Lanes(float(1 + step / 2048.0)));
+        now.s = fit_scale<elements, top>(x, w, found.s, now.m);
+        const Lanes left = error_of(now);
+        const Mask better = left < least;
+        least = select(better, left, least);
+        best.s = select(better, now.s, best.s);
+        best.m = select(better, now.m, best.m);
     }
     return best;
 }
@@ -99,7 +147,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
         return nearest((x[e] + m) * inverse_s, 0, top);
     };
 
-    const Affine alone = search_affine<elements, top, false, Ends<top>>(x, w);
+    const Affine alone = search_affine<elements, top, false, SubBlockEnds<top>, 2>(x, w);
     const Lanes inverse_s_alone = inverse(alone.s);
     Lanes sum_w = 0.0f, sum_l = 0.0f, sum_ll = 0.0f;
     for (int e = 0; e < elements; ++e) {

@@ -44,13 +44,6 @@ struct Register {
     }
 };
 
-// Levels of a group as bytes, one row for each lane: bytes[lane][e].
-template <int elements>
-inline void store_levels(const Lanes* levels, uint8_t (*bytes)[elements]) {
-    for (int e = 0; e < elements; ++e)
-        for (int lane = 0; lane < kLanes; ++lane) bytes[lane][e] = uint8_t(int8_t(levels[e][lane]));
-}
-
 inline void store_half(float value, uint8_t* to) {
     const uint16_t bits = half_bits(value + 0.0f);  // no negative zero
     to[0] = uint8_t(bits);

@@ -11,7 +11,7 @@ struct QSymmetric {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        using Starts = std::conditional_t<std::is_same_v<Weights, Ones>, FewStarts<n>, WholeNumbers<n>>;
+        using Starts = std::conditional_t<std::is_same_v<Weights, Ones>, FewStarts<n>, BlockStarts<n>>;
         const Lanes d = half(search_symmetric<elements, Starts>(x, w)), inverse_d = inverse(d);
         Lanes levels[elements];
         for (int e = 0; e < elements; ++e) levels[e] = nearest(x[e] * inverse_d, -n, n - 1) + Lanes(n);

@@ -11,9 +11,16 @@ struct QAffine {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        using Starts = std::conditional_t<std::is_same_v<Weights, Ones>, OuterEnds, Ends<top>>;
-        const Affine found = search_affine<elements, top, true, Starts>(x, w);
-        const Lanes d = half(found.s), m = half(found.m), inverse_d = inverse(d);
+        Affine found;
+        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp hurries here, so there is no time for a search
+            found = search_affine<elements, top, true, OuterEnds, 1>(x, w);
+            found.m = half(found.m);
+            found.s = fit_scale<elements, top>(x, w, found.s, found.m);
+        } else {
+            found = round_affine<elements, top>(x, w, search_affine<elements, top, true, BlockEnds<top>, 2>(x, w));
+        }
+        const auto& [d, m] = found;
+        const Lanes inverse_d = inverse(d);
         Lanes levels[elements];
         for (int e = 0; e < elements; ++e) levels[e] = nearest((x[e] + m) * inverse_d, 0, top);
         uint8_t bytes[kLanes][elements];

@@ -12,10 +12,9 @@ struct Ternary {
 template <class Weights>
 inline Lanes search_ternary(const Lanes* x, const Weights& w, uint8_t (*levels)[256]) {
     const Lanes d = half(magnitude(search_symmetric<256, Ternary>(x, w))), inverse_d = inverse(d);
-    for (int e = 0; e < 256; ++e) {
-        const Lanes level = Ternary::nearest_to(x[e] * inverse_d) + Lanes(1.0f);
-        for (int lane = 0; lane < kLanes; ++lane) levels[lane][e] = uint8_t(level[lane]);
-    }
+    Lanes found[256];
+    for (int e = 0; e < 256; ++e) found[e] = Ternary::nearest_to(x[e] * inverse_d) + Lanes(1.0f);
+    store_levels<256>(found, levels);
     return d;
 }
 

@@ -33,29 +33,26 @@ from thriftbit.formats.search import (
     total,
 )
 
-@dataclass(frozen=True)
-class Ends:
-    """Where the grid puts an end of the range, in steps inward from the outermost weight."""
-
-    first: float
-    last: float
-    count: int
-
-    def places(self) -> list[float]:
-        return [self.first + k * (self.last - self.first) / (self.count - 1) for k in range(self.count)]
+def _evenly(first: float, last: float, count: int) -> list[float]:
+    return [first + k * (last - first) / (count - 1) for k in range(count)]
 
 
-ENDS = {3: Ends(-0.6, 0.9, 6), 15: Ends(-1.5, 1.5, 8), 31: Ends(-2.0, 2.0, 8)}
-"""For every `top`."""
+# Where the grid puts an end of the range, in steps inward from the outermost weight.
+SUB_BLOCK_ENDS = {3: _evenly(-0.6, 0.9, 6), 15: _evenly(-1.5, 1.5, 8), 31: _evenly(-2.0, 2.0, 8)}
+"""For sub-blocks, by `top`."""
+
+BLOCK_ENDS = {15: _evenly(-1.5, 1.5, 11), 31: _evenly(-2.0, 2.0, 11)}
+"""For blocks that stand alone, by `top`."""
 
 OUTER_ENDS = [0.0]
 """The outermost weights themselves: one start, for when there is no time for more."""
 
 
 def search_affine(
-    x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float]
+    x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float], fits: int
 ) -> tuple[FloatArray, FloatArray]:
-    """-> s and m, (blocks,) each: the best found for every block on its own, starting from every pair of `ends`"""
+    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends`, each rounded and
+    fitted `fits` times"""
     sum_w = total(w)
     inverse_sum_w = inverse(sum_w)
     mean = total(w * x) * inverse_sum_w
@@ -90,12 +87,50 @@ def search_affine(
         from_low = x - (lowest + np.float32(low_end) * step)
         for high_end in ends:
             levels = nearest(from_low * (inverse_step * np.float32(top / (top - low_end - high_end))), 0, top)
-            s, m, _ = fit(levels)
-            s, m, gain = fit(nearest((x + m) * inverse(s), 0, top))
+            s, m, gain = fit(levels)
+            for _ in range(fits - 1):
+                s, m, gain = fit(nearest((x + m) * inverse(s), 0, top))
             better = (gain > best_gain) & (s > 0)
             best_s, best_m = np.where(better, s, best_s), np.where(better, m, best_m)
             best_gain = np.where(better, gain, best_gain)
     return best_s, best_m
+
+
+def fit_scale(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray) -> FloatArray:
+    """-> s in half precision, fitted to an m that is in half precision already"""
+    raised = x + m
+    levels = nearest(raised * inverse(s), 0, top)
+    wl = w * levels
+    return half(total(wl * raised) * inverse(total(wl * levels)))
+
+
+def round_affine(
+    x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """-> s and m in half precision: m the nearest or one of its neighbours, s fitted to it"""
+
+    def error_of(s: FloatArray, m: FloatArray) -> FloatArray:
+        return error(x, w, s * nearest((x + m) * inverse(s), 0, top) - m)
+
+    best_s, best_m = half(s), half(m)
+    least = error_of(best_s, best_m)
+    nearest_m = best_m
+    for step in (-1, 0, 1):
+        m_now = half(nearest_m * np.float32(1 + step / 2048))
+        s_now = fit_scale(x, w, top, s, m_now)
+        left = error_of(s_now, m_now)
+        better = left < least
+        least = np.where(better, left, least)
+        best_s, best_m = np.where(better, s_now, best_s), np.where(better, m_now, best_m)
+    return best_s, best_m
+
+
+def search_block(x: FloatArray, w: FloatArray, top: int, hurried: bool) -> tuple[FloatArray, FloatArray]:
+    """-> s and m in half precision for blocks that stand alone; hurried: without a search"""
+    if hurried:
+        s, m = search_affine(x, w, top, m_may_be_negative=True, ends=OUTER_ENDS, fits=1)
+        return fit_scale(x, w, top, s, half(m)), half(m)
+    return round_affine(x, w, top, *search_affine(x, w, top, m_may_be_negative=True, ends=BLOCK_ENDS[top], fits=2))
 
 
 @dataclass
@@ -127,7 +162,7 @@ def search_super_affine(
     def levels_of(s: FloatArray, m: FloatArray) -> FloatArray:
         return nearest((x + m) * inverse(s), 0, top)
 
-    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False, ends=ENDS[top].places())
+    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False, ends=SUB_BLOCK_ENDS[top], fits=2)
     levels = levels_of(best_s, best_m)
     sum_w, sum_l, sum_ll = total(w), total(w * levels), total(w * levels * levels)
     slope = sum_l * inverse(sum_w)

@@ -15,8 +15,10 @@ _BETWEEN = (VALUES[:-1] + VALUES[1:]) / 2
 class IQ4Values:
     @property
     def starts(self) -> Sequence[float]:
-        places = [0.75 + k * 0.6 / 11 for k in range(12)]
-        return [-127 * place for place in places] + [113 * place for place in places]
+        as_llama_cpp = [k - 7 - 127 for k in range(15)]
+        beyond = [-127 * place for place in (0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4)]
+        other_end = [113 * (0.75 + k * 0.6 / 11) for k in range(12)]
+        return as_llama_cpp + beyond + other_end
 
     def nearest(self, y: FloatArray) -> FloatArray:
         result: FloatArray = VALUES[np.searchsorted(_BETWEEN, y)]

@@ -8,12 +8,12 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns, half, inverse
-from thriftbit.formats.symmetric import WholeNumbers, search_symmetric
+from thriftbit.formats.symmetric import BlockNumbers, HurriedNumbers, search_symmetric
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    values = WholeNumbers(8, few_starts=importance is None)
+    values = HurriedNumbers(8) if importance is None else BlockNumbers(8)
     d = half(search_symmetric(columns_x, w, values))
     levels = (values.nearest(columns_x * inverse(d)) + 8).T.astype("u1")
     return np.hstack([half_bytes(d), join_bits(levels, 4, 16)])

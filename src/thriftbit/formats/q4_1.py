@@ -6,16 +6,14 @@ import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.affine import ENDS, OUTER_ENDS, search_affine
+from thriftbit.formats.affine import search_block
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns, half, inverse, nearest
+from thriftbit.formats.search import columns, inverse, nearest
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    ends = OUTER_ENDS if importance is None else ENDS[15].places()
-    s, m = search_affine(columns_x, w, 15, m_may_be_negative=True, ends=ends)
-    d, m = half(s), half(m)
+    d, m = search_block(columns_x, w, 15, hurried=importance is None)
     levels = nearest((columns_x + m) * inverse(d), 0, 15).T.astype("u1")
     return np.hstack([half_bytes(d), half_bytes(-m), join_bits(levels, 4, 16)])
 

@@ -42,21 +42,38 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class WholeNumbers:
-    """Whole numbers from -n to n - 1. few_starts: for when there is little time."""
+    """Whole numbers from -n to n - 1, in sub-blocks."""
 
     n: int
-    few_starts: bool = False
 
     @property
     def starts(self) -> Sequence[float]:
-        if self.few_starts:
-            return [-self.n, -1.06 * self.n, self.n - 0.75]
         count, first, last = (8, 0.8, 1.6) if self.n == 4 else (14, 0.75, 1.35)
         places = [self.n * (first + k * (last - first) / (count - 1)) for k in range(count)]
         return [-place for place in places] + [place - 1 for place in places]
 
     def nearest(self, y: FloatArray) -> FloatArray:
         return nearest(y, -self.n, self.n - 1)
+
+
+class BlockNumbers(WholeNumbers):
+    """The same in blocks that stand alone: the search begins wherever llama.cpp's does, and in more places."""
+
+    @property
+    def starts(self) -> Sequence[float]:
+        n = self.n
+        as_llama_cpp = [-(n + 0.1 * (k - 9)) for k in range(19)]
+        beyond = [-n * place for place in (0.75, 0.8, 0.85, 1.15, 1.2, 1.3, 1.4)]
+        other_end = [(n - 1) * (0.8 + k * 0.6 / 11) for k in range(12)]
+        return as_llama_cpp + beyond + other_end
+
+
+class HurriedNumbers(WholeNumbers):
+    """The same when there is time for a few starts only."""
+
+    @property
+    def starts(self) -> Sequence[float]:
+        return [-self.n, -1.06 * self.n, self.n - 0.75]
 
 
 def search_symmetric(x: FloatArray, w: FloatArray, values: Values) -> FloatArray:
