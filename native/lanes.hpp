@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -203,54 +202,18 @@ inline Lanes half(const Lanes& x) {
     return result;
 }
 
-// The first halves of two vectors, or the second halves, element by element in turn.
-template <bool second, class Vector, size_t... index>
-inline Vector zip(const Vector& a, const Vector& b, std::index_sequence<index...>) {
-    constexpr size_t size = sizeof...(index);
-    return __builtin_shufflevector(a, b, (index / 2 + (second ? size / 2 : 0) + (index % 2 ? size : 0))...);
-}
-
-// Square tile of `size` vectors: rows become columns. Each round of zipping moves one bit of the row number into the column.
-template <size_t size, class Vector>
-inline void transpose(Vector* rows) {
-    for (size_t round = 1; round < size; round *= 2) {
-        Vector next[size];
-        for (size_t i = 0; i < size / 2; ++i) {
-            next[2 * i] = zip<false>(rows[i], rows[i + size / 2], std::make_index_sequence<size>());
-            next[2 * i + 1] = zip<true>(rows[i], rows[i + size / 2], std::make_index_sequence<size>());
-        }
-        for (size_t i = 0; i < size; ++i) rows[i] = next[i];
-    }
-}
-
 // x[e] becomes element e of the sixteen blocks that begin at `sources`.
 template <int elements>
 inline void load_columns(const float* const* sources, Lanes* x) {
-    for (int p = 0; p < kParts; ++p)
-        for (int e = 0; e < elements; e += kRegister) {
-            FloatRegister tile[kRegister];
-            for (int i = 0; i < kRegister; ++i) std::memcpy(&tile[i], sources[p * kRegister + i] + e, sizeof tile[i]);
-            transpose<kRegister>(tile);
-            for (int i = 0; i < kRegister; ++i) x[e + i].part[p] = tile[i];
-        }
+    for (int e = 0; e < elements; ++e)
+        for (int lane = 0; lane < kLanes; ++lane) x[e][lane] = sources[lane][e];
 }
 
 // The way back, as bytes: bytes[lane][e] becomes the whole number in levels[e].
 template <int elements>
 inline void store_levels(const Lanes* levels, uint8_t (*bytes)[elements]) {
-    typedef int8_t ByteRegister __attribute__((vector_size(kLanes)));
-    typedef int8_t BytePart __attribute__((vector_size(kRegister)));
-    for (int e = 0; e < elements; e += kLanes) {
-        ByteRegister tile[kLanes];
-        for (int i = 0; i < kLanes; ++i)
-            for (int p = 0; p < kParts; ++p) {
-                const IntRegister whole = __builtin_convertvector(levels[e + i].part[p], IntRegister);
-                const BytePart narrow = __builtin_convertvector(whole, BytePart);
-                std::memcpy(reinterpret_cast<char*>(&tile[i]) + p * kRegister, &narrow, sizeof narrow);
-            }
-        transpose<kLanes>(tile);
-        for (int lane = 0; lane < kLanes; ++lane) std::memcpy(bytes[lane] + e, &tile[lane], kLanes);
-    }
+    for (int e = 0; e < elements; ++e)
+        for (int lane = 0; lane < kLanes; ++lane) bytes[lane][e] = uint8_t(int8_t(levels[e][lane]));
 }
 
 }  // namespace thriftbit::THRIFTBIT_ISA
