@@ -7,6 +7,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -39,18 +41,33 @@ static InstructionSet best_instruction_set() {
 
 static InstructionSet chosen = best_instruction_set();
 
-static Bytes encode(const std::string& name, Rows rows, std::optional<Importance> importance, int threads) {
-    const Kernel& kernel = kernels_for(chosen).at(name);
+// Weights looked at before they are encoded, while they are in the cache.
+constexpr int64_t kSlice = 1 << 12;
+
+// -> the encoded rows, or nothing if a weight is above `largest` or not a number
+static std::optional<Bytes> encode(const std::string& name, Rows rows, std::optional<Importance> importance, float largest,
+                                   int threads) {
+    const Kernels& kernels = kernels_for(chosen);
+    const Kernel& kernel = kernels.formats.at(name);
     const int64_t count = rows.shape(0), width = rows.shape(1);
     if (width % kernel.block_size) throw nb::value_error("rows do not divide into blocks");
     if (importance && int64_t(importance->shape(0)) != width) throw nb::value_error("one importance for each column");
     const int64_t row_bytes = width / kernel.block_size * kernel.block_bytes, blocks = count * (width / kernel.block_size);
     auto* out = new uint8_t[std::max<int64_t>(count * row_bytes, 1)];
     nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+    std::atomic<bool> refused = false;
     {
         const nb::gil_scoped_release unlocked;
         const auto work = [&](int64_t first, int64_t last) {
-            kernel.encode(rows.data(), importance ? importance->data() : nullptr, width, first, last, out);
+            const int64_t slice = kSlice / kernel.block_size;
+            for (; first < last && !refused; first += slice) {
+                const int64_t end = std::min(first + slice, last);
+                const float* x = rows.data() + first * kernel.block_size;
+                if (kernels.largest_bits(x, (end - first) * kernel.block_size) > std::bit_cast<uint32_t>(largest))
+                    refused = true;
+                else
+                    kernel.encode(rows.data(), importance ? importance->data() : nullptr, width, first, end, out);
+            }
         };
         // whole groups of sixteen blocks for every thread: the lanes stay full
         const int64_t share = ((blocks + threads - 1) / std::max(threads, 1) + 15) / 16 * 16;
@@ -60,12 +77,13 @@ static Bytes encode(const std::string& name, Rows rows, std::optional<Importance
         work(0, std::min(share, blocks));
         for (auto& thread : others) thread.join();
     }
+    if (refused) return std::nullopt;
     return Bytes(out, {size_t(count), size_t(row_bytes)}, owner);
 }
 
 static std::vector<std::string> kernel_names() {
     std::vector<std::string> names;
-    for (const auto& [name, kernel] : kernels_for(kBaseline)) names.push_back(name);
+    for (const auto& [name, kernel] : kernels_for(kBaseline).formats) names.push_back(name);
     return names;
 }
 
@@ -87,7 +105,8 @@ static void use_instruction_set(const std::string& name) {
 NB_MODULE(_native, module) {
     using namespace nb::literals;
     module.doc() = "Compiled encoders, one for each format that has a file in native/.";
-    module.def("encode", &thriftbit::encode, "name"_a, "rows"_a, "importance"_a.none(), "threads"_a);
+    module.def("encode", &thriftbit::encode, "name"_a, "rows"_a, "importance"_a.none(), "largest"_a,
+               "threads"_a);
     module.def("kernels", &thriftbit::kernel_names);
     module.def("instruction_sets", &thriftbit::instruction_sets);
     module.def("use_instruction_set", &thriftbit::use_instruction_set, "name"_a);

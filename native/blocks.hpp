@@ -40,7 +40,7 @@ void encode(const float* x, const float* importance, int64_t width, int64_t firs
 template <class Format>
 struct Register {
     explicit Register(const char* name) {
-        kernels_for(THRIFTBIT_SET)[name] = {Format::block_size, Format::block_bytes, encode<Format>};
+        kernels_for(THRIFTBIT_SET).formats[name] = {Format::block_size, Format::block_bytes, encode<Format>};
     }
 };
 

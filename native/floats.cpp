@@ -1,4 +1,4 @@
-// F32, F16 and BF16: no blocks, no search.
+// F32, F16 and BF16: no blocks, no search. And the look for weights that cannot be stored.
 #include <cstring>
 
 #include "blocks.hpp"
@@ -22,8 +22,16 @@ static void encode_bf16(const float* x, const float*, int64_t, int64_t first, in
     for (int64_t i = first; i < last; ++i) upper[i] = uint16_t((bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16);
 }
 
+static uint32_t largest_bits(const float* x, int64_t count) {
+    const auto* bits = reinterpret_cast<const int32_t*>(x);
+    int32_t largest = 0;
+    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, bits[i] & 0x7fffffff);
+    return uint32_t(largest);
+}
+
 static const bool registered = [] {
-    auto& kernels = kernels_for(THRIFTBIT_SET);
+    kernels_for(THRIFTBIT_SET).largest_bits = largest_bits;
+    auto& kernels = kernels_for(THRIFTBIT_SET).formats;
     kernels["F32"] = {1, 4, encode_f32};
     kernels["F16"] = {1, 2, encode_f16};
     kernels["BF16"] = {1, 2, encode_bf16};

@@ -14,7 +14,12 @@ struct Kernel {
     void (*encode)(const float* x, const float* importance, int64_t width, int64_t first, int64_t last, uint8_t* out);
 };
 
-using Kernels = std::map<std::string, Kernel>;
+struct Kernels {
+    std::map<std::string, Kernel> formats;
+    // The largest magnitude among `count` weights, as the bits of a float; NaN is above everything.
+    uint32_t (*largest_bits)(const float* x, int64_t count);
+};
+
 enum InstructionSet { kBaseline, kAvx2, kAvx512, kInstructionSets };
 Kernels& kernels_for(InstructionSet set);
 

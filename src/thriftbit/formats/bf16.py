@@ -19,4 +19,4 @@ def decode(blocks: ByteArray) -> FloatArray:
     return (blocks.view("<u2").astype("u4") << np.uint32(16)).view("f4")
 
 
-FORMAT = Format("BF16", gguf.GGMLQuantizationType.BF16, decode, encode, summary="what most models are published in")
+FORMAT = Format("BF16", gguf.GGMLQuantizationType.BF16, decode, encode, largest=3.3895313892515355e38, summary="what most models are published in")

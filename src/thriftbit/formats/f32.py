@@ -15,4 +15,4 @@ def decode(blocks: ByteArray) -> FloatArray:
     return blocks.view("<f4").astype("f4")
 
 
-FORMAT = Format("F32", gguf.GGMLQuantizationType.F32, decode, encode, summary="full precision, nothing lost")
+FORMAT = Format("F32", gguf.GGMLQuantizationType.F32, decode, encode, largest=3.4028234663852886e38, summary="full precision, nothing lost")

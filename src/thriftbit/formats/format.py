@@ -7,6 +7,7 @@ uses it; it gives the same bytes, on every machine and with any number of thread
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,9 +18,8 @@ from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 
-_native: ModuleType | None
 try:
-    from thriftbit import _native
+    _native: ModuleType | None = importlib.import_module("thriftbit._native")
 except ImportError:  # a source tree without a compiler: everything works, slower
     _native = None
 
@@ -28,6 +28,14 @@ ByteArray = NDArray[np.uint8]
 
 
 native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not None else frozenset()
+
+
+class WeightRefused(ThriftbitError):
+    """A weight that the format cannot hold: row and column say where it is among the rows given."""
+
+    def __init__(self, row: int, column: int, value: float, reason: str) -> None:
+        super().__init__(f"row {row}: weight {column} is {value}, {reason}")
+        self.row, self.column, self.value, self.reason = row, column, value, reason
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Format:
     decode_blocks: uint8 (n, block_bytes) -> float32 (n, block_size), bit for bit what ggml's own decoder gives.
     fallback: the format for rows that `block_size` does not divide, as llama.cpp chooses it; None where any row fits
         or nothing does.
+    largest: the largest magnitude that can be stored; scales in half precision set it for most formats.
     summary: one line for people.
     """
 
@@ -48,6 +57,7 @@ class Format:
     decode_blocks: Callable[[ByteArray], FloatArray]
     encode_blocks: Callable[[FloatArray, FloatArray | None], ByteArray] | None = None
     fallback: str | None = None
+    largest: float = 65504.0
     summary: str = ""
 
     @property
@@ -69,33 +79,55 @@ class Format:
     def row_bytes(self, width: int) -> int:
         """-> bytes that a row of `width` weights takes; ThriftbitError if blocks do not divide it"""
         if width % self.block_size:
-            raise ThriftbitError(f"rows of {width} weights do not divide into the blocks of {self.block_size} that {self.name} needs")
+            blocks = f"blocks of {self.block_size}"
+            raise ThriftbitError(f"rows of {width} weights do not divide into the {blocks} that {self.name} needs")
         return width // self.block_size * self.block_bytes
 
     def encode(self, rows: FloatArray, importance: FloatArray | None = None, threads: int = 1) -> ByteArray:
-        """-> uint8 (n, row_bytes): the rows, each weight packed so that the sum of importance * error² is small
+        """-> uint8 (n, row_bytes): the rows, packed so that the sum of importance * error² is small
 
-        rows: float32 (n, width), finite. importance: float32 (width,), not negative, one weight per column; None: all equal.
-        Raises ThriftbitError for weights that are not finite or too large to store, or a width that does not fit the blocks.
+        rows: float32 (n, width). importance: float32 (width,), finite and not negative, one weight for each column; None:
+        all columns count the same. The bytes do not depend on `threads`, nor on the machine.
+        Raises WeightRefused for weights that are not finite or too large to store, ThriftbitError for a width or an
+        importance that does not fit.
         """
         rows = np.ascontiguousarray(rows, dtype=np.float32)
-        width = rows.shape[1]
-        row_bytes = self.row_bytes(width)
+        row_bytes = self.row_bytes(rows.shape[1])
         if self.encode_blocks is None:
             raise ThriftbitError(f"{self.name} can be read but not written; choose another format")
-        if importance is not None:
-            importance = np.ascontiguousarray(importance, dtype=np.float32)
-            if importance.shape != (width,):
-                raise ThriftbitError(f"importance for {importance.shape} columns does not fit rows of {width} weights")
-        if self.name in native_kernels:
-            assert _native is not None
-            encoded: ByteArray = _native.encode(self.name, rows, importance, threads)
+        weights = None if importance is None else _checked_importance(importance, rows.shape[1])
+        if _native is not None and self.name in native_kernels:
+            encoded: ByteArray | None = _native.encode(self.name, rows, weights, self.largest, threads)
+            if encoded is None:
+                raise self._refusal(rows)
             return encoded
+        if not (np.abs(rows) <= np.float32(self.largest)).all():
+            raise self._refusal(rows)
         blocks = rows.reshape(-1, self.block_size)
-        weights = None if importance is None else np.resize(importance, rows.shape).reshape(blocks.shape)
-        return self.encode_blocks(blocks, weights).reshape(len(rows), row_bytes)
+        block_weights = None if weights is None else np.broadcast_to(weights, rows.shape).reshape(blocks.shape)
+        return self.encode_blocks(blocks, block_weights).reshape(len(rows), row_bytes)
+
+    def _refusal(self, rows: FloatArray) -> WeightRefused:
+        row, column = (int(place) for place in np.argwhere(~(np.abs(rows) <= np.float32(self.largest)))[0])
+        value = float(rows[row, column])
+        if np.isfinite(value):
+            reason = f"more than {self.name} can hold; use BF16 or F32 for this tensor"
+        else:
+            reason = "which no format can hold; the model is damaged, download it again or ask its authors"
+        return WeightRefused(row, column, value, reason)
 
     def decode(self, blocks: ByteArray) -> FloatArray:
         """uint8 (n, row_bytes) -> float32 (n, width)"""
         n = blocks.shape[0]
         return self.decode_blocks(blocks.reshape(-1, self.block_bytes)).reshape(n, -1)
+
+
+def _checked_importance(importance: FloatArray, width: int) -> FloatArray | None:
+    """-> importance scaled to a largest of one, so that sums cannot overflow; None if no column has any"""
+    importance = np.ascontiguousarray(importance, dtype=np.float32)
+    if importance.shape != (width,):
+        raise ThriftbitError(f"importance of shape {importance.shape} does not fit rows of {width} weights")
+    if not np.isfinite(importance).all() or importance.min() < 0:
+        raise ThriftbitError("importance has negative or non-finite values; make the importance file again")
+    largest = importance.max()
+    return importance / largest if largest > 0 else None

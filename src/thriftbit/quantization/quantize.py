@@ -19,12 +19,10 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from thriftbit.containers.gguf_writer import GGUFWriter
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import format_named
+from thriftbit.formats import WeightRefused, format_named
+from thriftbit.formats.format import ByteArray
 from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.metadata import file_layout, source_fingerprint
@@ -34,7 +32,6 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 CHUNK_BYTES = 8 << 20  # of float32 rows
 
-ByteArray = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
 
@@ -85,12 +82,8 @@ def quantize(
 def _read(model: Model) -> Iterator[tuple[Tensor, int, FloatArray]]:
     """-> (tensor, number of the first row, rows), never across two matrices of one tensor: importance is per matrix"""
     for tensor in model.tensors:
-        step, matrix_rows = max(1, CHUNK_BYTES // (4 * tensor.width)), _matrix_rows(tensor)
-        for matrix in range(0, tensor.rows, matrix_rows):
-            for start in range(matrix, matrix + matrix_rows, step):
-                rows = tensor.load(start, min(start + step, matrix + matrix_rows))
-                _refuse_non_finite(tensor, start, rows)
-                yield tensor, start, rows
+        for start, stop in tensor.chunks(CHUNK_BYTES):
+            yield tensor, start, tensor.load(start, stop)
 
 
 def _encode(
@@ -101,11 +94,12 @@ def _encode(
         format = format_named(plan.formats[tensor.name])
         weights = importance.for_tensor(tensor) if importance is not None and format.block_size > 1 else None
         for _, start, rows in own_pieces:
-            weight = None if weights is None else weights[start // _matrix_rows(tensor)]
+            weight = None if weights is None else weights[start // tensor.matrix_rows]
             try:
                 blocks = format.encode(rows, weight, threads)
-            except ThriftbitError as error:
-                raise ThriftbitError(f"{tensor.name}, rows {start} to {start + len(rows) - 1}: {error}") from None
+            except WeightRefused as error:
+                where = f"{tensor.name}, row {start + error.row}"
+                raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
             yield tensor.name, blocks
 
 
@@ -119,20 +113,6 @@ def _reported(
         done_bytes += piece.nbytes
         if progress is not None:
             progress(name, done_bytes, total_bytes)
-
-
-def _matrix_rows(tensor: Tensor) -> int:
-    return tensor.shape[-2] if len(tensor.shape) > 1 else 1
-
-
-def _refuse_non_finite(tensor: Tensor, start: int, rows: FloatArray) -> None:
-    finite = np.isfinite(rows)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise ThriftbitError(
-            f"{tensor.name}, row {start + row}: weight {column} is {rows[row, column]}; the model is damaged, or was "
-            "trained into overflow: download it again or ask its authors"
-        )
 
 
 def _refuse_source_as_output(model: Model, output: Path) -> None:
