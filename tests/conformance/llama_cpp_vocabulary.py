@@ -8,9 +8,9 @@ import cyllama.llama.llama_cpp as llama_cpp
 import gguf
 import numpy as np
 
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
 from thriftbit.formats import format_named
-from thriftbit.sources.model import Metadata
 
 WIDTH = 32
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
 from thriftbit.formats import format_named
 from thriftbit.sources.architectures import architecture_from_gguf, find_architecture, known_architectures
 from thriftbit.sources.checkpoint import Checkpoint, open_checkpoint
-from thriftbit.sources.model import Metadata
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 from .tiny_models import TINY_MODELS, TOKENS, VOCABULARY, TinyModel, has_gelu, reference_logits, save, tokens

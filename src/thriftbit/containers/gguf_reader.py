@@ -20,27 +20,22 @@ from importlib.metadata import version as installed_version
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
-from numpy.typing import NDArray
 
 from thriftbit.containers.gguf_values import (
     MAGIC,
     MAX_DIMENSIONS,
     NUMBER_TYPES,
+    MetadataValue,
     alignment_of,
     padded,
 )
 from thriftbit.containers.header_stream import HeaderStream, damaged, quoted
 from thriftbit.errors import ThriftbitError
-
-if TYPE_CHECKING:
-    from thriftbit.sources.model import MetadataValue
-
-ByteArray = NDArray[np.uint8]
+from thriftbit.formats.format import ByteArray
 
 VERSIONS = (2, 3)
 

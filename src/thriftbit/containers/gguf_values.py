@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from gguf import GGUFValueType, Keys
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # `sources` reads GGUF files through this room, so importing it here for real would be a circle
-    from thriftbit.sources.model import MetadataValue
+# Metadata is typed, so values carry their type: np.uint32(4), np.float32(1e-5), True, "text", an array of numbers as a
+# 1-D numpy array of the exact dtype, an array of strings as a list.
+MetadataValue = str | bool | np.generic | NDArray[np.generic] | list[str]
+Metadata = Mapping[str, MetadataValue]
 
 MAGIC = b"GGUF"
 VERSION = 3

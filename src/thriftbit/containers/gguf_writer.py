@@ -17,27 +17,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from gguf import Keys
-from numpy.typing import NDArray
 
 from thriftbit.containers.atomic_file import AtomicFile
 from thriftbit.containers.gguf_values import (
     MAGIC,
     MAX_DIMENSIONS,
     VERSION,
+    Metadata,
     alignment_of,
     encode_string,
     encode_value,
     padded,
 )
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats.format import Format
-
-if TYPE_CHECKING:
-    from thriftbit.sources.model import Metadata
+from thriftbit.formats.format import ByteArray, Format
 
 TENSOR_NAME_LIMIT_BYTES = 63  # ggml keeps names in 64 bytes, the last of which is zero
 
@@ -114,7 +111,7 @@ class GGUFWriter:
             undo.pop_all()
         return self
 
-    def write(self, name: str, chunks: Iterable[NDArray[np.uint8]]) -> None:
+    def write(self, name: str, chunks: Iterable[ByteArray]) -> None:
         """Write the next tensor of the layout: arrays of bytes, in row order, that together are exactly its size
 
         ValueError if it is another tensor's turn, or the bytes are too few or too many; ThriftbitError if the disk is

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.inspection.oddities import oddities
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_subject
-from thriftbit.sources.model import MetadataValue
 
 SHORT_ARRAY = 8  # a longer one is summarised by its length and this many of its first values
 

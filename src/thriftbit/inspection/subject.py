@@ -17,12 +17,12 @@ import gguf
 import numpy as np
 
 from thriftbit.containers.gguf_reader import GGUFFile
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 from thriftbit.sources.checkpoint import open_checkpoint, weight_files
 from thriftbit.sources.gguf_source import read_parts
-from thriftbit.sources.model import Metadata, MetadataValue
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.safetensors_file import DTYPE_BITS
 from thriftbit.sources.tensor import Tensor

@@ -97,7 +97,7 @@ class ImportanceMatrix:
         if tensor.name not in self.entries:
             return None
         values = self.entries[tensor.name]()
-        matrices = tensor.rows // tensor.shape[-2] if len(tensor.shape) > 1 else 1
+        matrices = tensor.rows // tensor.matrix_rows
         if values.size != matrices * tensor.width:
             raise ThriftbitError(
                 f"{self.path}: has {values.size} values for {tensor.name}, which takes {matrices} × {tensor.width}; "

@@ -17,11 +17,12 @@ import numpy as np
 from gguf import LlamaFileType
 
 import thriftbit
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.containers.gguf_writer import Layout, layout
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.presets import PRESETS
-from thriftbit.sources.model import Metadata, MetadataValue, Model
+from thriftbit.sources.model import Model
 
 QUANTIZATION_VERSION = 2  # of GGML's block formats: they changed incompatibly in 2023, and not since
 REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making

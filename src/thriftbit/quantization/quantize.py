@@ -21,7 +21,7 @@ from pathlib import Path
 
 from thriftbit.containers.gguf_writer import GGUFWriter
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import WeightRefused, format_named
+from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
 from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
@@ -97,7 +97,7 @@ def _encode(
             weight = None if weights is None else weights[start // tensor.matrix_rows]
             try:
                 blocks = format.encode(rows, weight, threads)
-            except WeightRefused as error:
+            except WeightError as error:
                 where = f"{tensor.name}, row {start + error.row}"
                 raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
             yield tensor.name, blocks

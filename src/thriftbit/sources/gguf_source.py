@@ -22,11 +22,12 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.checkpoint import enumeration
-from thriftbit.sources.model import Metadata, Model
+from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 FULL_PRECISION = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)

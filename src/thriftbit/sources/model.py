@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from gguf import GGMLQuantizationType
-from numpy.typing import NDArray
 
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.formats import format_for
 from thriftbit.sources.tensor import Tensor
-
-# GGUF metadata is typed, so values carry their type: np.uint32(4), np.float32(1e-5), True, "text", an array of numbers
-# as a 1-D numpy array of the exact dtype, an array of strings as a list.
-MetadataValue = str | bool | np.generic | NDArray[np.generic] | list[str]
-Metadata = Mapping[str, MetadataValue]
 
 
 @dataclass(frozen=True)
 class Model:
-    """architecture: GGUF's `general.architecture`; metadata: every other GGUF key, tokenizer included, file type and
-    quantization version excluded (the writer's business); tensors: under their GGUF names, in the order to be written;
-    source: where it came from, for people; quantized_source: True if any weights were already quantized below 16 bits."""
+    """architecture: GGUF's `general.architecture`. metadata: every other GGUF key, tokenizer included, file type and
+    quantization version excluded (the writer's business). tensors: under their GGUF names, in the order to be written.
+    source: where it came from, for people. quantized_source: whether any weights were quantized below 16 bits already.
+    """
 
     architecture: str
     metadata: Metadata

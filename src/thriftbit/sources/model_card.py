@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.hub import parse_hub_id, repository_of
 from thriftbit.sources.json_object import open_regular, read_json_object
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tensor import Tensor
 
 CARD_LIMIT_BYTES = 256 << 10  # of front matter; more would take the YAML parser many seconds

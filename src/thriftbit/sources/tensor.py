@@ -1,8 +1,8 @@
 """A tensor that is not in memory.
 
-Models are larger than the machines we run on, so nothing here holds weights: a `Tensor` knows its name, shape and how to
-read any range of its rows as float32. Everything an architecture does to weights on their way from a checkpoint to a GGUF
-(permuting rows, stacking experts, splitting a fused matrix) is a function from tensors to a tensor, and stays lazy.
+Models are larger than the machines we run on, so nothing here holds weights: a `Tensor` knows its name, shape and how
+to read any range of its rows as float32. Everything an architecture does to weights on their way from a checkpoint to a
+GGUF (permuting rows, stacking experts, transposing a matrix) is a function from tensors to a tensor, and stays lazy.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class Tensor:
         return math.prod(self.shape[:-1])
 
     @property
+    def matrix_rows(self) -> int:
+        """-> rows of each matrix: of one expert where several are stacked, otherwise of the whole tensor"""
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+    @property
     def parameters(self) -> int:
         return math.prod(self.shape)
 
@@ -51,10 +56,13 @@ class Tensor:
         return self.read(start, self.rows if stop is None else stop)
 
     def chunks(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
-        """-> (start, stop) row ranges that cover the tensor, each about `chunk_bytes` as float32 and at least one row"""
+        """-> (start, stop) row ranges that cover the tensor, none across two matrices, each of `chunk_bytes` as float32
+        at most, or of one row"""
         step = max(1, chunk_bytes // (4 * self.width))
-        for start in range(0, self.rows, step):
-            yield start, min(start + step, self.rows)
+        for first in range(0, self.rows, self.matrix_rows):
+            last = first + self.matrix_rows
+            for start in range(first, last, step):
+                yield start, min(start + step, last)
 
     def renamed(self, name: str, role: str = "") -> Tensor:
         return replace(self, name=name, role=role or self.role)

@@ -102,7 +102,9 @@ def test_weights_that_the_format_cannot_hold_are_named(
     values = first.load()
     values[23, 5] = 1e6  # finite, and beyond what F16 reaches
     large = replace(model, tensors=(make_tensor(first.name, values), *others))
-    with pytest.raises(ThriftbitError, match=r"token_embd\.weight, row 23: weight 5 is 1000000\.0, more than F16 can hold"):
+    with pytest.raises(
+        ThriftbitError, match=r"token_embd\.weight, row 23: weight 5 is 1000000\.0, more than F16 can hold"
+    ):
         quantize(large, make_plan(large, "F16"), tmp_path / "tiny.gguf")
     assert list(tmp_path.iterdir()) == []
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.sources.checkpoint import Checkpoint
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.model_card import general_metadata, size_label
 from thriftbit.sources.tensor import FloatArray, Tensor
 

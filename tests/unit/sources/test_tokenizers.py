@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from gguf import TokenType
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.checkpoint import Checkpoint
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers import tokenizer_metadata
 from thriftbit.sources.tokenizers.pre_tokenizers import LLAMA3
 

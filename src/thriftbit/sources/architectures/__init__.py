@@ -11,11 +11,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import families
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.roles import role_of
-from thriftbit.sources.model import Metadata
 
 __all__ = ["Architecture", "architecture_from_gguf", "find_architecture", "known_architectures", "role_of"]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
@@ -25,7 +26,6 @@ from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.architectures.rope import FACTOR_TENSORS, PLAIN, Rope
 from thriftbit.sources.architectures.transforms import IDENTITY, Transform
 from thriftbit.sources.checkpoint import Checkpoint
-from thriftbit.sources.model import Metadata, MetadataValue
 from thriftbit.sources.tensor import FloatArray, Tensor
 from thriftbit.sources.views import constant
 

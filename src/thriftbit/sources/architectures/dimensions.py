@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.model import Metadata
 
 
 @dataclass(frozen=True)

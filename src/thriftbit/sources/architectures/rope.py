@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures.configuration import LARGEST_COUNT, Configuration, finite, positive
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tensor import FloatArray
 
 PLAIN = frozenset(

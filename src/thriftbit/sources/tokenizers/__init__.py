@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers.byte_pair import byte_pair_metadata
 from thriftbit.sources.tokenizers.chat_template import chat_template_metadata
 from thriftbit.sources.tokenizers.folder import TOKENIZER_JSON, TokenizerFolder, open_tokenizer_folder

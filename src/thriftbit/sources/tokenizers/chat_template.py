@@ -12,9 +12,9 @@ from typing import Any
 
 import gguf
 
+from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.json_object import read_json_object, shown
-from thriftbit.sources.model import MetadataValue
 from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolder, read_text
 
 MAIN_TEMPLATE = "default"
