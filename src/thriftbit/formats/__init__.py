@@ -9,7 +9,7 @@ import pkgutil
 import gguf
 
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.formats.format import Format, WeightRefused
+from thriftbit.formats.format import Format, WeightError
 
 
 def _discover() -> dict[str, Format]:
@@ -45,4 +45,4 @@ def read_only(ggml_type: gguf.GGMLQuantizationType) -> Format:
     return Format(ggml_type.name, ggml_type, lambda blocks: gguf.quants.dequantize(blocks, ggml_type))
 
 
-__all__ = ["FORMATS", "Format", "WeightRefused", "format_for", "format_named", "read_only"]
+__all__ = ["FORMATS", "Format", "WeightError", "format_for", "format_named", "read_only"]

@@ -1,16 +1,17 @@
 """The search for affine blocks, x ≈ s·l - m with l from 0 to `top` (`native/affine.hpp` is its fast twin).
 
-A block alone (Q4_1, Q5_1): a grid of places for the two ends of the range, each rounded, fitted by least squares, rounded and
-fitted once more; the best fit wins.
+A block alone (Q4_1, Q5_1): a grid of places for the two ends of the range, each rounded, fitted by least squares,
+rounded and fitted once more; the best fit wins.
 
-Sub-blocks that share a super-block (Q2_K, Q4_K, Q5_K) store s and m as whole multiples of two half-precision numbers, d and
-d_min. llama.cpp rounds each to the nearest multiple and stops there, which costs 0.2 to 0.6 dB. Here d and d_min are chosen
-by what they make of all sub-blocks together:
+Sub-blocks that share a super-block (Q2_K, Q4_K, Q5_K) store s and m as whole multiples of two half-precision
+numbers, d and d_min. llama.cpp rounds each to the nearest multiple and stops there, which costs 0.2 to 0.6 dB.
+Here d and d_min are chosen by what they make of all sub-blocks together:
 
-1. every sub-block is searched alone, giving s, m and how its error grows when they move (a parabola, from the fit's sums);
-2. 16 x 16 pairs (d, d_min) are rated with the parabolas alone; of every four neighbouring d, the best pair is a ticket;
-3. for each ticket, every sub-block tries the nine multiples around its own, with the true error; d and d_min are fitted to
-   the whole super-block by least squares; the nine are tried again. The best ticket is kept.
+1. every sub-block is searched alone, giving s, m and how its error grows when they move (a parabola, from the
+   fit's sums);
+2. 16 x 16 pairs (d, d_min) are rated with the parabolas; of every four neighbouring d, the best pair is a ticket;
+3. for each ticket, every sub-block tries the nine multiples around its own, with the true error; d and d_min are
+   fitted to the whole super-block by least squares; the nine are tried again. The best ticket is kept.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.formats.search import (
     POSITIONS,
     TICKETS,
     ZERO,
     FloatArray,
+    Scalar,
     error,
     half,
     inverse,
@@ -32,6 +35,7 @@ from thriftbit.formats.search import (
     per_super_block,
     total,
 )
+
 
 def _evenly(first: float, last: float, count: int) -> list[float]:
     return [first + k * (last - first) / (count - 1) for k in range(count)]
@@ -51,8 +55,8 @@ OUTER_ENDS = [0.0]
 def search_affine(
     x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float], fits: int
 ) -> tuple[FloatArray, FloatArray]:
-    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends`, each rounded and
-    fitted `fits` times"""
+    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends`, each rounded
+    and fitted `fits` times"""
     sum_w = total(w)
     inverse_sum_w = inverse(sum_w)
     mean = total(w * x) * inverse_sum_w
@@ -104,9 +108,7 @@ def fit_scale(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArr
     return half(total(wl * raised) * inverse(total(wl * levels)))
 
 
-def round_affine(
-    x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def round_affine(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray) -> tuple[FloatArray, FloatArray]:
     """-> s and m in half precision: m the nearest or one of its neighbours, s fitted to it"""
 
     def error_of(s: FloatArray, m: FloatArray) -> FloatArray:
@@ -135,7 +137,8 @@ def search_block(x: FloatArray, w: FloatArray, top: int, hurried: bool) -> tuple
 
 @dataclass
 class SuperBlocks:
-    """d, d_min: (super-blocks,); scales, mins: (sub-blocks of all,), whole numbers; levels: (elements, sub-blocks of all)"""
+    """d, d_min: (super-blocks,). scales, mins: (sub-blocks of all,), whole numbers. levels: (elements, sub-blocks of
+    all), whole numbers."""
 
     d: FloatArray
     d_min: FloatArray
@@ -153,7 +156,7 @@ def search_super_affine(
     largest: the largest multiple stored. spacing: relative distance between the d that are rated.
     """
 
-    def spread(values: FloatArray) -> FloatArray:
+    def spread(values: NDArray[Scalar]) -> NDArray[Scalar]:
         return np.repeat(values, sub_blocks)
 
     def gathered(values: FloatArray) -> FloatArray:
@@ -225,7 +228,9 @@ def _nine_around(
     return best_scales, best_mins, least
 
 
-def _refit(x, w, now, gathered):
+def _refit(
+    x: FloatArray, w: FloatArray, now: SuperBlocks, gathered: Callable[[FloatArray], FloatArray]
+) -> tuple[FloatArray, FloatArray]:
     """-> d and d_min that fit the super-block best by least squares, everything else fixed"""
     g, h = now.scales * now.levels, np.broadcast_to(now.mins, x.shape)
     gg, gh, hh = gathered(total(w * g * g)), gathered(total(w * g * h)), gathered(total(w * h * h))
@@ -240,7 +245,8 @@ def _refit(x, w, now, gathered):
     return half(np.where(usable, d, d_alone)), np.where(usable, half(d_min), now.d_min)
 
 
-def _merge(old: SuperBlocks, new: SuperBlocks, better, better_sub) -> SuperBlocks:
+def _merge(old: SuperBlocks, new: SuperBlocks, better: NDArray[np.bool_], better_sub: NDArray[np.bool_]) -> SuperBlocks:
+    """-> the new super-blocks where they are better, the old ones elsewhere"""
     return SuperBlocks(
         np.where(better, new.d, old.d),
         np.where(better, new.d_min, old.d_min),

@@ -9,14 +9,21 @@ from thriftbit.formats.format import ByteArray, FloatArray, Format
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    bits = x.view("u4")
+    bits = x.view(np.uint32)
     tie_to_even = (bits >> np.uint32(16)) & np.uint32(1)
     upper = (bits + np.uint32(0x7FFF) + tie_to_even) >> np.uint32(16)
-    return upper.astype("<u2").view("u1").reshape(len(x), 2)
+    return upper.astype("<u2").view(np.uint8).reshape(len(x), 2)
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return (blocks.view("<u2").astype("u4") << np.uint32(16)).view("f4")
+    return (blocks.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-FORMAT = Format("BF16", gguf.GGMLQuantizationType.BF16, decode, encode, largest=3.3895313892515355e38, summary="what most models are published in")
+FORMAT = Format(
+    "BF16",
+    gguf.GGMLQuantizationType.BF16,
+    decode,
+    encode,
+    largest=3.3895313892515355e38,
+    summary="what most models are published in",
+)

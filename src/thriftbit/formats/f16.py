@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gguf
+import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    return x.astype("<f2").view("u1").reshape(len(x), 2)
+    packed: ByteArray = x.astype("<f2").view(np.uint8)
+    return packed.reshape(len(x), 2)
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return blocks.view("<f2").astype("f4")
+    return blocks.view("<f2").astype(np.float32)
 
 
 FORMAT = Format("F16", gguf.GGMLQuantizationType.F16, decode, encode, summary="half precision")

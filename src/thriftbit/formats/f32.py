@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import gguf
+import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    return x.astype("<f4").view("u1").reshape(len(x), 4)
+    packed: ByteArray = x.astype("<f4").view(np.uint8)
+    return packed.reshape(len(x), 4)
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return blocks.view("<f4").astype("f4")
+    return blocks.view("<f4").astype(np.float32)
 
 
-FORMAT = Format("F32", gguf.GGMLQuantizationType.F32, decode, encode, largest=3.4028234663852886e38, summary="full precision, nothing lost")
+FORMAT = Format(
+    "F32",
+    gguf.GGMLQuantizationType.F32,
+    decode,
+    encode,
+    largest=3.4028234663852886e38,
+    summary="full precision, nothing lost",
+)

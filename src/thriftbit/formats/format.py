@@ -1,8 +1,9 @@
 """What a number format is: the contract every file of this folder fulfils.
 
-A format packs `block_size` consecutive weights of a row into `block_bytes` bytes. The files of this folder hold, each, one
-format as readable numpy: that is the specification. Where a kernel of the same name was compiled (`native/`), `encode`
-uses it; it gives the same bytes, on every machine and with any number of threads, and a test holds the two together.
+A format packs `block_size` consecutive weights of a row into `block_bytes` bytes. The files of this folder hold, each,
+one format as readable numpy: that is the specification. Where a kernel of the same name was compiled (`native/`),
+`encode` uses it; it gives the same bytes, on every machine and with any number of threads, and a test holds the two
+together.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ByteArray = NDArray[np.uint8]
 native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not None else frozenset()
 
 
-class WeightRefused(ThriftbitError):
+class WeightError(ThriftbitError):
     """A weight that the format cannot hold: row and column say where it is among the rows given."""
 
     def __init__(self, row: int, column: int, value: float, reason: str) -> None:
@@ -86,9 +87,9 @@ class Format:
     def encode(self, rows: FloatArray, importance: FloatArray | None = None, threads: int = 1) -> ByteArray:
         """-> uint8 (n, row_bytes): the rows, packed so that the sum of importance * error² is small
 
-        rows: float32 (n, width). importance: float32 (width,), finite and not negative, one weight for each column; None:
-        all columns count the same. The bytes do not depend on `threads`, nor on the machine.
-        Raises WeightRefused for weights that are not finite or too large to store, ThriftbitError for a width or an
+        rows: float32 (n, width). importance: float32 (width,), finite and not negative, one for each column; None: all
+        columns count the same. The bytes do not depend on `threads`, nor on the machine.
+        Raises WeightError for weights that are not finite or too large to store, ThriftbitError for a width or an
         importance that does not fit.
         """
         rows = np.ascontiguousarray(rows, dtype=np.float32)
@@ -107,14 +108,14 @@ class Format:
         block_weights = None if weights is None else np.broadcast_to(weights, rows.shape).reshape(blocks.shape)
         return self.encode_blocks(blocks, block_weights).reshape(len(rows), row_bytes)
 
-    def _refusal(self, rows: FloatArray) -> WeightRefused:
+    def _refusal(self, rows: FloatArray) -> WeightError:
         row, column = (int(place) for place in np.argwhere(~(np.abs(rows) <= np.float32(self.largest)))[0])
         value = float(rows[row, column])
         if np.isfinite(value):
             reason = f"more than {self.name} can hold; use BF16 or F32 for this tensor"
         else:
             reason = "which no format can hold; the model is damaged, download it again or ask its authors"
-        return WeightRefused(row, column, value, reason)
+        return WeightError(row, column, value, reason)
 
     def decode(self, blocks: ByteArray) -> FloatArray:
         """uint8 (n, row_bytes) -> float32 (n, width)"""

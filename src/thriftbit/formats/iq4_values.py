@@ -27,4 +27,4 @@ class IQ4Values:
 
 def levels_of(values: FloatArray) -> ByteArray:
     """Where each value stands in the list."""
-    return np.searchsorted(VALUES, values).astype("u1")
+    return np.searchsorted(VALUES, values).astype(np.uint8)

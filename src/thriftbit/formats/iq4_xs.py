@@ -15,7 +15,7 @@ from thriftbit.formats.symmetric import search_super_symmetric
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 32)
     found = search_super_symmetric(x, w, IQ4Values(), sub_blocks=8, lowest=-32, spacing=1 / 64)
-    scales = (found.scales + 32).astype("u1").reshape(-1, 8)
+    scales = (found.scales + 32).astype(np.uint8).reshape(-1, 8)
     levels = levels_of(found.values.T).reshape(-1, 256)
     return np.hstack(
         [half_bytes(found.d), join_bits(scales >> 4, 2, 1), join_bits(scales & 15, 4, 1), join_bits(levels, 4, 16)]
@@ -24,8 +24,15 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 
 def decode(blocks: ByteArray) -> FloatArray:
     scales = split_bits(blocks[:, 2:4], 2, 1) << 4 | split_bits(blocks[:, 4:8], 4, 1)
-    s = half_values(blocks[:, :2]) * (scales.astype("f4") - 32)
+    s = half_values(blocks[:, :2]) * (scales.astype(np.float32) - 32)
     return (s[:, :, None] * VALUES[split_bits(blocks[:, 8:], 4, 16)].reshape(-1, 8, 32)).reshape(-1, 256)
 
 
-FORMAT = Format("IQ4_XS", gguf.GGMLQuantizationType.IQ4_XS, decode, encode, fallback="IQ4_NL", summary="smallest good 4 bits")
+FORMAT = Format(
+    "IQ4_XS",
+    gguf.GGMLQuantizationType.IQ4_XS,
+    decode,
+    encode,
+    fallback="IQ4_NL",
+    summary="smallest good 4 bits",
+)

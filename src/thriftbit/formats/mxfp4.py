@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import join_bits, split_bits
@@ -18,25 +19,27 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     size = np.abs(columns_x)
     # the exponent that puts the largest weight between 4 and 8, of the 6 that fits; and its neighbours
-    exponent = np.maximum((size.max(axis=0).view("u4") >> 23).astype("i4") - 2, 32)
+    exponent = np.maximum((size.max(axis=0).view(np.uint32) >> 23).astype(np.int32) - 2, 32)
     best, least = exponent, np.full(exponent.shape, np.inf, np.float32)
     for step in (-1, 0, 1):
         s = _half_scale(exponent + step)
         left = error(size, w, s * SIZES[np.searchsorted(_BETWEEN, size * inverse(s))])
         better = left < least
         least, best = np.where(better, left, least), np.where(better, exponent + step, best)
-    levels = np.searchsorted(_BETWEEN, size * inverse(_half_scale(best))).astype("u1")
-    levels |= (columns_x < 0).astype("u1") << 3
-    return np.hstack([best.astype("u1")[:, None], join_bits(levels.T, 4, 16)])
+    levels = np.searchsorted(_BETWEEN, size * inverse(_half_scale(best))).astype(np.uint8)
+    levels |= (columns_x < 0).astype(np.uint8) << 3
+    return np.hstack([best.astype(np.uint8)[:, None], join_bits(levels.T, 4, 16)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    values = np.concatenate([SIZES, -SIZES])
-    return np.ldexp(np.float32(1), blocks[:, :1].astype("i4") - 128) * values[split_bits(blocks[:, 1:], 4, 16)]
+    values = np.concatenate([SIZES, np.float32(0) - SIZES])  # both zeros positive
+    x: FloatArray = _half_scale(blocks[:, :1].astype(np.int32)) * values[split_bits(blocks[:, 1:], 4, 16)]
+    return x
 
 
-def _half_scale(exponent: np.typing.NDArray[np.int32]) -> FloatArray:
-    return np.ldexp(np.float32(1), exponent - 128)
+def _half_scale(exponent: NDArray[np.int32]) -> FloatArray:
+    scale: FloatArray = np.ldexp(np.ones_like(exponent, np.float32), exponent - 128)
+    return scale
 
 
 FORMAT = Format("MXFP4", gguf.GGMLQuantizationType.MXFP4, decode, encode, summary="what gpt-oss was published in")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,12 +13,12 @@ from thriftbit.formats.search import FloatArray
 
 def half_bytes(values: FloatArray) -> ByteArray:
     """(n,) half-precision numbers -> (n, 2), without negative zeros"""
-    return np.ascontiguousarray((values + np.float32(0)).astype("<f2")).view("u1").reshape(-1, 2)
+    return np.ascontiguousarray((values + np.float32(0)).astype("<f2")).view(np.uint8).reshape(-1, 2)
 
 
 def half_values(pair: ByteArray) -> FloatArray:
     """(n, 2) -> (n, 1) float32"""
-    return np.ascontiguousarray(pair).view("<f2").astype("f4").reshape(-1, 1)
+    return np.ascontiguousarray(pair).view("<f2").astype(np.float32).reshape(-1, 1)
 
 
 def pack_scales_and_mins(scales: ByteArray, mins: ByteArray) -> ByteArray:
@@ -42,11 +44,13 @@ def split_bits(packed: ByteArray, bits: int, group: int) -> ByteArray:
     then the next bits of the next `group`, and so on. (n, bytes) -> (n, bytes * 8 / bits)"""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     grouped = packed.reshape(len(packed), -1, 1, group) >> shifts[:, None]
-    return (grouped & np.uint8((1 << bits) - 1)).reshape(len(packed), -1)
+    numbers: ByteArray = (grouped & np.uint8((1 << bits) - 1)).reshape(len(packed), -1)
+    return numbers
 
 
-def join_bits(numbers: NDArray[np.uint8], bits: int, group: int) -> ByteArray:
+def join_bits(numbers: NDArray[np.integer[Any]], bits: int, group: int) -> ByteArray:
     """The way back. (n, numbers) -> (n, numbers * bits / 8)"""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    grouped = numbers.reshape(len(numbers), -1, len(shifts), group) << shifts[:, None]
-    return np.bitwise_or.reduce(grouped, axis=2).reshape(len(numbers), -1)
+    grouped = numbers.astype(np.uint8).reshape(len(numbers), -1, len(shifts), group) << shifts[:, None]
+    joined: ByteArray = np.bitwise_or.reduce(grouped, axis=2)
+    return joined.reshape(len(numbers), -1)

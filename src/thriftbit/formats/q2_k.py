@@ -13,17 +13,24 @@ from thriftbit.formats.search import columns
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     found = search_super_affine(*columns(x, importance, 16), top=3, sub_blocks=16, largest=15, spacing=1 / 32)
-    scales, mins = (part.astype("u1").reshape(-1, 16) for part in (found.scales, found.mins))
-    levels = found.levels.T.astype("u1").reshape(-1, 256)
+    scales, mins = (part.astype(np.uint8).reshape(-1, 16) for part in (found.scales, found.mins))
+    levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
     return np.hstack([scales | mins << 4, join_bits(levels, 2, 32), half_bytes(found.d), half_bytes(found.d_min)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    scales, mins = blocks[:, :16] & 15, blocks[:, :16] >> 4
+    scales, mins = (blocks[:, :16] & 15).astype(np.float32), (blocks[:, :16] >> 4).astype(np.float32)
     levels = split_bits(blocks[:, 16:80], 2, 32).reshape(-1, 16, 16)
     d, d_min = half_values(blocks[:, 80:82]), half_values(blocks[:, 82:84])
     x = (d * scales)[:, :, None] * levels - (d_min * mins)[:, :, None]
     return x.reshape(-1, 256)
 
 
-FORMAT = Format("Q2_K", gguf.GGMLQuantizationType.Q2_K, decode, encode, fallback="Q4_0", summary="smallest, with clear losses")
+FORMAT = Format(
+    "Q2_K",
+    gguf.GGMLQuantizationType.Q2_K,
+    decode,
+    encode,
+    fallback="Q4_0",
+    summary="smallest, with clear losses",
+)

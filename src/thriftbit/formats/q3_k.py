@@ -14,8 +14,8 @@ from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 16)
     found = search_super_symmetric(x, w, WholeNumbers(4), sub_blocks=16, lowest=-32, spacing=1 / 64)
-    levels = (found.values.T + 4).astype("u1").reshape(-1, 256)
-    scales = (found.scales + 32).astype("u1").reshape(-1, 16)
+    levels = (found.values.T + 4).astype(np.uint8).reshape(-1, 256)
+    scales = (found.scales + 32).astype(np.uint8).reshape(-1, 16)
     return np.hstack(
         [
             join_bits(levels >> 2, 1, 32),
@@ -30,8 +30,8 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 def decode(blocks: ByteArray) -> FloatArray:
     levels = split_bits(blocks[:, 32:96], 2, 32) | split_bits(blocks[:, :32], 1, 32) << 2
     scales = split_bits(blocks[:, 96:104], 4, 8) | split_bits(blocks[:, 104:108], 2, 4) << 4
-    s = half_values(blocks[:, 108:110]) * (scales.astype("f4") - 32)
-    return (s[:, :, None] * (levels.astype("f4") - 4).reshape(-1, 16, 16)).reshape(-1, 256)
+    s = half_values(blocks[:, 108:110]) * (scales.astype(np.float32) - 32)
+    return (s[:, :, None] * (levels.astype(np.float32) - 4).reshape(-1, 16, 16)).reshape(-1, 256)
 
 
 FORMAT = Format("Q3_K", gguf.GGMLQuantizationType.Q3_K, decode, encode, fallback="Q4_0", summary="small, with losses")

@@ -15,13 +15,13 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     values = HurriedNumbers(8) if importance is None else BlockNumbers(8)
     d = half(search_symmetric(columns_x, w, values))
-    levels = (values.nearest(columns_x * inverse(d)) + 8).T.astype("u1")
+    levels = (values.nearest(columns_x * inverse(d)) + 8).T.astype(np.uint8)
     return np.hstack([half_bytes(d), join_bits(levels, 4, 16)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     levels = split_bits(blocks[:, 2:], 4, 16)
-    return half_values(blocks[:, :2]) * (levels.astype("f4") - 8)
+    return half_values(blocks[:, :2]) * (levels.astype(np.float32) - 8)
 
 
 FORMAT = Format("Q4_0", gguf.GGMLQuantizationType.Q4_0, decode, encode, summary="plain 4 bits, fast on phones")

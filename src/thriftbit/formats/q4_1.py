@@ -5,8 +5,8 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
-from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.affine import search_block
+from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns, inverse, nearest
 
@@ -14,13 +14,13 @@ from thriftbit.formats.search import columns, inverse, nearest
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     d, m = search_block(columns_x, w, 15, hurried=importance is None)
-    levels = nearest((columns_x + m) * inverse(d), 0, 15).T.astype("u1")
+    levels = nearest((columns_x + m) * inverse(d), 0, 15).T.astype(np.uint8)
     return np.hstack([half_bytes(d), half_bytes(-m), join_bits(levels, 4, 16)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     levels = split_bits(blocks[:, 4:], 4, 16)
-    return half_values(blocks[:, :2]) * levels.astype("f4") + half_values(blocks[:, 2:4])
+    return half_values(blocks[:, :2]) * levels.astype(np.float32) + half_values(blocks[:, 2:4])
 
 
 FORMAT = Format("Q4_1", gguf.GGMLQuantizationType.Q4_1, decode, encode, summary="4 bits with an offset")

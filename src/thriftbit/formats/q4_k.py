@@ -20,8 +20,8 @@ from thriftbit.formats.search import columns
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     found = search_super_affine(*columns(x, importance, 32), top=15, sub_blocks=8, largest=63, spacing=1 / 64)
-    scales, mins = (part.astype("u1").reshape(-1, 8) for part in (found.scales, found.mins))
-    levels = found.levels.T.astype("u1").reshape(-1, 256)
+    scales, mins = (part.astype(np.uint8).reshape(-1, 8) for part in (found.scales, found.mins))
+    levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
     parts = half_bytes(found.d), half_bytes(found.d_min), pack_scales_and_mins(scales, mins), join_bits(levels, 4, 32)
     return np.hstack(parts)
 

@@ -15,7 +15,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     values = HurriedNumbers(16) if importance is None else BlockNumbers(16)
     d = half(search_symmetric(columns_x, w, values))
-    levels = (values.nearest(columns_x * inverse(d)) + 16).T.astype("u1")
+    levels = (values.nearest(columns_x * inverse(d)) + 16).T.astype(np.uint8)
     fifth_bits = np.packbits(levels >> 4, axis=1, bitorder="little")
     return np.hstack([half_bytes(d), fifth_bits, join_bits(levels & 15, 4, 16)])
 
@@ -23,7 +23,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 def decode(blocks: ByteArray) -> FloatArray:
     fifth_bits = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
     levels = split_bits(blocks[:, 6:], 4, 16) | fifth_bits << 4
-    return half_values(blocks[:, :2]) * (levels.astype("f4") - 16)
+    return half_values(blocks[:, :2]) * (levels.astype(np.float32) - 16)
 
 
 FORMAT = Format("Q5_0", gguf.GGMLQuantizationType.Q5_0, decode, encode, summary="plain 5 bits")

@@ -20,8 +20,8 @@ from thriftbit.formats.search import columns
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     found = search_super_affine(*columns(x, importance, 32), top=31, sub_blocks=8, largest=63, spacing=1 / 64)
-    scales, mins = (part.astype("u1").reshape(-1, 8) for part in (found.scales, found.mins))
-    levels = found.levels.T.astype("u1").reshape(-1, 256)
+    scales, mins = (part.astype(np.uint8).reshape(-1, 8) for part in (found.scales, found.mins))
+    levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
     return np.hstack(
         [
             half_bytes(found.d),
@@ -37,8 +37,15 @@ def decode(blocks: ByteArray) -> FloatArray:
     d, d_min = half_values(blocks[:, :2]), half_values(blocks[:, 2:4])
     scales, mins = unpack_scales_and_mins(blocks[:, 4:16])
     levels = (split_bits(blocks[:, 48:], 4, 32) | split_bits(blocks[:, 16:48], 1, 32) << 4).reshape(-1, 8, 32)
-    x = (d * scales)[:, :, None] * levels - (d_min * mins)[:, :, None]
+    x: FloatArray = (d * scales)[:, :, None] * levels - (d_min * mins)[:, :, None]
     return x.reshape(-1, 256)
 
 
-FORMAT = Format("Q5_K", gguf.GGMLQuantizationType.Q5_K, decode, encode, fallback="Q5_1", summary="hard to tell from full")
+FORMAT = Format(
+    "Q5_K",
+    gguf.GGMLQuantizationType.Q5_K,
+    decode,
+    encode,
+    fallback="Q5_1",
+    summary="hard to tell from full",
+)

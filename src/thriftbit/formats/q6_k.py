@@ -1,4 +1,4 @@
-"""Q6_K: super-blocks of 256 weights in sixteen sub-blocks, x ≈ d·scale·(l - 32); l has 6 bits, scale is a signed byte."""
+"""Q6_K: super-blocks of 256 weights in sixteen sub-blocks, x ≈ d·scale·(l - 32), l of 6 bits, scale a signed byte."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 16)
     found = search_super_symmetric(x, w, WholeNumbers(32), sub_blocks=16, lowest=-128, spacing=1 / 64)
-    levels = (found.values.T + 32).astype("u1").reshape(-1, 256)
-    scales = found.scales.astype("i1").view("u1").reshape(-1, 16)
+    levels = (found.values.T + 32).astype(np.uint8).reshape(-1, 256)
+    scales = found.scales.astype(np.int8).view(np.uint8).reshape(-1, 16)
     return np.hstack([join_bits(levels & 15, 4, 64), join_bits(levels >> 4, 2, 32), scales, half_bytes(found.d)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     levels = split_bits(blocks[:, :128], 4, 64) | split_bits(blocks[:, 128:192], 2, 32) << 4
-    scales = blocks[:, 192:208].view("i1").astype("f4")
-    values = levels.astype("f4") - 32
+    scales = blocks[:, 192:208].view(np.int8).astype(np.float32)
+    values = levels.astype(np.float32) - 32
     return ((half_values(blocks[:, 208:210]) * scales)[:, :, None] * values.reshape(-1, 16, 16)).reshape(-1, 256)
 
 
-FORMAT = Format("Q6_K", gguf.GGMLQuantizationType.Q6_K, decode, encode, fallback="Q8_0", summary="as good as full in practice")
+FORMAT = Format(
+    "Q6_K",
+    gguf.GGMLQuantizationType.Q6_K,
+    decode,
+    encode,
+    fallback="Q8_0",
+    summary="as good as full in practice",
+)

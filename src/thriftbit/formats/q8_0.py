@@ -23,11 +23,11 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
         better = left < least
         least, best_d = np.where(better, left, least), np.where(better, d, best_d)
     levels = nearest(columns_x * inverse(best_d), -127, 127).T
-    return np.hstack([half_bytes(best_d), levels.astype("i1").view("u1")])
+    return np.hstack([half_bytes(best_d), levels.astype(np.int8).view(np.uint8)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return half_values(blocks[:, :2]) * blocks[:, 2:].view("i1").astype("f4")
+    return half_values(blocks[:, :2]) * blocks[:, 2:].view(np.int8).astype(np.float32)
 
 
 FORMAT = Format("Q8_0", gguf.GGMLQuantizationType.Q8_0, decode, encode, summary="nearly lossless")

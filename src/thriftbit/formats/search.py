@@ -1,21 +1,24 @@
-"""The searches that block formats share, as readable numpy: the specification of the kernels in `native/search.hpp`.
+"""What the searches of block formats share, as readable numpy: the specification of the kernels in `native/`.
 
-A block stores its weights x as small whole numbers l and a scale: x ≈ s·l (symmetric) or x ≈ s·l - m (affine). Choosing l
-for a given scale is rounding; choosing the scale is the search. Every search here minimises the sum of w·(x - x̂)², with w
-the importance of each weight. For fixed l the best scale is a least-squares fit, so a search tries a grid of starting
-scales, rounds, fits, and keeps the start that leaves the least error.
+A block stores its weights x as small whole numbers l and a scale: x ≈ s·l (symmetric) or x ≈ s·l - m (affine).
+Choosing l for a given scale is rounding; choosing the scale is the search. Every search minimises the sum of w·(x
+- x̂)², with w the importance of each weight. For fixed l the best scale is a least-squares fit, so a search tries
+a grid of starting scales, rounds, fits, and keeps the start that leaves the least error.
 
-Arrays are (elements of a block, blocks): one column is one block, so that a kernel can put sixteen columns into one vector
-register and run the same statements. Sums run over the elements in order and nothing is fused, so that a kernel gives the
-same bits. Everything is float32.
+Arrays are (elements of a block, blocks): one column is one block, so that a kernel can put sixteen columns into
+one vector register and run the same statements. Sums run over the elements in order and nothing is fused, so that
+a kernel gives the same bits. Everything is float32.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 POSITIONS = 16
 """How many places for a super-block's scale are rated."""
@@ -28,7 +31,7 @@ ZERO = np.float32(0)
 
 
 def columns(x: FloatArray, importance: FloatArray | None, size: int) -> tuple[FloatArray, FloatArray]:
-    """(n, block) -> x and w as (size, n * block / size); w is 1 everywhere without importance, or where a column has none"""
+    """(n, block) -> x and w as (size, n * block / size); w is 1 without importance, and in columns that have none"""
     columns_x = np.ascontiguousarray(x.reshape(-1, size).T)
     if importance is None:
         return columns_x, np.ones_like(columns_x)
@@ -57,13 +60,15 @@ def half(values: FloatArray) -> FloatArray:
 
 def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:
     """The nearest whole number from lowest to highest, ties to even."""
-    return np.rint(np.clip(values, np.float32(lowest), np.float32(highest)))
+    rounded: FloatArray = np.rint(np.clip(values, np.float32(lowest), np.float32(highest)))
+    return rounded
 
 
 def inverse(values: FloatArray) -> FloatArray:
     """1 / values, and 0 where that would be useless (values below 1e-30)"""
     usable = np.abs(values) > np.float32(1e-30)
-    return np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), ZERO)
+    inverted: FloatArray = np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), ZERO)
+    return inverted
 
 
 def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray:
@@ -75,4 +80,5 @@ def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray
 def signed_extreme(x: FloatArray) -> FloatArray:
     """-> (blocks,): the element of largest magnitude, with its sign; of equals, the negative one"""
     lowest, highest = x.min(axis=0), x.max(axis=0)
-    return np.where(-lowest >= highest, lowest, highest)
+    extreme: FloatArray = np.where(-lowest >= highest, lowest, highest)
+    return extreme

@@ -1,7 +1,7 @@
 """The search for symmetric blocks, x ≈ s·v with v from a fixed set of values (`native/symmetric.hpp` is its fast twin).
 
-The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. Since there is one more below
-zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end of the values.
+The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. Since there is one more
+below zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end.
 
 Sub-blocks that share a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in
 `affine.py`, d is chosen by what it makes of all sub-blocks together: rated with parabolas, then by the true error.
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.formats.search import (
     POSITIONS,
     TICKETS,
     FloatArray,
+    Scalar,
     error,
     half,
     inverse,
@@ -113,11 +115,11 @@ def search_super_symmetric(
     """-> the super-blocks with the least error found
 
     x, w: (elements of a sub-block, sub-blocks of all super-blocks). sub_blocks: how many make a super-block.
-    lowest: the lowest multiple stored; the highest is -lowest - 1. spacing: relative distance between the d that are rated.
+    lowest: the lowest multiple stored; the highest is -lowest - 1. spacing: relative distance between the d rated.
     """
     highest = -lowest - 1
 
-    def spread(values: FloatArray) -> FloatArray:
+    def spread(values: NDArray[Scalar]) -> NDArray[Scalar]:
         return np.repeat(values, sub_blocks)
 
     best_s = search_symmetric(x, w, values)
@@ -151,8 +153,8 @@ def search_super_symmetric(
             if not last:
                 g = scales * v
                 wg = w * g
-                fitted = per_super_block(total(wg * x), sub_blocks) * inverse(per_super_block(total(wg * g), sub_blocks))
-                d_now = half(fitted)
+                sum_xg, sum_gg = (per_super_block(total(wg * other), sub_blocks) for other in (x, g))
+                d_now = half(sum_xg * inverse(sum_gg))
     assert best is not None
     return best
 

@@ -25,4 +25,4 @@ def search_ternary(x: FloatArray, importance: FloatArray | None) -> tuple[FloatA
     """(n, 256) -> d (n,), t + 1 (n, 256)"""
     columns_x, w = columns(x, importance, 256)
     d = half(np.abs(search_symmetric(columns_x, w, Ternary())))
-    return d, (Ternary().nearest(columns_x * inverse(d)) + 1).T.astype("u1")
+    return d, (Ternary().nearest(columns_x * inverse(d)) + 1).T.astype(np.uint8)

@@ -22,7 +22,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     for _, size, digits in PARTS:
         part = levels[:, start : start + size * digits].reshape(len(x), digits, size).astype(int)
         number = (part * POWERS[:digits, None]).sum(axis=1)
-        packed.append(((number * 256 + 242) // 243).astype("u1"))
+        packed.append(((number * 256 + 242) // 243).astype(np.uint8))
         start += size * digits
     return np.hstack([*packed, half_bytes(d)])
 
@@ -30,9 +30,9 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 def decode(blocks: ByteArray) -> FloatArray:
     levels = []
     for first, size, digits in PARTS:
-        fractions = blocks[:, None, first : first + size] * np.array([3**i for i in range(digits)], "u1")[:, None]
-        levels.append((fractions.astype("u2") * 3 >> 8).reshape(len(blocks), -1))
-    return half_values(blocks[:, 52:54]) * (np.hstack(levels).astype("f4") - 1)
+        fractions = blocks[:, None, first : first + size] * np.array([3**i for i in range(digits)], np.uint8)[:, None]
+        levels.append((fractions.astype(np.uint16) * 3 >> 8).reshape(len(blocks), -1))
+    return half_values(blocks[:, 52:54]) * (np.hstack(levels).astype(np.float32) - 1)
 
 
 FORMAT = Format("TQ1_0", gguf.GGMLQuantizationType.TQ1_0, decode, encode, fallback="Q4_0", summary="for ternary models")

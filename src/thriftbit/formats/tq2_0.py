@@ -16,7 +16,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return half_values(blocks[:, 64:66]) * (split_bits(blocks[:, :64], 2, 32).astype("f4") - 1)
+    return half_values(blocks[:, 64:66]) * (split_bits(blocks[:, :64], 2, 32).astype(np.float32) - 1)
 
 
 FORMAT = Format("TQ2_0", gguf.GGMLQuantizationType.TQ2_0, decode, encode, fallback="Q4_0", summary="for ternary models")

@@ -1,0 +1,1 @@
+"""What Thriftbit is compared with. Used by benchmarks and tests only."""

@@ -1,0 +1,199 @@
+"""Every registered format: our bytes are ggml's, the kernels are the numpy specification, and nobody encodes better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gguf
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from peers import llama_cpp
+from peers.weights import KINDS, importance, weights
+
+from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.formats import FORMATS, Format, WeightError, format_for, format_named
+
+native = pytest.importorskip("thriftbit._native", reason="the conformance of kernels needs them compiled")
+WIDTH = 1024
+
+every_format = pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
+weighted = pytest.mark.parametrize("column_weights", [None, importance(WIDTH)], ids=["plain", "importance"])
+
+
+def awkward_rows() -> NDArray[np.float32]:
+    """-> rows that encoders stumble over, and some that they do not"""
+    random = np.random.default_rng(7)
+    ordinary = random.standard_normal(WIDTH).astype(np.float32) * np.float32(0.02)
+    outlier, ternary = ordinary.copy(), np.sign(ordinary) * (np.abs(ordinary) > 0.01) * np.float32(0.5)
+    outlier[[3, 700]] = 9, -30
+    rows = [
+        ordinary,
+        np.zeros(WIDTH),
+        outlier,
+        ternary,
+        np.full(WIDTH, 0.25),
+        np.full(WIDTH, -0.25),
+        np.abs(ordinary),
+        -np.abs(ordinary),
+        ordinary * 1e-9,  # below half precision
+        ordinary * 1e-39,  # subnormal
+        np.where(random.random(WIDTH) < 0.03, ordinary, 0),
+        np.round(ordinary * 100) / 64,  # ties
+        np.linspace(-65504, 65504, WIDTH),
+        np.repeat(ordinary[::32], 32),  # every block constant
+        random.standard_t(2, WIDTH) * 0.01,
+    ]
+    return np.ascontiguousarray(rows, np.float32)
+
+
+@pytest.fixture
+def every_instruction_set() -> Iterator[list[str]]:
+    sets = native.instruction_sets()
+    yield sets
+    native.use_instruction_set(sets[-1])
+
+
+def specified(
+    format: Format, rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """-> what the readable encoder gives"""
+    blocks, shares = rows.reshape(-1, format.block_size), None
+    if column_weights is not None:
+        shares = np.broadcast_to(column_weights / column_weights.max(), rows.shape).reshape(blocks.shape)
+    assert format.encode_blocks is not None
+    return format.encode_blocks(blocks, shares).reshape(len(rows), -1)
+
+
+@every_format
+@weighted
+def test_kernels_give_the_bytes_of_the_specification(
+    format: Format, column_weights: NDArray[np.float32] | None, every_instruction_set: list[str]
+) -> None:
+    rows = np.concatenate([awkward_rows(), weights("gaussian", 5), weights("heavy-tailed", 5)])
+    expected = specified(format, rows, column_weights)
+    for instruction_set in every_instruction_set:
+        native.use_instruction_set(instruction_set)
+        for threads in (1, 3):
+            np.testing.assert_array_equal(format.encode(rows, column_weights, threads), expected, instruction_set)
+
+
+@every_format
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (3, 1), (2, 7), (17, 5)], ids=str)
+def test_any_number_of_blocks(format: Format, shape: tuple[int, int]) -> None:
+    rows = weights("heavy-tailed", shape[0], shape[1] * format.block_size, seed=3)
+    column_weights = importance(rows.shape[1])
+    for given in (None, column_weights):
+        np.testing.assert_array_equal(format.encode(rows, given, threads=2), specified(format, rows, given))
+    assert format.encode(rows).shape == (shape[0], format.row_bytes(rows.shape[1]))
+
+
+@every_format
+def test_decoding_is_ggml_s_bit_for_bit(format: Format) -> None:
+    ours = format.encode(awkward_rows()), llama_cpp.encode(awkward_rows(), format.ggml_type)
+    for blocks in ours:
+        expected = gguf.quants.dequantize(blocks, format.ggml_type)
+        np.testing.assert_array_equal(format.decode(blocks).view(np.uint32), expected.view(np.uint32))
+
+
+@every_format
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+def test_weights_that_cannot_be_stored_are_refused(format: Format, value: float) -> None:
+    if value < format.largest:
+        return
+    rows = weights("gaussian", 40)
+    rows[33, 1000] = value
+    with pytest.raises(WeightError, match="row 33: weight 1000 is ") as refused:
+        format.encode(rows, threads=2)
+    assert (refused.value.row, refused.value.column) == (33, 1000)
+
+
+@every_format
+def test_columns_without_importance_do_no_harm(format: Format) -> None:
+    rows, column_weights = weights("gaussian", 4), importance(WIDTH)
+    column_weights[:512:3] = 0
+    column_weights[512:] = 0
+    decoded = format.decode(format.encode(rows, column_weights))
+    assert np.isfinite(decoded).all()
+    plain = format.decode(format.encode(rows))[:, 512:]
+    loss = ((decoded[:, 512:] - rows[:, 512:]) ** 2).sum()
+    assert loss <= 1.01 * ((plain - rows[:, 512:]) ** 2).sum()
+    np.testing.assert_array_equal(format.encode(rows, np.zeros(WIDTH, np.float32)), format.encode(rows))
+
+
+LLAMA_CPP_SOMETIMES_WINS = {"Q2_K": 0.006, "Q3_K": 0.01, "Q4_K": 0.004, "Q5_K": 0.004, "Q6_K": 0.01, "IQ4_XS": 0.004}
+LLAMA_CPP_SOMETIMES_WINS |= {"Q4_1": 0.01, "Q5_1": 0.015, "Q4_0": 0.001, "Q5_0": 0.001, "IQ4_NL": 0.001}
+"""In which share of blocks, at most, its search happens on a better place than ours; nowhere by much."""
+
+NOTHING_TO_GAIN = {"F32", "F16", "BF16"}
+
+
+@every_format
+@weighted
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_encoder_loses_less(format: Format, column_weights: NDArray[np.float32] | None, kind: str) -> None:
+    rows = weights(kind, 128, WIDTH, seed=11)
+    factor = 1.0 if column_weights is None else column_weights
+    size = max(format.block_size, 32)
+    ours, theirs = (
+        (factor * (format.decode(blocks).astype(np.float64) - rows) ** 2).reshape(-1, size).sum(axis=1)
+        for blocks in (format.encode(rows, column_weights), llama_cpp.encode(rows, format.ggml_type, column_weights))
+    )
+    higher = ours > theirs * (1 + 1e-4)
+    assert higher.mean() <= LLAMA_CPP_SOMETIMES_WINS.get(format.name, 0)
+    assert (ours <= 1.1 * theirs).all()
+    if format.name in NOTHING_TO_GAIN:
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert ours.sum() < 0.99 * theirs.sum()
+
+
+@every_format
+def test_fallbacks_lead_to_a_format_for_any_width_that_is_a_multiple_of_32(format: Format) -> None:
+    if format.block_size > 32:
+        assert format.fallback is not None
+        assert format_named(format.fallback).block_size <= 32
+    else:
+        assert format.fallback is None
+
+
+def test_every_type_that_gguf_decodes_is_decoded() -> None:
+    for ggml_type in gguf.quants._type_traits:
+        size, size_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+        blocks = np.random.default_rng(0).integers(0, 60, (2, 3 * size_bytes), np.uint8)
+        format = format_for(ggml_type)
+        assert (format.name, format.block_size, format.block_bytes) == (ggml_type.name, size, size_bytes)
+        expected = gguf.quants.dequantize(blocks, ggml_type)
+        np.testing.assert_array_equal(format.decode(blocks).view(np.uint32), expected.view(np.uint32))
+        if not format.can_encode:
+            with pytest.raises(ThriftbitError, match="can be read but not written"):
+                format.encode(np.zeros((1, size), np.float32))
+
+
+def test_types_that_nobody_decodes_are_named() -> None:
+    with pytest.raises(ThriftbitError, match="I64 cannot be decoded"):
+        format_for(gguf.GGMLQuantizationType.I64)
+
+
+def test_unknown_formats_are_answered_with_the_choices() -> None:
+    assert format_named("q4_k") is FORMATS["Q4_K"]
+    with pytest.raises(UsageError, match=r"no format 'Q9_K'; the formats are F32, .*Q4_K.*"):
+        format_named("Q9_K")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.ones(31, np.float32), "does not fit rows of 32"),
+        (np.full(32, -1, np.float32), "negative or non-finite"),
+        (np.full(32, np.nan, np.float32), "negative or non-finite"),
+    ],
+)
+def test_importance_is_checked(given: NDArray[np.float32], message: str) -> None:
+    with pytest.raises(ThriftbitError, match=message):
+        FORMATS["Q8_0"].encode(np.ones((2, 32), np.float32), given)
+
+
+def test_rows_that_blocks_do_not_divide_are_refused() -> None:
+    with pytest.raises(ThriftbitError, match="300 weights do not divide into the blocks of 256 that Q4_K needs"):
+        FORMATS["Q4_K"].encode(np.zeros((2, 300), np.float32))
