@@ -96,7 +96,8 @@ class ImportanceMatrix:
     def _values(self, tensor: Tensor) -> FloatArray | None:
         if tensor.name not in self.entries:
             return None
-        values = self.entries[tensor.name]()
+        with np.errstate(invalid="ignore", over="ignore"):  # what that makes of damaged values is refused below
+            values = self.entries[tensor.name]()
         matrices = tensor.rows // tensor.matrix_rows
         if values.size != matrices * tensor.width:
             raise ThriftbitError(

@@ -99,6 +99,13 @@ def test_impossible_values_are_refused(tmp_path: Path, model: Model, value: floa
         read_importance(tmp_path / "bad.dat").check(model)
 
 
+def test_a_signalling_nan_is_refused_without_a_warning(tmp_path: Path, model: Model) -> None:
+    first = (QUERY_MEANS[:1] * 5).astype("<f4").tobytes()
+    (tmp_path / "bad.dat").write_bytes(dat({QUERY: QUERY_MEANS}).replace(first, b"\x01\x00\x80\x7f", 1))
+    with pytest.raises(ThriftbitError, match=rf"{QUERY} has negative or non-finite values"):
+        read_importance(tmp_path / "bad.dat").check(model)
+
+
 def test_one_count_serves_all_matrices(tmp_path: Path, model: Model) -> None:
     path = write_gguf(tmp_path / "one.gguf", {EXPERTS: ((EXPERT_MEANS + 1) * 4, [4.0])})
     experts = next(tensor for tensor in model.tensors if tensor.name == EXPERTS)
