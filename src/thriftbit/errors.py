@@ -1,9 +1,18 @@
-"""The one error users see.
+"""The one error users see, and how its message shows what strangers wrote.
 
 Everything that can go wrong with a user's input, disk or choice raises `ThriftbitError`. Its message names the file or
 tensor, says what is wrong and what to do, in one or two lines; the command line prints it without a traceback. Anything
 else that escapes is a bug of ours and keeps its traceback.
 """
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+_short_repr = reprlib.Repr()
+_short_repr.maxstring = 100
 
 
 class ThriftbitError(Exception):
@@ -16,3 +25,13 @@ class UsageError(ThriftbitError):
     """The request itself does not make sense (an unknown format, contradictory options)."""
 
     exit_code = 2
+
+
+def shown(value: Any) -> str:
+    """-> `value` as an error message shows it: escaped, and not too long, whatever it is"""
+    return _short_repr.repr(value)
+
+
+def enumeration(names: Sequence[str]) -> str:
+    """-> the names as a message lists them: three at most, then how many more"""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -134,6 +134,12 @@ def test_a_mistake_is_one_line(
     assert part in error["message"] and part in as_json.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_missing_folder_is_told(run_thriftbit: RunThriftbit, tiny_llama: Path, options: tuple[str, ...]) -> None:
+    result = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", "nowhere/tiny.gguf", *options)
+    assert result.returncode == 1 and "there is no folder" in error_line(result)
+
+
 @pytest.mark.parametrize("arguments", [("unknown",), ("quantize",), ("quantize", ".", "--unknown")])
 def test_wrong_usage_points_to_the_help(run_thriftbit: RunThriftbit, arguments: tuple[str, ...]) -> None:
     result = run_thriftbit(*arguments)

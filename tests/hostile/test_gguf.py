@@ -167,7 +167,7 @@ REFUSED = {
     "key too long": (gguf_bytes([key("k" * 65536, BOOL, b"\0")], []), "metadata key 0 is 65,536 bytes long"),
     "long key twice": (
         gguf_bytes([key("k" * 9999, BOOL, b"\0")] * 2, []),
-        r"metadata key 'k{97}\.\.\.' is there twice",
+        r"metadata key 'k+\.\.\.k+' is there twice",
     ),
     "key not UTF-8": (gguf_bytes([key(b"\xff", BOOL, b"\0")], []), "metadata key 0 is not UTF-8"),
     "unknown value type": (gguf_bytes([key("t", 13, b"\0")], []), "'t' has type 13, which does not exist"),

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thriftbit.cli.printing import print_json, say, show, table
+from thriftbit.errors import enumeration
 from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan, QuantizeResult
 
 NO_ROLE = "other"
-MISSING_SHOWN = 3
 
 
 @dataclass
@@ -41,10 +40,11 @@ def summarize_roles(model: Model, plan: Plan) -> dict[str, RoleSummary]:
 
 
 def print_plan(model: Model, plan: Plan, importance: ImportanceMatrix | None, output: Path, as_json: bool) -> None:
+    from thriftbit.containers.atomic_file import free_bytes_for
     from thriftbit.quantization.metadata import file_layout
 
     size_bytes = file_layout(model, plan, importance).file_size_bytes
-    free_bytes = shutil.disk_usage(output.resolve().parent).free
+    free_bytes = free_bytes_for(output)
     roles = summarize_roles(model, plan)
     if as_json:
         document = _sizes_document(model, plan, output, size_bytes)
@@ -82,8 +82,7 @@ def print_result(model: Model, plan: Plan, result: QuantizeResult, as_json: bool
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
     say(_sizes_line(model, plan, result.size_bytes))
     if missing:
-        names = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
-        say(f"  The importance data says nothing about {len(missing)} tensors: {names}")
+        say(f"  The importance data says nothing about {len(missing)} tensors: {enumeration(missing)}")
     say("\nTo run it:")
     for program, command in _ways_to_run(result.path):
         say(f"  {program:<11}{command}")

@@ -76,8 +76,7 @@ class AtomicFile:
                 self._publish()
 
     def _check_target(self) -> None:
-        if not self._target.parent.is_dir():
-            raise ThriftbitError(f"{self.path}: there is no folder {self._target.parent}; create it first")
+        _folder_of(self.path)
         try:
             mode = self._target.stat().st_mode
         except FileNotFoundError:
@@ -89,7 +88,7 @@ class AtomicFile:
             raise ThriftbitError(f"{self.path}: exists already; use --force to replace it, or choose another name")
 
     def _check_free_space(self) -> None:
-        free_bytes = shutil.disk_usage(self._target.parent).free
+        free_bytes = free_bytes_for(self.path)
         if free_bytes < self._size_bytes:
             raise ThriftbitError(
                 f"{self.path}: needs {describe_bytes(self._size_bytes)}, and its disk has {describe_bytes(free_bytes)} "
@@ -129,6 +128,18 @@ class AtomicFile:
                     f"{describe_bytes(self._size_bytes)}; nothing was kept. Free some space or choose another place"
                 ) from error
             raise ThriftbitError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def free_bytes_for(path: Path) -> int:
+    """-> how much a file at `path` may take on its disk; ThriftbitError if its folder is missing"""
+    return shutil.disk_usage(_folder_of(path)).free
+
+
+def _folder_of(path: Path) -> Path:
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise ThriftbitError(f"{path}: there is no folder {folder}; create it first")
+    return folder
 
 
 def _claim(partial: Path) -> FileIO:

@@ -33,8 +33,8 @@ from thriftbit.containers.gguf_values import (
     alignment_of,
     padded,
 )
-from thriftbit.containers.header_stream import HeaderStream, damaged, quoted
-from thriftbit.errors import ThriftbitError
+from thriftbit.containers.header_stream import HeaderStream, damaged
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats.format import ByteArray
 
 VERSIONS = (2, 3)
@@ -127,7 +127,7 @@ class GGUFFile:
                 count = file.readinto(left)
                 if not count:
                     raise ThriftbitError(
-                        f"{self.path}: tensor {quoted(info.name)} ends early; the file changed meanwhile"
+                        f"{self.path}: tensor {shown(info.name)} ends early; the file changed meanwhile"
                     )
                 left = left[count:]
         return rows
@@ -206,8 +206,8 @@ def _read_metadata(stream: HeaderStream, count: int) -> dict[str, MetadataValue]
     for index in range(count):
         key = stream.name(f"the name of metadata key {index}")
         if key in metadata:
-            raise stream.error(f"metadata key {quoted(key)} is there twice")
-        metadata[key] = _read_value(stream, f"metadata key {quoted(key)}")
+            raise stream.error(f"metadata key {shown(key)} is there twice")
+        metadata[key] = _read_value(stream, f"metadata key {shown(key)}")
     return metadata
 
 
@@ -237,13 +237,13 @@ def _read_tensor_infos(stream: HeaderStream, count: int) -> list[TensorInfo]:
     for index in range(count):
         name = stream.name(f"the name of tensor {index}")
         if name in infos:
-            raise stream.error(f"tensor {quoted(name)} is there twice")
+            raise stream.error(f"tensor {shown(name)} is there twice")
         infos[name] = _read_tensor_info(stream, name)
     return list(infos.values())
 
 
 def _read_tensor_info(stream: HeaderStream, name: str) -> TensorInfo:
-    what = f"tensor {quoted(name)}"
+    what = f"tensor {shown(name)}"
     dimensions = stream.integer(4, what)
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise stream.error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible")
@@ -269,12 +269,12 @@ def _check_places(file: GGUFFile) -> None:
     in_order = sorted(file.tensors, key=lambda info: info.offset_bytes)
     for info in in_order:
         if info.offset_bytes % file.alignment:
-            raise damaged(file.path, f"tensor {quoted(info.name)} is not aligned to {file.alignment} bytes")
+            raise damaged(file.path, f"tensor {shown(info.name)} is not aligned to {file.alignment} bytes")
         if info.end_bytes > file.file_size_bytes:
             raise damaged(
                 file.path,
-                f"tensor {quoted(info.name)} ends at byte {info.end_bytes:,}, the file at {file.file_size_bytes:,}",
+                f"tensor {shown(info.name)} ends at byte {info.end_bytes:,}, the file at {file.file_size_bytes:,}",
             )
     for before, after in pairwise(in_order):
         if after.offset_bytes < before.end_bytes:
-            raise damaged(file.path, f"tensors {quoted(before.name)} and {quoted(after.name)} overlap")
+            raise damaged(file.path, f"tensors {shown(before.name)} and {shown(after.name)} overlap")

@@ -14,18 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.containers.gguf_values import decode_text
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
 
 # The largest headers (vocabularies of 262,144 tokens with their merges) are about 16 MiB.
 HEADER_LIMIT_BYTES = 64 << 20
 NAME_LIMIT_BYTES = 65535  # keys, by the specification; tensor names are shorter still
 
 Number = TypeVar("Number", bound=np.generic)
-
-
-def quoted(name: str) -> str:
-    """-> the name as an error shows it, not too long whatever it is"""
-    return repr(name if len(name) <= 100 else f"{name[:97]}...")
 
 
 def damaged(path: Path, what: str) -> ThriftbitError:
@@ -81,7 +76,7 @@ class HeaderStream:
         except UnicodeDecodeError:
             raise self.error(f"{what} is not UTF-8") from None
         if not name.isprintable():
-            raise self.error(f"{what} holds control characters: {quoted(name)}")
+            raise self.error(f"{what} holds control characters: {shown(name)}")
         return name
 
     def texts(self, count: int, what: str) -> list[str]:

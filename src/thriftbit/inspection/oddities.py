@@ -10,14 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from thriftbit.containers.gguf_values import VERSION, padded
+from thriftbit.errors import enumeration
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 
-QUANTIZATION_VERSION = 2
 USUAL_TYPES = 5  # the most formats that one of llama.cpp's presets mixes, F32 not counted
 SENTENCE_LIMIT = 1000  # characters, since names in them come from strangers
 LARGE_TENSOR = 1 << 20  # weights
@@ -78,8 +78,7 @@ def _keys(subject: Subject) -> Iterator[str]:
     known = (*NAMESPACES, subject.text("general.type"), subject.architecture)
     unknown = [key for key in subject.metadata if key.partition(".")[0] not in known]
     if unknown:
-        shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-        yield f"Metadata of a kind that is not known here: {shown}."
+        yield f"Metadata of a kind that is not known here: {enumeration(unknown)}."
 
 
 def _architecture(subject: Subject) -> Iterator[str]:
@@ -152,8 +151,8 @@ def _quantization_version(subject: Subject) -> Iterator[str]:
     quantized = [
         tensor for part in subject.parts for tensor in part.tensors if tensor.ggml_type.name not in UNQUANTIZED
     ]
-    if quantized and told != QUANTIZATION_VERSION:
-        yield f"general.quantization_version is {told}; quantized weights of today have {QUANTIZATION_VERSION}."
+    if quantized and told != GGML_QUANT_VERSION:
+        yield f"general.quantization_version is {told}; quantized weights of today have {GGML_QUANT_VERSION}."
 
 
 def _tied(subject: Subject) -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,8 +131,9 @@ def _open_folder(folder: Path) -> Subject:
     if architecture is not None:
         metadata |= _attempt(lambda: architecture.metadata(config), problems) or {}
         mapped = _attempt(lambda: architecture.map_tensors(checkpoint), problems) or []
-    for vocabulary_size in (tensor.rows for tensor in mapped if tensor.name == EMBEDDING):
-        metadata |= _attempt(partial(tokenizer_metadata, checkpoint, vocabulary_size), problems) or {}
+    embedding = next((tensor for tensor in mapped if tensor.name == EMBEDDING), None)
+    if embedding is not None:
+        metadata |= _attempt(lambda: tokenizer_metadata(checkpoint, embedding.rows), problems) or {}
     metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, problems.append), problems) or {}
 
     return Subject(
@@ -142,13 +142,16 @@ def _open_folder(folder: Path) -> Subject:
         architecture=architecture.gguf_name if architecture else _named_architecture(config),
         metadata=metadata,
         tensors=tuple(
-            InspectedTensor(as_utf8(name), tensor.shape, dtype, math.ceil(tensor.parameters * DTYPE_BITS[dtype] / 8))
-            for name, tensor in checkpoint.tensors.items()
-            for dtype in (tensor.source_dtype,)
+            InspectedTensor(as_utf8(tensor.name), tensor.shape, tensor.source_dtype, _stored_bytes(tensor))
+            for tensor in sources
         ),
         tied=bool(mapped) and all(tensor.name != OUTPUT for tensor in mapped),
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    return math.ceil(tensor.parameters * DTYPE_BITS[tensor.source_dtype] / 8)
 
 
 def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:

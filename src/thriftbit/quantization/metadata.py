@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from gguf import LlamaFileType
+from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 import thriftbit
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
@@ -24,7 +24,6 @@ from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.sources.model import Model
 
-QUANTIZATION_VERSION = 2  # of GGML's block formats: they changed incompatibly in 2023, and not since
 REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making
 NO_FINGERPRINT = "0" * 64
 
@@ -39,7 +38,7 @@ def file_layout(
 def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None, fingerprint: str) -> Metadata:
     metadata: dict[str, MetadataValue] = {"general.architecture": model.architecture}
     metadata |= {key: value for key, value in model.metadata.items() if not key.startswith(REWRITTEN)}
-    metadata["general.quantization_version"] = np.uint32(QUANTIZATION_VERSION)
+    metadata["general.quantization_version"] = np.uint32(GGML_QUANT_VERSION)
     metadata["general.file_type"] = np.uint32(_file_type(model, plan))
     if importance is not None:
         metadata["quantize.imatrix.file"] = importance.path.name

@@ -10,13 +10,13 @@ whatever code is in it. Shards may be symbolic links, as they are in the Hub's c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import open_regular, read_json_object, shown
+from thriftbit.errors import ThriftbitError, enumeration, shown
+from thriftbit.sources.json_object import open_regular, read_json_object
 from thriftbit.sources.safetensors_file import read_safetensors
 from thriftbit.sources.tensor import Tensor
 
@@ -126,11 +126,6 @@ def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str,
             f"{origin} has {len(found)} safetensors files and neither {SINGLE} nor {INDEX} to say which to read"
         )
     return {found[0]: ()}
-
-
-def enumeration(names: Sequence[str]) -> str:
-    """-> the names as an error lists them: three at most, then how many more"""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _shards(origin: str, index: Path) -> dict[str, tuple[str, ...]]:

@@ -23,10 +23,9 @@ from gguf import GGMLQuantizationType
 
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
-from thriftbit.sources.checkpoint import enumeration
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 

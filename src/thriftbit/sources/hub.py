@@ -35,6 +35,7 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, tqdm  # type: ignore[attr-defined]
 
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
@@ -149,7 +150,7 @@ def _blob(model: HubId, file: RepoSibling) -> Path:
 
 
 def _partial(blob: Path) -> Path:
-    return blob.with_name(blob.name + ".thriftbit-partial")
+    return blob.with_name(blob.name + PARTIAL_SUFFIX)
 
 
 def _announce_and_check_space(

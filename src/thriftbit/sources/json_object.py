@@ -8,19 +8,15 @@ deep nesting with RecursionError; here each of these is one ThriftbitError that 
 from __future__ import annotations
 
 import json
-import reprlib
 import stat
 from collections import Counter
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
 
 JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quarter of a million tokens, is half of it
-
-_short_repr = reprlib.Repr()
-_short_repr.maxstring = 100
 
 
 def parse_json_object(data: bytes, origin: str) -> dict[str, Any]:
@@ -42,11 +38,6 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if len(data) > JSON_LIMIT_BYTES:
         raise ThriftbitError(f"{path} is larger than {JSON_LIMIT_BYTES >> 20} MiB, which no file of this kind is")
     return parse_json_object(data, str(path))
-
-
-def shown(value: Any) -> str:
-    """-> `value` as an error message shows it: escaped, and not too long, whatever it is"""
-    return _short_repr.repr(value)
 
 
 def open_regular(path: Path) -> BufferedReader:

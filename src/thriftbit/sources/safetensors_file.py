@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import open_regular, parse_json_object, shown
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.sources.json_object import open_regular, parse_json_object
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 HEADER_LIMIT_BYTES = 32 << 20  # about 250,000 tensors in one file; the specification's own limit is 100 MB

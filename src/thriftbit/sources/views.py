@@ -19,7 +19,7 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 def constant(name: str, values: FloatArray) -> Tensor:
     """A tensor of a few numbers that no checkpoint stores, such as rotary factors. values: float32, held in memory."""
-    rows = np.atleast_2d(values.astype(np.float32)).reshape(-1, values.shape[-1])
+    rows = values.astype(np.float32).reshape(-1, values.shape[-1])
     return Tensor(name, values.shape, "F32", lambda start, stop: rows[start:stop].copy())
 
 

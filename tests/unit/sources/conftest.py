@@ -6,8 +6,9 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from fake_hub import FakeHub
 from huggingface_hub import constants
+
+from .fake_hub import FakeHub
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_missing_and_unknown_tensors_are_named() -> None:
     refused(LLAMA, "not known", "model.layers.0.mystery", **{"model.layers.0.mystery": (3, 4)})
     refused(LLAMA, "not known", "self_attn.q_proj.bias", **{"model.layers.0.self_attn.q_proj.bias": (16,)})
     many: dict[str, Any] = {f"model.layers.0.extra.{i}": (2,) for i in range(9)}
-    refused(LLAMA, "9 not known", "...", **many)
+    refused(LLAMA, "9 not known", "and 6 more", **many)
 
 
 def test_a_bias_is_asked_for_where_the_configuration_says_so() -> None:

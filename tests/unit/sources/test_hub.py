@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_hub import COMMIT, NEEDED, REPOSITORY, SHARDS, FakeHub, is_large, repository_files
 from huggingface_hub import constants
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources import hub
 from thriftbit.sources.hub import HubId, download, parse_hub_id, repository_of
+
+from .fake_hub import COMMIT, NEEDED, REPOSITORY, SHARDS, FakeHub, is_large, repository_files
 
 
 def fetch(model: str = REPOSITORY, offline: bool = False) -> tuple[Path, list[str]]:

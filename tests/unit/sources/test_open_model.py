@@ -8,7 +8,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from fake_hub import COMMIT, REPOSITORY, FakeHub, is_large
 from huggingface_hub import constants
 from safetensors.numpy import save, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -16,6 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model
+
+from .fake_hub import COMMIT, REPOSITORY, FakeHub, is_large
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
 from thriftbit.sources.architectures.roles import role_of
@@ -272,7 +272,7 @@ def _refuse_forged_counts(where: str, dimensions: Dimensions, most_layers: int, 
 
 def _refuse_incomplete(where: str, missing: list[str], unknown: list[str]) -> None:
     problems = [
-        f"{len(names)} {kind} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+        f"{len(names)} {kind} ({enumeration(names)})"
         for kind, names in (("missing", missing), ("not known to this architecture", unknown))
         if names
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
 
 LARGEST_COUNT = 2**31 - 1  # what llama.cpp can hold; anything above is a damaged file
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -70,7 +70,7 @@ def positive(value: Any, key: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    return "missing" if value is None else repr(value)[:60]
+    return "missing" if value is None else shown(value)
 
 
 # What every family means by leaving these out. A head that this gets wrong shows in the shapes of its tensors.

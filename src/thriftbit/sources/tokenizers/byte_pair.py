@@ -12,8 +12,7 @@ from collections.abc import Iterable
 import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import shown
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.tokenizers.pre_tokenizers import pre_tokenizer_name
 from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
 from thriftbit.sources.tokenizers.vocabulary import AddedToken, Vocabulary

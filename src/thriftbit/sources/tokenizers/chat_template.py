@@ -13,8 +13,8 @@ from typing import Any
 import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import read_json_object, shown
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolder, read_text
 
 MAIN_TEMPLATE = "default"

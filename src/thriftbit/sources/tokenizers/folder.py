@@ -7,12 +7,13 @@ goes before one in tokenizer_config.json, as in transformers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import open_regular, read_json_object, shown
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.sources.json_object import open_regular, read_json_object
 from thriftbit.sources.tokenizers.vocabulary import AddedToken
 
 if TYPE_CHECKING:
@@ -57,18 +58,15 @@ class TokenizerFolder:
             tokens[token.id] = token
         return [tokens[token_id] for token_id in sorted(tokens)]
 
-    def _declared_tokens(self) -> list[tuple[Path, AddedToken]]:
-        declared = []
+    def _declared_tokens(self) -> Iterator[tuple[Path, AddedToken]]:
+        """-> (the file that says so, the token), the file with the last word last"""
         origin = self.path / "added_tokens.json"
-        declared += [
-            (origin, _added_token(origin, key, key, False, value)) for key, value in self.added_tokens_json.items()
-        ]
+        for text, token_id in self.added_tokens_json.items():
+            yield origin, _added_token(origin, text, text, False, token_id)
         origin = self.path / TOKENIZER_JSON
         for entry in _list(self.tokenizer_json or {}, "added_tokens", origin):
             entry = entry if isinstance(entry, dict) else {}
-            declared.append(
-                (origin, _added_token(origin, entry, entry.get("content"), entry.get("special"), entry.get("id")))
-            )
+            yield origin, _added_token(origin, entry, entry.get("content"), entry.get("special"), entry.get("id"))
         origin = self.path / TOKENIZER_CONFIG
         decoder = self.tokenizer_config.get("added_tokens_decoder") or {}
         if not isinstance(decoder, dict):
@@ -76,10 +74,7 @@ class TokenizerFolder:
         for key, entry in decoder.items():
             entry = entry if isinstance(entry, dict) else {}
             token_id = int(key) if key.isdecimal() and len(key) < 20 else key
-            declared.append(
-                (origin, _added_token(origin, {key: entry}, entry.get("content"), entry.get("special"), token_id))
-            )
-        return declared
+            yield origin, _added_token(origin, {key: entry}, entry.get("content"), entry.get("special"), token_id)
 
 
 def open_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:

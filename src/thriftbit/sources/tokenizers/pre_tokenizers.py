@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import shown
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"

@@ -26,8 +26,8 @@ from typing import Any
 import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import open_regular, shown
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.sources.json_object import open_regular
 from thriftbit.sources.tokenizers.protobuf import fields
 from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
 from thriftbit.sources.tokenizers.vocabulary import NEVER_MERGED, AddedToken, Vocabulary

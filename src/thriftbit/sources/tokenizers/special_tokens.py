@@ -19,8 +19,7 @@ import gguf
 import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import shown
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.tokenizers.folder import TokenizerFolder
 from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import shown
+from thriftbit.errors import ThriftbitError, shown
 
 OTHER_MODELS = {
     "Unigram": "a Unigram tokenizer (SentencePiece's other kind, as in T5)",

@@ -16,8 +16,7 @@ import gguf
 import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.json_object import shown
+from thriftbit.errors import ThriftbitError, shown
 
 # Tokens that are control tokens in all but their own declaration; rendering them as text, or reading them in a user's
 # text, is never meant. The list is llama.cpp's.
