@@ -5,7 +5,8 @@
 Each round encodes the same rows with both, one after the other, so that drift of the machine hits both; the ratio is
 the median over rounds of (their time / our time), with its lowest and highest quarter. Losses are compared block by
 block on gaussian and heavy-tailed rows and the weights of the demo model: decibels less squared error (weighted by
-importance where there is one), and in how many of the blocks llama.cpp came out lower by more than one part in ten thousand.
+importance where there is one), and in how many of the blocks llama.cpp came out lower by more than one part in ten
+thousand.
 """
 
 from __future__ import annotations

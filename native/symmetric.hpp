@@ -47,23 +47,31 @@ Lanes search_symmetric(const Lanes* x, const Weights& w) {
     }
     const Lanes inverse_extreme = inverse(signed_extreme(lowest, highest));
     Lanes best_s = 0.0f, best_gain = 0.0f;
-    for (int k = 0; k < Values::starts; ++k) {
-        Lanes factor = inverse_extreme * Lanes(float(Values::start(k))), s, sum_xv;
+    // several starts at a time: their sums do not wait for each other
+    constexpr int together = Values::starts % 4 == 0 ? 4 : Values::starts % 2 == 0 ? 2 : 1;
+    for (int k = 0; k < Values::starts; k += together) {
+        Lanes factor[together], s[together], sum_xv[together];
+        for (int i = 0; i < together; ++i) factor[i] = inverse_extreme * Lanes(float(Values::start(k + i)));
         for (int round = 0; round < 2; ++round) {
-            Lanes sum_vv = 0.0f;
-            sum_xv = 0.0f;
-            for (int e = 0; e < elements; ++e) {
-                const Lanes v = Values::nearest_to(x[e] * factor), wv = w[e] * v;
-                sum_xv += wv * x[e];
-                sum_vv += wv * v;
+            Lanes sum_vv[together];
+            for (int i = 0; i < together; ++i) sum_xv[i] = sum_vv[i] = 0.0f;
+            for (int e = 0; e < elements; ++e)
+                for (int i = 0; i < together; ++i) {
+                    const Lanes v = Values::nearest_to(x[e] * factor[i]), wv = w[e] * v;
+                    sum_xv[i] += wv * x[e];
+                    sum_vv[i] += wv * v;
+                }
+            for (int i = 0; i < together; ++i) {
+                s[i] = sum_xv[i] * inverse(sum_vv[i]);
+                factor[i] = inverse(s[i]);
             }
-            s = sum_xv * inverse(sum_vv);
-            factor = inverse(s);
         }
-        const Lanes gain = s * sum_xv;
-        const Mask better = gain > best_gain;
-        best_s = select(better, s, best_s);
-        best_gain = select(better, gain, best_gain);
+        for (int i = 0; i < together; ++i) {
+            const Lanes gain = s[i] * sum_xv[i];
+            const Mask better = gain > best_gain;
+            best_s = select(better, s[i], best_s);
+            best_gain = select(better, gain, best_gain);
+        }
     }
     return best_s;
 }

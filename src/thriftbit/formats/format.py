@@ -96,7 +96,8 @@ class Format:
         row_bytes = self.row_bytes(rows.shape[1])
         if self.encode_blocks is None:
             raise ThriftbitError(f"{self.name} can be read but not written; choose another format")
-        weights = None if importance is None else _checked_importance(importance, rows.shape[1])
+        choice = self.block_size > 1  # rounding alone leaves nothing to weigh
+        weights = _checked_importance(importance, rows.shape[1]) if choice and importance is not None else None
         if _native is not None and self.name in native_kernels:
             encoded: ByteArray | None = _native.encode(self.name, rows, weights, self.largest, threads)
             if encoded is None:
