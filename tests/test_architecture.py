@@ -1,0 +1,94 @@
+"""The rooms of the house: imports go one way.
+
+A room imports only rooms on its left, and what is free to all. Imports inside functions and those for the type checker
+count as well: a circle that is avoided by importing late is a circle.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "src" / "thriftbit"
+
+# "__init__" is the package itself, which gives every public verb, so that the command line can call them as users do.
+ROOMS = (
+    *("formats", "containers", "sources", "quantization", "inspection", "runtime", "demo"),
+    *("__init__", "cli", "__main__"),
+)
+FREE = ("errors", "sizes")
+
+# (file, the room it imports although that is not on its left): why
+EXCEPTIONS = {("quantization/metadata.py", "__init__"): "the version, written into every file, has one place"}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(file: Path) -> Iterator[str]:
+    """-> the rooms that a file's imports of ours lead to, wherever in the file they stand"""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == PACKAGE.name:
+                room = rest.partition(".")[0]
+                yield room if room in ROOMS or room in FREE else "__init__"  # a name that the package itself gives
+
+
+def violations() -> set[tuple[str, str]]:
+    """-> (file, room) for every import against the order"""
+    return {
+        (file.relative_to(PACKAGE).as_posix(), imported)
+        for file in PACKAGE.rglob("*.py")
+        for imported in imported_rooms(file)
+        if imported not in FREE and (room_of(file) in FREE or ROOMS.index(imported) > ROOMS.index(room_of(file)))
+    }
+
+
+def test_every_file_is_in_a_known_room() -> None:
+    assert {room_of(file) for file in PACKAGE.rglob("*.py")} == {*ROOMS, *FREE}
+
+
+def test_a_room_imports_only_rooms_on_its_left() -> None:
+    assert violations() == set(EXCEPTIONS)
+
+
+def test_the_map_shows_the_same_order() -> None:
+    rooms = [room for room in ROOMS if not room.startswith("__")]
+    for document in ("CONTRIBUTING.md", "docs/architecture.md"):
+        assert f"`{' → '.join(rooms)}`" in (ROOT / document).read_text(encoding="utf-8"), document
+
+
+def test_the_map_names_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for folder in [
+        PACKAGE,
+        *(path for path in PACKAGE.rglob("*") if path.is_dir() and (path / "__init__.py").exists()),
+    ]:
+        assert f"{folder.name}/" in text, folder
+
+
+def test_the_map_quotes_the_loop_as_it_is() -> None:
+    (quoted,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "architecture.md").read_text(), re.M | re.S)
+    assert textwrap.indent(quoted, "    ") in (PACKAGE / "quantization" / "quantize.py").read_text()
+
+
+def test_importing_the_other_way_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text(
+        "import json\nfrom thriftbit.cli import main\ndef f():\n    import thriftbit.sources.model as model\n"
+    )
+    assert list(imported_rooms(file)) == ["cli", "sources"]
