@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from conftest import ROOT
@@ -31,21 +34,22 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(file: Path) -> Iterator[str]:
-    """-> the rooms that a file's imports of ours lead to, wherever in the file they stand"""
+def imported_names(file: Path) -> Iterator[str]:
+    """-> "json" or "thriftbit.sources.tensor.Tensor", for everything that a file imports, wherever in it"""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            if package == PACKAGE.name:
-                room = rest.partition(".")[0]
-                yield room if room in ROOMS or room in FREE else "__init__"  # a name that the package itself gives
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(file: Path) -> Iterator[str]:
+    for name in imported_names(file):
+        package, _, rest = name.partition(".")
+        if package == PACKAGE.name:
+            room = rest.partition(".")[0]
+            yield room if room in ROOMS or room in FREE else "__init__"  # a name that the package itself gives
 
 
 def violations() -> set[tuple[str, str]]:
@@ -64,6 +68,15 @@ def test_every_file_is_in_a_known_room() -> None:
 
 def test_a_room_imports_only_rooms_on_its_left() -> None:
     assert violations() == set(EXCEPTIONS)
+
+
+def test_the_base_install_is_what_the_code_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split(r"[^\w-]", requirement)[0] for requirement in project["dependencies"]}
+    imported = {name.partition(".")[0] for file in PACKAGE.rglob("*.py") for name in imported_names(file)}
+    foreign = imported - sys.stdlib_module_names - {PACKAGE.name}
+    distributions = packages_distributions()
+    assert {distributions[name][0].lower() for name in foreign} == required
 
 
 def test_the_map_shows_the_same_order() -> None:

@@ -83,6 +83,10 @@ def test_the_public_names() -> None:
         _ = thriftbit.no_such_name
 
 
+def test_the_package_says_that_it_is_typed() -> None:
+    assert Path(thriftbit.__file__).with_name("py.typed").is_file()
+
+
 def test_there_is_one_version() -> None:
     assert thriftbit.__version__ == PROJECT["project"]["version"]
 
