@@ -237,6 +237,13 @@ def test_file_types_are_known_by_their_format(tmp_path: Path, file_type: str, ty
     assert any("of the weights in layers are Q5_0" in sentence for sentence in sentences)
 
 
+def test_fallbacks_are_told_once(tmp_path: Path) -> None:
+    types = ("Q5_0", "Q5_1", "Q8_0", "Q4_1", "IQ4_NL")
+    narrow = (entry(f"blk.0.{number}.weight", name, 2, 64) for number, name in enumerate(types))
+    (sentence,) = oddities(tmp_path, {}, (EMBEDDING, *narrow, OUTPUT))
+    assert sentence.startswith("Tensors with rows that the blocks of Q4_K (256) do not divide: 1 as Q5_0, 1 as Q5_1")
+
+
 @pytest.mark.parametrize("name", ["gemma-2-2b-it-Q4_K_M.gguf", "Llama-3.2-1B-Instruct.gguf", "zephyr_chat.gguf"])
 def test_names_of_chat_models(tmp_path: Path, name: str) -> None:
     metadata = {key: value for key, value in SOUND.items() if key != "tokenizer.chat_template"}

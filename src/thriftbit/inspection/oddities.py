@@ -109,9 +109,10 @@ def _file_type(subject: Subject) -> Iterator[str]:
     if number is not None and subject.file_type is None:
         yield f"general.file_type is {number}, which stands for nothing known here."
     promised = _promised_format(subject)
-    weights: Counter[str] = Counter()
+    fallen = set(_fallen(subject))
+    weights: Counter[str | None] = Counter()
     for tensor in _matrices(subject):
-        weights[tensor.type] += tensor.parameters
+        weights[promised if tensor in fallen else tensor.type] += tensor.parameters
     if promised and weights:
         most, parameters = weights.most_common(1)[0]
         if most != promised:
@@ -120,19 +121,16 @@ def _file_type(subject: Subject) -> Iterator[str]:
 
 
 def _fallbacks(subject: Subject) -> Iterator[str]:
-    promised = _promised_format(subject)
-    if promised is None or promised in UNQUANTIZED:
-        return
-    block_size = GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0]
-    fallen = Counter(t.type for t in subject.tensors if len(t.shape) > 1 and t.shape[-1] % block_size)
-    fallen.pop("F32", None)  # kept on purpose
+    fallen = Counter(tensor.type for tensor in _fallen(subject))
     if fallen:
         types = ", ".join(f"{count} as {type}" for type, count in fallen.most_common())
+        promised, block_size = _promised_format(subject), _promised_block_size(subject)
         yield f"Tensors with rows that the blocks of {promised} ({block_size}) do not divide: {types}."
 
 
 def _mixture(subject: Subject) -> Iterator[str]:
-    types = sorted({tensor.type for tensor in subject.tensors} - {"F32"})
+    fallen = set(_fallen(subject))
+    types = sorted({tensor.type for tensor in subject.tensors if tensor not in fallen} - {"F32"})
     if len(types) > USUAL_TYPES:
         yield f"Its weights are in {len(types)} formats ({', '.join(types)}); presets mix {USUAL_TYPES} at most."
 
@@ -216,6 +214,18 @@ MODEL_CHECKS = (
 def _matrices(subject: Subject) -> list[InspectedTensor]:
     """-> the tensors that a file type is about: those of embedding and output have formats of their own"""
     return [t for t in subject.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
+
+
+def _fallen(subject: Subject) -> list[InspectedTensor]:
+    """-> the tensors that cannot have the promised format, as its blocks do not divide their rows; F32 is by choice"""
+    block_size = _promised_block_size(subject)
+    return [t for t in subject.tensors if len(t.shape) > 1 and t.shape[-1] % block_size and t.type != "F32"]
+
+
+def _promised_block_size(subject: Subject) -> int:
+    """-> weights; 1, which divides all rows, where no format is promised"""
+    promised = _promised_format(subject)
+    return GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0] if promised else 1
 
 
 def _promised_format(subject: Subject) -> str | None:
