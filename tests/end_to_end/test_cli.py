@@ -84,11 +84,19 @@ def test_a_plan_from_a_dry_run_can_be_edited_and_used(
     plan = document["plan"]
     plan["tensors"]["output.weight"] = "F16"
     plan["preset"] = "custom"
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "plan.json").write_text(json.dumps(document))
     result = run_thriftbit("quantize", tiny_llama, "--plan", "plan.json")
     assert result.returncode == 0, result.stderr
     inspection = json.loads(run_thriftbit("inspect", "tiny-llama-custom.gguf", "--json").stdout)
     assert {t["name"]: t["type"] for t in inspection["tensors"]} == plan["tensors"]
+
+
+def test_a_plan_that_is_none_is_named(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\xff")
+    for name, part in (("plan.json", "not one of ours"), ("model.gguf", "not text"), ("none.json", "No such file")):
+        result = run_thriftbit("quantize", tiny_llama, "--plan", name)
+        assert error_line(result).startswith(f"error: {name}: ") and part in error_line(result)
 
 
 def test_an_existing_file_is_kept_unless_forced(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thriftbit.runtime import Generation
 
 
-@click.command()
+@click.command(short_help="See it work on the small model in the box.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="A folder to keep the files in; nothing is kept without."
 )

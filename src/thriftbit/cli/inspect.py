@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONG_VALUE = 200  # characters of metadata, of which a terminal's width is shown; a chat template alone fills pages
 
 
-@click.command()
+@click.command(short_help="Show what is really in a GGUF file or a model folder.")
 @click.argument("path", metavar="FILE|FOLDER")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor.")
 @json_option

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan
 
 
-@click.command()
+@click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
 @click.argument("source", metavar="MODEL")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file to write; MODEL-PRESET.gguf by default."
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
 )
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan in JSON, in place of a preset.")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="A plan in place of a preset: JSON, as --dry-run --json prints it.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; every core by default.")
@@ -104,8 +109,12 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, importance: 
     assert plan_file is not None
     try:
         return thriftbit.Plan.from_json(plan_file.read_text(encoding="utf-8"), model)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ThriftbitError(f"{plan_file}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ThriftbitError(f"{plan_file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ThriftbitError(f"{plan_file}: is no plan: it is not text; a dry run with --json prints one") from None
+    except ThriftbitError as error:
+        raise ThriftbitError(f"{plan_file}: {error}") from None
 
 
 def _name_of(source: str) -> str:

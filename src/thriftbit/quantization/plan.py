@@ -71,11 +71,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str, model: Model) -> Plan:
-        """-> the plan that `to_json` wrote, fit for this model; ThriftbitError naming what does not fit"""
+        """-> the plan that `to_json` wrote, alone or inside a dry run's JSON; ThriftbitError for what does not fit"""
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ThriftbitError(f"the plan is not JSON: {error}") from None
+        if isinstance(document, dict):
+            document = document.get("plan", document)
         if not isinstance(document, dict) or document.get("thriftbit_plan") != JSON_VERSION:
             raise ThriftbitError(f'the plan is not one of ours: it should say "thriftbit_plan": {JSON_VERSION}')
         named = document.get("tensors")

@@ -62,6 +62,7 @@ def test_json_there_and_back(model: Model, compact: bool) -> None:
     plan = make_plan(model, "Q8_0", overrides=[("output", "F16")])
     text = plan.to_json(compact)
     assert Plan.from_json(text, model) == plan
+    assert Plan.from_json(json.dumps({"written": False, "plan": json.loads(text)}), model) == plan
     assert ("\n" in text) is not compact
 
 
