@@ -1,11 +1,12 @@
 """Peak memory while quantizing, whatever the size of the model and of its largest tensor.
 
-    python benchmarks/memory.py [--size-gb 14] [--to Q4_K_M] [--folder DIR]
+    python benchmarks/memory.py [--size-gb 2] [--to Q4_K_M] [--folder DIR]
 
 Two synthetic checkpoints in bfloat16, in shards as people download them: one in the shape of Llama 2 7B, with as many
-layers as the size asks for, and one that is nearly all one embedding matrix. Each is quantized in a process of its own,
-whose peak resident memory (VmHWM on Linux) is read at its end. Weights are one random block, repeated: encoding takes
-what it takes on real ones. Needs about 1.4 times the size on disk, and removes everything it wrote.
+layers as the size asks for (14 GB are about all of it), and one that is nearly all one embedding matrix. Each is
+quantized in a process of its own, whose peak resident memory (VmHWM on Linux) is read at its end. Weights are one random
+block, repeated: encoding takes what it takes on real ones. Tells first how much disk it needs, and removes everything it
+wrote.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from typing import Any
 import numpy as np
 
 BOUND_BYTES = 1_500_000_000
-SHARD_BYTES = 5_000_000_000
+LARGEST_SHARD_BYTES, LEAST_SHARDS = 5_000_000_000, 3
+DISK_SHARE = 2  # checkpoint and result, of the checkpoint's size: enough for results of 16 bits and less
 BLOCK_WEIGHTS = 8 << 20
 
 Shapes = dict[str, tuple[int, ...]]
@@ -79,8 +81,9 @@ def checkpoint_of(kind: str, size_bytes: int) -> tuple[dict[str, Any], Shapes]:
 
 def shards_of(shapes: Shapes) -> Iterator[Shapes]:
     shard: Shapes = {}
+    limit_bytes = min(LARGEST_SHARD_BYTES, sum(map(_bfloat16_bytes, shapes.values())) / LEAST_SHARDS)
     for name, shape in shapes.items():
-        if shard and sum(map(_bfloat16_bytes, shard.values())) + _bfloat16_bytes(shape) > SHARD_BYTES:
+        if shard and sum(map(_bfloat16_bytes, shard.values())) + _bfloat16_bytes(shape) > limit_bytes:
             yield shard
             shard = {}
         shard[name] = shape
@@ -153,9 +156,6 @@ def peak_bytes() -> int:
 
 def measure(kind: str, size_bytes: int, preset: str, parent: Path) -> dict[str, Any]:
     config, shapes = checkpoint_of(kind, size_bytes)
-    needed, free = 1.4 * sum(map(_bfloat16_bytes, shapes.values())), shutil.disk_usage(parent).free
-    if free < needed:
-        raise SystemExit(f"{parent}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
     with tempfile.TemporaryDirectory(dir=parent) as scratch:
         folder = Path(scratch) / "model"
         write_checkpoint(folder, config, shapes)
@@ -168,7 +168,7 @@ def measure(kind: str, size_bytes: int, preset: str, parent: Path) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size-gb", type=float, default=14)
+    parser.add_argument("--size-gb", type=float, default=2)
     parser.add_argument("--to", default="Q4_K_M")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -176,6 +176,10 @@ def main() -> None:
     if options.measure:
         quantize_and_report(options.measure, options.to)
         return
+    needed_gb, free_gb = DISK_SHARE * options.size_gb, shutil.disk_usage(options.folder).free / 1e9
+    print(f"needs {needed_gb:.1f} GB in {options.folder} for a while; {free_gb:.1f} GB are free", flush=True)
+    if free_gb < needed_gb:
+        raise SystemExit("too little: choose a smaller --size-gb, or another --folder")
     rows = [
         measure(kind, round(options.size_gb * 1e9), options.to, options.folder)
         for kind in ("many layers", "one huge tensor")
