@@ -5,6 +5,8 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
+constexpr int kAffineTickets = 4;
+
 // Where a grid puts an end of the range, in steps inward from the outermost weight: twins of the lists in affine.py.
 template <int top>
 struct SubBlockEnds {
@@ -161,7 +163,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
 
     // 2. rate the pairs (d, d_min) with the parabolas: here a lane is a position of d, then of d_min
     const Lanes shrink = shrinking<largest>(spacing);
-    Scalars d_of[kTickets], d_min_of[kTickets];
+    Scalars d_of[kAffineTickets], d_min_of[kAffineTickets];
     for (int b = 0; b < Scalars::count; ++b) {
         const Lanes d = half(Lanes(largest_of<sub_blocks>(alone.s, b)) * shrink);
         const Lanes d_min = half(Lanes(largest_of<sub_blocks>(alone.m, b)) * shrink);
@@ -180,8 +182,8 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
                 rating[k] += Lanes(cost[k]) + weight * miss * miss;
             }
         }
-        constexpr int each = kPositions / kTickets;
-        for (int ticket = 0; ticket < kTickets; ++ticket) {
+        constexpr int each = kPositions / kAffineTickets;
+        for (int ticket = 0; ticket < kAffineTickets; ++ticket) {
             int best_k = ticket * each, best_lane = 0;
             for (int k = ticket * each; k < (ticket + 1) * each; ++k)
                 for (int lane = 0; lane < kLanes; ++lane)
@@ -196,7 +198,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
     best.scales = best.mins = 0.0f;
     Scalars least;
     for (int b = 0; b < Scalars::count; ++b) best.d[b] = best.d_min[b] = 0.0f, least[b] = kInfinity;
-    for (int ticket = 0; ticket < kTickets; ++ticket) {
+    for (int ticket = 0; ticket < kAffineTickets; ++ticket) {
         Scalars d = d_of[ticket], d_min = d_min_of[ticket];
         Lanes d_lanes = spread(d), d_min_lanes = spread(d_min);
         Lanes scales = nearest(alone.s * inverse(d_lanes), 0, largest);

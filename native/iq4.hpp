@@ -6,7 +6,7 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ4Values {
-    static constexpr int starts = 35;
+    static constexpr int starts = 36;
     static constexpr float value[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
     static Lanes nearest_to(const Lanes& y) {
@@ -19,11 +19,11 @@ struct IQ4Values {
     }
 
     // All that llama.cpp tries and more.
-    static constexpr double below[] = {0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4};
+    static constexpr double below[] = {0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5};
     static constexpr double start(int k) {
         if (k < 15) return k - 7 - 127;
-        if (k < 23) return -127 * below[k - 15];
-        return 113 * (0.75 + (k - 23) * 0.6 / 11);
+        if (k < 24) return -127 * below[k - 15];
+        return 113 * (0.75 + (k - 24) * 0.6 / 11);
     }
 
     // Where a value stands in the list.

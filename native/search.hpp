@@ -14,7 +14,6 @@ struct Ones {
 };
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int kTickets = 4;
 constexpr int kPositions = kLanes;
 
 template <int elements, class Value>

@@ -7,14 +7,16 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
+constexpr int kSymmetricTickets = 2;
+
 // Whole numbers from -n to n - 1.
 template <int n>
 struct WholeNumbers {
-    static constexpr int starts = n == 4 ? 16 : 28;
+    static constexpr int starts = n == 4 ? 16 : 32;
     static Lanes nearest_to(const Lanes& y) { return nearest(y, -n, n - 1); }
     static constexpr double start(int k) {
         constexpr int half = starts / 2;
-        constexpr double first = n == 4 ? 0.8 : 0.75, last = n == 4 ? 1.6 : 1.35;
+        constexpr double first = n == 4 ? 0.8 : 0.75, last = n == 4 ? 1.6 : 1.4;
         const double place = n * (first + k % half * (last - first) / (half - 1));
         return k < half ? -place : place - 1;
     }
@@ -97,7 +99,7 @@ SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, cons
 
     // rate the positions of d with the parabolas: here a lane is a position
     const Lanes shrink = shrinking<lowest>(spacing);
-    Scalars d_of[kTickets];
+    Scalars d_of[kSymmetricTickets];
     for (int b = 0; b < Scalars::count; ++b) {
         const float smallest = smallest_of<sub_blocks>(alone, b), largest = largest_of<sub_blocks>(alone, b);
         const Lanes d = half(Lanes(-smallest >= largest ? smallest : largest) * shrink);
@@ -108,8 +110,8 @@ SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, cons
             const Lanes shift = d * nearest(s * inverse_d, lowest, highest) - s;
             rating += shift * shift * Lanes(curvature[j]);
         }
-        constexpr int each = kPositions / kTickets;
-        for (int ticket = 0; ticket < kTickets; ++ticket) {
+        constexpr int each = kPositions / kSymmetricTickets;
+        for (int ticket = 0; ticket < kSymmetricTickets; ++ticket) {
             int best = ticket * each;
             for (int k = best + 1; k < (ticket + 1) * each; ++k)
                 if (rating[k] < rating[best]) best = k;
@@ -122,7 +124,7 @@ SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, cons
     best.scales = 0.0f;
     Scalars least;
     for (int b = 0; b < Scalars::count; ++b) best.d[b] = 0.0f, least[b] = kInfinity;
-    for (int ticket = 0; ticket < kTickets; ++ticket) {
+    for (int ticket = 0; ticket < kSymmetricTickets; ++ticket) {
         Scalars d = d_of[ticket];
         Lanes d_lanes = spread(d);
         Lanes scales = nearest(alone * inverse(d_lanes), lowest, highest);

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from peers import llama_cpp
 from peers.weights import KINDS, importance, weights
 
+from thriftbit import _native as native
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, Format, WeightError, format_for, format_named
 
-native = pytest.importorskip("thriftbit._native", reason="the conformance of kernels needs them compiled")
 WIDTH = 1024
 
 every_format = pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
@@ -121,7 +121,7 @@ def test_columns_without_importance_do_no_harm(format: Format) -> None:
     np.testing.assert_array_equal(format.encode(rows, np.zeros(WIDTH, np.float32)), format.encode(rows))
 
 
-LLAMA_CPP_SOMETIMES_WINS = {"Q2_K": 0.006, "Q3_K": 0.01, "Q4_K": 0.004, "Q5_K": 0.004, "Q6_K": 0.01, "IQ4_XS": 0.004}
+LLAMA_CPP_SOMETIMES_WINS = {"Q2_K": 0.006, "Q3_K": 0.01, "Q4_K": 0.004, "Q5_K": 0.004, "Q6_K": 0.002, "IQ4_XS": 0.004}
 LLAMA_CPP_SOMETIMES_WINS |= {"Q4_1": 0.01, "Q5_1": 0.015, "Q4_0": 0.001, "Q5_0": 0.001, "IQ4_NL": 0.001}
 """In which share of blocks, at most, its search happens on a better place than ours; nowhere by much."""
 

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.search import (
     POSITIONS,
-    TICKETS,
     ZERO,
     FloatArray,
     Scalar,
@@ -35,6 +34,9 @@ from thriftbit.formats.search import (
     per_super_block,
     total,
 )
+
+TICKETS = 4
+"""How many pairs (d, d_min) are tried in earnest."""
 
 
 def _evenly(first: float, last: float, count: int) -> list[float]:

@@ -16,7 +16,7 @@ class IQ4Values:
     @property
     def starts(self) -> Sequence[float]:
         as_llama_cpp = [k - 7 - 127 for k in range(15)]
-        beyond = [-127 * place for place in (0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4)]
+        beyond = [-127 * place for place in (0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5)]
         other_end = [113 * (0.75 + k * 0.6 / 11) for k in range(12)]
         return as_llama_cpp + beyond + other_end
 

@@ -23,9 +23,6 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 POSITIONS = 16
 """How many places for a super-block's scale are rated."""
 
-TICKETS = 4
-"""How many of them are tried in earnest: the best of each run of neighbours."""
-
 LARGEST_HALF = np.float32(65504)
 ZERO = np.float32(0)
 

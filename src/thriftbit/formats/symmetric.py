@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.search import (
     POSITIONS,
-    TICKETS,
     FloatArray,
     Scalar,
     error,
@@ -29,6 +28,9 @@ from thriftbit.formats.search import (
     signed_extreme,
     total,
 )
+
+TICKETS = 2
+"""How many d are tried in earnest: the best of each half of the positions. Four would find hardly more."""
 
 
 class Values(Protocol):
@@ -50,7 +52,7 @@ class WholeNumbers:
 
     @property
     def starts(self) -> Sequence[float]:
-        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (14, 0.75, 1.35)
+        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (16, 0.75, 1.4)
         places = [self.n * (first + k * (last - first) / (count - 1)) for k in range(count)]
         return [-place for place in places] + [place - 1 for place in places]
 
