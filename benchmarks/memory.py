@@ -4,9 +4,9 @@
 
 Two synthetic checkpoints in bfloat16, in shards as people download them: one in the shape of Llama 2 7B, with as many
 layers as the size asks for (14 GB are about all of it), and one that is nearly all one embedding matrix. Each is
-quantized in a process of its own, whose peak resident memory (VmHWM on Linux) is read at its end. Weights are one random
-block, repeated: encoding takes what it takes on real ones. Tells first how much disk it needs, and removes everything it
-wrote.
+quantized in a process of its own, whose peak resident memory (VmHWM on Linux) is read at its end. Weights are one
+random block, repeated: encoding takes what it takes on real ones. Tells first how much disk it needs, and removes
+everything it wrote.
 """
 
 from __future__ import annotations
