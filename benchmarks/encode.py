@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--format", nargs="*", default=list(FORMATS))
+    parser.add_argument("--markdown", action="store_true", help="the README's table as well")
     arguments = parser.parse_args()
     results = []
     print("million weights a second on one core: ours / llama.cpp's, ratio; loss: decibels lower, blocks higher")
@@ -38,6 +39,8 @@ def main() -> None:
         for column_weights in (None, importance(WIDTH)):
             results.append(compare(FORMATS[name], column_weights, arguments.rounds))
             print(described(results[-1]), flush=True)
+    if arguments.markdown:
+        print(markdown(results))
     print(json.dumps(results))
 
 
@@ -80,9 +83,10 @@ def losses(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """-> of processor time: both encoders use the calling thread alone, and other work on the machine does not count"""
+    started = time.thread_time()
     call()
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 def described(result: dict[str, Any]) -> str:
@@ -94,6 +98,18 @@ def described(result: dict[str, Any]) -> str:
     )
     weighted = "importance" if result["importance"] else "plain"
     return f"{result['format']:7}{weighted:11}{speed}  {middle:5.2f}x ({low:.2f} to {high:.2f})   {loss}"
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """-> a table with a row for each format whose encoder has a choice"""
+    lines = ["| format | speed | with importance | error | with importance |", "| --- | ---: | ---: | ---: | ---: |"]
+    for plain, weighted in zip(results[::2], results[1::2], strict=True):
+        if FORMATS[plain["format"]].block_size > 1:
+            speeds = [f"{result['speed_ratio'][1]:.1f}×" for result in (plain, weighted)]
+            losses = [10 ** (-result["demo model"]["decibels_lower"] / 10) - 1 for result in (plain, weighted)]
+            cells = [plain["format"], *speeds, *(f"{loss:.0%}".replace("-", "−") for loss in losses)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

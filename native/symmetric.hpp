@@ -12,11 +12,11 @@ constexpr int kSymmetricTickets = 2;
 // Whole numbers from -n to n - 1.
 template <int n>
 struct WholeNumbers {
-    static constexpr int starts = n == 4 ? 16 : 32;
+    static constexpr int starts = n == 4 ? 16 : 28;
     static Lanes nearest_to(const Lanes& y) { return nearest(y, -n, n - 1); }
     static constexpr double start(int k) {
         constexpr int half = starts / 2;
-        constexpr double first = n == 4 ? 0.8 : 0.75, last = n == 4 ? 1.6 : 1.4;
+        constexpr double first = n == 4 ? 0.8 : 0.75, last = n == 4 ? 1.6 : 1.3;
         const double place = n * (first + k % half * (last - first) / (half - 1));
         return k < half ? -place : place - 1;
     }

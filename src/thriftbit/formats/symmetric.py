@@ -52,7 +52,7 @@ class WholeNumbers:
 
     @property
     def starts(self) -> Sequence[float]:
-        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (16, 0.75, 1.4)
+        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (14, 0.75, 1.3)
         places = [self.n * (first + k * (last - first) / (count - 1)) for k in range(count)]
         return [-place for place in places] + [place - 1 for place in places]
 
