@@ -7,8 +7,6 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-constexpr int kSymmetricTickets = 2;
-
 // Whole numbers from -n to n - 1.
 template <int n>
 struct WholeNumbers {
@@ -99,77 +97,68 @@ SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, cons
 
     // rate the positions of d with the parabolas: here a lane is a position
     const Lanes shrink = shrinking<lowest>(spacing);
-    Scalars d_of[kSymmetricTickets];
+    Scalars d;
     for (int b = 0; b < Scalars::count; ++b) {
         const float smallest = smallest_of<sub_blocks>(alone, b), largest = largest_of<sub_blocks>(alone, b);
-        const Lanes d = half(Lanes(-smallest >= largest ? smallest : largest) * shrink);
-        const Lanes inverse_d = inverse(d);
+        const Lanes candidates = half(Lanes(-smallest >= largest ? smallest : largest) * shrink);
+        const Lanes inverse_candidates = inverse(candidates);
         Lanes rating = 0.0f;
         for (int j = b * sub_blocks; j < (b + 1) * sub_blocks; ++j) {
             const Lanes s(alone[j]);
-            const Lanes shift = d * nearest(s * inverse_d, lowest, highest) - s;
+            const Lanes shift = candidates * nearest(s * inverse_candidates, lowest, highest) - s;
             rating += shift * shift * Lanes(curvature[j]);
         }
-        constexpr int each = kPositions / kSymmetricTickets;
-        for (int ticket = 0; ticket < kSymmetricTickets; ++ticket) {
-            int best = ticket * each;
-            for (int k = best + 1; k < (ticket + 1) * each; ++k)
-                if (rating[k] < rating[best]) best = k;
-            d_of[ticket][b] = d[best];
-        }
+        int best = 0;
+        for (int k = 1; k < kPositions; ++k)
+            if (rating[k] < rating[best]) best = k;
+        d[b] = candidates[best];
     }
 
-    // the true error
-    SuperSymmetric<elements, sub_blocks> best;
-    best.scales = 0.0f;
-    Scalars least;
-    for (int b = 0; b < Scalars::count; ++b) best.d[b] = 0.0f, least[b] = kInfinity;
-    for (int ticket = 0; ticket < kSymmetricTickets; ++ticket) {
-        Scalars d = d_of[ticket];
-        Lanes d_lanes = spread(d);
-        Lanes scales = nearest(alone * inverse(d_lanes), lowest, highest);
-        for (const bool last : {false, true}) {
-            // the three scales around the current ones
-            Lanes least_here = kInfinity, best_scales = scales;
-            for (int step = -1; step <= 1; ++step) {
-                const Lanes scale = clip(scales + Lanes(float(step)), float(lowest), float(highest));
-                const Lanes s = d_lanes * scale, inverse_s = inverse(s);
-                Lanes left = 0.0f;
-                for (int e = 0; e < elements; ++e) {
-                    const Lanes residual = x[e] - s * Values::nearest_to(x[e] * inverse_s);
-                    left += w[e] * residual * residual;
-                }
-                const Mask better = left < least_here;
-                least_here = select(better, left, least_here);
-                best_scales = select(better, scale, best_scales);
-            }
-            scales = best_scales;
-
-            const Scalars left = gathered<sub_blocks>(least_here);
-            Scalars better;
-            for (int b = 0; b < Scalars::count; ++b) {
-                better[b] = left[b] < least[b];
-                if (better[b]) least[b] = left[b], best.d[b] = d[b];
-            }
-            best.scales = select(spread(better) > Lanes(0.0f), scales, best.scales);
-            if (last) break;
-
-            // refit d to the whole super-block by least squares
-            const Lanes inverse_s = inverse(d_lanes * scales);
-            Lanes gg = 0.0f, xg = 0.0f;
+    const auto three_around = [&](const Lanes& d_lanes, Lanes& scales) {  // -> the error of the best, left in `scales`
+        Lanes least = kInfinity, best_scales = scales;
+        for (int step = -1; step <= 1; ++step) {
+            const Lanes scale = clip(scales + Lanes(float(step)), float(lowest), float(highest));
+            const Lanes s = d_lanes * scale, inverse_s = inverse(s);
+            Lanes left = 0.0f;
             for (int e = 0; e < elements; ++e) {
-                const Lanes g = scales * Values::nearest_to(x[e] * inverse_s), wg = w[e] * g;
-                gg += wg * g;
-                xg += wg * x[e];
+                const Lanes residual = x[e] - s * Values::nearest_to(x[e] * inverse_s);
+                left += w[e] * residual * residual;
             }
-            const Scalars sum_gg = gathered<sub_blocks>(gg), sum_xg = gathered<sub_blocks>(xg);
-            for (int b = 0; b < Scalars::count; ++b) d[b] = half(sum_xg[b] * inverse(sum_gg[b]));
-            d_lanes = spread(d);
+            const Mask better = left < least;
+            least = select(better, left, least);
+            best_scales = select(better, scale, best_scales);
         }
+        scales = best_scales;
+        return gathered<sub_blocks>(least);
+    };
+
+    const Lanes d_lanes = spread(d);
+    SuperSymmetric<elements, sub_blocks> found;
+    found.scales = nearest(alone * inverse(d_lanes), lowest, highest);
+    const Scalars least = three_around(d_lanes, found.scales);
+
+    // fit d to the whole super-block by least squares, and try again
+    const Lanes inverse_s = inverse(d_lanes * found.scales);
+    Lanes gg = 0.0f, xg = 0.0f;
+    for (int e = 0; e < elements; ++e) {
+        const Lanes g = found.scales * Values::nearest_to(x[e] * inverse_s), wg = w[e] * g;
+        gg += wg * g;
+        xg += wg * x[e];
     }
-    const Lanes inverse_s = inverse(spread(best.d) * best.scales);
-    for (int e = 0; e < elements; ++e) best.values[e] = Values::nearest_to(x[e] * inverse_s);
-    return best;
+    const Scalars sum_gg = gathered<sub_blocks>(gg), sum_xg = gathered<sub_blocks>(xg);
+    Scalars d_fitted, better;
+    for (int b = 0; b < Scalars::count; ++b) d_fitted[b] = half(sum_xg[b] * inverse(sum_gg[b]));
+    Lanes scales_fitted = found.scales;
+    const Scalars left = three_around(spread(d_fitted), scales_fitted);
+    for (int b = 0; b < Scalars::count; ++b) {
+        better[b] = left[b] < least[b];
+        found.d[b] = better[b] ? d_fitted[b] : d[b];
+    }
+    found.scales = select(spread(better) > Lanes(0.0f), scales_fitted, found.scales);
+
+    const Lanes inverse_found = inverse(spread(found.d) * found.scales);
+    for (int e = 0; e < elements; ++e) found.values[e] = Values::nearest_to(x[e] * inverse_found);
+    return found;
 }
 
 }  // namespace thriftbit::THRIFTBIT_ISA

@@ -197,7 +197,7 @@ def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(
 
 def test_ctrl_c_leaves_nothing_behind(tiny_llama: Path, tmp_path: Path, thriftbit_environment: dict[str, str]) -> None:
     model = large_model(tiny_llama, tmp_path / "large")
-    command = [sys.executable, "-P", "-m", "thriftbit", "quantize", str(model), "--to", "Q8_0", "--threads", "1"]
+    command = [sys.executable, "-P", "-m", "thriftbit", "quantize", str(model), "--to", "IQ4_XS", "--threads", "1"]
     work = tmp_path / "work"
     work.mkdir()
     process = subprocess.Popen(
@@ -214,7 +214,7 @@ def test_ctrl_c_leaves_nothing_behind(tiny_llama: Path, tmp_path: Path, thriftbi
 
 
 def large_model(tiny_llama: Path, folder: Path) -> Path:
-    """-> a model of 2 GB, all zeros and so without a byte on the disk, that takes seconds to read"""
+    """-> a model of 2 GB, all zeros and so without a byte on the disk, that takes seconds to encode"""
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
     ffn, width = 1 << 19, config["hidden_size"]

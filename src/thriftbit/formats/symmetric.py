@@ -4,7 +4,9 @@ The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the
 below zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end.
 
 Sub-blocks that share a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in
-`affine.py`, d is chosen by what it makes of all sub-blocks together: rated with parabolas, then by the true error.
+`affine.py`, d is chosen by what it makes of all sub-blocks together, rated with parabolas; the scales next to the
+nearest are tried with the true error, d is fitted to the super-block, and they are tried again. With one number to
+choose instead of two, the parabolas pick well enough that a second candidate would find hardly more.
 """
 
 from __future__ import annotations
@@ -28,9 +30,6 @@ from thriftbit.formats.search import (
     signed_extreme,
     total,
 )
-
-TICKETS = 2
-"""How many d are tried in earnest: the best of each half of the positions. Four would find hardly more."""
 
 
 class Values(Protocol):
@@ -134,31 +133,19 @@ def search_super_symmetric(
     d_spread = np.repeat(d, sub_blocks, axis=1)
     shift = d_spread * nearest(best_s * inverse(d_spread), lowest, highest) - best_s
     rating = total(np.moveaxis((shift * shift * curvature).reshape(POSITIONS, -1, sub_blocks), 2, 0))
-    winners = rating.reshape(TICKETS, -1, d.shape[1]).argmin(axis=1)
+    d_now = np.take_along_axis(d, rating.argmin(axis=0)[None], axis=0)[0]
 
-    best: SuperBlocks | None = None
-    least = np.full(d.shape[1], np.inf, np.float32)
-    for ticket, winner in enumerate(winners):
-        d_now = np.take_along_axis(d, (winner + ticket * (POSITIONS // TICKETS))[None], axis=0)[0]
-        scales = nearest(best_s * inverse(spread(d_now)), lowest, highest)
-        for last in (False, True):
-            scales, left = _three_around(x, w, values, spread(d_now), scales, lowest)
-            left = per_super_block(left, sub_blocks)
-            better = left < least
-            least = np.where(better, left, least)
-            v = values.nearest(x * inverse(spread(d_now) * scales))
-            if best is None:
-                best = SuperBlocks(d_now, scales, v)
-            best.d = np.where(better, d_now, best.d)
-            best.scales = np.where(spread(better), scales, best.scales)
-            best.values = np.where(spread(better), v, best.values)
-            if not last:
-                g = scales * v
-                wg = w * g
-                sum_xg, sum_gg = (per_super_block(total(wg * other), sub_blocks) for other in (x, g))
-                d_now = half(sum_xg * inverse(sum_gg))
-    assert best is not None
-    return best
+    scales = nearest(best_s * inverse(spread(d_now)), lowest, highest)
+    scales, least = _three_around(x, w, values, spread(d_now), scales, lowest)
+    g = scales * values.nearest(x * inverse(spread(d_now) * scales))
+    wg = w * g
+    sum_xg, sum_gg = (per_super_block(total(wg * other), sub_blocks) for other in (x, g))
+    d_fitted = half(sum_xg * inverse(sum_gg))
+    scales_fitted, left = _three_around(x, w, values, spread(d_fitted), scales, lowest)
+    better = per_super_block(left, sub_blocks) < per_super_block(least, sub_blocks)
+    d_now = np.where(better, d_fitted, d_now)
+    scales = np.where(spread(better), scales_fitted, scales)
+    return SuperBlocks(d_now, scales, values.nearest(x * inverse(spread(d_now) * scales)))
 
 
 def _three_around(
