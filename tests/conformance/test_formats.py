@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -14,6 +15,7 @@ from peers.weights import KINDS, importance, weights
 from thriftbit import _native as native
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, Format, WeightError, format_for, format_named
+from thriftbit.formats.__main__ import markdown_table
 
 WIDTH = 1024
 
@@ -155,6 +157,11 @@ def test_fallbacks_lead_to_a_format_for_any_width_that_is_a_multiple_of_32(forma
         assert format_named(format.fallback).block_size <= 32
     else:
         assert format.fallback is None
+
+
+def test_the_documented_table_is_the_registry_s() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert markdown_table() in documented, "paste the output of `python -m thriftbit.formats` into docs/formats.md"
 
 
 def test_every_type_that_gguf_decodes_is_decoded() -> None:

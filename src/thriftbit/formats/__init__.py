@@ -13,7 +13,8 @@ from thriftbit.formats.format import Format, WeightError
 
 
 def _discover() -> dict[str, Format]:
-    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    names = [info.name for info in pkgutil.iter_modules(__path__) if info.name != "__main__"]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
     return {format.name: format for format in sorted(found, key=lambda f: (-f.bits_per_weight, f.name))}
 
