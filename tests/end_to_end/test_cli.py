@@ -201,7 +201,13 @@ def test_ctrl_c_leaves_nothing_behind(tiny_llama: Path, tmp_path: Path, thriftbi
     work = tmp_path / "work"
     work.mkdir()
     process = subprocess.Popen(
-        command, cwd=work, env=thriftbit_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=work,
+        env=thriftbit_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen_to_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while not any(file.stat().st_size > 1 << 20 for file in work.iterdir()) and time.monotonic() < deadline:
@@ -211,6 +217,11 @@ def test_ctrl_c_leaves_nothing_behind(tiny_llama: Path, tmp_path: Path, thriftbi
     assert process.returncode == 130
     assert output == "" and errors.strip() == "error: interrupted"
     assert list(work.iterdir()) == []
+
+
+def listen_to_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children; a user's command does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def large_model(tiny_llama: Path, folder: Path) -> Path:
