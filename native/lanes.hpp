@@ -42,12 +42,6 @@ struct Lanes {
     Lanes(float value) {
         for (auto& p : part) p = value - FloatRegister{};
     }
-    static Lanes load(const float* from) {
-        Lanes lanes;
-        std::memcpy(&lanes, from, sizeof lanes);
-        return lanes;
-    }
-    void store(float* to) const { std::memcpy(to, this, sizeof *this); }
     float operator[](int lane) const { return part[lane / kRegister][lane % kRegister]; }
     float& operator[](int lane) { return reinterpret_cast<AliasedFloat*>(this)[lane]; }
 };
@@ -64,7 +58,6 @@ THRIFTBIT_LANEWISE(Lanes, *)
 THRIFTBIT_LANEWISE(Lanes, /)
 THRIFTBIT_LANEWISE(Mask, <)
 THRIFTBIT_LANEWISE(Mask, >)
-THRIFTBIT_LANEWISE(Mask, <=)
 THRIFTBIT_LANEWISE(Mask, >=)
 #undef THRIFTBIT_LANEWISE
 

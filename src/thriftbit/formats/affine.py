@@ -32,6 +32,7 @@ from thriftbit.formats.search import (
     inverse,
     nearest,
     per_super_block,
+    shrinking,
     total,
 )
 
@@ -174,7 +175,7 @@ def search_super_affine(
     curvature = sum_ll - sum_l * slope
 
     # 2. rate (d, d_min) with the parabolas; arrays are (d's position, d_min's position, sub-blocks)
-    shrink = np.array([1 / (largest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
+    shrink = shrinking(largest, spacing)
     d = half(best_s.reshape(-1, sub_blocks).max(axis=1) * shrink[:, None])
     d_min = half(best_m.reshape(-1, sub_blocks).max(axis=1) * shrink[:, None])
     d_spread, d_min_spread = np.repeat(d, sub_blocks, axis=1), np.repeat(d_min, sub_blocks, axis=1)

@@ -49,6 +49,11 @@ def per_super_block(values: FloatArray, sub_blocks: int) -> FloatArray:
     return total(np.ascontiguousarray(values.reshape(-1, sub_blocks).T))
 
 
+def shrinking(largest: int, spacing: float) -> FloatArray:
+    """-> (POSITIONS,): what the largest scale times gives the candidates for d, if multiples go to `largest`"""
+    return np.array([1 / (largest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
+
+
 def half(values: FloatArray) -> FloatArray:
     """Round to the nearest half-precision number; what is too large becomes the largest."""
     clipped = np.clip(values, -LARGEST_HALF, LARGEST_HALF)

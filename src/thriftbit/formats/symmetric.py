@@ -27,6 +27,7 @@ from thriftbit.formats.search import (
     inverse,
     nearest,
     per_super_block,
+    shrinking,
     signed_extreme,
     total,
 )
@@ -128,7 +129,7 @@ def search_super_symmetric(
     curvature = total(w * v * v)
 
     extreme = signed_extreme(np.ascontiguousarray(best_s.reshape(-1, sub_blocks).T))
-    shrink = np.array([1 / (lowest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
+    shrink = shrinking(lowest, spacing)
     d = half(extreme * shrink[:, None])
     d_spread = np.repeat(d, sub_blocks, axis=1)
     shift = d_spread * nearest(best_s * inverse(d_spread), lowest, highest) - best_s
