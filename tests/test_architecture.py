@@ -21,7 +21,8 @@ PACKAGE = ROOT / "src" / "thriftbit"
 
 # "__init__" is the package itself, which gives every public verb, so that the command line can call them as users do.
 ROOMS = (
-    *("formats", "containers", "sources", "quantization", "inspection", "runtime", "demo"),
+    *("formats", "containers", "sources", "network", "quantization", "inspection", "machine", "runtime"),
+    *("measurement", "report", "demo"),
     *("__init__", "cli", "__main__"),
 )
 FREE = ("errors", "sizes")

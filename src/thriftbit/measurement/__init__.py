@@ -1,0 +1,1 @@
+"""What quantization lost and gained, as rows: accuracy, tasks, speed, memory, energy, and the store that keeps them."""

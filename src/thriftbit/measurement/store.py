@@ -1,0 +1,63 @@
+"""Where rows are kept: one JSON Lines file in the user's cache, which only ever grows.
+
+Several processes may append at once: all rows of a call are written under a lock, and what a crash left of a half
+line is ended before the next begins. Reading never fails because of one bad line: it is passed over and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.measurement.measurement import Measurement
+
+
+def store_path() -> Path:
+    """-> where measurements are kept; THRIFTBIT_CACHE moves the folder"""
+    folder = os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False)
+    return Path(folder) / "measurements.jsonl"
+
+
+def append(rows: Iterable[Measurement], path: Path | None = None) -> None:
+    """Adds rows to the file, by default the user's store. Raises ThriftbitError if it cannot be written."""
+    path = path or store_path()
+    lines = "".join(row.to_json() + "\n" for row in rows).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")), path.open("ab+") as file:
+            if file.tell() and not _ends_a_line(file.fileno(), file.tell()):
+                lines = b"\n" + lines
+            file.write(lines)
+    except OSError as error:
+        raise ThriftbitError(f"{path}: measurements cannot be kept: {error.strerror or error}") from None
+
+
+def read(path: Path) -> tuple[list[Measurement], list[str]]:
+    """-> the rows of a file, oldest first, and a sentence for each line that is none; ThriftbitError if the file cannot
+    be read"""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    rows: list[Measurement] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(Measurement.from_json(line.decode()))
+        except UnicodeDecodeError:
+            problems.append(f"{path}, line {number}: is not UTF-8")
+        except ThriftbitError as error:
+            problems.append(f"{path}, line {number}: {error}")
+    return rows, problems
+
+
+def _ends_a_line(descriptor: int, size: int) -> bool:
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) == b"\n"
