@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gguf import GGMLQuantizationType
 
@@ -16,6 +18,7 @@ class Model:
     """architecture: GGUF's `general.architecture`. metadata: every other GGUF key, tokenizer included, file type and
     quantization version excluded (the writer's business). tensors: under their GGUF names, in the order to be written.
     source: where it came from, for people. quantized_source: whether any weights were quantized below 16 bits already.
+    config: config.json, where the source has one.
     """
 
     architecture: str
@@ -23,6 +26,7 @@ class Model:
     tensors: tuple[Tensor, ...]
     source: str
     quantized_source: bool = False
+    config: Mapping[str, Any] | None = None
 
     @property
     def parameters(self) -> int:

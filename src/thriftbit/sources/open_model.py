@@ -64,7 +64,7 @@ def _open_folder(folder: Path, source: str, announce: Callable[[str], None]) -> 
     metadata = general_metadata(checkpoint, tensors, announce)
     metadata |= architecture.metadata(checkpoint.config)
     metadata |= tokenizer_metadata(checkpoint, vocabulary_size)
-    return Model(architecture.gguf_name, metadata, tensors, source)
+    return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
 
 
 def _check_configuration(folder: Path) -> None:

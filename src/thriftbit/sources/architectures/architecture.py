@@ -85,7 +85,7 @@ class Architecture:
     rows: in container order.
     metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key.
     aliases, defaults: see `Configuration`.
-    fixed: configuration key -> the values for which llama.cpp computes what transformers does.
+    fixed: configuration key -> the values for which llama.cpp computes what transformers does, the family's own first.
     checks: what no table of values can say about that.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
     windowed: whether llama.cpp attends through the sliding window that the configuration gives.

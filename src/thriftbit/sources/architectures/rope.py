@@ -117,7 +117,7 @@ class Rope:
             "rope.scaling.original_context_length": np.uint32(self._original_context),
         }
         # llama.cpp always applies the paper's magnitude. A model that wants another one gets the ratio of the two.
-        ratio = self._yarn_magnitude(factor) / _yarn_scale(factor, 1.0)
+        ratio = self._yarn_magnitude(factor) / yarn_scale(factor, 1.0)
         if not math.isclose(ratio, 1.0):
             keys["rope.scaling.attn_factor"] = np.float32(ratio)
         return keys
@@ -128,9 +128,9 @@ class Rope:
             return positive(given, "attention_factor")
         mscale, mscale_all = self._parameters.get("mscale"), self._parameters.get("mscale_all_dim")
         if mscale and mscale_all:
-            wanted = _yarn_scale(factor, positive(mscale, "mscale"))
-            return wanted / _yarn_scale(factor, positive(mscale_all, "mscale_all_dim"))
-        return _yarn_scale(factor, 1.0)
+            wanted = yarn_scale(factor, positive(mscale, "mscale"))
+            return wanted / yarn_scale(factor, positive(mscale_all, "mscale_all_dim"))
+        return yarn_scale(factor, 1.0)
 
     def _longrope_magnitude(self) -> float:
         given = self._parameters.get("attention_factor")
@@ -160,7 +160,7 @@ class Rope:
         return (1 / (kept + (1 - kept) / factor)).astype(np.float32)
 
 
-def _yarn_scale(factor: float, mscale: float) -> float:
+def yarn_scale(factor: float, mscale: float) -> float:
     return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
 
 

@@ -2,7 +2,7 @@
 
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
 from thriftbit.sources.architectures.checks import heads_fill_width
-from thriftbit.sources.architectures.llama_like import GELU, LAYER_NORM, METADATA, weight_and_bias
+from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA, weight_and_bias
 from thriftbit.sources.architectures.transforms import GROUP_QKV
 
 LAYER = "gpt_neox.layers.{layer}."
@@ -32,7 +32,7 @@ ARCHITECTURE = Architecture(
         "partial_rotary_factor": 0.25,
         "use_parallel_residual": True,
     },
-    fixed={"hidden_act": GELU, "attention_bias": (True,)},
+    fixed={"hidden_act": ("gelu", *GELU_TANH), "attention_bias": (True,)},
     checks=(heads_fill_width,),
     copies_tied=True,
     ignorable=(r"\.attention\.bias$",),

@@ -1,0 +1,34 @@
+"""A model's configuration as transformers wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures import architecture_from_gguf, find_architecture
+from thriftbit.sources.architectures.from_gguf import config_from_gguf
+from thriftbit.sources.model import Model
+
+
+def configuration_of(model: Model) -> PretrainedConfig:
+    """-> that of the text model, where there are others beside it; put together from the metadata where the model comes
+    from a GGUF. Raises ThriftbitError where that cannot be done, or if transformers does not take it."""
+    config = model.config or _from_gguf(model)
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
+    settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
+    model_type = config.get("model_type") or find_architecture(config).model_types[0]
+    try:
+        return AutoConfig.for_model(model_type, **settings).get_text_config()
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ThriftbitError(f"{model.source}: transformers does not take its configuration: {error}") from None
+
+
+def _from_gguf(model: Model) -> Mapping[str, Any]:
+    architecture = architecture_from_gguf(model.architecture, model.metadata)
+    try:
+        return config_from_gguf(architecture, model.metadata, model.tensors)
+    except ThriftbitError as error:
+        raise ThriftbitError(f"{model.source}: {error}") from None

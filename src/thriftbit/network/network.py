@@ -1,0 +1,163 @@
+"""A language model computed layer by layer, so that memory holds one layer and never the model.
+
+The problem: judging or calibrating a model needs its activations, and its weights do not fit. The choice: transformers
+supplies the computation of every family, built without weights. Its own forward pass runs with stand-ins for the
+layers, which note what each layer would have been called with; then one layer after another is filled with weights,
+called for all the text there is, and emptied again. So a mask, a rotary embedding or a multiplier is computed by the
+code its authors published, and nothing here knows one family from another. Left out: caches for generating, training.
+
+The vocabulary is streamed as well. Only the embedding rows of tokens that occur are read, and logits are given for a
+range of the vocabulary at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from thriftbit.network.weights import Weights
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Network:
+    """config: of the model, see `configuration_of`. device: where to compute.
+
+    Every method takes the weights to compute with, so that an original and its quantized versions share one network.
+    Activations are float32, tokens int64. Shorter texts are padded on the right, which no causal model notices.
+    """
+
+    def __init__(self, config: PretrainedConfig, device: torch.device) -> None:
+        self.device = device
+        self._model = _without_weights(config)
+        self._embedding = cast(nn.Embedding, self._model.get_input_embeddings())
+        self._embedding.padding_idx = None  # it would have to lie within the rows that happen to be read
+        self._head = cast(Any, self._model).get_output_embeddings()
+        self.layers_name, self._layers = _find_layers(self._model, config.num_hidden_layers)
+        self._stand_ins = [_StandIn(layer) for layer in self._layers]
+        self._model.set_submodule(self.layers_name, nn.ModuleList(self._stand_ins))
+        streamed = {id(self._embedding.weight), id(self._head.weight)}
+        self._outside = [name for name, parameter in self._model.named_parameters() if id(parameter) not in streamed]
+        self._calls: dict[torch.Size, list[Call]] = {}
+        self._to_device()
+
+    @property
+    def layers(self) -> int:
+        return len(self._layers)
+
+    def embed(self, weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
+        self._fill_outside(weights)
+        vocabulary, compact = torch.unique(tokens, return_inverse=True)
+        self._embedding.weight = self._parameter(weights.embeddings(vocabulary.tolist()))
+        hidden: list[torch.Tensor] = []
+        calls: list[Call] = []
+
+        def note(entering: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+            hidden.append(entering)
+            calls.append((arguments, options))
+            return entering
+
+        self._head.weight = self._parameter(torch.zeros(1, self._embedding.embedding_dim))  # nobody asked for logits
+        self._run(note, input_ids=compact.to(self.device))
+        self._calls[tokens.shape] = calls
+        return hidden[0]
+
+    @contextmanager
+    def layer(self, index: int, weights: Weights) -> Iterator[nn.Module]:
+        """-> the layer as transformers built it, with its weights while it is needed; to be used with `call`"""
+        module = self._layers[index]
+        empty = module.state_dict()
+        names = [name for name, _ in module.named_parameters()]
+        loaded = weights.load(names, f"{self.layers_name}.{index}.")
+        module.load_state_dict({name: tensor.to(self.device) for name, tensor in loaded.items()}, assign=True)
+        try:
+            yield module
+        finally:
+            module.load_state_dict(empty, assign=True)
+
+    def call(self, index: int, module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        """module: layer `index`. hidden: float32 (texts, length, width), of texts and length that `embed` was given
+        before. -> the same after the layer"""
+        arguments, options = self._calls[hidden.shape[:2]][index]
+        return cast(torch.Tensor, module(hidden, *arguments, **options))
+
+    def head(self, weights: Weights, start: int, stop: int) -> Function:
+        """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
+        tokens from `start` to `stop`, float32 (positions, stop - start); good until the network is used again"""
+        self._fill_outside(weights)
+        self._head.weight = self._parameter(weights.outputs(start, stop))
+        weight = self._head.weight
+
+        def logits(hidden: torch.Tensor) -> torch.Tensor:
+            self._head.weight = weight
+            texts = hidden[:, None]  # every position a text of one token: after the last layer none looks at another
+            return self._run(lambda *_, **__: texts, inputs_embeds=texts)[:, 0]
+
+        return logits
+
+    def _run(self, layer: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> torch.Tensor:
+        """-> the logits that the model's forward pass gives with `layer` in place of every layer"""
+        for stand_in in self._stand_ins:
+            stand_in.behaviour = layer
+        return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
+
+    def _fill_outside(self, weights: Weights) -> None:
+        """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions"""
+        loaded = weights.load(self._outside)
+        self._model.load_state_dict({name: tensor.to(self.device) for name, tensor in loaded.items()}, False, True)
+
+    def _parameter(self, values: torch.Tensor) -> nn.Parameter:
+        return nn.Parameter(values.to(self.device), requires_grad=False)
+
+    def _to_device(self) -> None:
+        for module in (*self._model.modules(), *(part for layer in self._layers for part in layer.modules())):
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(self.device))
+
+
+class _StandIn(nn.Module):
+    """Has the attributes of the layer in whose place it stands, since models look at them, and does as it is told."""
+
+    behaviour: Callable[..., torch.Tensor]
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = (layer,)  # in a tuple, so that it is no submodule
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_layer"][0], name)
+
+    def forward(self, hidden: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        return self.behaviour(hidden, *arguments, **options)
+
+
+def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
+    """-> the model with its buffers (rotary frequencies follow from the configuration) and no memory for parameters"""
+
+    def empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
+        return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    hook = nn.modules.module.register_module_parameter_registration_hook(empty)
+    try:
+        model = cast(Any, AutoModelForCausalLM).from_config(config, dtype=torch.float32)
+    finally:
+        hook.remove()
+    return cast(PreTrainedModel, model.eval())
+
+
+def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, nn.ModuleList]:
+    """-> the name of the model's list of layers, and the list"""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise AssertionError(f"{type(model).__name__} has no list of {count} layers")

@@ -1,0 +1,105 @@
+"""The way back from a GGUF's metadata to a config.json, for models of which only the GGUF is there.
+
+A GGUF says less than a config.json, but all that llama.cpp computes with; what a family takes for granted stands in
+its table. So the configuration is put together from the two, and then proven: mapped to metadata again, it must give
+what the file says. Where it does not, the original's folder is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures.architecture import OUTPUT, Architecture
+from thriftbit.sources.architectures.rope import FREQUENCIES, LONG_FACTORS, SHORT_FACTORS, yarn_scale
+from thriftbit.sources.tensor import Tensor
+
+# Llama 3's scaling is in a GGUF only by its effect on every frequency. All published models have these settings.
+LLAMA3_SETTINGS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: Iterable[Tensor]) -> dict[str, Any]:
+    """-> a config.json's content, for which `architecture.metadata` gives the same keys as `metadata` has
+
+    Raises ThriftbitError where the file does not say enough.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    stated = {key.removeprefix(f"{architecture.gguf_name}."): _plain(value) for key, value in metadata.items()}
+    config: dict[str, Any] = {name: value for name, value in architecture.defaults.items() if not callable(value)}
+    config |= {name: values[0] for name, values in architecture.fixed.items()}
+    config |= {"model_type": architecture.model_types[0], "architectures": [architecture.classes[0]]}
+    config["tie_word_embeddings"] = OUTPUT not in by_name
+    for key, name in (*architecture.metadata_keys.items(), *architecture.optional_metadata_keys.items()):
+        if key in stated:
+            config[name] = stated[key]
+    if "rope.scaling.original_context_length" in stated:  # LongRoPE's is looked for here as well
+        config["original_max_position_embeddings"] = stated["rope.scaling.original_context_length"]
+    config["sliding_window"] = config.get("sliding_window") or None  # 0 tells llama.cpp that there is none
+    for row in architecture.rows:
+        if row.when:
+            config[row.when] = config.get(row.when, False) or row.target.format(layer=0) in by_name
+    if architecture.rope_types is not None:
+        config.pop("rope_theta", None)
+        config["rope_parameters"] = _rope_parameters(stated, config, by_name)
+    if "query_pre_attn_scalar" in config:
+        config["query_pre_attn_scalar"] = _query_scale(architecture, config)
+    config |= {old: config[modern] for old, modern in architecture.aliases.items() if modern in config}
+    _prove(architecture, config, metadata)
+    return config
+
+
+def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    parameters: dict[str, Any] = {"rope_type": stated.get("rope.scaling.type", "default")}
+    parameters["rope_theta"] = stated.get("rope.freq_base", 10000.0)
+    if "rope.dimension_count" in stated and config.get("head_dim"):
+        parameters["partial_rotary_factor"] = stated["rope.dimension_count"] / config["head_dim"]
+    if parameters["rope_type"] in ("linear", "yarn"):
+        parameters["factor"] = stated.get("rope.scaling.factor")
+    if "rope.scaling.original_context_length" in stated:
+        parameters["original_max_position_embeddings"] = stated["rope.scaling.original_context_length"]
+    if parameters["rope_type"] == "yarn":
+        magnitude = yarn_scale(parameters["factor"], 1.0)
+        parameters["attention_factor"] = magnitude * stated.get("rope.scaling.attn_factor", 1.0)
+    if LONG_FACTORS in tensors and SHORT_FACTORS in tensors:
+        parameters["rope_type"] = "longrope"
+        parameters["attention_factor"] = stated.get("rope.scaling.attn_factor", 1.0)
+        parameters["long_factor"] = tensors[LONG_FACTORS].load()[0].tolist()
+        parameters["short_factor"] = tensors[SHORT_FACTORS].load()[0].tolist()
+    if FREQUENCIES in tensors:
+        factor = float(tensors[FREQUENCIES].load().max())
+        parameters |= {"rope_type": "llama3", "factor": factor} | LLAMA3_SETTINGS
+    if "rope.freq_base_swa" in stated:
+        sliding = {"rope_type": "default", "rope_theta": stated["rope.freq_base_swa"]}
+        return {"full_attention": parameters, "sliding_attention": sliding}
+    return parameters
+
+
+def _query_scale(architecture: Architecture, config: Mapping[str, Any]) -> int:
+    """-> whichever of Gemma's two rules the family's own check accepts"""
+    by_width = config["hidden_size"] // config["num_attention_heads"]
+    try:
+        architecture.metadata({**config, "query_pre_attn_scalar": by_width})
+    except ThriftbitError:
+        return int(config["head_dim"])
+    return int(by_width)
+
+
+def _prove(architecture: Architecture, config: Mapping[str, Any], metadata: Metadata) -> None:
+    for key, value in architecture.metadata(config).items():
+        if key in metadata and not _same(_plain(metadata[key]), _plain(value)):
+            raise ThriftbitError(
+                f"the GGUF says {key} is {metadata[key]}, from which no configuration follows; "
+                "give the original model's folder"
+            )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(np.isclose(one, other, rtol=1e-5)) if isinstance(other, float) else bool(one == other)
+
+
+def _plain(value: MetadataValue) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
