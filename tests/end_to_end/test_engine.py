@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
-from thriftbit.runtime import Engine
+from thriftbit.runtime import Engine, Tokenizer
 from thriftbit.sources.open_model import open_model
 
 
@@ -59,7 +62,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_an_engine_that_dies_is_an_error(gguf: Path) -> None:
     with Engine(gguf, context_tokens=64, threads=1) as engine:
         os.kill(engine._process.pid, signal.SIGKILL)
-        with pytest.raises(ThriftbitError, match="it ended with signal 9"):
+        with pytest.raises(
+            ThriftbitError, match=r"tiny\.gguf: .*it ended with signal 9 \(killed, perhaps for want of memory\)"
+        ):
             engine.generate("Hello")
 
 
@@ -67,3 +72,70 @@ def test_nothing_of_llama_cpps_reaches_our_outputs(gguf: Path, capfd: pytest.Cap
     with Engine(gguf, context_tokens=64, threads=1) as engine:
         engine.generate("Hello", max_tokens=1)
     assert capfd.readouterr() == ("", "")
+
+
+def test_token_ids_for_a_prompt_are_read_anew_or_remembered_and_the_end_is_ignored(gguf: Path) -> None:
+    prompt = list(range(40))
+    with Engine(gguf, context_tokens=64, threads=1) as engine:
+        first = engine.generate(prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
+        again = engine.generate(prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
+        assert first.prompt_tokens == again.prompt_tokens == len(prompt)
+        assert 0 < first.prompt_seconds <= first.seconds and first.prompt_tokens_per_second > 0
+        remembered = engine.generate(prompt, max_tokens=20, temperature=0, ignore_end=True)
+        assert remembered.prompt_tokens == 1 and remembered.generated_tokens == 20
+
+
+def test_the_system_accounts_for_the_engines_memory_alone(gguf: Path) -> None:
+    ballast = bytearray(b"x") * (300 << 20)  # what we hold is not the engine's
+    with Engine(gguf, context_tokens=64, threads=1) as engine:
+        memory = engine.memory()
+        now_bytes = psutil.Process(engine.process_id).memory_info().rss
+    assert 0 < memory.before_loading_bytes <= memory.peak_bytes < len(ballast)
+    assert memory.peak_bytes >= 0.9 * now_bytes
+
+
+def test_what_was_loaded_and_where(gguf: Path) -> None:
+    with Engine(gguf, context_tokens=64, threads=1) as engine:
+        assert engine.load_seconds > 0 and engine.device
+
+
+def test_the_engine_listens_to_this_computer_alone(gguf: Path) -> None:
+    with Engine(gguf, context_tokens=64, threads=1) as engine:
+        addresses = [c.laddr.ip for c in psutil.Process(engine.process_id).net_connections() if c.laddr]
+    assert set(addresses) <= {"127.0.0.1", "::1"}
+
+
+def test_the_tokenizer_alone_says_what_the_whole_model_says(tmp_path: Path) -> None:
+    model = open_demo_model()
+    path = quantize(model, make_plan(model, "Q4_K_M"), tmp_path / "demo.gguf").path
+    texts = ["The city was founded in 1871.", "", " naïve\n\n\tdef f(x): return x**2 ", "<|endoftext|>", "日本語"]
+    with Engine(path, context_tokens=64, threads=1) as engine, Tokenizer(model.metadata, model.source) as tokenizer:
+        for special in (False, True):
+            ids = tokenizer.tokenize(texts, add_special=special, parse_special=special)
+            assert ids == engine.tokenize(texts, add_special=special, parse_special=special)
+            assert (ids[3] == [0]) is special and ids[1] == [] and len(ids[0]) > 5
+
+
+def test_a_model_without_a_tokenizer_is_named() -> None:
+    with pytest.raises(ThriftbitError, match=r"^my-model: has no tokenizer"):
+        Tokenizer({"general.name": "x"}, "my-model")
+
+
+def test_a_tokenizer_that_llama_cpp_refuses_is_named() -> None:
+    metadata = open_demo_model().metadata | {"tokenizer.ggml.pre": "no-such-splitting"}
+    with pytest.raises(ThriftbitError, match=r"^my-model: .*pre-tokenizer"), Tokenizer(metadata, "my-model"):
+        pass
+
+
+def test_an_instructed_model_is_asked_by_its_own_template(gguf: Path, tmp_path: Path) -> None:
+    model = open_demo_model()
+    told = "{% for message in messages %}USER: {{ message.content }} {{ enable_thinking }}{% endfor %}"
+    path = tmp_path / "chat.gguf"
+    instructed = replace(model, metadata={**model.metadata, "tokenizer.chat_template": told})
+    quantize(instructed, make_plan(instructed, "Q8_0"), path)
+    with Engine(path, context_tokens=256, threads=1) as engine:
+        answer = engine.chat("Where is the city?", max_tokens=8, temperature=0)
+        (ids,) = engine.tokenize(["USER: Where is the city? False"], add_special=True, parse_special=True)
+        assert answer.prompt_tokens == len(ids) and answer.generated_tokens == 8
+        plain = engine.generate("USER: Where is the city? False", max_tokens=8, temperature=0)
+        assert plain.text.strip() == answer.text.strip()

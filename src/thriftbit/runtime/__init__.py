@@ -1,5 +1,6 @@
 """Running a model."""
 
-from thriftbit.runtime.engine import Engine, Generation
+from thriftbit.runtime.engine import Engine, Generation, Memory
+from thriftbit.runtime.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Generation"]
+__all__ = ["Engine", "Generation", "Memory", "Tokenizer"]

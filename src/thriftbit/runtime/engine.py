@@ -2,20 +2,22 @@
 
 llama.cpp is C++ that reads files from anywhere: on a bad one it may abort, and an abort ends the process. So it runs in
 a process of its own (`engine_process.py`), spoken to in lines of JSON, and all that can happen to us is an error. A
-pipe costs microseconds a request, nothing beside a token. Left out until something needs it: streaming, chat templates,
-logits.
+pipe costs microseconds a request, nothing beside a token; and the system accounts that process's memory by itself.
+Left out until something needs it: streaming, logits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,26 +25,49 @@ from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError
 
+CPU = "CPU"
+
 
 @dataclass(frozen=True)
 class Generation:
-    """What the model wrote, and llama.cpp's own clock: reading the prompt (prefill) and writing (decode) apart."""
+    """What the model wrote, and llama.cpp's own clock: reading the prompt (prefill) and writing (decode) apart.
+
+    prompt_tokens: of the prompt, those that were read and not remembered. prompt_seconds: until the first token of the
+    answer was known. generation_seconds: from then until the last was. seconds: all of it, by our clock.
+    """
 
     text: str
     prompt_tokens: int
     prompt_seconds: float
     generated_tokens: int
     generation_seconds: float
+    seconds: float
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        return self.generated_tokens / self.generation_seconds if self.generation_seconds else 0.0
+        """-> written; the first token belongs to the reading, so there are as many steps as tokens less one"""
+        return (self.generated_tokens - 1) / self.generation_seconds if self.generated_tokens > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of the engine's process, resident. peak_bytes: the most so far. before_loading_bytes: Python and llama.cpp
+    without a model."""
+
+    peak_bytes: int
+    before_loading_bytes: int
 
 
 class Engine:
     """A GGUF, loaded: `with Engine(path) as engine: engine.generate("Once upon a time")`.
 
     context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None.
+    Inside `with`: load_seconds, from starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs
+    that llama.cpp uses; process_id, of the process it runs in.
     Raises ThriftbitError where llama.cpp cannot be had, refuses the file or dies.
     """
 
@@ -52,6 +77,7 @@ class Engine:
             raise ThriftbitError(f"{self.path}: no such file")
         if importlib.util.find_spec("xllamacpp") is None:
             raise ThriftbitError("llama.cpp is not installed here, so no model can be run; try: pip install xllamacpp")
+        self.name = str(path)  # in errors
         self._settings = {"path": str(self.path), "context_tokens": context_tokens, "threads": threads}
 
     def __enter__(self) -> Self:
@@ -63,11 +89,14 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
+        self.process_id = self._process.pid
         try:
-            self._ask(self._settings)
+            loaded = self._ask(self._settings)
         except BaseException:
             self.close()
             raise
+        self.load_seconds: float = loaded["load_seconds"]
+        self.device = ", ".join(loaded["gpus"]) or CPU
         return self
 
     def __exit__(
@@ -76,21 +105,40 @@ class Engine:
         self.close()
 
     def generate(
-        self, prompt: str, *, max_tokens: int = 128, temperature: float = 0.8, seed: int | None = None
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.8,
+        seed: int | None = None,
+        ignore_end: bool = False,
+        read_anew: bool = False,
     ) -> Generation:
-        """Continues `prompt`. temperature 0 always takes the likeliest token; a seed makes chance repeatable."""
-        request: dict[str, Any] = {"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature}
-        if seed is not None:
-            request["seed"] = seed
-        answer = self._ask(request)
-        timings = answer["timings"]
-        return Generation(
-            text=answer["choices"][0]["text"],
-            prompt_tokens=timings["prompt_n"],
-            prompt_seconds=timings["prompt_ms"] / 1000,
-            generated_tokens=timings["predicted_n"],
-            generation_seconds=timings["predicted_ms"] / 1000,
-        )
+        """Continues `prompt`, which is text or token ids. temperature 0 always takes the likeliest token; a seed makes
+        chance repeatable. ignore_end: goes on until `max_tokens`, whatever the model thinks. read_anew: reads all of
+        the prompt, even where it begins like the one before."""
+        request = {"prompt": prompt, "ignore_eos": ignore_end, "cache_prompt": not read_anew}
+        return self._generate("complete", request, max_tokens, temperature, seed)
+
+    def chat(
+        self, message: str, *, max_tokens: int = 128, temperature: float = 0.8, seed: int | None = None
+    ) -> Generation:
+        """Answers a message, put as the model's own chat template puts it (llama.cpp's default if it has none). A model
+        that can think first is asked not to."""
+        messages = [{"role": "user", "content": message}]
+        request = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
+        return self._generate("chat", request, max_tokens, temperature, seed)
+
+    def tokenize(self, texts: Sequence[str], *, add_special: bool, parse_special: bool = False) -> list[list[int]]:
+        """-> token ids of each text, by llama.cpp's own tokenizer. add_special: with the tokens that the model has at
+        the beginning and end of a text. parse_special: reads "<|endoftext|>" in a text as the token of that name.
+        (`Tokenizer` does the same without loading a model's weights.)"""
+        request = {"texts": list(texts), "add_special": add_special, "parse_special": parse_special}
+        tokens: list[list[int]] = self._ask({"do": "tokenize", **request})["tokens"]
+        return tokens
+
+    def memory(self) -> Memory:
+        return Memory(**self._ask({"do": "memory"}))
 
     def close(self) -> None:
         """Ends llama.cpp at once: it holds nothing that would need saving."""
@@ -103,24 +151,54 @@ class Engine:
         process.stdout.close()
         self._log.close()
 
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _generate(
+        self, do: str, request: dict[str, Any], max_tokens: int, temperature: float, seed: int | None
+    ) -> Generation:
+        chance = {} if seed is None else {"seed": seed}
+        answer = self._ask({"do": do, "max_tokens": max_tokens, "temperature": temperature, **chance, **request})
+        timings, choice = answer["timings"], answer["choices"][0]
+        message = choice.get("message", {})
+        return Generation(
+            text=choice.get("text") or message.get("content") or message.get("reasoning_content") or "",
+            prompt_tokens=timings["prompt_n"],
+            prompt_seconds=timings["prompt_ms"] / 1000,
+            generated_tokens=timings["predicted_n"],
+            generation_seconds=timings["predicted_ms"] / 1000,
+            seconds=answer["seconds"],
+        )
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # if it is gone, it says why below
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+        answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": self._last_words()}
         if "error" in answer:
-            raise ThriftbitError(f"{self.path}: llama.cpp could not run it: {answer['error'] or self._logged_error()}")
+            raise ThriftbitError(f"{self.name}: llama.cpp could not run it: {answer['error'] or self._logged_error()}")
         return answer
 
     def _last_words(self) -> str:
         status = self._process.wait()
-        return f"it ended with {'signal' if status < 0 else 'status'} {abs(status)}"
+        if status >= 0:
+            return f"it ended with status {status}"
+        words = f"it ended with signal {-status}"
+        if -status == getattr(signal, "SIGKILL", None):
+            return f"{words} (killed, perhaps for want of memory)"
+        assertion = re.search(rb"GGML_ASSERT\(.*\) failed", self._logged())
+        return f"{words}: {assertion[0].decode(errors='replace')}" if assertion else words
 
     def _logged_error(self) -> str:
         """Why the model did not load: the first error logged, without its clock and function. (What `common_fit_params`
         says is about memory it only hoped for.)"""
-        self._log.seek(0)
-        found = re.search(rb"^[\d.]+ E (?!common_fit_params)(?:\S+ +)?\S+: +(.+)$", self._log.read(), re.MULTILINE)
+        found = re.search(rb"^[\d.]+ E (?!common_fit_params)(?:\S+ +)?\S+: +(.+)$", self._logged(), re.MULTILINE)
         return found[1].decode(errors="replace") if found else "it gives no reason"
+
+    def _logged(self) -> bytes:
+        self._log.seek(0)
+        return self._log.read()
+
+
+def engine_version() -> str:
+    """-> what a row calls the engine's version: llama.cpp is known by the package that brings it"""
+    return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
