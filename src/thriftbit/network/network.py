@@ -53,7 +53,7 @@ class Network:
 
     def embed(self, weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
-        self._fill_outside(weights)
+        self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)
         vocabulary, compact = torch.unique(tokens, return_inverse=True)
         self._embedding.weight = self._parameter(weights.embeddings(vocabulary.tolist()))
         hidden: list[torch.Tensor] = []
@@ -90,13 +90,12 @@ class Network:
 
     def head(self, weights: Weights, start: int, stop: int) -> Function:
         """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
-        tokens from `start` to `stop`, float32 (positions, stop - start); good until the network is used again"""
-        self._fill_outside(weights)
-        self._head.weight = self._parameter(weights.outputs(start, stop))
-        weight = self._head.weight
+        tokens from `start` to `stop`, float32 (positions, stop - start)"""
+        outside, rows = self._load_outside(weights), self._parameter(weights.outputs(start, stop))
 
         def logits(hidden: torch.Tensor) -> torch.Tensor:
-            self._head.weight = weight
+            self._model.load_state_dict(outside, strict=False, assign=True)
+            self._head.weight = rows
             texts = hidden[:, None]  # every position a text of one token: after the last layer none looks at another
             return self._run(lambda *_, **__: texts, inputs_embeds=texts)[:, 0]
 
@@ -108,10 +107,9 @@ class Network:
             stand_in.behaviour = layer
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
 
-    def _fill_outside(self, weights: Weights) -> None:
+    def _load_outside(self, weights: Weights) -> dict[str, torch.Tensor]:
         """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions"""
-        loaded = weights.load(self._outside)
-        self._model.load_state_dict({name: tensor.to(self.device) for name, tensor in loaded.items()}, False, True)
+        return {name: tensor.to(self.device) for name, tensor in weights.load(self._outside).items()}
 
     def _parameter(self, values: torch.Tensor) -> nn.Parameter:
         return nn.Parameter(values.to(self.device), requires_grad=False)
