@@ -31,7 +31,8 @@ def gpu_memory_bytes(process_id: int) -> int:
 def gpu_energy_joules() -> float:
     """-> what all GPUs have used since the driver was loaded"""
     with _library() as nvml:
-        return sum(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) for gpu in _gpus(nvml)) / 1000
+        millijoules: int = sum(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) for gpu in _gpus(nvml))
+        return millijoules / 1000
 
 
 @contextmanager

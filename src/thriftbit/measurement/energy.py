@@ -1,0 +1,105 @@
+"""How much energy was used between two moments, by whatever counter this computer has.
+
+A meter is started and stopped; what it counts, it counts for everything that ran meanwhile, so idle power is in it. The
+counters differ in what they cover (the processor, the GPU, the whole computer) and in how long they have to run before
+the number means something, and each says both. Where none can be read, the reason says what would help.
+
+Left out: power plugs and other devices outside the computer; Windows, which shows ordinary programs no counter.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.measurement.energy_apple import PowerMetrics
+from thriftbit.measurement.energy_linux import SYSFS, Battery, Rapl
+from thriftbit.runtime.nvidia import gpu_energy_joules
+
+
+class EnergyMeter(Protocol):
+    """shortest_seconds: to be left running at least, or the counter's steps show."""
+
+    shortest_seconds: float
+
+    def covers(self) -> str:
+        """-> whose energy it is, for people"""
+
+    def available(self) -> str:
+        """-> why it cannot be used here and what would help, "" if it can"""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> float:
+        """-> joules since `start`. Raises ThriftbitError if it could not be counted after all."""
+
+
+class NvidiaGPU:
+    """NVIDIA's driver counts the energy of the GPUs, since Volta."""
+
+    shortest_seconds = 0.5  # the counter moves every 20 to 100 ms
+
+    def covers(self) -> str:
+        return "the GPU (NVML)"
+
+    def available(self) -> str:
+        try:
+            gpu_energy_joules()
+        except ThriftbitError as error:
+            return str(error)
+        return ""
+
+    def start(self) -> None:
+        self._before = gpu_energy_joules()
+
+    def stop(self) -> float:
+        return gpu_energy_joules() - self._before
+
+
+class Together:
+    """Meters of different parts of the computer, added."""
+
+    def __init__(self, meters: Sequence[EnergyMeter]) -> None:
+        self._meters = meters
+        self.shortest_seconds = max(meter.shortest_seconds for meter in meters)
+
+    def covers(self) -> str:
+        return " and ".join(meter.covers() for meter in self._meters)
+
+    def available(self) -> str:
+        return "; ".join(filter(None, (meter.available() for meter in self._meters)))
+
+    def start(self) -> None:
+        for meter in self._meters:
+            meter.start()
+
+    def stop(self) -> float:
+        return sum(meter.stop() for meter in self._meters)
+
+
+def find_meter(*, uses_gpu: bool, root: Path = SYSFS, platform: str = sys.platform) -> EnergyMeter:
+    """-> the best meter for what llama.cpp does here. uses_gpu: whether it computes on one. root: of Linux's sysfs.
+    Raises ThriftbitError, "not measurable here: ...", with a reason for each that could have been."""
+    reasons: list[str] = []
+    for meter in _meters(uses_gpu, root, platform):
+        reason = meter.available()
+        if not reason:
+            return meter
+        reasons += reason.split("; ")
+    if not reasons:
+        reasons = [f"no energy counter is known for {platform}"]
+    raise ThriftbitError(f"not measurable here: {'; '.join(dict.fromkeys(reasons))}")
+
+
+def _meters(uses_gpu: bool, root: Path, platform: str) -> Iterator[EnergyMeter]:
+    """-> what could measure, the best first"""
+    if platform == "darwin":
+        yield PowerMetrics()  # processor and GPU in one
+    elif platform == "linux":
+        yield Together([Rapl(root), NvidiaGPU()]) if uses_gpu else Rapl(root)
+        yield Battery(root)
+    if uses_gpu and platform != "darwin":
+        yield NvidiaGPU()  # the processor's share is missing, and the row says so
