@@ -1,0 +1,155 @@
+"""How sure a number is.
+
+The tokens of one text are no independent witnesses: one window on an odd subject is odd throughout, and on real models
+an interval from tokens as if they were independent is half as wide as it should be. So whole windows are what is
+counted. Windows of one article resemble each other as well, so where there are many, neighbours are counted together,
+as GROUPS groups (batch means: Schmeiser, Operations Research 30, 1982). Everything here therefore wants windows in the
+order of the text. The intervals are about text of which these windows are a fair sample; `docs/measurements.md` says
+how often each of them was right in trials.
+
+Left out: the bootstrap. Of whole windows, percentile, BCa and studentised, it was tried on real divergences and was
+right less often than what is here, up to 30 percentage points for the 99.9 % quantile of few windows: what is beyond
+the greatest value seen, resampling never finds.
+
+scipy, which the extra `torch` brings, is loaded by whatever needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+GROUPS = 20
+CONFIDENCE = 0.95
+_NEGLIGIBLE = 1e-12
+
+Interval = tuple[float, float]
+Floats = NDArray[np.float64]
+
+
+def mean_interval(window_means: ArrayLike, confidence: float = CONFIDENCE, positive: bool = False) -> Interval | None:
+    """Student's t for the mean of something over windows (of paired differences, where two models are compared).
+
+    window_means: (windows,), in the text's order, of windows of the same length. positive: it cannot be negative (a
+    divergence, a square), so the interval is worked out for its logarithm, cannot be negative either, and suits means
+    whose distribution has a long tail to the right. -> (low, high); None for fewer than two windows.
+    """
+    means = np.asarray(window_means, np.float64)
+    if len(means) < 2:
+        return None
+    mean, error, freedom = _mean_and_error(means)
+    margin = _student(freedom, confidence) * error
+    if not positive:
+        return mean - margin, mean + margin
+    return (mean * math.exp(-margin / mean), mean * math.exp(margin / mean)) if mean else (0.0, 0.0)
+
+
+def root_mean_square_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
+    """values: (windows, positions). -> (low, high) of the root of the mean square; None for fewer than two windows"""
+    squares = np.square(np.asarray(values, np.float64)).mean(axis=1)
+    interval = mean_interval(squares, confidence, positive=True)
+    return interval and (math.sqrt(interval[0]), math.sqrt(interval[1]))
+
+
+def share_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
+    """An interval for how often something holds, never outside 0 … 1 and sensible where it held always or never: that
+    of Clopper and Pearson for as many independent positions as these are worth (Korn & Graubard, Survey Methodology 24,
+    1998). values: (windows, positions), 0 or 1. -> (low, high); None for fewer than two windows."""
+    found = np.asarray(values, np.float64)
+    if len(found) < 2:
+        return None
+    share = float(found.mean())
+    worth = _independent_positions(found, confidence)
+    return clopper_pearson(share * worth, worth, confidence)
+
+
+def quantile_interval(values: ArrayLike, fraction: float, confidence: float = CONFIDENCE) -> Interval | None:
+    """An interval for a quantile, between two of the sorted values: those that leave so many above them that the share
+    `1 - fraction` is just not refuted by a binomial test, with as many positions as these are worth (Woodruff, J. Am.
+    Stat. Assoc. 47, 1952; exact for independent values). The value it belongs to is `numpy.quantile`'s.
+
+    values: (windows, positions). -> (low, high); None for fewer than two windows, and where they are too few to bound
+    the quantile at all (a 99.9 % quantile takes 3,700 independent positions: some 50 windows of 512 tokens).
+    """
+    found = np.asarray(values, np.float64)
+    if len(found) < 2:
+        return None
+    beyond = (found > np.quantile(found, fraction)).astype(np.float64)
+    ranks = _binomial_ranks(_independent_positions(beyond, confidence), fraction, confidence)
+    if ranks is None:
+        return None
+    low, high = math.floor(ranks[0] * found.size), math.ceil(ranks[1] * found.size)
+    if low < 1:
+        return None
+    ordered = np.partition(found, [low - 1, high - 1], axis=None)
+    return float(ordered[low - 1]), float(ordered[high - 1])
+
+
+def clopper_pearson(successes: float, trials: float, confidence: float) -> Interval:
+    """successes, trials: need not be whole numbers. -> (low, high)"""
+    from scipy.stats import beta
+
+    tail, failures = (1 - confidence) / 2, trials - successes
+    low = float(beta.ppf(tail, successes, failures + 1)) if successes > _NEGLIGIBLE else 0.0
+    high = float(beta.isf(tail, successes + 1, failures)) if failures > _NEGLIGIBLE else 1.0
+    return low, high
+
+
+def decide(low: float | None, high: float | None, threshold: float) -> Literal["yes", "no", "cannot tell yet"]:
+    """Is the value at most the threshold? low, high: its interval, None where there is none. For what has to be at
+    least so great, ask about the negatives: decide(-high, -low, -threshold)."""
+    if high is not None and high <= threshold:
+        return "yes"
+    if low is not None and low > threshold:
+        return "no"
+    return "cannot tell yet"
+
+
+def _mean_and_error(means: Floats) -> tuple[float, float, int]:
+    """-> the mean of windows, its standard error from groups of neighbours, and the degrees of freedom"""
+    count = min(len(means), GROUPS)
+    edges = np.linspace(0, len(means), count + 1).astype(np.int64)
+    mean = float(means.mean())
+    deviations = np.add.reduceat(means - mean, edges[:-1])
+    return mean, math.sqrt(float(np.square(deviations).sum()) * count / (count - 1)) / len(means), count - 1
+
+
+def _independent_positions(values: Floats, confidence: float) -> float:
+    """-> how many independent positions would say their share as surely as these (windows, positions) of 0 and 1 do: no
+    more than there are, and fewer because their spread is known from few windows only"""
+    share, error, freedom = _mean_and_error(values.mean(axis=1))
+    if share in (0, 1):
+        return float(values.size)
+    worth = share * (1 - share) / max(error, _NEGLIGIBLE) ** 2
+    return min(worth, float(values.size)) * (_normal(confidence) / _student(freedom, confidence)) ** 2
+
+
+def _binomial_ranks(trials: float, fraction: float, confidence: float) -> Interval | None:
+    """-> the ranks, as shares of all values, between which the quantile is; None if they are not both there"""
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    def at_least(rank: float) -> float:  # that rank of the values are below the quantile; between integers, smooth
+        return float(betainc(rank, trials - rank + 1, fraction))
+
+    tail = (1 - confidence) / 2
+    if trials <= 1 or at_least(trials) > tail:
+        return None
+    high = brentq(lambda rank: at_least(rank) - tail, _NEGLIGIBLE, trials)
+    low = brentq(lambda rank: at_least(rank) - (1 - tail), _NEGLIGIBLE, trials)
+    return low / trials, high / trials
+
+
+def _student(freedom: int, confidence: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + confidence) / 2))
+
+
+def _normal(confidence: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + confidence) / 2))
