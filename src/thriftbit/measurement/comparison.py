@@ -1,10 +1,10 @@
 """An original and its quantized versions, run side by side over the same text. Needs the extra `torch`.
 
-The problem: the divergence of two distributions over the vocabulary needs both at once, for every token. Files of saved
-logits are tens of gigabytes, and two models at a time do not fit. The choice: hidden states of all models are kept, weights
-are not. Each layer of each model is read once, applied to all the text and dropped; behind the last layer the
-vocabulary passes in ranges, and sums that need only one pass over it are carried along (the normaliser of the softmax
-as in arXiv 1805.02867, and Σ p·log(p/q) with it). Memory is the hidden states, one layer and one range of the
+The problem: the divergence of two distributions over the vocabulary needs both at once, for every token. Files of
+saved logits are tens of gigabytes, and two models at a time do not fit. The choice: hidden states of all models are
+kept, weights are not. Each layer of each model is read once, applied to all the text and dropped; behind the last layer
+the vocabulary passes in ranges, and sums that need only one pass over it are carried along (the normaliser of the
+softmax as in arXiv 1805.02867, and Σ p·log(p/q) with it). Memory is the hidden states, one layer and one range of the
 vocabulary, whatever the size of the model and of the vocabulary.
 """
 
@@ -115,7 +115,9 @@ class _Totals:
         self.top = torch.zeros(positions, dtype=torch.int64, device=device)
         self.sum, self.target, self.cross = torch.zeros(3, positions, dtype=torch.float64, device=device)
 
-    def add(self, rows: slice, logits: torch.Tensor, start: int, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add(
+        self, rows: slice, logits: torch.Tensor, start: int, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """-> exp(logits − greatest), and what sums so far are to be scaled by"""
         greatest, top = logits.max(dim=1)
         greatest = torch.maximum(before := self.greatest[rows].clone(), greatest)
@@ -132,7 +134,7 @@ class _Totals:
 
     @property
     def normaliser(self) -> torch.Tensor:
-        return self.greatest.double() + self.sum.log()
+        return torch.add(self.greatest.double(), self.sum.log())
 
 
 def _over_vocabulary(

@@ -51,6 +51,11 @@ class Network:
     def layers(self) -> int:
         return len(self._layers)
 
+    @property
+    def width(self) -> int:
+        """-> of the hidden states"""
+        return self._embedding.embedding_dim
+
     def embed(self, weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
         self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)

@@ -1,0 +1,93 @@
+"""Whether a quantized file was made from this original: only then does comparing them say what quantization did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from gguf import Keys, TokenType
+
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.quantization.metadata import source_fingerprint
+from thriftbit.sources.architectures.architecture import OUTPUT
+from thriftbit.sources.model import Model
+
+FINGERPRINT = "thriftbit.source.fingerprint"
+WITHOUT_EFFECT = ("context_length", "vocab_size")  # on what is computed for a window of text
+
+
+def check_belongs(quantized: Model, original: Model, announce: Callable[[str], None]) -> None:
+    """Raises ThriftbitError, with the reason, if the two have another architecture, shape, setting or tokenizer.
+
+    announce: is told if the file says that it was made from other weights, a fine-tune's for instance.
+    """
+    reason = (
+        _architecture_differs(quantized, original)
+        or _shapes_differ(quantized, original)
+        or _settings_differ(quantized, original)
+        or _tokenizers_differ(quantized.metadata, original.metadata)
+    )
+    if reason:
+        raise ThriftbitError(f"{quantized.source} was not made from {original.source}: {reason}")
+    stated = quantized.metadata.get(FINGERPRINT)
+    if stated and stated != source_fingerprint(original):
+        announce(
+            f"Warning: {quantized.source} says that it was made from other weights than those of {original.source}, "
+            "so what is measured is that difference as well"
+        )
+
+
+def _architecture_differs(quantized: Model, original: Model) -> str:
+    if quantized.architecture == original.architecture:
+        return ""
+    return f"it is a {shown(quantized.architecture)}, and the original a {shown(original.architecture)}"
+
+
+def _shapes_differ(quantized: Model, original: Model) -> str:
+    ours = {tensor.name: tensor.shape for tensor in quantized.tensors}
+    theirs = {tensor.name: tensor.shape for tensor in original.tensors}
+    for name in (ours.keys() | theirs.keys()) - {OUTPUT}:  # an output matrix that repeats the embedding may be left out
+        if name not in ours:
+            return f"it lacks {shown(name)}"
+        if name not in theirs:
+            return f"it has {shown(name)}, which the original has not"
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            return f"{shown(name)} has shape {ours[name]}, and {theirs[name]} in the original"
+    return ""
+
+
+def _settings_differ(quantized: Model, original: Model) -> str:
+    prefix = f"{original.architecture}."
+    for key, value in original.metadata.items():
+        if not key.startswith(prefix) or key.removeprefix(prefix) in WITHOUT_EFFECT:
+            continue
+        if key in quantized.metadata and not _same(quantized.metadata[key], value):
+            return f"{key} is {shown(quantized.metadata[key])}, and {shown(value)} in the original"
+    return ""
+
+
+def _tokenizers_differ(quantized: Metadata, original: Metadata) -> str:
+    for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.PRE, Keys.Tokenizer.ADD_BOS):
+        if key in quantized and key in original and quantized[key] != original[key]:
+            return (
+                f"its tokenizer differs ({key} is {shown(quantized[key])}, and {shown(original[key])} in the original)"
+            )
+    ours, theirs = quantized.get(Keys.Tokenizer.LIST), original.get(Keys.Tokenizer.LIST)
+    if not isinstance(ours, list) or not isinstance(theirs, list):
+        return ""
+    if len(ours) != len(theirs):
+        return f"its vocabulary has {len(ours)} tokens, and the original's {len(theirs)}"
+    kinds = original.get(Keys.Tokenizer.TOKEN_TYPE)
+    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        unused = isinstance(kinds, list | np.ndarray) and kinds[number] == TokenType.UNUSED  # padding, named at will
+        if one != other and not unused:
+            return f"token {number} of its vocabulary is {shown(one)}, and {shown(other)} in the original"
+    return ""
+
+
+def _same(one: MetadataValue, other: MetadataValue) -> bool:
+    if isinstance(one, np.floating) and isinstance(other, np.floating):
+        return bool(np.isclose(one, other, rtol=1e-5))
+    return bool(one == other)

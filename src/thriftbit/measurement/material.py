@@ -1,0 +1,127 @@
+"""What a model is judged on, in units that a measurement takes as many of as it has time for.
+
+A unit is a window of text, or a question with all its choices. Units come in an order in which every beginning is
+spread over the whole, so that stopping early is a smaller sample and not another text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from gguf import Keys
+from numpy.typing import NDArray
+
+from thriftbit.containers.gguf_values import Metadata
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.measurement.comparison import Passage, Scores
+from thriftbit.measurement.tasks import Task, choice_tokens, choose
+from thriftbit.measurement.texts import Text, scored_positions, spread, windows
+
+Tokenize = Callable[[list[str]], list[list[int]]]
+
+
+class Material(Protocol):
+    """name: of the domain or task. units: how many there are. unit_tokens: of one of them, about."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def units(self) -> int: ...
+
+    @property
+    def unit_tokens(self) -> float: ...
+
+    def unit(self, number: int) -> list[Passage]: ...
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A text, cut into windows as llama-perplexity cuts it. tokens: int64 (windows, context_tokens), in the text's
+    order. order: in which they are taken."""
+
+    name: str
+    tokens: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+    @property
+    def units(self) -> int:
+        return len(self.order)
+
+    @property
+    def unit_tokens(self) -> float:
+        return float(self.tokens.shape[1])
+
+    def unit(self, number: int) -> list[Passage]:
+        window = self.tokens[self.order[number]]
+        return [Passage(window.tolist(), scored_positions(len(window)))]
+
+    def in_order(self, scores: Sequence[list[Scores]]) -> list[Scores]:
+        """scores: of the first units. -> the same windows in the text's order"""
+        return [scores[number][0] for number in np.argsort(self.order[: len(scores)])]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A task. passages: of every question, one for each choice."""
+
+    task: Task
+    passages: Sequence[list[Passage]]
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def units(self) -> int:
+        return len(self.passages)
+
+    @property
+    def unit_tokens(self) -> float:
+        return sum(len(choice.tokens) for choices in self.passages for choice in choices) / len(self.passages)
+
+    def unit(self, number: int) -> list[Passage]:
+        return self.passages[number]
+
+    def answers(self, scores: Sequence[Sequence[Scores]]) -> list[int]:
+        """scores: of the passages of the first questions. -> what the model answers to each of these"""
+        return [
+            choose([float(choice.log_probability.sum()) for choice in of_question], question)
+            for of_question, question in zip(scores, self.task.questions, strict=False)
+        ]
+
+    def first(self, count: int) -> Task:
+        """-> the task with no more than its first questions"""
+        return replace(self.task, questions=self.task.questions[:count])
+
+
+def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_tokens: int, limit: int | None) -> Windows:
+    """metadata: of the model, which says whether texts begin with a token of their own. limit: of windows.
+    Raises ThriftbitError for a text that is shorter than a window."""
+    begins = metadata.get(Keys.Tokenizer.ADD_BOS)
+    first = metadata.get(Keys.Tokenizer.BOS_ID)
+    (tokens,) = tokenize([text.text])
+    try:
+        cut = windows(tokens, context_tokens, int(first) if begins and isinstance(first, np.integer) else None)
+    except ThriftbitError as error:
+        raise ThriftbitError(f"{text.origin}: {error}") from None
+    return Windows(text.domain, cut, spread(len(cut), limit or len(cut)))
+
+
+def questions_of(task: Task, tokenize: Tokenize, longest_tokens: int, limit: int | None) -> Questions:
+    """longest_tokens: what the model takes. limit: of questions. Raises ThriftbitError for one that is longer."""
+    order = spread(len(task.questions), limit or len(task.questions))
+    task = replace(task, questions=tuple(task.questions[number] for number in order))
+    passages = [
+        [Passage(tokens, range(first - 1, len(tokens) - 1)) for tokens, first in choice_tokens(tokenize, question)]
+        for question in task.questions
+    ]
+    for question, choices in zip(task.questions, passages, strict=True):
+        if max(len(choice.tokens) for choice in choices) > longest_tokens:
+            raise ThriftbitError(
+                f"{task.name}: question {shown(question.id)} is longer than the {longest_tokens} tokens it takes"
+            )
+    return Questions(task, passages)

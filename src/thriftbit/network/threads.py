@@ -1,0 +1,37 @@
+"""How many threads to compute with, found by trying.
+
+torch takes every core. Beside other work that can be slower than one thread: threads wait for each other after every
+operation, and the one whose core is taken keeps all of them waiting.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+WIDTH = 768  # of the matrices that are multiplied for a trial: some milliseconds
+TRIALS = 7
+
+
+def choose_threads() -> int:
+    """Sets torch to the number of threads with which it computes fastest now; -> that number. Takes about a second."""
+    most = torch.get_num_threads()
+    counts = sorted({most, max(1, most * 3 // 4), max(1, most // 2), 1})
+    matrix = torch.rand(WIDTH, WIDTH)
+    seconds = {count: _seconds(matrix, count) for count in counts}
+    best = min(counts, key=lambda count: seconds[count])
+    torch.set_num_threads(best)
+    return best
+
+
+def _seconds(matrix: torch.Tensor, threads: int) -> float:
+    """-> for small operations one after the other, as a layer has them"""
+    torch.set_num_threads(threads)
+    times = []
+    for _ in range(TRIALS):
+        start = time.perf_counter()
+        torch.nn.functional.silu(matrix @ matrix) @ matrix
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
