@@ -1,0 +1,250 @@
+"""The chart of loss against size: where its marks and labels go. The template only draws.
+
+Loss is on a logarithmic axis, size on a linear one that need not begin at zero, as these are points and not bars. The
+area of a marker is the writing speed. A line joins the files that no other file beats in both size and loss: the
+frontier. Text in a scaled drawing would shrink with it, so the page has two drawings, for wide and for narrow windows,
+with text of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from thriftbit.report.numbers import significant, times
+from thriftbit.report.scales import LogScale, nice_ticks, size_tick
+from thriftbit.report.strangers import shortened
+from thriftbit.report.summary import FileSummary, Summary
+from thriftbit.report.verdict import LOSS_SCALE
+
+LEAST_LOSS, MOST_LOSS = 1e-6, 100.0
+LARGEST_RADIUS, SMALLEST_RADIUS, PLAIN_RADIUS = 12.0, 4.0, 7.0
+LONGEST_LABEL = 18
+LABEL_HEIGHT, CHARACTER_WIDTH = 17.0, 9.0  # of labels, for the widest fonts
+BAND_CHARACTER_WIDTH = 7.2
+GAP = 5.0
+STEPS = [word for word, _ in LOSS_SCALE]
+TICK_GAP = 84.0  # between ticks of size
+
+
+@dataclass(frozen=True)
+class Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: Box) -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def within(self, other: Box) -> bool:
+        return (
+            self.left >= other.left
+            and self.right <= other.right
+            and self.top >= other.top
+            and self.bottom <= other.bottom
+        )
+
+
+@dataclass(frozen=True)
+class Label:
+    """text: of the file. note: its speed, or "". x, y: of the baseline's start, middle or end, as `anchor` says."""
+
+    text: str
+    note: str
+    x: float
+    y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """number: the file's place in the summary. low_y, high_y: where its interval ends."""
+
+    number: int
+    x: float
+    y: float
+    low_y: float
+    high_y: float
+    radius: float
+    best: bool
+    label: Label | None
+
+
+@dataclass(frozen=True)
+class Tick:
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """step: its place in the loss scale"""
+
+    word: str
+    step: int
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """name: tells the two drawings apart. plot: where the points are."""
+
+    name: str
+    width: float
+    height: float
+    plot: Box
+    points: tuple[Point, ...]
+    sizes: tuple[Tick, ...]
+    losses: tuple[Tick, ...]
+    bands: tuple[Band, ...]
+
+    @property
+    def line(self) -> str:
+        """-> the frontier, as an SVG polyline's points"""
+        best = sorted((point for point in self.points if point.best), key=lambda point: point.x)
+        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in best)
+
+
+def draw_frontiers(summary: Summary) -> tuple[Frontier, ...]:
+    """-> the wide drawing and the narrow one; nothing if no loss is known"""
+    if not any(summary.loss(file) for file in summary.files):
+        return ()
+    return (
+        _draw(summary, "wide", 760, 460, Box(52, 34, 744, 410)),
+        _draw(summary, "narrow", 344, 400, Box(44, 34, 338, 350)),
+    )
+
+
+def _draw(summary: Summary, name: str, width: float, height: float, plot: Box) -> Frontier:
+    files = [(number, file) for number, file in enumerate(summary.files) if summary.loss(file)]
+    intervals = [_interval(summary, file) for _, file in files]
+    scale = LogScale.around((end for interval in intervals for end in interval), LEAST_LOSS, MOST_LOSS)
+    sizes = [float(file.subject.size_bytes) for _, file in files]
+    smallest, largest = min(sizes), max(sizes)
+    margin = 0.08 * (largest - smallest) or 0.2 * largest
+    left, right = smallest - margin, largest + margin
+
+    def x(size_bytes: float) -> float:
+        return plot.left + (size_bytes - left) / (right - left) * (plot.right - plot.left)
+
+    def y(loss: float) -> float:
+        return plot.bottom - scale.place(loss) * (plot.bottom - plot.top)
+
+    points = [
+        Point(number, x(size), y(value), y(low), y(high), radius, best, None)
+        for (number, _), size, (low, value, high), radius, best in zip(
+            files, sizes, intervals, _radii([file for _, file in files]), _undominated(sizes, intervals), strict=True
+        )
+    ]
+    bands = tuple(
+        Band(
+            word,
+            STEPS.index(word),
+            plot.bottom - end * (plot.bottom - plot.top),
+            plot.bottom - begin * (plot.bottom - plot.top),
+        )
+        for word, begin, end in scale.bands()
+    )
+    ticks = nice_ticks(left, right, int((plot.right - plot.left) / TICK_GAP))
+    return Frontier(
+        name=name,
+        width=width,
+        height=height,
+        plot=plot,
+        points=tuple(_labelled(points, [file for _, file in files], plot, bands)),
+        sizes=tuple(Tick(x(size), size_tick(size)) for size in ticks),
+        losses=tuple(Tick(y(loss), significant(loss, 1)) for loss in scale.ticks()),
+        bands=bands,
+    )
+
+
+def _interval(summary: Summary, file: FileSummary) -> tuple[float, float, float]:
+    """-> low, value, high"""
+    row = summary.loss(file)
+    assert row is not None and row.value is not None
+    return (
+        row.value if row.low is None else row.low,
+        row.value,
+        row.value if row.high is None else row.high,
+    )
+
+
+def _radii(files: Sequence[FileSummary]) -> list[float]:
+    rates = [row.value if (row := file.cost("decode_rate")) else None for file in files]
+    fastest = max((rate for rate in rates if rate), default=0.0)
+    return [
+        max(LARGEST_RADIUS * (rate / fastest) ** 0.5, SMALLEST_RADIUS) if rate and rate > 0 else PLAIN_RADIUS
+        for rate in rates
+    ]
+
+
+def _undominated(sizes: Sequence[float], intervals: Sequence[tuple[float, float, float]]) -> list[bool]:
+    """-> for each file, that none is smaller and closer to the original"""
+    losses = [value for _, value, _ in intervals]
+    pairs = list(zip(sizes, losses, strict=True))
+    return [
+        not any(size <= own_size and loss <= own_loss and (size, loss) != (own_size, own_loss) for size, loss in pairs)
+        for own_size, own_loss in pairs
+    ]
+
+
+def _labelled(
+    points: Sequence[Point], files: Sequence[FileSummary], plot: Box, bands: Sequence[Band]
+) -> Iterator[Point]:
+    """-> the points with labels where there is room for them; what has none is told when it is pointed at"""
+    taken = [_marker(point) for point in points] + [_whisker(point) for point in points] + list(_along(points))
+    taken += [
+        Box(plot.right - len(band.word) * BAND_CHARACTER_WIDTH - GAP, band.top, plot.right, band.top + 18)
+        for band in bands
+    ]
+    for point, file in zip(points, files, strict=True):
+        ratio = file.cost("decode_rate_ratio")
+        text = shortened(file.label, LONGEST_LABEL)
+        notes = [times(ratio.value), ""] if ratio and ratio.value else [""]
+        for label, box in (position for note in notes for position in _positions(point, text, note)):
+            if box.within(plot) and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                yield replace(point, label=label)
+                break
+        else:
+            yield point
+
+
+def _positions(point: Point, text: str, note: str) -> Iterator[tuple[Label, Box]]:
+    width = (len(text) + (len(note) + 1 if note else 0)) * CHARACTER_WIDTH
+    reach = point.radius + GAP
+    for side, lift in ((1, 0.3), (1, -0.4), (-1, 0.3), (-1, 1.0), (0, 0), (0, 1), (1, 1.0), (-1, -0.4)):
+        if side:
+            x = point.x + side * reach
+            baseline = point.y + lift * LABEL_HEIGHT * 0.8
+            left = x if side > 0 else x - width
+        else:
+            x, left = point.x, point.x - width / 2
+            baseline = point.y - reach - 3 if lift == 0 else point.y + reach + LABEL_HEIGHT * 0.8
+        box = Box(left, baseline - LABEL_HEIGHT * 0.8, left + width, baseline + LABEL_HEIGHT * 0.25)
+        yield Label(text, note, x, baseline, {1: "start", -1: "end", 0: "middle"}[side]), box
+
+
+def _along(points: Sequence[Point]) -> Iterator[Box]:
+    """-> small boxes along the line of the frontier, so that it does not run through labels"""
+    best = sorted((point for point in points if point.best), key=lambda point: point.x)
+    for one, other in pairwise(best):
+        steps = int(max(other.x - one.x, abs(other.y - one.y)) / 6) + 1
+        for step in range(1, steps):
+            x = one.x + (other.x - one.x) * step / steps
+            y = one.y + (other.y - one.y) * step / steps
+            yield Box(x - 1, y - 3, x + 1, y + 3)
+
+
+def _marker(point: Point) -> Box:
+    r = point.radius + 1
+    return Box(point.x - r, point.y - r, point.x + r, point.y + r)
+
+
+def _whisker(point: Point) -> Box:
+    return Box(point.x - 3, point.high_y, point.x + 3, point.low_y)
