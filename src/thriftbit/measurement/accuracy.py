@@ -19,10 +19,11 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.accuracy_rows import divergence_rows, perplexity_row
 from thriftbit.measurement.belonging import check_belongs
 from thriftbit.measurement.circumstances import circumstances
-from thriftbit.measurement.comparison import Scores, compare
+from thriftbit.measurement.comparison import compare
 from thriftbit.measurement.material import Material, Questions, Windows, questions_of, windows_of
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
 from thriftbit.measurement.rounds import Rounds
+from thriftbit.measurement.scores import Scores
 from thriftbit.measurement.subject import describe_subject
 from thriftbit.measurement.tasks import accuracy_row, read_task, task_rows
 from thriftbit.measurement.texts import DOMAINS, read_text
@@ -75,10 +76,10 @@ def measure_accuracy(
         choose_threads()
     network, weights = Network(configuration_of(models[0]), device), [Weights(model) for model in models]
     judged = [_Judged(describe_subject(model), [[] for _ in material]) for model in models]
-    rounds = Rounds(settings.budget_seconds, _tokens_in_memory(network, len(models)))
-    while counts := rounds.next(material, [len(done) for done in judged[0].scores]):
-        first = [len(done) for done in judged[0].scores]
-        chosen = [(m, u) for m, count in enumerate(counts) for u in range(first[m], first[m] + count)]
+    rounds = Rounds(material, settings.budget_seconds, _tokens_in_memory(network, len(models)))
+    while counts := rounds.next():
+        first = rounds.taken
+        chosen = [(m, first[m] + u) for m, count in enumerate(counts) for u in range(count)]
         units = [material[m].unit(u) for m, u in chosen]
         with _out_of_memory(models[0].source):
             found = compare(network, weights, [p for unit in units for p in unit], rounds.share(progress))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from thriftbit.measurement.comparison import Floats, Scores
 from thriftbit.measurement.measurement import CONFIDENCE_95, EXACT, Measurement, Scalar, Subject
+from thriftbit.measurement.scores import Floats, Scores
 from thriftbit.measurement.statistics import (
     Interval,
     mean_interval,

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from thriftbit.measurement.scores import Passage, Scores
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 
@@ -24,27 +23,6 @@ BATCH_TOKENS = 1024  # that pass a layer at once
 VOCABULARY_BYTES = 32 << 20  # of the output matrix that are in memory at once, as float32
 POSITIONS = 512  # that meet a range of the vocabulary at once
 LENGTH_STEP = 16  # texts are padded to a multiple: every length has a mask of its own
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Passage:
-    """tokens: of a text. scored: ascending positions, each of which predicts the token after it."""
-
-    tokens: Sequence[int]
-    scored: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one model says of a passage, (scored,) each: log_probability of the token that follows, natural.
-    divergence: KL divergence of the model's distribution from the first model's, in nats; 0 for the first itself.
-    same_top: whether both find the same token the likeliest."""
-
-    log_probability: Floats
-    divergence: Floats
-    same_top: NDArray[np.bool_]
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.measurement.comparison import Passage, Scores
+from thriftbit.measurement.scores import Passage, Scores
 from thriftbit.measurement.tasks import Task, choice_tokens, choose
 from thriftbit.measurement.texts import Text, scored_positions, spread, windows
 

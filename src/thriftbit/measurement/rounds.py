@@ -20,45 +20,61 @@ GROWTH = 3  # tokens of a round, for each token before it
 class Rounds:
     """budget_seconds: for all rounds, None for no limit. tokens_in_memory: what a round may not exceed."""
 
+    material: Sequence[Material]
     budget_seconds: float | None
     tokens_in_memory: int
     started: float = field(default_factory=time.monotonic)
-    round_started: float = 0.0
-    round_tokens: float = 0.0
-    done_tokens: float = 0.0
-    all_tokens: float = 0.0
-    seconds_per_token: float = 0.0
 
-    def next(self, material: Sequence[Material], taken: Sequence[int]) -> list[int] | None:
-        """-> units of each material, None when it is over"""
-        left = [m.units - done for m, done in zip(material, taken, strict=True)]
-        self.all_tokens = sum(m.units * m.unit_tokens for m in material)
-        largest = max((m.unit_tokens for m in material), default=0.0)
-        share = largest  # of each material: the longest unit's tokens
-        if self.done_tokens:
-            share = max(share, GROWTH * self.done_tokens / len(material))
-        share = min(share, max(largest, self.tokens_in_memory / len(material)))
-        counts = [min(max(1, int(share / m.unit_tokens)), units) for m, units in zip(material, left, strict=True)]
-        tokens = sum(count * m.unit_tokens for count, m in zip(counts, material, strict=True))
-        if self.done_tokens and self.budget_seconds is not None and tokens:
-            affordable = (self.budget_seconds - (time.monotonic() - self.started)) / self.seconds_per_token
-            if affordable < tokens:
-                counts = [int(count * max(0.0, affordable) / tokens) for count in counts]
-        self.round_tokens = sum(count * m.unit_tokens for count, m in zip(counts, material, strict=True))
-        self.round_started = time.monotonic()
-        return counts if any(counts) else None
+    def __post_init__(self) -> None:
+        self.taken = [0] * len(self.material)
+        self._done_tokens = 0.0
+        self._seconds_per_token = 0.0
+
+    def next(self) -> list[int] | None:
+        """-> how many further units of each material to take; None when it is over"""
+        counts = self._wanted()
+        if self._done_tokens and self.budget_seconds is not None and any(counts):
+            affordable = max(0.0, self.budget_seconds - self._elapsed()) / self._seconds_per_token
+            tokens = self._tokens(counts)
+            counts = [int(count * min(1.0, affordable / tokens)) for count in counts]
+        if not any(counts):
+            return None
+        self._counts, self._round_started = counts, time.monotonic()
+        return counts
+
+    def finish(self) -> None:
+        """To be called when the units of a round are measured."""
+        tokens = self._tokens(self._counts)
+        self.taken = [taken + count for taken, count in zip(self.taken, self._counts, strict=True)]
+        self._done_tokens += tokens
+        self._seconds_per_token = (time.monotonic() - self._round_started) / tokens
 
     def share(self, progress: Callable[[float], None]) -> Callable[[float], None]:
-        """-> what turns the share of a round into the share of everything"""
+        """-> what takes the share of a round that is done, and tells `progress` the share of everything"""
+        everything = sum(what.units * what.unit_tokens for what in self.material)
 
         def told(of_round: float) -> None:
-            share = (self.done_tokens + of_round * self.round_tokens) / self.all_tokens
+            share = (self._done_tokens + of_round * self._tokens(self._counts)) / everything
             if self.budget_seconds is not None:
-                share = max(share, (time.monotonic() - self.started) / self.budget_seconds)
+                share = max(share, self._elapsed() / self.budget_seconds)
             progress(min(1.0, share))
 
         return told
 
-    def finish(self) -> None:
-        self.done_tokens += self.round_tokens
-        self.seconds_per_token = (time.monotonic() - self.round_started) / self.round_tokens
+    def _wanted(self) -> list[int]:
+        """-> units, were there no hurry: about equally many tokens of each material"""
+        if not self.material:
+            return []
+        longest = max(what.unit_tokens for what in self.material)
+        fitting = self.tokens_in_memory / len(self.material)
+        tokens = max(longest, min(GROWTH * self._done_tokens / len(self.material), fitting))
+        return [
+            min(max(1, int(tokens / what.unit_tokens)), what.units - taken)
+            for what, taken in zip(self.material, self.taken, strict=True)
+        ]
+
+    def _tokens(self, counts: Sequence[int]) -> float:
+        return sum(count * what.unit_tokens for count, what in zip(counts, self.material, strict=True))
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started

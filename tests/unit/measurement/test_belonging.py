@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thriftbit import ThriftbitError, make_plan, open_model, quantize
+from thriftbit.measurement.belonging import check_belongs
+from thriftbit.sources.model import Model
+
+
+@pytest.fixture
+def original(tiny_llama: Path) -> Model:
+    return open_model(tiny_llama)
+
+
+@pytest.fixture
+def quantized(original: Model, tmp_path: Path) -> Model:
+    path = quantize(original, make_plan(original, "Q4_0"), tmp_path / "tiny-Q4_0.gguf").path
+    return open_model(path, allow_requantize=True)
+
+
+def refusal(quantized: Model, original: Model) -> str:
+    with pytest.raises(ThriftbitError) as caught:
+        check_belongs(quantized, original, pytest.fail)
+    assert str(caught.value).startswith(f"{quantized.source} was not made from {original.source}: ")
+    return str(caught.value)
+
+
+def with_metadata(model: Model, **changes: object) -> Model:
+    named = {key.replace("__", "."): value for key, value in changes.items()}
+    return replace(model, metadata={**model.metadata, **named})  # type: ignore[dict-item]
+
+
+def test_what_was_made_from_it_belongs(quantized: Model, original: Model) -> None:
+    check_belongs(quantized, original, pytest.fail)
+    check_belongs(original, original, pytest.fail)
+
+
+def test_another_architecture(quantized: Model, original: Model) -> None:
+    assert "it is a 'qwen2', and the original a 'llama'" in refusal(replace(quantized, architecture="qwen2"), original)
+
+
+def test_another_shape(quantized: Model, original: Model) -> None:
+    first, *others = quantized.tensors
+    changed = replace(first, shape=(first.shape[0] // 2, first.shape[1]))
+    assert f"'{first.name}' has shape {changed.shape}" in refusal(
+        replace(quantized, tensors=(changed, *others)), original
+    )
+
+
+def test_a_tensor_too_few_or_too_many(quantized: Model, original: Model) -> None:
+    fewer = replace(quantized, tensors=tuple(t for t in quantized.tensors if t.name != "blk.1.attn_q.weight"))
+    assert "it lacks 'blk.1.attn_q.weight'" in refusal(fewer, original)
+    assert "it has 'blk.1.attn_q.weight'" in refusal(original, replace(fewer, source="fewer"))
+
+
+def test_another_setting(quantized: Model, original: Model) -> None:
+    changed = with_metadata(quantized, llama__rope__freq_base=np.float32(500))
+    assert "llama.rope.freq_base is 500.0" in refusal(changed, original).replace("np.float32(500.0)", "500.0")
+
+
+def test_another_tokenizer(quantized: Model, original: Model) -> None:
+    tokens = list(original.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+    swapped = with_metadata(quantized, tokenizer__ggml__tokens=[tokens[1], tokens[0], *tokens[2:]])
+    assert "token 0 of its vocabulary" in refusal(swapped, original)
+    shorter = with_metadata(quantized, tokenizer__ggml__tokens=tokens[:-1])
+    assert f"has {len(tokens) - 1} tokens, and the original's {len(tokens)}" in refusal(shorter, original)
+    other = with_metadata(quantized, tokenizer__ggml__pre="qwen2")
+    assert "tokenizer.ggml.pre is 'qwen2'" in refusal(other, original)
+
+
+def test_names_of_unused_tokens_are_nobodys_business(quantized: Model, original: Model) -> None:
+    tokens = list(original.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+    kinds = np.array(original.metadata["tokenizer.ggml.token_type"])
+    kinds[5] = 5
+    padded = with_metadata(original, tokenizer__ggml__token_type=kinds)
+    check_belongs(with_metadata(quantized, tokenizer__ggml__tokens=[*tokens[:5], "<pad>", *tokens[6:]]), padded, print)
+
+
+def test_weights_of_a_fine_tune_are_a_warning(quantized: Model, original: Model) -> None:
+    changed = with_metadata(quantized, thriftbit__source__fingerprint="f" * 64)
+    warnings: list[str] = []
+    check_belongs(changed, original, warnings.append)
+    assert len(warnings) == 1 and "made from other weights" in warnings[0]
