@@ -83,14 +83,15 @@ class Measurement:
 
     def to_json(self) -> str:
         """-> one line"""
-        return json.dumps({"schema": SCHEMA, "unit": self.quantity.unit, **asdict(self)}, ensure_ascii=False)
+        document = {"schema": SCHEMA, "unit": self.quantity.unit, **asdict(self)}
+        return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
         """Raises ThriftbitError, in words that continue "FILE, line N: ", for what is no row of this schema."""
         try:
-            document = json.loads(line)
-        except ValueError:
+            document = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError):
             raise ThriftbitError("is not JSON") from None
         if not isinstance(document, dict):
             raise ThriftbitError("is no JSON object")
@@ -104,8 +105,13 @@ class Measurement:
             return cls(
                 **{**document, "subject": Subject(**document["subject"]), "against": against and Subject(**against)}
             )
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise ThriftbitError(f"is no measurement: {error}") from None
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python reads and JSON does not know"""
+    raise ValueError(constant)
 
 
 def _check_types(document: Mapping[str, Any]) -> None:
@@ -119,6 +125,10 @@ def _check_types(document: Mapping[str, Any]) -> None:
     for name in ("settings", "machine", "versions", "detail"):
         if not isinstance(document.get(name, {}), dict):
             raise ValueError(f"{name} is no object")
+    for name in ("settings", "machine", "versions"):
+        for key, value in document.get(name, {}).items():
+            if not isinstance(value, str | int) and not (isinstance(value, float) and math.isfinite(value)):
+                raise ValueError(f"{name}.{key} is {shown(value)}")
     for name in ("subject", "against"):
         subject = document.get(name)
         if subject is None and name == "against":
@@ -129,5 +139,6 @@ def _check_types(document: Mapping[str, Any]) -> None:
             if not isinstance(subject.get(field_name), kind):
                 raise ValueError(f"{name}.{field_name} is missing")
         for field_name in ("size_bytes", "bits_per_weight"):
-            if isinstance(subject.get(field_name), bool) or not isinstance(subject.get(field_name), int | float):
+            number = subject.get(field_name)
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
                 raise ValueError(f"{name}.{field_name} is no number")

@@ -26,7 +26,8 @@ def store_path() -> Path:
 def append(rows: Iterable[Measurement], path: Path | None = None) -> None:
     """Adds rows to the file, by default the user's store. Raises ThriftbitError if it cannot be written."""
     path = path or store_path()
-    lines = "".join(row.to_json() + "\n" for row in rows).encode()
+    # names of files may hold what is no character; as a JSON escape it can be written and comes back as it was
+    lines = "".join(row.to_json() + "\n" for row in rows).encode(errors="backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock")), path.open("ab+") as file:

@@ -44,20 +44,23 @@ class Question:
     def parts(self) -> list[tuple[str, str]]:
         """-> for each choice, what the model is given and what of it is scored.
 
-        As a rule the context and the choice. Without a context, choices are whole texts, and where they differ in the
-        middle (WinoGrande: a sentence with one of two names in it), what is scored is the ending that they share, each
-        time after its own beginning. The sentence as a whole would be decided by which name is the likelier word; the
-        ending says which name makes sense (Trinh & Le 2018, arXiv 1806.02847, "partial scoring"; the harness does the
-        same). The ending has to begin at a space and hold a word; otherwise the whole text is scored.
+        As a rule the context and the choice. Without a context, choices are whole texts. Where they differ inside
+        (WinoGrande: a sentence with one of two names in it), what is scored is the ending that they share, each time
+        after its own beginning. The sentence as a whole would be decided by which name is the likelier word; the ending
+        says which name makes sense (Trinh & Le 2018, arXiv 1806.02847, "partial scoring"; the harness does the same).
+        The ending has to begin at a space and hold a word. Otherwise a beginning that they share becomes the context:
+        divided by different lengths it would count differently, although it is the same.
         """
         if self.context:
             return [(self.context, choice) for choice in self.choices]
-        ending = _shared_length([choice[::-1] for choice in self.choices])
-        found = re.search(r"\s.*\w.*", self.choices[0][len(self.choices[0]) - ending :], re.DOTALL)
-        length = len(found[0]) if found else 0
-        if not length or any(len(choice) == length for choice in self.choices):
-            return [("", choice) for choice in self.choices]
-        return [(choice[:-length], choice[-length:]) for choice in self.choices]
+        first = self.choices[0]
+        shared = _shared_length([choice[::-1] for choice in self.choices])
+        ending = re.search(r"\s.*\w.*", first[len(first) - shared :], re.DOTALL)
+        if ending and all(len(choice) > len(ending[0]) for choice in self.choices):
+            return [(choice[: -len(ending[0])], ending[0]) for choice in self.choices]
+        beginning = re.match(r".*(?=\s)", first[: _shared_length(self.choices)], re.DOTALL)
+        length = beginning.end() if beginning else 0
+        return [(choice[:length], choice[length:]) for choice in self.choices]
 
 
 @dataclass(frozen=True)
