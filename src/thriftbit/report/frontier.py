@@ -197,37 +197,49 @@ def _labelled(
     points: Sequence[Point], files: Sequence[FileSummary], plot: Box, bands: Sequence[Band]
 ) -> Iterator[Point]:
     """-> the points with labels where there is room for them; what has none is told when it is pointed at"""
-    taken = [_marker(point) for point in points] + [_whisker(point) for point in points] + list(_along(points))
+    taken = [_marker(point) for point in points] + [_whisker(point) for point in points]
     taken += [
         Box(plot.right - len(band.word) * BAND_CHARACTER_WIDTH - GAP, band.top, plot.right, band.top + 18)
         for band in bands
     ]
+    line = list(_along(points))
     for point, file in zip(points, files, strict=True):
         ratio = file.cost("decode_rate_ratio")
-        text = shortened(file.label, LONGEST_LABEL)
         notes = [times(ratio.value), ""] if ratio and ratio.value else [""]
-        for label, box in (position for note in notes for position in _positions(point, text, note)):
-            if box.within(plot) and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                yield replace(point, label=label)
-                break
-        else:
-            yield point
+        positions = [
+            position for note in notes for position in _positions(point, shortened(file.label, LONGEST_LABEL), note)
+        ]
+        found = _first_free(positions, plot, taken + line) or _first_free(positions, plot, taken)
+        if found:
+            taken.append(found[1])
+        yield replace(point, label=found[0] if found else None)
+
+
+def _first_free(positions: Sequence[tuple[Label, Box]], plot: Box, taken: Sequence[Box]) -> tuple[Label, Box] | None:
+    for label, box in positions:
+        if box.within(plot) and not any(box.overlaps(other) for other in taken):
+            return label, box
+    return None
 
 
 def _positions(point: Point, text: str, note: str) -> Iterator[tuple[Label, Box]]:
+    """-> places for the label, the best first: beside the marker, then above and below it"""
     width = (len(text) + (len(note) + 1 if note else 0)) * CHARACTER_WIDTH
     reach = point.radius + GAP
-    for side, lift in ((1, 0.3), (1, -0.4), (-1, 0.3), (-1, 1.0), (0, 0), (0, 1), (1, 1.0), (-1, -0.4)):
-        if side:
-            x = point.x + side * reach
-            baseline = point.y + lift * LABEL_HEIGHT * 0.8
-            left = x if side > 0 else x - width
-        else:
-            x, left = point.x, point.x - width / 2
-            baseline = point.y - reach - 3 if lift == 0 else point.y + reach + LABEL_HEIGHT * 0.8
-        box = Box(left, baseline - LABEL_HEIGHT * 0.8, left + width, baseline + LABEL_HEIGHT * 0.25)
-        yield Label(text, note, x, baseline, {1: "start", -1: "end", 0: "middle"}[side]), box
+    rise, fall = LABEL_HEIGHT * 0.75, LABEL_HEIGHT * 0.25  # of a label around its baseline
+    above, below = point.y - reach - fall, point.y + reach + rise - 2
+    places = [
+        *((point.x + reach, point.y + drop * rise, "start") for drop in (0.4, -0.3)),
+        *((point.x - reach, point.y + drop * rise, "end") for drop in (0.4, 1.0)),
+        *((point.x, baseline, "middle") for baseline in (above, below)),
+        *((point.x + point.radius, baseline, "end") for baseline in (above, below)),
+        *((point.x - point.radius, baseline, "start") for baseline in (above, below)),
+        (point.x + reach, point.y + rise, "start"),
+        (point.x - reach, point.y - 0.3 * rise, "end"),
+    ]
+    for x, baseline, anchor in places:
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        yield Label(text, note, x, baseline, anchor), Box(left, baseline - rise, left + width, baseline + fall)
 
 
 def _along(points: Sequence[Point]) -> Iterator[Box]:

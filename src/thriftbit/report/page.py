@@ -27,6 +27,7 @@ from thriftbit.report.summary import summarize
 from thriftbit.sizes import describe_bytes
 
 TEMPLATES = Path(__file__).with_name("templates")
+SHORT_LABEL = 9  # characters; a level such as "IQ3_XXS"
 LONGEST_LABEL = 28  # characters of a file's label in tables
 
 
@@ -60,6 +61,7 @@ def render_page(rows: Sequence[Measurement]) -> str:
             chosen_number=summary.files.index(chosen) if chosen else -1,
             headline=verdict.headline(summary, chosen) if chosen else "",
             explanation=verdict.explanation(summary, chosen) if chosen else "",
+            long_labels=any(len(file.label) > SHORT_LABEL for file in summary.files),
             loss_scale=verdict.LOSS_SCALE,
             frontiers=frontier.draw_frontiers(summary),
             cost_panels=panels.cost_panels(summary),

@@ -14,7 +14,7 @@ from thriftbit.report.verdict import LOSS_SCALE
 from thriftbit.sizes import UNITS
 
 _NICE = (1, 2, 2.5, 5)
-_MARGIN_DECADES = 0.12
+_MARGIN_DECADES = 0.2
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.report.choosing import count
 from thriftbit.report.numbers import describe, percent, times
+from thriftbit.report.strangers import shortened
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.sizes import describe_bytes
 
@@ -32,6 +33,7 @@ LOSS_SCALE = (
 )
 LITTLE = 1  # the last step of the scale that is worth recommending without a but
 UNDECIDED = "cannot tell yet"
+LONGEST_LABEL = 40  # characters, in a sentence
 ABOUT_THE_SAME = 0.05  # of a ratio of speeds
 
 _LOST = (
@@ -82,12 +84,13 @@ def recommended(summary: Summary) -> FileSummary | None:
 
 def headline(summary: Summary, file: FileSummary) -> str:
     """-> "Q4_K_M is 67% smaller than the original, writes 1.9× as fast, and what it lost is hard to notice." """
+    label = shortened(file.label, LONGEST_LABEL)
     facts = [fact for fact in (_size(summary, file), _speed(file)) if fact]
     loss = summary.loss(file)
     if loss:
-        return f"{file.label} {', '.join(facts)}, {_lost(judge(loss))}."
+        return f"{label} {', '.join(facts)}, {_lost(judge(loss))}."
     unknown = "; what it lost was not measured" if summary.original else ""
-    return f"{file.label} {' and '.join(facts)}{unknown}."
+    return f"{label} {' and '.join(facts)}{unknown}."
 
 
 def explanation(summary: Summary, file: FileSummary) -> str:

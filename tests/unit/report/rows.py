@@ -6,11 +6,15 @@ tests alone; nothing here was measured.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 from thriftbit.measurement.measurement import CONFIDENCE_95, EXACT, QUARTILES, Measurement, Scalar, Subject
+from thriftbit.report.choosing import COSTS
 
 MODEL = "Larkspur-1.5B-Instruct"
 ORIGINAL = Subject(MODEL, "BF16", sha256(MODEL.encode()).hexdigest(), 3_087_467_520, 16.0)
@@ -287,3 +291,99 @@ def _row(
         note=note,
         detail=detail or {},
     )
+
+
+def crowded_rows() -> list[Measurement]:
+    """-> twenty levels, some of them very close"""
+    levels = [
+        (f"Q{2 + n // 4}_{'KXLS'[n % 4]}", 676_000_000 + n**2 * 2_400_000, 3.4 + n / 4, 0.9 * 0.68**n, 2.0)
+        for n in range(20)
+    ]
+    return example_rows(levels)
+
+
+def same_level_rows() -> list[Measurement]:
+    """-> two makers' files of one level, which only their names tell apart"""
+    makers = {"Q8_0": "somebody-Q4_K_M-imatrix-v2", "Q4_K_M": f"{MODEL}-Q4_K_M"}
+
+    def renamed(subject: Subject) -> Subject:
+        name = makers.get(subject.level)
+        return replace(subject, name=f"{name}.gguf", level="Q4_K_M") if name else subject
+
+    return [
+        replace(row, subject=renamed(row.subject)) for row in example_rows() if row.subject.level in (*makers, "BF16")
+    ]
+
+
+def lonely_rows() -> list[Measurement]:
+    """-> speed of one file, compared with nothing"""
+    rows = [row for row in example_rows() if row.subject.level == "Q4_K_M" and row.what in COSTS]
+    return [replace(row, against=None) for row in rows]
+
+
+def accuracy_only_rows() -> list[Measurement]:
+    """-> what text says, in one domain that the user brought, of two files; there was too little of it to be sure"""
+    rows = [row for row in example_rows() if row.settings.get("domain") == "prose" and row.subject.level != "Q8_0"]
+    return [
+        replace(
+            row,
+            settings={**row.settings, "domain": "contracts of 2025"},
+            low=row.low and row.low / 3,
+            high=row.high and row.high * 3,
+        )
+        for row in rows
+    ]
+
+
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    "</style><script>window.pwned = 2</script>",
+    "\"'><img src=x onerror='window.pwned = 3'><svg onload=window.pwned=4>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\x1b[31mred\x1b]0;title\x07\x00\x9b",
+    "photo\u202egpj.exe\u2066",
+    "half \ud800 a pair",
+    "W" * 300,
+    "two\nlines\tand\r\nmore",
+    "[bold red]markup[/bold red] :smile:",
+    "",
+)
+
+
+def hostile_rows() -> list[Measurement]:
+    """-> rows whose every string a stranger chose badly; what they mean stays the same"""
+    strings = itertools.cycle(HOSTILE)
+    return [_hostile(row, next(strings), next(strings)) for row in example_rows()]
+
+
+def _hostile(row: Measurement, one: str, other: str) -> Measurement:
+    def subject(subject: Subject) -> Subject:
+        place = [MODEL, *(level for level, *_ in LEVELS)].index(subject.name if subject is ORIGINAL else subject.level)
+        return replace(subject, name=HOSTILE[place], level=HOSTILE[place + 4])
+
+    settings = {
+        name: f"{value}{HOSTILE[len(value) % len(HOSTILE)]}" if isinstance(value, str) and value != "all" else value
+        for name, value in row.settings.items()
+    }
+    return replace(
+        row,
+        subject=subject(row.subject),
+        against=subject(row.against) if row.against else None,
+        settings=settings,
+        machine={**row.machine, "processor": HOSTILE[0] + HOSTILE[5], "system": HOSTILE[2]},
+        versions={**row.versions, HOSTILE[1]: HOSTILE[4]},
+        command=one,
+        note=f"not measurable here: {HOSTILE[7]}" if row.note else "",
+        detail=_hostile_detail(row.detail, one, other),
+    )
+
+
+def _hostile_detail(detail: Mapping[str, Any], one: str, other: str) -> dict[str, Any]:
+    """The texts in it, and what is no question among the questions"""
+    changed = {name: f"{one} {value} {other}" for name, value in detail.items() if isinstance(value, str)}
+    if "questions" in detail:
+        changed["questions"] = [
+            *({**question, "context": one, "choices": [other, one, "", "x"]} for question in detail["questions"]),
+            *({"id": 1}, None, {"id": "y", "context": "", "choices": [1], "answer": 0}, {"id": [], "context": {}}),
+        ]
+    return changed

@@ -1,0 +1,108 @@
+"""`thriftbit report`: what was measured, as a table and as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import thriftbit
+from thriftbit.cli.printing import announce, json_option, print_json, say, show
+from thriftbit.errors import ThriftbitError
+from thriftbit.sizes import describe_bytes
+
+if TYPE_CHECKING:
+    from thriftbit.measurement.measurement import Measurement
+
+DEFAULT_PAGE = "report.html"
+SHOWN_PROBLEMS = 3
+GGUF_MAGIC = b"GGUF"
+
+
+@click.command(short_help="Show what was measured: a table, and one page to share.")
+@click.argument("sources", metavar="[ROWS.jsonl | FILE.gguf]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path(DEFAULT_PAGE),
+    help="The page; report.html by default.",
+)
+@click.option("--force", is_flag=True, help="Replace the page if it exists.")
+@json_option
+def report(sources: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Show what quantization lost and gained, as a table here and as one HTML page that needs no network.
+
+    Give files of rows that `thriftbit measure` wrote, or GGUF files whose measurements this computer has kept, or
+    nothing: then it is about the model that was measured last, with every file measured against it.
+
+    \b
+    Examples:
+      thriftbit report
+      thriftbit report Qwen2.5-1.5B-Instruct-Q4_K_M.gguf -o qwen.html
+      thriftbit report laptop.jsonl server.jsonl --force
+    """
+    from thriftbit.report import TerminalReport, summarize, summary_document, write_report
+
+    rows = _rows(sources)
+    summary = summarize(rows)
+    path = write_report(rows, output, force)
+    if as_json:
+        print_json({"page": str(path), **summary_document(summary)})
+        return
+    show(TerminalReport(summary))
+    say(f"\nThe page is {path} ({describe_bytes(path.stat().st_size)}); open it in a browser.")
+
+
+def _rows(sources: Sequence[Path]) -> list[Measurement]:
+    """-> the rows to report; ThriftbitError if there are none"""
+    from thriftbit.measurement.store import store_path
+
+    if not sources:
+        store = store_path()
+        if not store.exists():
+            raise ThriftbitError("nothing was measured yet; try: thriftbit measure FILE.gguf --against MODEL")
+        return _read(store)
+    models = [source for source in sources if _is_gguf(source)]
+    rows = [row for source in sources if source not in models for row in _read(source)]
+    return [*rows, *_kept_about(models)] if models else rows
+
+
+def _kept_about(models: Sequence[Path]) -> list[Measurement]:
+    """-> what the store has about the files and what they were measured against"""
+    from thriftbit.measurement.store import store_path
+    from thriftbit.measurement.subject import describe_subject
+    from thriftbit.report import rows_about
+
+    kept = _read(store_path()) if store_path().exists() else []
+    fingerprints = []
+    for path in models:
+        fingerprint = describe_subject(thriftbit.open_model(str(path), allow_requantize=True)).fingerprint
+        if not rows_about(kept, [fingerprint]):
+            raise ThriftbitError(f"{path}: was not measured yet; try: thriftbit measure {path} --against MODEL")
+        fingerprints.append(fingerprint)
+    return rows_about(kept, fingerprints)
+
+
+def _read(path: Path) -> list[Measurement]:
+    from thriftbit.measurement.store import read
+
+    rows, problems = read(path)
+    if not rows:
+        why = f": {problems[0].removeprefix(f'{path}, ')}" if problems else ""
+        raise ThriftbitError(f"{path}: there are no measurements in it{why}")
+    for problem in problems[:SHOWN_PROBLEMS]:
+        announce(f"Passed over: {problem}")
+    if len(problems) > SHOWN_PROBLEMS:
+        announce(f"Passed over: {len(problems) - SHOWN_PROBLEMS} more lines of {path} that are no measurements")
+    return rows
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+    except OSError as error:
+        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None

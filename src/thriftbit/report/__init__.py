@@ -1,0 +1,9 @@
+"""Measurements for people: the table in the terminal, and one HTML page. It reads rows and nothing else."""
+
+from thriftbit.report.document import summary_document
+from thriftbit.report.family import rows_about
+from thriftbit.report.page import render_page, write_report
+from thriftbit.report.summary import Summary, summarize
+from thriftbit.report.terminal import TerminalReport
+
+__all__ = ["Summary", "TerminalReport", "render_page", "rows_about", "summarize", "summary_document", "write_report"]
