@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
     from thriftbit.inspection import inspect
+    from thriftbit.measurement.measure import MeasureSettings, measure
+    from thriftbit.measurement.measurement import Measurement
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
     from thriftbit.quantization.plan import Plan, make_plan
     from thriftbit.quantization.presets import PRESETS
     from thriftbit.quantization.quantize import QuantizeResult, quantize
+    from thriftbit.report import write_report
     from thriftbit.runtime import Engine
     from thriftbit.sources.model import Model
     from thriftbit.sources.open_model import open_model
@@ -34,6 +37,8 @@ __all__ = [
     "PRESETS",
     "Engine",
     "ImportanceMatrix",
+    "MeasureSettings",
+    "Measurement",
     "Model",
     "Plan",
     "QuantizeResult",
@@ -42,15 +47,19 @@ __all__ = [
     "UsageError",
     "inspect",
     "make_plan",
+    "measure",
     "open_model",
     "quantize",
     "read_importance",
+    "write_report",
 ]
 _HOMES = {
     "FORMATS": "formats",
     "PRESETS": "quantization.presets",
     "Engine": "runtime",
     "ImportanceMatrix": "quantization.importance",
+    "MeasureSettings": "measurement.measure",
+    "Measurement": "measurement.measurement",
     "Model": "sources.model",
     "Plan": "quantization.plan",
     "QuantizeResult": "quantization.quantize",
@@ -59,9 +68,11 @@ _HOMES = {
     "UsageError": "errors",
     "inspect": "inspection",
     "make_plan": "quantization.plan",
+    "measure": "measurement.measure",
     "open_model": "sources.open_model",
     "quantize": "quantization.quantize",
     "read_importance": "quantization.importance",
+    "write_report": "report",
 }
 
 

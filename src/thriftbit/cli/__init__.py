@@ -14,8 +14,10 @@ import click
 from thriftbit import __version__
 from thriftbit.cli.demo import demo
 from thriftbit.cli.inspect import inspect
+from thriftbit.cli.measure import measure
 from thriftbit.cli.printing import print_error, print_json
 from thriftbit.cli.quantize import quantize
+from thriftbit.cli.report import report
 from thriftbit.errors import ThriftbitError
 
 INTERRUPTED = 130
@@ -30,11 +32,13 @@ def commands() -> None:
     Examples:
       thriftbit demo                              see it work, offline, in under a minute
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
+      thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
+                                                  what it lost and gained; then `thriftbit report` shows it
       thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
     """
 
 
-for command in (quantize, inspect, demo):
+for command in (quantize, measure, report, inspect, demo):
     commands.add_command(command)
 
 
@@ -46,7 +50,7 @@ def main() -> None:
 
 
 def run() -> int:
-    """-> the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted"""
+    """-> the exit code: 0 done, 1 failed, 2 wrong usage, 3 the verdict is no, 4 cannot be measured, 130 interrupted"""
     try:
         return commands.main(prog_name="thriftbit", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,0 +1,194 @@
+"""`thriftbit measure`: what quantization lost and gained, measured here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import thriftbit
+from thriftbit.cli.printing import announce, json_option, print_json, say, show
+from thriftbit.cli.progress import ProgressLine
+from thriftbit.errors import UsageError
+
+if TYPE_CHECKING:
+    from thriftbit.measurement.measurement import Measurement
+
+UNITS_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+VERDICT_NO, CANNOT_TELL = 3, 4
+EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
+
+
+class Duration(click.ParamType[float]):
+    """90, 90s, 2m, 1.5h -> seconds"""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value)
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is not a time; say 90s, 2m or 1h", parameter, context)
+        return float(found[1]) * UNITS_SECONDS[found[2]]
+
+
+class Share(click.ParamType[float]):
+    """1%, 0.01 -> 0.01"""
+
+    name = "share"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a share; say 1% or 0.01", parameter, context)
+        return float(found[1]) / (100 if found[2] else 1)
+
+
+@click.command(short_help="Prove what quantization lost and gained, on this machine.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--against", metavar="MODEL", help="The original: a folder, a GGUF in 16 or 32 bits, or a name on the Hub."
+)
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="prose, code, math or multilingual; arc_easy, arc_challenge, hellaswag, mmlu, piqa or winogrande; a text file "
+    "of yours; or a .jsonl file of questions. May be repeated; the four texts and arc_easy by default.",
+)
+@click.option(
+    "--only",
+    "parts",
+    multiple=True,
+    type=click.Choice(["accuracy", "speed", "answers"]),
+    help="Leave out the rest. May be repeated.",
+)
+@click.option("--time", "budget", type=Duration(), default="5m", show_default=True, help="About how long it may take.")
+@click.option(
+    "--max-loss",
+    type=Share(),
+    metavar="SHARE",
+    help="Decide whether perplexity rises by more than, say, 1%: exit code 0 no, 3 yes, 4 cannot tell yet.",
+)
+@click.option(
+    "--context",
+    "context_tokens",
+    type=click.IntRange(min=4),
+    default=512,
+    show_default=True,
+    help="Tokens of a window.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to run with; found by trying by default.")
+@click.option("--prompt", "prompts", multiple=True, help="A prompt for both to answer. May be repeated.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the rows to this .jsonl file as well.")
+@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@json_option
+def measure(
+    files: tuple[str, ...],
+    against: str | None,
+    tasks: tuple[str, ...],
+    parts: tuple[str, ...],
+    budget: float,
+    max_loss: float | None,
+    context_tokens: int,
+    threads: int | None,
+    prompts: tuple[str, ...],
+    output: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Measure what quantized GGUF FILEs lost against the original, and what they gain in speed and memory.
+
+    How far their predictions are from the original's, on four kinds of text or on yours; how many multiple-choice
+    questions they answer differently; how fast they run, how much memory and energy they take; what both answer to the
+    same prompts. Every number has an interval, and is kept: `thriftbit report` makes a page of them.
+
+    Accuracy needs torch: pip install "thriftbit[torch]".
+
+    \b
+    Examples:
+      thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
+      thriftbit measure my-model-*.gguf --against ./my-model --time 20m
+      thriftbit measure my-model-Q4_K_M.gguf --against ./my-model --task my-work.txt --max-loss 1%
+      thriftbit measure my-model-Q4_K_M.gguf --only speed
+    """
+    from thriftbit.measurement.measure import DEFAULT_TASKS, PARTS, MeasureSettings
+    from thriftbit.measurement.store import append
+
+    settings = MeasureSettings(
+        tasks=tasks or DEFAULT_TASKS,
+        parts=parts or PARTS,
+        context_tokens=context_tokens,
+        budget_seconds=budget,
+        threads=threads,
+        prompts=prompts,
+    )
+    _check(max_loss, against, settings.parts)
+    rows: list[Measurement] = []
+    try:
+        with ProgressLine() as line:
+            measured = thriftbit.measure(
+                files,
+                against,
+                settings,
+                offline=offline,
+                command=shlex.join(["thriftbit", *sys.argv[1:]]),
+                announce=announce,
+                progress=line.update,
+            )
+            for row in measured:
+                rows.append(row)
+    finally:  # Ctrl-C, or a failure: what was measured is kept
+        if rows:
+            append(rows)
+            if output:
+                append(rows, output)
+    if as_json:
+        print_json({"rows": [json.loads(row.to_json()) for row in rows]})
+    else:
+        _print(rows)
+    return _verdict(rows, max_loss)
+
+
+def _check(max_loss: float | None, against: str | None, parts: Sequence[str]) -> None:
+    if max_loss is not None and (against is None or "accuracy" not in parts):
+        raise UsageError(
+            "--max-loss is about accuracy beside the original: give --against, and do not leave accuracy out"
+        )
+
+
+def _print(rows: Sequence[Measurement]) -> None:
+    from thriftbit.report import TerminalReport, summarize
+
+    show(TerminalReport(summarize(list(rows))))
+    say("\nFor the whole story as one page: thriftbit report")
+
+
+def _verdict(rows: Sequence[Measurement], max_loss: float | None) -> int:
+    """-> the exit code; of several files the worst decides"""
+    if max_loss is None:
+        return 0
+    from thriftbit.measurement.measure import decide_loss
+
+    verdicts = decide_loss(rows, max_loss)
+    for row, verdict in verdicts:
+        assert row.value is not None
+        interval = "no interval yet"
+        if row.low is not None and row.high is not None:
+            interval = f"{row.low - 1:+.2%} to {row.high - 1:+.2%}"
+        announce(
+            f"{row.subject.name}: perplexity changes by {row.value - 1:+.2%} ({interval}). "
+            f"Within {max_loss:.2%}? {verdict.capitalize()}."
+        )
+    if not verdicts or any(verdict == "cannot tell yet" for _, verdict in verdicts):
+        announce("More time (--time) makes the interval narrower.")
+    worst = max((EXIT_CODES[verdict] for _, verdict in verdicts if verdict == "no"), default=0)
+    return worst or max((EXIT_CODES[verdict] for _, verdict in verdicts), default=CANNOT_TELL)

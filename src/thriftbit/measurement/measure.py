@@ -1,0 +1,191 @@
+"""Everything that `thriftbit measure` measures, in one go: accuracy, speed, answers.
+
+Rows come as soon as they are known, so that whatever ends it early (Ctrl-C, a file that cannot be run) loses only what
+was not measured yet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.measurement.answers import DEFAULT_PROMPTS, measure_answers, own_prompts
+from thriftbit.measurement.measurement import Measurement, Subject
+from thriftbit.measurement.original import original_file
+from thriftbit.measurement.speed import SpeedSettings, measure_speed
+from thriftbit.measurement.statistics import decide
+from thriftbit.measurement.subject import describe_subject
+from thriftbit.measurement.tasks import TASKS
+from thriftbit.measurement.texts import DOMAINS
+from thriftbit.sources.model import Model
+from thriftbit.sources.open_model import open_model
+
+PARTS = ("accuracy", "speed", "answers")
+DEFAULT_TASKS = (*DOMAINS, "arc_easy")
+EXTRA = ("torch", "transformers", "scipy")
+SPEED_SHARE = 0.3  # of the time, where accuracy is measured too
+
+Progress = Callable[[str, float], None]
+
+
+class CannotMeasureError(ThriftbitError):
+    """What was asked for cannot be measured on this computer as it is."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """tasks: names of texts and tasks in the box, text files, and .jsonl files of questions. parts: of PARTS.
+    context_tokens: of a window of text. windows: of each text, questions: of each task, at most. budget_seconds: for
+    accuracy and speed together, None for no limit. threads: of the engine, found by trying if None. prompts: to be
+    answered, three of ours if there are none."""
+
+    tasks: Sequence[str] = DEFAULT_TASKS
+    parts: Sequence[str] = PARTS
+    context_tokens: int = 512
+    windows: int | None = None
+    questions: int | None = None
+    budget_seconds: float | None = 300
+    threads: int | None = None
+    prompts: Sequence[str] = ()
+
+
+def measure(
+    files: Sequence[str | Path],
+    against: str | Path | None = None,
+    settings: MeasureSettings | None = None,
+    *,
+    offline: bool = False,
+    command: str = "",
+    announce: Callable[[str], None] = lambda message: None,
+    progress: Progress = lambda what, share: None,
+) -> Iterator[Measurement]:
+    """files: GGUFs. against: the original they were made from, a folder, a GGUF or a hub id; without it nothing is
+    compared. announce: is told what to know before it happens. progress: is told what is done and the share of it.
+
+    -> rows. Raises ThriftbitError for files that do not belong together; CannotMeasureError, which a row cannot say,
+    where accuracy alone is asked for and torch is missing.
+    """
+    settings = settings or MeasureSettings()
+    _check(settings)
+    models = [open_model(file, offline=offline, allow_requantize=True) for file in files]
+    for file, model in zip(files, models, strict=True):
+        if not Path(model.source).is_file():
+            raise UsageError(
+                f"{file} is not a GGUF file; to measure a model against itself in a format, quantize it first"
+            )
+    original = open_model(against, offline=offline, announce=announce) if against is not None else None
+    if "accuracy" in settings.parts and _extra_is_installed(settings, announce):
+        yield from _accuracy(models, original, settings, command, announce, progress)
+    if {"speed", "answers"} & set(settings.parts):
+        yield from _in_the_engine(models, original, settings, command, announce, progress)
+
+
+def decide_loss(rows: Iterable[Measurement], max_loss: float) -> list[tuple[Measurement, str]]:
+    """max_loss: the share by which perplexity may rise. -> for each file, its `perplexity_ratio` over all text that it
+    was measured on, and whether that is within the limit"""
+    ratios: dict[str, Measurement] = {}
+    for row in rows:  # the row about everything, where there is more than one text, is the last
+        if row.what == "perplexity_ratio":
+            ratios[row.subject.fingerprint] = row
+    return [(row, decide(row.low, row.high, 1 + max_loss)) for row in ratios.values()]
+
+
+def _check(settings: MeasureSettings) -> None:
+    for part in settings.parts:
+        if part not in PARTS:
+            raise UsageError(f"{part!r} cannot be measured; what can is {', '.join(PARTS)}")
+
+
+def _extra_is_installed(settings: MeasureSettings, announce: Callable[[str], None]) -> bool:
+    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if not missing:
+        return True
+    message = f'accuracy needs {" and ".join(missing)}; try: pip install "thriftbit[torch]"'
+    if list(settings.parts) == ["accuracy"]:
+        raise CannotMeasureError(message)
+    announce(f"Not measured: {message}")
+    return False
+
+
+def _accuracy(
+    models: Sequence[Model],
+    original: Model | None,
+    settings: MeasureSettings,
+    command: str,
+    announce: Callable[[str], None],
+    progress: Progress,
+) -> Iterator[Measurement]:
+    from thriftbit.measurement.accuracy import AccuracySettings, measure_accuracy
+
+    budget = settings.budget_seconds
+    if budget is not None and "speed" in settings.parts:
+        budget *= 1 - SPEED_SHARE
+    questions = [name for name in settings.tasks if name in TASKS or name.endswith(".jsonl")]
+    accuracy = AccuracySettings(
+        domains=[name for name in settings.tasks if name not in questions],
+        tasks=questions,
+        context_tokens=settings.context_tokens,
+        windows=settings.windows,
+        questions=settings.questions,
+        budget_seconds=budget,
+    )
+    rounds = measure_accuracy(
+        models,
+        original,
+        accuracy,
+        command=command,
+        announce=announce,
+        progress=lambda share: progress("accuracy", share),
+    )
+    rows: list[Measurement] = []
+    try:
+        while newer := next(rounds, None):
+            rows = newer
+    except (KeyboardInterrupt, ThriftbitError):  # what the rounds before it found still holds
+        yield from rows
+        raise
+    yield from rows
+
+
+def _in_the_engine(
+    models: Sequence[Model],
+    original: Model | None,
+    settings: MeasureSettings,
+    command: str,
+    announce: Callable[[str], None],
+    progress: Progress,
+) -> Iterator[Measurement]:
+    files = [(Path(model.source), describe_subject(model)) for model in models]
+    if original is None:
+        yield from _speed_and_answers(files, None, settings, command, progress)
+        return
+    with original_file(original, announce=announce, progress=_written(progress)) as path:
+        yield from _speed_and_answers(files, (path, describe_subject(original)), settings, command, progress)
+
+
+def _speed_and_answers(
+    files: Sequence[tuple[Path, Subject]],
+    original: tuple[Path, Subject] | None,
+    settings: MeasureSettings,
+    command: str,
+    progress: Progress,
+) -> Iterator[Measurement]:
+    if "speed" in settings.parts:
+        speed = SpeedSettings(threads=settings.threads)
+        if settings.budget_seconds is not None:
+            share = SPEED_SHARE if "accuracy" in settings.parts else 1.0
+            speed = replace(speed, budget_seconds=share * settings.budget_seconds)
+        yield from measure_speed(files, original, speed, command=command, progress=progress)
+    if "answers" in settings.parts:
+        progress("answers", 0.0)
+        prompts = own_prompts(settings.prompts) if settings.prompts else DEFAULT_PROMPTS
+        yield from measure_answers(files, original, prompts, threads=settings.threads, command=command)
+
+
+def _written(progress: Progress) -> Callable[[str, int, int], None]:
+    return lambda tensor, done_bytes, total_bytes: progress("writing the original", done_bytes / total_bytes)
