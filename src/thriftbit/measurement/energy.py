@@ -9,15 +9,19 @@ Left out: power plugs and other devices outside the computer; Windows, which sho
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.energy_apple import PowerMetrics
 from thriftbit.measurement.energy_linux import SYSFS, Battery, Rapl
 from thriftbit.runtime.nvidia import gpu_energy_joules
+
+T = TypeVar("T")
+_NOT_MEASURABLE = "not measurable here"
 
 
 class EnergyMeter(Protocol):
@@ -80,6 +84,25 @@ class Together:
         return sum(meter.stop() for meter in self._meters)
 
 
+def metered(meter: EnergyMeter, work: Callable[[float], T]) -> tuple[T, float | str]:
+    """work: is told for how many seconds at least. -> what it gives; and the joules that were used meanwhile, or why
+    they could not be counted"""
+    try:
+        meter.start()
+    except ThriftbitError as error:
+        return work(0.0), f"{_NOT_MEASURABLE}: {error}"
+    try:
+        result = work(meter.shortest_seconds)
+    except BaseException:
+        with contextlib.suppress(ThriftbitError):
+            meter.stop()  # it may have a program running
+        raise
+    try:
+        return result, meter.stop()
+    except ThriftbitError as error:
+        return result, f"{_NOT_MEASURABLE}: {error}"
+
+
 def find_meter(*, uses_gpu: bool, root: Path = SYSFS, platform: str = sys.platform) -> EnergyMeter:
     """-> the best meter for what llama.cpp does here. uses_gpu: whether it computes on one. root: of Linux's sysfs.
     Raises ThriftbitError, "not measurable here: ...", with a reason for each that could have been."""
@@ -91,7 +114,7 @@ def find_meter(*, uses_gpu: bool, root: Path = SYSFS, platform: str = sys.platfo
         reasons += reason.split("; ")
     if not reasons:
         reasons = [f"no energy counter is known for {platform}"]
-    raise ThriftbitError(f"not measurable here: {'; '.join(dict.fromkeys(reasons))}")
+    raise ThriftbitError(f"{_NOT_MEASURABLE}: {'; '.join(dict.fromkeys(reasons))}")
 
 
 def _meters(uses_gpu: bool, root: Path, platform: str) -> Iterator[EnergyMeter]:

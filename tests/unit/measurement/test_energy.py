@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.energy import Together, find_meter
-from thriftbit.measurement.energy_apple import mean_watts
+from thriftbit.measurement.energy_apple import PowerMetrics, mean_watts
 from thriftbit.measurement.energy_linux import Battery, Rapl
 
 RANGE_MICROJOULES = 262_143_328_850
@@ -198,3 +199,18 @@ def test_what_powermetrics_prints() -> None:
     assert mean_watts(INTEL_MAC) == pytest.approx(12.5)
     with pytest.raises(ThriftbitError, match="printed no power"):
         mean_watts("Machine model: Mac14,2\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a program is a shell script here")
+def test_samples_are_collected_from_the_program_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "powermetrics"
+    program.write_text("#!/bin/sh\nwhile :; do echo 'Combined Power (CPU + GPU + ANE): 2000 mW'; sleep 0.02; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    meter, started = PowerMetrics(), time.monotonic()
+    meter.start()
+    time.sleep(0.5)
+    joules = meter.stop()
+    assert 2 * 0.5 <= joules <= 2 * (time.monotonic() - started)

@@ -1,0 +1,67 @@
+"""The original as a file that llama.cpp runs, so that a quantized file can be run against it.
+
+A GGUF is that already. A checkpoint has to be written out first, losslessly: in 16 bits where they hold all that the
+source holds, else in 32. That takes as much disk as the model itself, so it is said before it is done, and the file
+goes as soon as it is no longer needed.
+
+The temporary folder: TMPDIR where somebody set it, else /var/tmp before /tmp, because /tmp is often in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.plan import Plan, make_plan
+from thriftbit.quantization.quantize import Progress, quantize
+from thriftbit.sizes import describe_bytes
+from thriftbit.sources.model import Model
+
+_ON_DISK = Path("/var/tmp")
+_HOLDS = {"BF16": {"BF16"}, "F16": {"F16"}}  # format -> dtypes of which it keeps every bit; F32 keeps those of all
+
+
+@contextmanager
+def original_file(
+    model: Model,
+    *,
+    announce: Callable[[str], None],
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Path]:
+    """-> a GGUF with the model's own weights: the model's file, or one that is deleted at the end of `with`
+
+    announce: is told what will be written, where, and how large. folder: to write it into. progress: see `quantize`.
+    Raises ThriftbitError for what `quantize` does, too little disk space above all.
+    """
+    own_file = Path(model.source).expanduser()
+    if own_file.is_file():
+        yield own_file
+        return
+    plan = lossless_plan(model)
+    with tempfile.TemporaryDirectory(prefix="thriftbit-original-", dir=folder or _temporary_folder()) as temporary:
+        path = Path(temporary) / f"original-{plan.preset}.gguf"
+        announce(
+            f"llama.cpp runs GGUF files only, so the original is written out: {plan.preset}, "
+            f"{describe_bytes(file_layout(model, plan).file_size_bytes)} in {temporary}, deleted afterwards"
+        )
+        quantize(model, plan, path, progress=progress)
+        yield path
+
+
+def lossless_plan(model: Model) -> Plan:
+    """-> the smallest of BF16, F16 and F32 that loses nothing; small tensors are in F32 with any of them"""
+    for preset, held in _HOLDS.items():
+        plan = make_plan(model, preset)
+        if all(plan.formats[tensor.name] == "F32" or tensor.source_dtype in held for tensor in model.tensors):
+            return plan
+    return make_plan(model, "F32")
+
+
+def _temporary_folder() -> Path | None:
+    """-> None for Python's own choice"""
+    return _ON_DISK if "TMPDIR" not in os.environ and os.access(_ON_DISK, os.W_OK) else None

@@ -1,0 +1,147 @@
+"""One repetition: a file is loaded into a process of its own, warmed up, timed and asked for its memory.
+
+A fresh process each time, for three reasons: loading is measured as often as the rest; never are two models in memory,
+so that whatever fits alone can be compared; and how a process happens to lie in memory, which decides a few per cent,
+differs from one repetition to the next instead of favouring one file throughout.
+
+Two requests: the first reads the prompt with nothing remembered and writes one token, the second finds the prompt
+read already and writes the answer, so that time and energy of writing are its own. The end of text is ignored; tokens
+are always the likeliest, which costs no measurable time more or less than drawing them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from gguf import Keys, TokenType
+
+from thriftbit.containers.gguf_reader import read_gguf
+from thriftbit.errors import ThriftbitError
+from thriftbit.measurement.energy import EnergyMeter, metered
+from thriftbit.runtime.engine import CPU, Engine, Generation
+from thriftbit.runtime.nvidia import gpu_memory_bytes
+
+_WARM_UP_TOKENS = 3
+
+Reason = str  # why there is no number
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What each repetition does. prompt: token ids. longest_seconds: that the answer may take, by what the first tokens
+    say. meter: of the energy, or why there is none."""
+
+    prompt: Sequence[int]
+    generated_tokens: int
+    context_tokens: int
+    threads: int
+    longest_seconds: float
+    meter: EnergyMeter | Reason
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Rates in tokens a second, energy in joules a token. before_loading_bytes: the process without a model. Where
+    something could not be measured, the reason stands in place of the number."""
+
+    load_seconds: float
+    first_token_seconds: float
+    prefill_rate: float
+    decode_rate: float
+    peak_memory_bytes: int
+    before_loading_bytes: int
+    peak_gpu_memory_bytes: int | Reason
+    energy_per_token: float | Reason
+
+
+def try_out(path: Path, workload: Workload) -> str:
+    """-> the device that llama.cpp uses. Brings the file into the system's cache, and raises ThriftbitError where a
+    repetition would fail or never end."""
+    with Engine(path, context_tokens=workload.context_tokens, threads=workload.threads) as engine:
+        _warm_up(engine, workload)
+        return engine.device
+
+
+def repeat(path: Path, workload: Workload) -> Repetition:
+    """Raises ThriftbitError if the file cannot be run, or the engine dies."""
+    with Engine(path, context_tokens=workload.context_tokens, threads=workload.threads) as engine:
+        _warm_up(engine, workload)
+        reading = engine.generate(workload.prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
+        decode_rate, energy = _write(engine, workload)
+        memory = engine.memory()
+        return Repetition(
+            load_seconds=engine.load_seconds,
+            first_token_seconds=reading.seconds,
+            prefill_rate=reading.prompt_tokens_per_second,
+            decode_rate=decode_rate,
+            peak_memory_bytes=memory.peak_bytes,
+            before_loading_bytes=memory.before_loading_bytes,
+            peak_gpu_memory_bytes=_gpu_memory(engine),
+            energy_per_token=energy,
+        )
+
+
+def ordinary_tokens(path: Path, count: int) -> tuple[list[int], int]:
+    """-> ids of that many tokens, drawn by chance but always the same, none of them a control token; and how many
+    tokens the model's context has. ThriftbitError if the file does not say"""
+    metadata = read_gguf(path).metadata
+    context_tokens = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    tokens, types = metadata.get(Keys.Tokenizer.LIST), metadata.get(Keys.Tokenizer.TOKEN_TYPE)
+    if not isinstance(tokens, list) or not isinstance(context_tokens, np.integer):
+        raise ThriftbitError(
+            f"{path}: is no language model: it has no vocabulary, or does not say how long its context is"
+        )
+    normal: Sequence[int] = np.flatnonzero(types == TokenType.NORMAL).tolist() if isinstance(types, np.ndarray) else ()
+    return random.Random(0).choices(normal or range(len(tokens)), k=count), int(context_tokens)
+
+
+def _warm_up(engine: Engine, workload: Workload) -> None:
+    prompt = workload.prompt[: 2 * _WARM_UP_TOKENS]
+    rate = engine.generate(prompt, max_tokens=_WARM_UP_TOKENS, temperature=0, ignore_end=True).tokens_per_second
+    if workload.generated_tokens > rate * workload.longest_seconds:
+        raise ThriftbitError(
+            f"not measurable here: {engine.name} writes {rate:.2g} tokens a second (does it fit into memory?), so that "
+            f"{workload.generated_tokens} take longer than {workload.longest_seconds:.0f} s; give it more time"
+        )
+
+
+def _write(engine: Engine, workload: Workload) -> tuple[float, float | Reason]:
+    """-> tokens a second, joules a token"""
+    energy: float | Reason
+    if isinstance(workload.meter, Reason):
+        answers, energy = _answers(engine, workload, 0.0), workload.meter
+    else:
+        answers, joules = metered(workload.meter, partial(_answers, engine, workload))
+        tokens = sum(answer.generated_tokens for answer in answers)
+        energy = joules if isinstance(joules, Reason) else joules / tokens
+    steps = sum(answer.generated_tokens - 1 for answer in answers)
+    return steps / sum(answer.generation_seconds for answer in answers), energy
+
+
+def _answers(engine: Engine, workload: Workload, shortest_seconds: float) -> list[Generation]:
+    """-> one answer, and more of the same until that time is over"""
+    answers: list[Generation] = []
+    started = time.monotonic()
+    while not answers or time.monotonic() - started < shortest_seconds:
+        answer = engine.generate(workload.prompt, max_tokens=workload.generated_tokens, temperature=0, ignore_end=True)
+        if answer.generated_tokens != workload.generated_tokens:
+            raise ThriftbitError(
+                f"{engine.name}: llama.cpp wrote {answer.generated_tokens} tokens, not {workload.generated_tokens}"
+            )
+        answers.append(answer)
+    return answers
+
+
+def _gpu_memory(engine: Engine) -> int | Reason:
+    if engine.device == CPU:
+        return "not measurable here: llama.cpp uses no GPU"
+    try:
+        return gpu_memory_bytes(engine.process_id)
+    except ThriftbitError as error:
+        return f"not measurable here: {error}"
