@@ -11,72 +11,51 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import psutil
 import torch
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.accuracy_rows import divergence_rows, perplexity_row
-from thriftbit.measurement.belonging import check_belongs
 from thriftbit.measurement.circumstances import circumstances
 from thriftbit.measurement.comparison import compare
-from thriftbit.measurement.material import Material, Questions, Windows, questions_of, windows_of
+from thriftbit.measurement.material import Material, Questions, Windows
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
 from thriftbit.measurement.rounds import Rounds
 from thriftbit.measurement.scores import Scores
 from thriftbit.measurement.subject import describe_subject
-from thriftbit.measurement.tasks import accuracy_row, read_task, task_rows
-from thriftbit.measurement.texts import DOMAINS, read_text
+from thriftbit.measurement.tasks import accuracy_row, task_rows
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.threads import choose_threads
 from thriftbit.network.weights import Weights
-from thriftbit.runtime.tokenizer import Tokenizer
 from thriftbit.sources.model import Model
 
 STATES_BYTES = 1 << 30  # of hidden states in memory at once, at most
 EVERYTHING = "all"  # the domain of rows about all texts together
 
 
-@dataclass(frozen=True)
-class AccuracySettings:
-    """domains: names of texts in the box, or files. tasks: of multiple-choice tasks, or files. windows, questions: of
-    each, at most. budget_seconds: for everything, None for no limit."""
-
-    domains: Sequence[str] = DOMAINS
-    tasks: Sequence[str] = ()
-    context_tokens: int = 512
-    windows: int | None = None
-    questions: int | None = None
-    budget_seconds: float | None = None
-
-
 def measure_accuracy(
     quantized: Sequence[Model],
     original: Model | None,
-    settings: AccuracySettings,
+    material: Sequence[Material],
     *,
+    budget_seconds: float | None = None,
     command: str = "",
-    announce: Callable[[str], None] = lambda message: None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[list[Measurement]]:
-    """original: without one, there are perplexities and accuracies and no divergence. announce: is told what to be
-    warned of. progress: is told the share that is done.
+    """original: without one, there are perplexities and accuracies and no divergence. material: see `gather`; the
+    quantized models belong to the original, see `check_belongs`. budget_seconds: for everything, None for no limit.
+    progress: is told the share that is done.
 
     -> after every round all rows that hold by then, which replace those of the round before
-    Raises ThriftbitError, before it computes anything, for files that do not belong together and for text that cannot
-    be measured on.
     """
     models = [*([original] if original else []), *quantized]
-    for model in quantized:
-        check_belongs(model, models[0], announce)
-    material = _material(models[0], settings)
     device = _device()
     if device.type == "cpu":
         choose_threads()
     network, weights = Network(configuration_of(models[0]), device), [Weights(model) for model in models]
     judged = [_Judged(describe_subject(model), [[] for _ in material]) for model in models]
-    rounds = Rounds(material, settings.budget_seconds, _tokens_in_memory(network, len(models)))
+    rounds = Rounds(material, budget_seconds, _tokens_in_memory(network, len(models)))
     while counts := rounds.next():
         first = rounds.taken
         chosen = [(m, first[m] + u) for m, count in enumerate(counts) for u in range(count)]
@@ -88,7 +67,7 @@ def measure_accuracy(
             for (m, _), unit in zip(chosen, units, strict=True):
                 own.scores[m].append([next(remaining) for _ in unit])
         rounds.finish()
-        yield list(_rows(judged, material, original is not None, settings, command))
+        yield list(_rows(judged, material, original is not None, command))
 
 
 @dataclass
@@ -99,44 +78,17 @@ class _Judged:
     scores: list[list[list[Scores]]]
 
 
-def _material(model: Model, settings: AccuracySettings) -> list[Material]:
-    texts, tasks = [read_text(name) for name in settings.domains], [read_task(name) for name in settings.tasks]
-    longest = model.metadata.get(f"{model.architecture}.context_length")
-    longest_tokens = int(longest) if isinstance(longest, np.integer) else settings.context_tokens
-    if settings.context_tokens > longest_tokens:
-        raise ThriftbitError(
-            f"{model.source} takes {longest_tokens} tokens; windows of {settings.context_tokens} are too long for it"
-        )
-    with Tokenizer(model.metadata, model.source) as tokenizer:
-
-        def tokenize(texts: Sequence[str]) -> list[list[int]]:
-            return tokenizer.tokenize(texts, add_special=True)
-
-        windows = [
-            windows_of(text, tokenize, model.metadata, settings.context_tokens, settings.windows) for text in texts
-        ]
-        questions = [questions_of(task, tokenize, longest_tokens, settings.questions) for task in tasks]
-    return [*windows, *questions]
-
-
 def _rows(
     judged: Sequence[_Judged],
     material: Sequence[Material],
     has_original: bool,
-    settings: AccuracySettings,
     command: str,
 ) -> Iterator[Measurement]:
     common = circumstances(command, ["torch", "transformers"])
     original = judged[0] if has_original else None
     quantized = judged[1:] if has_original else judged
-    texts: list[list[list[Scores]]] = [[] for _ in judged]  # of each model, of each domain, of each window
-    names: list[str] = []
     for number, what in enumerate(material):
-        if isinstance(what, Windows):
-            names.append(what.name)
-            for own, all_texts in zip(judged, texts, strict=True):
-                all_texts.append(what.in_order(own.scores[number]))
-        elif isinstance(what, Questions):
+        if isinstance(what, Questions):
             task = what.first(len(judged[0].scores[number]))
             before = what.answers(original.scores[number]) if original else None
             if original and before:
@@ -145,21 +97,30 @@ def _rows(
                 against = original.subject if original else None
                 after = what.answers(own.scores[number])
                 yield from task_rows(task, before, after, subject=own.subject, original=against, **common)
-    if len(names) > 1:
-        names.append(EVERYTHING)
-        for all_texts in texts:
-            all_texts.append([window for domain in all_texts for window in domain])
-    for number, name in enumerate(names):
-        windows = len(texts[0][number])
-        positions = len(texts[0][number][0].log_probability) if windows else 0
-        facts: dict[str, Scalar] = {"domain": name, "context_tokens": settings.context_tokens}
-        facts |= {"windows": windows, "tokens": windows * positions}
-        for own, all_texts in zip(judged, texts, strict=True):
-            yield perplexity_row(all_texts[number], own.subject, facts, common)
+    for name, context_tokens, texts in _windows(judged, material):
+        positions = len(texts[0][0].log_probability)
+        facts: dict[str, Scalar] = {"domain": name, "context_tokens": context_tokens}
+        facts |= {"windows": len(texts[0]), "tokens": len(texts[0]) * positions}
+        for own, scores in zip(judged, texts, strict=True):
+            yield perplexity_row(scores, own.subject, facts, common)
         if original:
-            for own, all_texts in zip(quantized, texts[1:], strict=True):
+            for own, scores in zip(quantized, texts[1:], strict=True):
                 compared = common | {"against": original.subject}
-                yield from divergence_rows(texts[0][number], all_texts[number], own.subject, facts, compared)
+                yield from divergence_rows(texts[0], scores, own.subject, facts, compared)
+
+
+def _windows(judged: Sequence[_Judged], material: Sequence[Material]) -> Iterator[tuple[str, int, list[list[Scores]]]]:
+    """-> of every text: its name, the tokens of a window, and each model's scores of the windows in the text's order;
+    at last of all texts together, if there is more than one"""
+    texts = [
+        (what.name, what.context_tokens, [what.in_order(own.scores[number]) for own in judged])
+        for number, what in enumerate(material)
+        if isinstance(what, Windows)
+    ]
+    yield from texts
+    if len(texts) > 1:
+        together = [[window for _, _, models in texts for window in models[number]] for number in range(len(judged))]
+        yield EVERYTHING, texts[0][1], together
 
 
 def _device() -> torch.device:

@@ -18,7 +18,10 @@ from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.measurement.scores import Passage, Scores
 from thriftbit.measurement.tasks import Task, choice_tokens, choose
-from thriftbit.measurement.texts import Text, scored_positions, spread, windows
+from thriftbit.measurement.texts import Text, scored_positions, spread
+from thriftbit.measurement.texts import windows as cut_windows
+from thriftbit.runtime.tokenizer import Tokenizer
+from thriftbit.sources.model import Model
 
 Tokenize = Callable[[list[str]], list[list[int]]]
 
@@ -52,8 +55,12 @@ class Windows:
         return len(self.order)
 
     @property
+    def context_tokens(self) -> int:
+        return int(self.tokens.shape[1])
+
+    @property
     def unit_tokens(self) -> float:
-        return float(self.tokens.shape[1])
+        return self.context_tokens
 
     def unit(self, number: int) -> list[Passage]:
         window = self.tokens[self.order[number]]
@@ -98,6 +105,34 @@ class Questions:
         return replace(self.task, questions=self.task.questions[:count])
 
 
+def gather(
+    model: Model,
+    texts: Sequence[Text],
+    tasks: Sequence[Task],
+    context_tokens: int,
+    *,
+    windows: int | None = None,
+    questions: int | None = None,
+) -> list[Material]:
+    """model: whose tokenizer and context it is. windows, questions: of each text and task, at most.
+    Raises ThriftbitError for what the model cannot be measured on."""
+    stated = model.metadata.get(f"{model.architecture}.context_length")
+    longest_tokens = int(stated) if isinstance(stated, np.integer) else context_tokens
+    if context_tokens > longest_tokens:
+        raise ThriftbitError(
+            f"{model.source} takes {longest_tokens} tokens; windows of {context_tokens} are too long for it"
+        )
+    with Tokenizer(model.metadata, model.source) as tokenizer:
+
+        def tokenize(strings: Sequence[str]) -> list[list[int]]:
+            return tokenizer.tokenize(strings, add_special=True)
+
+        return [
+            *(windows_of(text, tokenize, model.metadata, context_tokens, windows) for text in texts),
+            *(questions_of(task, tokenize, longest_tokens, questions) for task in tasks),
+        ]
+
+
 def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_tokens: int, limit: int | None) -> Windows:
     """metadata: of the model, which says whether texts begin with a token of their own. limit: of windows.
     Raises ThriftbitError for a text that is shorter than a window."""
@@ -105,7 +140,7 @@ def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_token
     first = metadata.get(Keys.Tokenizer.BOS_ID)
     (tokens,) = tokenize([text.text])
     try:
-        cut = windows(tokens, context_tokens, int(first) if begins and isinstance(first, np.integer) else None)
+        cut = cut_windows(tokens, context_tokens, int(first) if begins and isinstance(first, np.integer) else None)
     except ThriftbitError as error:
         raise ThriftbitError(f"{text.origin}: {error}") from None
     return Windows(text.domain, cut, spread(len(cut), limit or len(cut)))

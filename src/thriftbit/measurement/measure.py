@@ -13,13 +13,15 @@ from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.measurement.answers import DEFAULT_PROMPTS, measure_answers, own_prompts
+from thriftbit.measurement.belonging import check_belongs
+from thriftbit.measurement.material import Material, gather
 from thriftbit.measurement.measurement import Measurement, Subject
 from thriftbit.measurement.original import original_file
 from thriftbit.measurement.speed import SpeedSettings, measure_speed
 from thriftbit.measurement.statistics import decide
 from thriftbit.measurement.subject import describe_subject
-from thriftbit.measurement.tasks import TASKS
-from thriftbit.measurement.texts import DOMAINS
+from thriftbit.measurement.tasks import TASKS, read_task
+from thriftbit.measurement.texts import DOMAINS, read_text
 from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model
 
@@ -71,16 +73,9 @@ def measure(
     where accuracy alone is asked for and torch is missing.
     """
     settings = settings or MeasureSettings()
-    _check(settings)
-    models = [open_model(file, offline=offline, allow_requantize=True) for file in files]
-    for file, model in zip(files, models, strict=True):
-        if not Path(model.source).is_file():
-            raise UsageError(
-                f"{file} is not a GGUF file; to measure a model against itself in a format, quantize it first"
-            )
-    original = open_model(against, offline=offline, announce=announce) if against is not None else None
-    if "accuracy" in settings.parts and _extra_is_installed(settings, announce):
-        yield from _accuracy(models, original, settings, command, announce, progress)
+    models, original, material = _open(files, against, settings, offline, announce)
+    if material is not None:
+        yield from _accuracy(models, original, material, settings, command, progress)
     if {"speed", "answers"} & set(settings.parts):
         yield from _in_the_engine(models, original, settings, command, announce, progress)
 
@@ -95,10 +90,32 @@ def decide_loss(rows: Iterable[Measurement], max_loss: float) -> list[tuple[Meas
     return [(row, decide(row.low, row.high, 1 + max_loss)) for row in ratios.values()]
 
 
-def _check(settings: MeasureSettings) -> None:
+def _open(
+    files: Sequence[str | Path],
+    against: str | Path | None,
+    settings: MeasureSettings,
+    offline: bool,
+    announce: Callable[[str], None],
+) -> tuple[list[Model], Model | None, list[Material] | None]:
+    """All that can be wrong with the request is found here, before anything long begins.
+    -> the quantized models, the original, and what to judge them on, None if accuracy is not measured"""
     for part in settings.parts:
         if part not in PARTS:
             raise UsageError(f"{part!r} cannot be measured; what can is {', '.join(PARTS)}")
+    questions = [name for name in settings.tasks if name in TASKS or name.endswith(".jsonl")]
+    texts = [read_text(name) for name in settings.tasks if name not in questions]
+    tasks = [read_task(name) for name in questions]
+    models = [open_model(file, offline=offline, allow_requantize=True) for file in files]
+    for file, model in zip(files, models, strict=True):
+        if not Path(model.source).is_file():
+            raise UsageError(f"{file} is not a GGUF file: measure what `thriftbit quantize` makes of it")
+    original = open_model(against, offline=offline, announce=announce) if against is not None else None
+    for model in models if original or "accuracy" in settings.parts else []:
+        check_belongs(model, original or models[0], announce if original else lambda message: None)
+    if "accuracy" not in settings.parts or not _extra_is_installed(settings, announce):
+        return models, original, None
+    limits = {"windows": settings.windows, "questions": settings.questions}
+    return models, original, gather(original or models[0], texts, tasks, settings.context_tokens, **limits)
 
 
 def _extra_is_installed(settings: MeasureSettings, announce: Callable[[str], None]) -> bool:
@@ -115,31 +132,22 @@ def _extra_is_installed(settings: MeasureSettings, announce: Callable[[str], Non
 def _accuracy(
     models: Sequence[Model],
     original: Model | None,
+    material: Sequence[Material],
     settings: MeasureSettings,
     command: str,
-    announce: Callable[[str], None],
     progress: Progress,
 ) -> Iterator[Measurement]:
-    from thriftbit.measurement.accuracy import AccuracySettings, measure_accuracy
+    from thriftbit.measurement.accuracy import measure_accuracy
 
     budget = settings.budget_seconds
     if budget is not None and "speed" in settings.parts:
         budget *= 1 - SPEED_SHARE
-    questions = [name for name in settings.tasks if name in TASKS or name.endswith(".jsonl")]
-    accuracy = AccuracySettings(
-        domains=[name for name in settings.tasks if name not in questions],
-        tasks=questions,
-        context_tokens=settings.context_tokens,
-        windows=settings.windows,
-        questions=settings.questions,
-        budget_seconds=budget,
-    )
     rounds = measure_accuracy(
         models,
         original,
-        accuracy,
+        material,
+        budget_seconds=budget,
         command=command,
-        announce=announce,
         progress=lambda share: progress("accuracy", share),
     )
     rows: list[Measurement] = []
