@@ -20,12 +20,14 @@ from thriftbit.report.verdict import LOSS_SCALE
 
 LEAST_LOSS, MOST_LOSS = 1e-6, 100.0
 LARGEST_RADIUS, SMALLEST_RADIUS, PLAIN_RADIUS = 12.0, 4.0, 7.0
+MANY, SHRINKING = 8, 0.65  # from so many files on, markers are smaller by so much
 LONGEST_LABEL = 18
-LABEL_HEIGHT, CHARACTER_WIDTH = 17.0, 9.0  # of labels, for the widest fonts
-BAND_CHARACTER_WIDTH = 7.2
+LABEL_HEIGHT, CHARACTER_WIDTH, WIDE_CHARACTER_WIDTH = 17.0, 9.0, 14.5  # of labels, for the widest fonts
+BAND_CHARACTER_WIDTH, BAND_WORD_HEIGHT = 7.2, 18.0
 GAP = 5.0
 STEPS = [word for word, _ in LOSS_SCALE]
 TICK_GAP = 84.0  # between ticks of size
+TICK_MARK, TICK_CHARACTER_WIDTH = 9.0, 8.2
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Band:
-    """step: its place in the loss scale"""
+    """step: its place in the loss scale. label: where its word stands, None if there is no room."""
 
     word: str
     step: int
     top: float
     bottom: float
+    label: Label | None
 
 
 @dataclass(frozen=True)
@@ -114,16 +117,15 @@ def draw_frontiers(summary: Summary) -> tuple[Frontier, ...]:
     """-> the wide drawing and the narrow one; nothing if no loss is known"""
     if not any(summary.loss(file) for file in summary.files):
         return ()
-    return (
-        _draw(summary, "wide", 760, 460, Box(52, 34, 744, 410)),
-        _draw(summary, "narrow", 344, 400, Box(44, 34, 338, 350)),
-    )
+    return _draw(summary, "wide", 760, 460), _draw(summary, "narrow", 344, 400)
 
 
-def _draw(summary: Summary, name: str, width: float, height: float, plot: Box) -> Frontier:
+def _draw(summary: Summary, name: str, width: float, height: float) -> Frontier:
     files = [(number, file) for number, file in enumerate(summary.files) if summary.loss(file)]
     intervals = [_interval(summary, file) for _, file in files]
     scale = LogScale.around((end for interval in intervals for end in interval), LEAST_LOSS, MOST_LOSS)
+    losses = [(loss, significant(loss, 1)) for loss in scale.ticks()]
+    plot = Box(TICK_MARK + max(len(text) for _, text in losses) * TICK_CHARACTER_WIDTH, 34, width - 10, height - 50)
     sizes = [float(file.subject.size_bytes) for _, file in files]
     smallest, largest = min(sizes), max(sizes)
     margin = 0.08 * (largest - smallest) or 0.2 * largest
@@ -141,25 +143,17 @@ def _draw(summary: Summary, name: str, width: float, height: float, plot: Box) -
             files, sizes, intervals, _radii([file for _, file in files]), _undominated(sizes, intervals), strict=True
         )
     ]
-    bands = tuple(
-        Band(
-            word,
-            STEPS.index(word),
-            plot.bottom - end * (plot.bottom - plot.top),
-            plot.bottom - begin * (plot.bottom - plot.top),
-        )
-        for word, begin, end in scale.bands()
-    )
-    ticks = nice_ticks(left, right, int((plot.right - plot.left) / TICK_GAP))
+    bands, words = _bands(scale, plot, points)
+    ticks = [(x(size), size_tick(size)) for size in nice_ticks(left, right, int((plot.right - plot.left) / TICK_GAP))]
     return Frontier(
         name=name,
         width=width,
         height=height,
         plot=plot,
-        points=tuple(_labelled(points, [file for _, file in files], plot, bands)),
-        sizes=tuple(Tick(x(size), size_tick(size)) for size in ticks),
-        losses=tuple(Tick(y(loss), significant(loss, 1)) for loss in scale.ticks()),
-        bands=bands,
+        points=tuple(_labelled(points, [file for _, file in files], plot, words)),
+        sizes=tuple(Tick(at, text) for at, text in ticks if at + len(text) * TICK_CHARACTER_WIDTH / 2 < width),
+        losses=tuple(Tick(y(loss), text) for loss, text in losses),
+        bands=tuple(bands),
     )
 
 
@@ -176,9 +170,12 @@ def _interval(summary: Summary, file: FileSummary) -> tuple[float, float, float]
 
 def _radii(files: Sequence[FileSummary]) -> list[float]:
     rates = [row.value if (row := file.cost("decode_rate")) else None for file in files]
+    size = SHRINKING if len(files) > MANY else 1.0
     fastest = max((rate for rate in rates if rate), default=0.0)
     return [
-        max(LARGEST_RADIUS * (rate / fastest) ** 0.5, SMALLEST_RADIUS) if rate and rate > 0 else PLAIN_RADIUS
+        max(LARGEST_RADIUS * size * (rate / fastest) ** 0.5, SMALLEST_RADIUS)
+        if rate and rate > 0
+        else PLAIN_RADIUS * size
         for rate in rates
     ]
 
@@ -193,15 +190,31 @@ def _undominated(sizes: Sequence[float], intervals: Sequence[tuple[float, float,
     ]
 
 
+def _bands(scale: LogScale, plot: Box, points: Sequence[Point]) -> tuple[list[Band], list[Box]]:
+    """-> the steps of the loss scale, and where their words stand: at the right end, or the left if a point is there"""
+    bands, boxes = [], []
+    for word, begin, end in scale.bands():
+        top, bottom = (plot.bottom - place * (plot.bottom - plot.top) for place in (end, begin))
+        width = len(word) * BAND_CHARACTER_WIDTH
+        label = None
+        for x, left, anchor in (
+            (plot.right - 4, plot.right - 4 - width, "end"),
+            (plot.left + 4, plot.left + 4, "start"),
+        ):
+            box = Box(left, top, left + width, top + BAND_WORD_HEIGHT)
+            free = not any(box.overlaps(other) for point in points for other in (_marker(point), _whisker(point)))
+            if free and box.bottom <= bottom and not label:
+                label = Label(word, "", x, top + 15, anchor)
+                boxes.append(box)
+        bands.append(Band(word, STEPS.index(word), top, bottom, label))
+    return bands, boxes
+
+
 def _labelled(
-    points: Sequence[Point], files: Sequence[FileSummary], plot: Box, bands: Sequence[Band]
+    points: Sequence[Point], files: Sequence[FileSummary], plot: Box, words: Sequence[Box]
 ) -> Iterator[Point]:
     """-> the points with labels where there is room for them; what has none is told when it is pointed at"""
-    taken = [_marker(point) for point in points] + [_whisker(point) for point in points]
-    taken += [
-        Box(plot.right - len(band.word) * BAND_CHARACTER_WIDTH - GAP, band.top, plot.right, band.top + 18)
-        for band in bands
-    ]
+    taken = [*map(_marker, points), *map(_whisker, points), *words]
     line = list(_along(points))
     for point, file in zip(points, files, strict=True):
         ratio = file.cost("decode_rate_ratio")
@@ -224,7 +237,7 @@ def _first_free(positions: Sequence[tuple[Label, Box]], plot: Box, taken: Sequen
 
 def _positions(point: Point, text: str, note: str) -> Iterator[tuple[Label, Box]]:
     """-> places for the label, the best first: beside the marker, then above and below it"""
-    width = (len(text) + (len(note) + 1 if note else 0)) * CHARACTER_WIDTH
+    width = _text_width(f"{text} {note}" if note else text)
     reach = point.radius + GAP
     rise, fall = LABEL_HEIGHT * 0.75, LABEL_HEIGHT * 0.25  # of a label around its baseline
     above, below = point.y - reach - fall, point.y + reach + rise - 2
@@ -251,6 +264,10 @@ def _along(points: Sequence[Point]) -> Iterator[Box]:
             x = one.x + (other.x - one.x) * step / steps
             y = one.y + (other.y - one.y) * step / steps
             yield Box(x - 1, y - 3, x + 1, y + 3)
+
+
+def _text_width(text: str) -> float:
+    return sum(WIDE_CHARACTER_WIDTH if c in "WM@%" or ord(c) > 0x1100 else CHARACTER_WIDTH for c in text)
 
 
 def _marker(point: Point) -> Box:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from thriftbit.containers.atomic_file import AtomicFile
 from thriftbit.measurement.measurement import Measurement
@@ -23,11 +22,10 @@ from thriftbit.measurement.quantities import QUANTITIES
 from thriftbit.report import answers, frontier, panels, provenance, questions, verdict, wording
 from thriftbit.report.numbers import describe, describe_interval, percent, significant, times
 from thriftbit.report.strangers import shortened, visible
-from thriftbit.report.summary import summarize
+from thriftbit.report.summary import Summary, summarize
 from thriftbit.sizes import describe_bytes
 
 TEMPLATES = Path(__file__).with_name("templates")
-SHORT_LABEL = 9  # characters; a level such as "IQ3_XXS"
 LONGEST_LABEL = 28  # characters of a file's label in tables
 
 
@@ -51,9 +49,9 @@ def render_page(rows: Sequence[Measurement]) -> str:
         _environment()
         .get_template("page.html.j2")
         .render(
-            style=Markup(style),
+            style=style,
             style_hash=_hash(style),
-            script=Markup(script),
+            script=script,
             script_hash=_hash(script),
             summary=summary,
             original=summary.original,
@@ -61,7 +59,8 @@ def render_page(rows: Sequence[Measurement]) -> str:
             chosen_number=summary.files.index(chosen) if chosen else -1,
             headline=verdict.headline(summary, chosen) if chosen else "",
             explanation=verdict.explanation(summary, chosen) if chosen else "",
-            long_labels=any(len(file.label) > SHORT_LABEL for file in summary.files),
+            known=_known(summary),
+            long_labels=panels.has_long_labels(summary),
             loss_scale=verdict.LOSS_SCALE,
             frontiers=frontier.draw_frontiers(summary),
             cost_panels=panels.cost_panels(summary),
@@ -106,6 +105,17 @@ def _environment() -> Environment:
         "hundred": verdict.in_a_hundred,
     }
     return environment
+
+
+def _known(summary: Summary) -> dict[str, bool]:
+    """-> which columns of the table have anything to tell"""
+    files = summary.subjects
+    return {
+        "memory": any(file.cost("peak_memory") for file in files),
+        "speed": any(file.cost("decode_rate") for file in files),
+        "loss": any(summary.loss(file) for file in files),
+        "agreement": any(file.quality("same_top_token", summary.overall) for file in files),
+    }
 
 
 def _seen(value: Any) -> Any:

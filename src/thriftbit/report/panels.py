@@ -19,6 +19,9 @@ from thriftbit.report.verdict import LOSS_SCALE, judge
 from thriftbit.report.wording import describe_domain
 
 LEAST_LOSS, MOST_LOSS = 1e-4, 10.0
+TICK_GAP_PERCENT = 16.0  # between the numbers below an axis, which is narrow on a phone
+NARROW_TICK_GAP_PERCENT = 30.0  # where long labels leave it less room still
+SHORT_LABEL = 9  # characters, which every level has, such as "IQ3_XXS"
 EDGE_PERCENT = 3.0  # of a dot's axis, so that dots at its ends are whole
 TITLES = {
     "peak_memory": "Memory, at most",
@@ -48,12 +51,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """title, hint: above it. ticks: (place in percent, text) below it."""
+    """title, hint: above it. ticks: (place in percent, text) below it; the text is "" where there is no room."""
 
     title: str
     hint: str
     marks: tuple[Mark, ...]
     ticks: tuple[tuple[float, str], ...] = ()
+
+
+def has_long_labels(summary: Summary) -> bool:
+    return any(len(file.label) > SHORT_LABEL for file in summary.files)
 
 
 def cost_panels(summary: Summary) -> list[Panel]:
@@ -111,11 +118,15 @@ def domain_panels(summary: Summary) -> list[Panel]:
     if not ends:
         return []
     scale = LogScale.around(ends, LEAST_LOSS, MOST_LOSS)
-    ticks = tuple(
-        (_inset(scale.place(limit)), significant(limit, 1)) for _, limit in LOSS_SCALE if scale.low < limit < scale.high
-    )
+    gap = NARROW_TICK_GAP_PERCENT if has_long_labels(summary) else TICK_GAP_PERCENT
+    ticks: list[tuple[float, str]] = []
+    for _, limit in LOSS_SCALE:
+        if scale.low < limit < scale.high:
+            place = _inset(scale.place(limit))
+            crowded = any(text and place - other < gap for other, text in ticks)
+            ticks.append((place, "" if crowded else significant(limit, 1)))
     return [
-        Panel(describe_domain(domain), _tokens(found), tuple(_dot(*mark, scale) for mark in found), ticks)
+        Panel(describe_domain(domain), _tokens(found), tuple(_dot(*mark, scale) for mark in found), tuple(ticks))
         for domain, found in rows.items()
         if found
     ]

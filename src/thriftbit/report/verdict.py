@@ -125,14 +125,16 @@ def _speed(file: FileSummary) -> str:
         assert ratio.value is not None
         if abs(ratio.value - 1) < ABOUT_THE_SAME:
             return "writes as fast"
-        return f"writes {times(ratio.value)} {'as fast' if ratio.value > 1 else 'the speed'}"
+        return (
+            f"writes {times(ratio.value)} as fast" if ratio.value > 1 else f"writes at {times(ratio.value)} the speed"
+        )
     rate = file.cost("decode_rate")
-    return f"writes {describe(rate)}" if rate else ""
+    return f"writes {describe(rate).replace('/s', ' a second')}" if rate else ""
 
 
 def _lost(verdict: LossVerdict) -> str:
     if verdict.best != verdict.worst:
-        return f"and what it lost is {verdict.words}: which, cannot be told yet"
+        return f"and it cannot be told yet whether the loss is {verdict.words}"
     return _LOST[verdict.best]
 
 
