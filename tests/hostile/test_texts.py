@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.texts import read_text
 
-FIXTURE_ONCE = settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FIXTURE_ONCE = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def refusal(path: Path) -> str:

@@ -146,7 +146,7 @@ def test_forged_lines_are_refused_with_the_reason(line: str, expected: str) -> N
 
 
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(ROW.to_json()))), json_values, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 def test_any_forgery_is_a_row_or_refused(changes: dict[str, Any]) -> None:
     try:
         row = Measurement.from_json(changed(**changes))
