@@ -79,7 +79,6 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
         parameters.cpuparams_batch.n_threads = settings["threads"]
     parameters.cache_ram_mib = 0  # one conversation at a time: earlier ones need not be kept, nor counted as its memory
     parameters.offline = True
-    parameters.ui = False
     parameters.endpoint_slots = False
     parameters.api_keys = [key]
     return parameters
