@@ -14,10 +14,14 @@ import pytest
 
 import thriftbit
 from conftest import ROOT
+from test_architecture import EXTRA
 from thriftbit.cli import commands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMPUTING = tuple(
+    start for start in EXTRA if start not in ("measurement/statistics.py", "measurement/exact_intervals.py")
+)
 HEAVY = ("torch", "transformers", "xllamacpp", "cyllama", "tokenizers", "numpy", "gguf", "huggingface_hub")
 
 
@@ -46,16 +50,19 @@ def test_the_command_line_starts_without_what_its_verbs_need(thriftbit_environme
     assert loaded_after("import thriftbit.cli", thriftbit_environment).isdisjoint(HEAVY)
 
 
-def test_the_base_package_never_loads_torch_or_transformers(thriftbit_environment: dict[str, str]) -> None:
-    code = """
+def test_the_base_package_works_without_the_extra(thriftbit_environment: dict[str, str]) -> None:
+    code = f"""
 import pkgutil, importlib, thriftbit
+for name in ("torch", "transformers", "scipy"):
+    sys.modules[name] = None  # as if it were not installed
 for module in pkgutil.walk_packages(thriftbit.__path__, "thriftbit."):
-    if module.name != "thriftbit.__main__":
+    file = module.name.removeprefix("thriftbit.").replace(".", "/") + ("/" if module.ispkg else ".py")
+    if not module.name.endswith("__main__") and not file.startswith({COMPUTING!r}):
         importlib.import_module(module.name)
 """
     loaded = loaded_after(code, thriftbit_environment)
     assert "thriftbit.quantization.quantize" in loaded and "thriftbit.demo" in loaded
-    assert loaded.isdisjoint({"torch", "transformers", "xllamacpp", "cyllama"})
+    assert loaded.isdisjoint({"xllamacpp", "cyllama"})
 
 
 def test_the_public_names() -> None:
@@ -63,6 +70,8 @@ def test_the_public_names() -> None:
         "Engine",
         "FORMATS",
         "ImportanceMatrix",
+        "MeasureSettings",
+        "Measurement",
         "Model",
         "PRESETS",
         "Plan",
@@ -72,9 +81,11 @@ def test_the_public_names() -> None:
         "UsageError",
         "inspect",
         "make_plan",
+        "measure",
         "open_model",
         "quantize",
         "read_importance",
+        "write_report",
     ]
     assert set(thriftbit.__all__) <= set(dir(thriftbit))
     for name in thriftbit.__all__:

@@ -1,4 +1,4 @@
-"""The whole story on a small model: every level's size and cost, and the 4-bit one writing text.
+"""The whole story on a small model: every level's size, what it lost and gained, and what it writes.
 
 The model in `demo_model/` ships with the package, so that this works offline, in seconds, and gives the same sizes on
 every machine: the README's table is made here and held to it by a test. Seven levels, from what people download today
@@ -7,10 +7,12 @@ to what is too small to recommend, say more than all of llama.cpp's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thriftbit.measurement.measure import MeasureSettings, Progress, measure
+from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -22,8 +24,9 @@ from thriftbit.sources.open_model import open_model
 DEMO_MODEL = Path(__file__).with_name("demo_model")
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 WRITER = "Q4_K_M"
-PROMPT = "The city was founded in"
+PROMPTS = ("The city was founded in", "The first computer was", "In the year 1914, the")
 MAX_TOKENS = 80
+MEASURED = MeasureSettings(budget_seconds=90, prompts=PROMPTS)
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,19 @@ def quantize_levels(model: Model, folder: Path) -> Iterator[Level]:
         yield Level(preset, result.path, result.size_bytes, share, result.bits_per_weight, result.seconds)
 
 
+def measure_levels(
+    levels: Sequence[Level], *, command: str, announce: Callable[[str], None], progress: Progress
+) -> Iterator[Measurement]:
+    """-> rows of every level beside the original; those on accuracy only if torch is installed"""
+    files = [level.path for level in levels]
+    return measure(files, DEMO_MODEL, MEASURED, offline=True, command=command, announce=announce, progress=progress)
+
+
 def write_text(levels: Sequence[Level]) -> Generation:
     """-> what the 4-bit level makes of the prompt, through llama.cpp"""
     path = next(level.path for level in levels if level.preset == WRITER)
     with Engine(path, context_tokens=256) as engine:
-        return engine.generate(PROMPT, max_tokens=MAX_TOKENS, temperature=0.7, seed=1)
+        return engine.generate(PROMPTS[0], max_tokens=MAX_TOKENS, temperature=0.7, seed=1)
 
 
 def markdown_table(levels: Sequence[Level]) -> str:

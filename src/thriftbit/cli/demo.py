@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,30 +13,35 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+import thriftbit
 from thriftbit.cli.printing import announce, json_option, print_json, printable, say, show, table
+from thriftbit.cli.progress import ProgressLine
 from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
+    from thriftbit import Measurement
     from thriftbit.demo import Level
     from thriftbit.runtime import Generation
 
 
 @click.command(short_help="See it work on the small model in the box.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="A folder to keep the files in; nothing is kept without."
+    "--output", type=click.Path(path_type=Path), help="A folder to keep files and report in; else nothing is kept."
 )
-@click.option("--markdown", is_flag=True, help="Print the table as Markdown and write no text.")
+@click.option("--quick", is_flag=True, help="Measure nothing: sizes and text only, in seconds.")
+@click.option("--markdown", is_flag=True, help="Print the table of sizes as Markdown, and do no more.")
 @json_option
-def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
-    """Quantize the small model in the box to seven levels, and let the 4-bit one write.
+def demo(output: Path | None, quick: bool, markdown: bool, as_json: bool) -> None:
+    """Quantize the small model in the box to seven levels, let the 4-bit one write, and prove what each level cost.
 
-    Works offline and takes seconds.
+    Works offline, in two minutes. What was lost takes torch to measure (pip install "thriftbit[torch]"); without it,
+    speed and memory are measured alone.
 
     \b
     Examples:
       thriftbit demo
-      thriftbit demo --output demo-output     keeps the files, to try them elsewhere
-      thriftbit demo --json
+      thriftbit demo --output demo-output     keeps the files and the report, a page to look at
+      thriftbit demo --quick --json
     """
     from thriftbit import demo as story
 
@@ -52,6 +58,10 @@ def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
         if not as_json:
             _print_levels(levels)
         generation = story.write_text(levels)
+        if not as_json:
+            _print_generation(story.WRITER, story.PROMPTS[0], generation)
+        rows = [] if quick else _measure(levels)
+        page = thriftbit.write_report(rows, output / "report.html", force=True) if rows and output else None
         if as_json:
             print_json(
                 {
@@ -59,17 +69,22 @@ def demo(output: Path | None, markdown: bool, as_json: bool) -> None:
                     "model_bytes": model.size_bytes,
                     "levels": [_level_document(level, kept=output is not None) for level in levels],
                     "writer": story.WRITER,
-                    "prompt": story.PROMPT,
+                    "prompt": story.PROMPTS[0],
                     "generation": asdict(generation) | {"tokens_per_second": generation.tokens_per_second},
+                    "rows": [json.loads(row.to_json()) for row in rows],
+                    "report": str(page) if page else None,
                 }
             )
         else:
-            _print_generation(story.WRITER, story.PROMPT, generation)
-            say(
-                f"\nThe files are in {output}."
-                if output
-                else "\nTo keep the files: thriftbit demo --output demo-output"
-            )
+            _print_measured(rows, output, page)
+
+
+def _measure(levels: Sequence[Level]) -> list[Measurement]:
+    from thriftbit.demo import MEASURED, measure_levels
+
+    announce(f"\nNow what each level lost and gained, about {MEASURED.budget_seconds or 0:.0f} seconds:")
+    with ProgressLine() as line:
+        return list(measure_levels(levels, command="thriftbit demo", announce=announce, progress=line.update))
 
 
 @contextmanager
@@ -97,6 +112,18 @@ def _print_levels(levels: list[Level]) -> None:
         for level in levels
     ]
     show(table(("level", ">size", ">of the original", ">bits per weight", ">time"), rows))
+
+
+def _print_measured(rows: list[Measurement], output: Path | None, page: Path | None) -> None:
+    from thriftbit.report import TerminalReport, summarize
+
+    if rows:
+        say("")
+        show(TerminalReport(summarize(rows)))
+    if page:
+        say(f"\nThe whole report, to look at in a browser: {page}")
+    elif not output:
+        say("\nTo keep the files, with a report to look at: thriftbit demo --output demo-output")
 
 
 def _print_generation(writer: str, prompt: str, generation: Generation) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import thriftbit
 from thriftbit.machine.identity import describe_machine
 
 
@@ -15,7 +16,7 @@ def circumstances(command: str, packages: Sequence[str]) -> dict[str, Any]:
     -> fields of `Measurement`"""
     return {
         "machine": describe_machine(),
-        "versions": {package: version(package) for package in ("thriftbit", *packages)},
+        "versions": {"thriftbit": thriftbit.__version__} | {package: version(package) for package in packages},
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
     }
