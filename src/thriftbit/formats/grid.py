@@ -1,0 +1,87 @@
+"""A format's grid: which values its blocks can take, number by number, for whoever chooses them one at a time.
+
+`Format.encode` fits every block alone. Rounding that looks at a whole matrix (`quantization/rounding.py`) has to move
+single codes and scales and know what each move makes of the weights. Every quantized format here can be said in one
+sentence: a weight is d · scale · value[code] − d_min · min, where scale and min belong to a sub-block, d and d_min to a
+block. Formats without sub-blocks have one of a whole block, with scale and min 1; formats without an offset have
+d_min 0. So a format's grid is a table of values, the ranges of its multiples, and the two functions between bytes and
+numbers; the arithmetic is here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.formats.format import ByteArray
+from thriftbit.formats.search import FloatArray, half
+
+
+class ScaleKind(IntEnum):
+    """What may be chosen for a sub-block; the numbers are those of native/rounding.hpp."""
+
+    HALF = 0  # d, in half precision
+    HALF_AND_HALF = 1  # d and d_min, in half precision
+    MULTIPLE = 2  # a whole multiple of d
+    TWO_MULTIPLES = 3  # whole multiples of d and of d_min
+
+
+@dataclass
+class Numbers:
+    """What blocks hold. d, d_min: (blocks, 1) float32, in half precision. scales, mins: (blocks, sub-blocks) float32,
+    whole numbers. codes: (blocks, block size) uint8."""
+
+    d: FloatArray
+    d_min: FloatArray
+    scales: FloatArray
+    mins: FloatArray
+    codes: ByteArray
+
+
+@dataclass(frozen=True)
+class Grid:
+    """kind: what may be chosen. values: ascending, what each code stands for. sub_blocks: in a block, of equal size.
+    lowest, highest: the multiples of d that can be stored; highest_min: those of d_min.
+    unpack: uint8 (blocks, block bytes) -> Numbers; pack: the way back.
+    """
+
+    kind: ScaleKind
+    values: FloatArray
+    unpack: Callable[[ByteArray], Numbers]
+    pack: Callable[[Numbers], ByteArray]
+    sub_blocks: int = 1
+    lowest: int = 1
+    highest: int = 1
+    highest_min: int = 0
+
+    def decode(self, numbers: Numbers) -> FloatArray:
+        """-> float32 (blocks, block size): what the numbers stand for, bit for bit as the format decodes them"""
+        scales, offsets = self.scales_and_offsets(numbers)
+        sub_block = numbers.codes.shape[1] // self.sub_blocks
+        levels = self.values[numbers.codes].reshape(len(numbers.codes), self.sub_blocks, sub_block)
+        weights: FloatArray = (scales[:, :, None] * levels + offsets[:, :, None]).reshape(numbers.codes.shape)
+        return weights
+
+    def scales_and_offsets(self, numbers: Numbers) -> tuple[FloatArray, FloatArray]:
+        """-> float32 (blocks, sub-blocks) each: a weight is scale · value + offset"""
+        return numbers.d * numbers.scales, -(numbers.d_min * numbers.mins)
+
+    def with_scales_and_offsets(
+        self, numbers: Numbers, scales: FloatArray, offsets: FloatArray, codes: ByteArray
+    ) -> Numbers:
+        """-> numbers that hold these, rounded as the format stores them; d and d_min stay where multiples are stored"""
+        if self.kind in (ScaleKind.HALF, ScaleKind.HALF_AND_HALF):
+            return Numbers(half(scales), half(-offsets), numbers.scales, numbers.mins, codes)
+        multiples = _multiples(scales, numbers.d, self.lowest, self.highest)
+        mins = _multiples(-offsets, numbers.d_min, 0, self.highest_min)
+        return Numbers(numbers.d, numbers.d_min, multiples, mins, codes)
+
+
+def _multiples(values: FloatArray, step: FloatArray, lowest: int, highest: int) -> FloatArray:
+    zero: NDArray[np.bool_] = step == 0
+    nearest: FloatArray = np.clip(np.rint(values / np.where(zero, np.float32(1), step)), lowest, highest)
+    return np.where(zero, np.float32(0), nearest).astype(np.float32)

@@ -1,0 +1,283 @@
+"""Rounding a matrix as a whole: which of a format's values each weight should take, so that the model's answers stay.
+
+The problem: `Format.encode` fits every block alone, as if errors in different weights had nothing to do with one
+another. They do. Where inputs come together, an error in one column can be made up for in another; where outputs act
+together on what the model says, an error in one row can be made up for in another. With E the error of a matrix, A the
+second moment of its inputs and G that of the gradients of the model's log-probabilities by its outputs, the divergence
+it causes is about ½ · trace(Eᵀ G E A): the Fisher information in Kronecker factors (arXiv 1503.05671), used for
+rounding as in 2505.22988.
+
+The choice: begin with the encoder's scales; feed errors back over columns and rows (2210.17323 does it over columns);
+then in turns choose the scale of every block anew together with its codes, with everything else in view, and let single
+codes move downhill. Every step lowers the same sum, on the values that the file will hold. d and d_min of super-blocks
+stay what the encoder found.
+
+Without rows (G unknown or too large) the same is done with G = 1. Left out: moving d of super-blocks, and what the
+errors of other matrices do to this one (`linear` is the place for it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import Format
+from thriftbit.formats.format import ByteArray, FloatArray, _native
+from thriftbit.formats.grid import Grid, Numbers
+from thriftbit.formats.grids import GRIDS
+
+COLUMN_DAMPING = (
+    0.01  # of the mean of the diagonal, added to it: a moment of few tokens is not to be trusted to the end
+)
+ROW_DAMPING = 0.03
+TURNS = 3  # of choosing scales and moving codes
+PIECE = 64  # columns between two matrix products
+
+if _native is not None and hasattr(_native, "feed_back"):
+    _kernels: ModuleType | None = _native
+else:
+    _kernels = None
+
+
+def can_round(format: Format) -> bool:
+    """Whether there is something to choose in this format, and the compiled kernels to choose it with"""
+    return format.name in GRIDS and _kernels is not None
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """columns: float32 (width, width), the second moment of the matrix's inputs; rows: float32 (n, n), that of the
+    gradients by its outputs, None for the identity. Neither need be regular."""
+
+    columns: FloatArray
+    rows: FloatArray | None = None
+
+    def damped(self) -> tuple[Curvature, float]:
+        """-> symmetric, positive definite, of a diagonal around one (products of small numbers leave the range of
+        float32), and what it was divided by; raises ThriftbitError for values that are not finite"""
+        columns, scale = _damped(self.columns, COLUMN_DAMPING)
+        if self.rows is None:
+            return Curvature(columns), scale
+        rows, row_scale = _damped(self.rows, ROW_DAMPING)
+        return Curvature(columns, rows), scale * row_scale
+
+    def cost(self, errors: FloatArray) -> float:
+        """errors: float32 (n, width). -> trace(Eᵀ G E A), float64"""
+        by_columns = errors @ self.columns
+        by_rows = errors if self.rows is None else self.rows @ errors
+        return float(np.einsum("ij,ij->", by_columns, by_rows, dtype=np.float64))
+
+
+def round_matrix(
+    weights: FloatArray,
+    format: Format,
+    curvature: Curvature,
+    blocks: ByteArray,
+    *,
+    turns: int = TURNS,
+    keep_codes: bool = False,
+    linear: FloatArray | None = None,
+) -> ByteArray:
+    """-> uint8 (n, row bytes): blocks that cost less, by `curvature`, than those given
+
+    weights: float32 (n, width). blocks: what `format.encode` made of them, or a later state to go on from (keep_codes).
+    linear: float32 (n, width), half the derivative by the errors of whatever else there is to lower; None for nothing.
+    The same on every run; matrix products may differ in the last bit between machines, and so may codes.
+    Raises ThriftbitError for a format without a grid, or without compiled kernels.
+    """
+    if not can_round(format):
+        raise ThriftbitError(f"{format.name}: has nothing to choose, or the compiled kernels are missing")
+    damped, scale = curvature.damped()
+    state = _State.of(weights, format, damped, blocks, None if linear is None else linear / np.float32(scale))
+    if not keep_codes:
+        state.feed_back()
+    for _ in range(turns):
+        state.choose_scales()
+        state.descend()
+    return state.blocks()
+
+
+@dataclass
+class _State:
+    """A matrix while it is rounded, turned so that columns are contiguous: weights, errors (width, n); codes the same.
+    scales, offsets: (sub-blocks of a row, n)."""
+
+    format: Format
+    grid: Grid
+    curvature: Curvature
+    weights: FloatArray
+    linear: FloatArray | None
+    numbers: Numbers
+    scales: FloatArray
+    offsets: FloatArray
+    codes: ByteArray
+
+    @classmethod
+    def of(
+        cls, weights: FloatArray, format: Format, curvature: Curvature, blocks: ByteArray, linear: FloatArray | None
+    ) -> _State:
+        grid, n = GRIDS[format.name], len(weights)
+        numbers = grid.unpack(blocks.reshape(-1, format.block_bytes))
+        scales, offsets = (part.reshape(n, -1) for part in grid.scales_and_offsets(numbers))
+        return cls(
+            format,
+            grid,
+            curvature,
+            _turned(weights),
+            None if linear is None else _turned(linear),
+            numbers,
+            _turned(scales),
+            _turned(offsets),
+            np.ascontiguousarray(numbers.codes.reshape(n, -1).T),
+        )
+
+    @property
+    def sub_block(self) -> int:
+        return self.format.block_size // self.grid.sub_blocks
+
+    def feed_back(self) -> None:
+        """Codes anew, each making up for the errors before it; what weighs most is decided first."""
+        assert _kernels is not None
+        width, n = self.weights.shape
+        columns = np.argsort(self.curvature.columns.diagonal(), kind="stable")
+        lower = _factor(self.curvature.columns[np.ix_(columns, columns)])[0]
+        rows, by_row = np.arange(n), None
+        if self.curvature.rows is not None:
+            rows = np.argsort(self.curvature.rows.diagonal(), kind="stable")
+            by_row = _factor(self.curvature.rows[np.ix_(rows, rows)])[0]
+        errors = np.zeros((width, n), np.float32)
+        codes = np.zeros((width, n), np.uint8)
+        for stop in range(width, 0, -PIECE):
+            start = max(0, stop - PIECE)
+            carried = np.ascontiguousarray(lower[stop:, start:stop].T @ errors[stop:])
+            here = columns[start:stop]
+            picked = np.ix_(here, rows)
+            blocks = np.ix_(here // self.sub_block, rows)
+            _kernels.feed_back(
+                self.weights[picked],
+                carried,
+                np.ascontiguousarray(lower[start:stop, start:stop]),
+                by_row,
+                self.scales[blocks],
+                self.offsets[blocks],
+                self.grid.values,
+                codes[start:stop],
+                errors[start:stop],
+            )
+        self.codes[np.ix_(columns, rows)] = codes
+
+    def descend(self) -> int:
+        """One sweep over all codes. -> how many moved"""
+        assert _kernels is not None
+        errors, moved = self._errors(), 0
+        for start in range(0, len(self.weights), PIECE):
+            piece = slice(start, start + PIECE)
+            here = np.arange(start, min(start + PIECE, len(self.weights))) // self.sub_block
+            moved += _kernels.descend(
+                self._gradient(errors, piece),
+                np.ascontiguousarray(self.curvature.columns[piece, piece]),
+                self.curvature.rows,
+                self.scales[here],
+                self.offsets[here],
+                self.grid.values,
+                self.codes[piece],
+                errors[piece],
+            )
+        return moved
+
+    def choose_scales(self) -> int:
+        """Scales, offsets and codes of all blocks, once each. -> how many blocks changed"""
+        assert _kernels is not None
+        errors, changed = self._errors(), 0
+        steps, min_steps = self._steps()
+        for number in range(len(self.scales)):
+            piece = slice(number * self.sub_block, (number + 1) * self.sub_block)
+            columns = np.ascontiguousarray(self.curvature.columns[piece, piece])
+            factor, pivots = _factor(columns)
+            inverse = np.ascontiguousarray(np.linalg.inv(columns.astype(np.float64)).astype(np.float32))
+            codes, own_errors = _turned_bytes(self.codes[piece]), _turned(errors[piece])
+            changed += _kernels.choose_scales(
+                _turned(self._gradient(errors, piece)),
+                columns,
+                inverse,
+                factor,
+                pivots,
+                self.curvature.rows,
+                int(self.grid.kind),
+                self.grid.lowest,
+                self.grid.highest,
+                self.grid.highest_min,
+                steps[number],
+                min_steps[number],
+                self.grid.values,
+                self.scales[number],
+                self.offsets[number],
+                codes,
+                own_errors,
+            )
+            self.codes[piece], errors[piece] = codes.T, own_errors.T
+        return changed
+
+    def blocks(self) -> ByteArray:
+        n, shape = self.weights.shape[1], self.numbers.scales.shape
+        scales, offsets = (np.ascontiguousarray(part.T).reshape(shape) for part in (self.scales, self.offsets))
+        codes = _turned_bytes(self.codes).reshape(self.numbers.codes.shape)
+        numbers = self.grid.with_scales_and_offsets(self.numbers, scales, offsets, codes)
+        return self.grid.pack(numbers).reshape(n, -1)
+
+    def _errors(self) -> FloatArray:
+        expanded = (np.repeat(part, self.sub_block, axis=0) for part in (self.scales, self.offsets))
+        scales, offsets = expanded
+        errors: FloatArray = self.weights - (scales * self.grid.values[self.codes] + offsets)
+        return errors
+
+    def _gradient(self, errors: FloatArray, piece: slice) -> FloatArray:
+        gradient = self.curvature.columns[piece] @ errors
+        if self.curvature.rows is not None:
+            gradient = gradient @ self.curvature.rows
+        return np.ascontiguousarray(gradient if self.linear is None else gradient + self.linear[piece])
+
+    def _steps(self) -> tuple[FloatArray, FloatArray]:
+        """-> (sub-blocks of a row, n) each: d and d_min where they are"""
+        n, shape = self.weights.shape[1], self.numbers.scales.shape
+        d, d_min = (np.broadcast_to(part, shape).reshape(n, -1) for part in (self.numbers.d, self.numbers.d_min))
+        return _turned(d), _turned(d_min)
+
+
+def _turned(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values.T, dtype=np.float32)
+
+
+def _turned_bytes(values: ByteArray) -> ByteArray:
+    return np.ascontiguousarray(values.T)
+
+
+def _damped(moment: FloatArray, share: float) -> tuple[FloatArray, float]:
+    if not np.isfinite(moment).all():
+        raise ThriftbitError("calibration data with values that are not finite; calibrate again")
+    mean = float(moment.diagonal().mean(dtype=np.float64))
+    if not mean > 0:
+        return np.eye(len(moment), dtype=np.float32), 1.0
+    damped: FloatArray = (moment + moment.T) * np.float32(0.5 / mean)
+    damped[np.diag_indices(len(damped))] += np.float32(share)
+    return damped, mean
+
+
+def _factor(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """-> L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ; ThriftbitError if it is far from definite"""
+    exact: NDArray[np.float64] = matrix.astype(np.float64)
+    damping = 1e-6 * float(exact.diagonal().mean())
+    for _ in range(6):
+        try:
+            lower = np.linalg.cholesky(exact)
+        except np.linalg.LinAlgError:  # rounding took the last of what damping gave
+            exact[np.diag_indices(len(exact))] += damping
+            damping *= 10
+        else:
+            pivots = lower.diagonal().copy()
+            return np.ascontiguousarray(lower / pivots, np.float32), (pivots * pivots).astype(np.float32)
+    raise ThriftbitError("calibration data that is no second moment; calibrate again")

@@ -1,0 +1,107 @@
+"""Rounding a whole matrix: it costs less than fitting blocks alone, in every format, and bad data does no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import FORMATS
+from thriftbit.formats.format import FloatArray
+from thriftbit.formats.grids import GRIDS
+from thriftbit.quantization.rounding import Curvature, can_round, round_matrix
+
+pytestmark = pytest.mark.skipif(not can_round(FORMATS["Q4_0"]), reason="the rounding kernels are not compiled")
+ROWS, WIDTH = 48, 512
+
+
+def _moment(size: int, seed: int) -> FloatArray:
+    """Of correlated values, some columns much larger than others, as activations are"""
+    random = np.random.default_rng(seed)
+    mixing = random.standard_normal((size, size)) * np.exp(random.standard_normal(size))
+    values = random.standard_normal((2 * size, 24)) @ random.standard_normal((24, size)) * 2
+    values += random.standard_normal((2 * size, size)) @ mixing / np.sqrt(size)
+    return np.asarray(values.T @ values / len(values), np.float32)
+
+
+def _weights() -> FloatArray:
+    return np.random.default_rng(1).standard_t(5, (ROWS, WIDTH)).astype(np.float32) * np.float32(0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in GRIDS if name != "Q8_0"])
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_it_costs_less(name: str, with_rows: bool) -> None:
+    weights, format = _weights(), FORMATS[name]
+    curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3) if with_rows else None)
+    plain = format.encode(weights, curvature.columns.diagonal().copy())
+    rounded = round_matrix(weights, format, curvature, plain)
+    before, after = (curvature.cost(weights - format.decode(blocks)) for blocks in (plain, rounded))
+    assert after < 0.75 * before
+
+
+def test_rows_that_belong_together_are_used() -> None:
+    weights, format = _weights(), FORMATS["Q4_0"]
+    both = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3))
+    plain = format.encode(weights, both.columns.diagonal().copy())
+    alone = round_matrix(weights, format, Curvature(both.columns), plain)
+    together = round_matrix(weights, format, both, plain)
+    assert both.cost(weights - format.decode(together)) < 0.9 * both.cost(weights - format.decode(alone))
+
+
+def test_further_turns_from_a_state_never_cost_more() -> None:
+    weights, format = _weights(), FORMATS["Q4_K"]
+    curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3))
+    blocks = format.encode(weights)
+    damped, _ = curvature.damped()
+    cost = damped.cost(weights - format.decode(blocks))
+    for _ in range(4):
+        blocks = round_matrix(weights, format, curvature, blocks, turns=1, keep_codes=True)
+        now = damped.cost(weights - format.decode(blocks))
+        assert now <= cost * (1 + 1e-5)
+        cost = now
+
+
+def test_a_pull_moves_weights_its_way() -> None:
+    weights, format = _weights(), FORMATS["Q4_0"]
+    curvature = Curvature(np.eye(WIDTH, dtype=np.float32))
+    plain = format.encode(weights)
+    pull = np.full_like(weights, 0.005)  # lowering errors pays, so weights rise
+    rounded = round_matrix(weights, format, curvature, plain, keep_codes=True, linear=pull)
+    assert (format.decode(rounded) - format.decode(plain)).mean() > 0.003
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q3_K", "Q2_K"])
+def test_singular_curvature_dead_columns_and_rows_of_zeros(name: str) -> None:
+    weights, format = _weights(), FORMATS[name]
+    weights[3] = 0
+    weights[:, 64:96] = 0
+    one = np.random.default_rng(4).standard_normal((1, WIDTH)).astype(np.float32)
+    one[:, 100:140] = 0
+    curvature = Curvature(one.T @ one, np.zeros((ROWS, ROWS), np.float32))
+    decoded = format.decode(round_matrix(weights, format, curvature, format.encode(weights)))
+    assert np.isfinite(decoded).all()
+    assert np.abs(decoded).max() < 2 * np.abs(weights).max()
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    weights, format = _weights(), FORMATS["Q4_0"]
+    columns = _moment(WIDTH, 2)
+    columns[7, 9] = np.nan
+    with pytest.raises(ThriftbitError, match="not finite"):
+        round_matrix(weights, format, Curvature(columns), format.encode(weights))
+
+
+def test_a_format_without_choices_is_refused() -> None:
+    weights = _weights()
+    with pytest.raises(ThriftbitError, match="F16"):
+        round_matrix(
+            weights, FORMATS["F16"], Curvature(np.eye(WIDTH, dtype=np.float32)), FORMATS["F16"].encode(weights)
+        )
+
+
+def test_the_same_twice() -> None:
+    weights, format = _weights(), FORMATS["Q5_K"]
+    curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3))
+    blocks = format.encode(weights)
+    first, second = (round_matrix(weights, format, curvature, blocks) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
