@@ -74,16 +74,16 @@ def _kept_about(models: Sequence[Path]) -> list[Measurement]:
     """-> what the store has about the files and what they were measured against"""
     from thriftbit.measurement.store import store_path
     from thriftbit.measurement.subject import describe_subject
-    from thriftbit.report import rows_about
+    from thriftbit.report import identity, rows_about
 
     kept = _read(store_path()) if store_path().exists() else []
-    fingerprints = []
+    subjects = []
     for path in models:
-        fingerprint = describe_subject(thriftbit.open_model(str(path), allow_requantize=True)).fingerprint
-        if not rows_about(kept, [fingerprint]):
+        subject = identity(describe_subject(thriftbit.open_model(str(path), allow_requantize=True)))
+        if not rows_about(kept, [subject]):
             raise ThriftbitError(f"{path}: was not measured yet; try: thriftbit measure {path} --against MODEL")
-        fingerprints.append(fingerprint)
-    return rows_about(kept, fingerprints)
+        subjects.append(subject)
+    return rows_about(kept, subjects)
 
 
 def _read(path: Path) -> list[Measurement]:

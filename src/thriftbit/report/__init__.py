@@ -2,8 +2,18 @@
 
 from thriftbit.report.document import summary_document
 from thriftbit.report.family import rows_about
+from thriftbit.report.identity import identity
 from thriftbit.report.page import render_page, write_report
 from thriftbit.report.summary import Summary, summarize
 from thriftbit.report.terminal import TerminalReport
 
-__all__ = ["Summary", "TerminalReport", "render_page", "rows_about", "summarize", "summary_document", "write_report"]
+__all__ = [
+    "Summary",
+    "TerminalReport",
+    "identity",
+    "render_page",
+    "rows_about",
+    "summarize",
+    "summary_document",
+    "write_report",
+]

@@ -14,6 +14,7 @@ from typing import Any
 
 from thriftbit.measurement.measurement import Measurement, Subject
 from thriftbit.measurement.quantities import QUANTITIES
+from thriftbit.report.identity import identity
 
 COSTS = (
     "load_time",
@@ -46,8 +47,8 @@ def latest_of_each_fact(rows: Iterable[Measurement]) -> list[Measurement]:
     """rows: oldest first. -> one for each quantity, subject, settings and machine, oldest first"""
     latest: dict[Hashable, Measurement] = {}
     for row in rows:
-        against = row.against.fingerprint if row.against else ""
-        fact = (row.what, row.subject.fingerprint, against, _key(row.settings), _key(row.machine))
+        against = identity(row.against) if row.against else None
+        fact = (row.what, identity(row.subject), against, _key(row.settings), _key(row.machine))
         latest.pop(fact, None)
         latest[fact] = row
     return list(latest.values())
@@ -104,7 +105,7 @@ def _most_shared(rows: Sequence[Measurement], key: Callable[[Measurement], Hasha
         groups[key(row)].append(row)
 
     def breadth(group: list[Measurement]) -> tuple[int, str]:
-        return (len({row.subject.fingerprint for row in group if row.value is not None}), group[-1].time)
+        return (len({identity(row.subject) for row in group if row.value is not None}), group[-1].time)
 
     return max(groups.values(), key=breadth, default=[])
 
@@ -113,7 +114,7 @@ def _one_of_each(rows: Iterable[Measurement], *settings: str) -> list[Measuremen
     """-> for each quantity, subject and value of the settings the last row"""
     chosen: dict[Hashable, Measurement] = {}
     for row in rows:
-        chosen[row.what, row.subject.fingerprint, *(setting(row, name) for name in settings)] = row
+        chosen[row.what, identity(row.subject), *(setting(row, name) for name in settings)] = row
     return list(chosen.values())
 
 

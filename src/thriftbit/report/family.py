@@ -14,16 +14,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from thriftbit.measurement.measurement import Measurement, Subject
+from thriftbit.report.identity import Identity, identity
 
 _LARGEST_BYTES = 10**18
 
 
 @dataclass(frozen=True)
 class Family:
-    """originals: fingerprints of the original and of what stands in for it, the original first; empty if there is none.
+    """originals: the original and what stands in for it, the original first; empty if there is none.
     rows: everything measured on the family, oldest first. strangers: names of subjects whose rows were left out."""
 
-    originals: tuple[str, ...]
+    originals: tuple[Identity, ...]
     rows: tuple[Measurement, ...]
     strangers: tuple[str, ...] = ()
 
@@ -40,52 +41,51 @@ def latest_family(rows: Sequence[Measurement]) -> Family:
     groups = _linked(usable)
     compared = [group for group in groups if any(row.against for row in group)]
     chosen = max(compared, key=lambda group: group[-1].time) if compared else usable
-    chosen_names = {row.subject.fingerprint for row in chosen}
-    strangers = {row.subject.fingerprint: row.subject.name for row in usable}
+    chosen_names = {identity(row.subject) for row in chosen}
+    strangers = {identity(row.subject): row.subject.name for row in usable}
     return Family(
         originals=_originals(chosen),
         rows=tuple(chosen),
-        strangers=tuple(name for fingerprint, name in strangers.items() if fingerprint not in chosen_names),
+        strangers=tuple(name for one, name in strangers.items() if one not in chosen_names),
     )
 
 
-def rows_about(rows: Sequence[Measurement], fingerprints: Collection[str]) -> list[Measurement]:
+def rows_about(rows: Sequence[Measurement], subjects: Collection[Identity]) -> list[Measurement]:
     """-> the rows of these subjects and of what they were measured against, and, for an original, of what was measured
     against it"""
-    against = {row.against.fingerprint for row in rows if row.against and row.subject.fingerprint in fingerprints}
+    against = {identity(row.against) for row in rows if row.against and identity(row.subject) in subjects}
     return [
         row
         for row in rows
-        if row.subject.fingerprint in {*fingerprints, *against}
-        or (row.against and row.against.fingerprint in fingerprints)
+        if identity(row.subject) in {*subjects, *against} or (row.against and identity(row.against) in subjects)
     ]
 
 
 def _linked(rows: Sequence[Measurement]) -> list[list[Measurement]]:
     """-> the rows by family, in the order that they came"""
-    family_of: dict[str, set[str]] = {}
+    family_of: dict[Identity, set[Identity]] = {}
     for row in rows:
-        linked = family_of.setdefault(row.subject.fingerprint, {row.subject.fingerprint})
+        linked = family_of.setdefault(identity(row.subject), {identity(row.subject)})
         if row.against:
-            linked |= family_of.get(row.against.fingerprint, {row.against.fingerprint})
-        for fingerprint in linked:
-            family_of[fingerprint] = linked
+            linked |= family_of.get(identity(row.against), {identity(row.against)})
+        for one in linked:
+            family_of[one] = linked
     groups: dict[int, list[Measurement]] = {}
     for row in rows:
-        groups.setdefault(id(family_of[row.subject.fingerprint]), []).append(row)
+        groups.setdefault(id(family_of[identity(row.subject)]), []).append(row)
     return list(groups.values())
 
 
-def _originals(rows: Sequence[Measurement]) -> tuple[str, ...]:
-    """-> fingerprints; the first has the most bits per weight, then the most that was measured against it"""
-    compared = {row.subject.fingerprint for row in rows if row.against}
-    candidates = [row.against for row in rows if row.against and row.against.fingerprint not in compared]
-    uses = Counter(candidate.fingerprint for candidate in candidates)
+def _originals(rows: Sequence[Measurement]) -> tuple[Identity, ...]:
+    """-> the first has the most bits per weight, then the most that was measured against it"""
+    compared = {identity(row.subject) for row in rows if row.against}
+    candidates = [row.against for row in rows if row.against and identity(row.against) not in compared]
+    uses = Counter(identity(candidate) for candidate in candidates)
 
     def rank(subject: Subject) -> tuple[float, int]:
-        return (-subject.bits_per_weight, -uses[subject.fingerprint])
+        return (-subject.bits_per_weight, -uses[identity(subject)])
 
-    return tuple(dict.fromkeys(subject.fingerprint for subject in sorted(candidates, key=rank)))
+    return tuple(dict.fromkeys(identity(subject) for subject in sorted(candidates, key=rank)))
 
 
 def _has_a_size(row: Measurement) -> bool:

@@ -12,6 +12,7 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.sizes import describe_bytes
 
 MOST_DECIMALS = 6
+SMALLEST = 0.5 * 10**-MOST_DECIMALS  # what is less reads as 0
 RANGE = "–"
 
 
@@ -22,10 +23,12 @@ def describe(row: Measurement) -> str:
 
 
 def describe_interval(row: Measurement) -> str:
-    """-> "0.0277–0.0287", or "" where there is none"""
+    """-> "0.0277–0.0287"; "" where there is none, or it is too small to show"""
     if row.low is None or row.high is None:
         return ""
     low, high = _number(row, row.low), _number(row, row.high)
+    if low == high:
+        return ""
     joint = " to " if "−" in low + high else RANGE
     number, _, unit = low.rpartition(" ")
     if unit and high.endswith(f" {unit}"):
@@ -46,7 +49,7 @@ def times(ratio: float) -> str:
 
 def significant(value: float, digits: int) -> str:
     """-> in plain decimals, without an exponent: "0.028", "1.3", "140\""""
-    if value == 0 or abs(value) < 0.5 * 10**-MOST_DECIMALS:
+    if abs(value) < SMALLEST:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     return fixed(value, min(max(decimals, 0), MOST_DECIMALS))
@@ -77,6 +80,6 @@ def _number(row: Measurement, value: float) -> str:
 
 def _as_precise_as_known(row: Measurement, value: float) -> str:
     half_width = (row.high - row.low) / 2 if row.low is not None and row.high is not None else 0.0
-    if half_width <= 0:
+    if half_width <= SMALLEST or abs(value) < SMALLEST:
         return significant(value, 3)
     return fixed(value, min(max(-math.floor(math.log10(half_width)), 0), MOST_DECIMALS))

@@ -70,7 +70,7 @@ def versions(rows: Sequence[Measurement]) -> dict[str, str]:
 def _fact(row: Measurement, summary: Summary) -> Fact:
     return Fact(
         what=row.quantity.label,
-        subject=summary.label_of(row.subject.fingerprint),
+        subject=summary.label_of(row.subject),
         value=describe(row) if row.value is not None else _NOT_MEASURED,
         interval=" ".join(filter(None, (describe_interval(row), f"({row.interval})" if row.interval else ""))),
         settings=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.settings.items()),

@@ -23,6 +23,7 @@ from thriftbit.report.choosing import (
     task_rows,
 )
 from thriftbit.report.family import latest_family
+from thriftbit.report.identity import Identity, identity
 
 EVERYTHING = "all"  # the domain that holds all text together
 
@@ -83,10 +84,10 @@ class Summary:
         """-> how far the file's predictions are from the original's"""
         return file.quality("kl_divergence_mean", self.overall)
 
-    def label_of(self, fingerprint: str) -> str:
+    def label_of(self, subject: Subject) -> str:
         """-> the label of a subject; what stands in for the original has the original's"""
-        labels = {file.subject.fingerprint: file.label for file in self.subjects}
-        return labels.get(fingerprint, ORIGINAL)
+        labels = {identity(file.subject): file.label for file in self.subjects}
+        return labels.get(identity(subject), ORIGINAL)
 
 
 ORIGINAL = "original"
@@ -104,10 +105,10 @@ def summarize(rows: Sequence[Measurement]) -> Summary:
     current = latest_of_each_fact(family.rows)
     costs, accuracy, tasks = cost_rows(current), accuracy_rows(current), task_rows(current)
 
-    def summary_of(label: str, subject: Subject, fingerprints: Sequence[str]) -> FileSummary:
+    def summary_of(label: str, subject: Subject, identities: Sequence[Identity]) -> FileSummary:
         def own(rows: Sequence[Measurement]) -> list[Measurement]:
-            """-> rows of the fingerprints; those of the first come last, as they are to win"""
-            return [row for one in reversed(fingerprints) for row in rows if row.subject.fingerprint == one]
+            """-> rows of these; those of the first come last, as they are to win"""
+            return [row for one in reversed(identities) for row in rows if identity(row.subject) == one]
 
         return FileSummary(
             label=label,
@@ -118,16 +119,16 @@ def summarize(rows: Sequence[Measurement]) -> Summary:
             answers={setting(row, "prompt_id"): row for row in own(current) if row.what == "answer"},
         )
 
-    subjects = {row.against.fingerprint: row.against for row in current if row.against}
-    subjects |= {row.subject.fingerprint: row.subject for row in current}
-    made = [subject for fingerprint, subject in subjects.items() if fingerprint not in family.originals]
+    subjects = {identity(row.against): row.against for row in current if row.against}
+    subjects |= {identity(row.subject): row.subject for row in current}
+    made = [subject for one, subject in subjects.items() if one not in family.originals]
     made.sort(key=lambda subject: (-subject.size_bytes, -subject.bits_per_weight, subject.name, subject.fingerprint))
     files = tuple(
-        summary_of(label, subject, [subject.fingerprint])
+        summary_of(label, subject, [identity(subject)])
         for label, subject in zip(distinct_labels(made), made, strict=True)
     )
     # what costs were compared with may be a file that stands in for the original, even one of the files
-    measured_as = [row.against.fingerprint for row in costs if row.against]
+    measured_as = [identity(row.against) for row in costs if row.against]
     originals = [*dict.fromkeys([*family.originals, *measured_as])]
     domains = sorted(dict.fromkeys(setting(row, "domain") for row in accuracy), key=lambda name: name != EVERYTHING)
     return Summary(

@@ -69,7 +69,7 @@ def not_measurable(summary: Summary) -> list[str]:
         if row.value is None:
             reason = row.note.removeprefix(_REASON)
             what = QUANTITIES[row.what.removesuffix("_ratio")].label
-            reasons[what, reason][summary.label_of(row.subject.fingerprint)] = None
+            reasons[what, reason][summary.label_of(row.subject)] = None
     sentences = []
     for (what, reason), labels in reasons.items():
         of_whom = "" if len(labels.keys() - {ORIGINAL}) >= len(summary.files) else f" of {enumeration([*labels])}"

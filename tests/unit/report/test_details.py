@@ -24,6 +24,8 @@ SUBJECT = Subject("a.gguf", "Q4_0", "0", 1, 4.5)
         ("kl_divergence_mean", 0.02817, 0.0277, 0.0287, "0.0282", "0.0277–0.0287"),
         ("kl_divergence_mean", 0.31, 0.25, 0.37, "0.31", "0.25–0.37"),
         ("kl_divergence_mean", 0.0, None, None, "0", ""),
+        ("kl_divergence_mean", 3e-8, 2e-8, 4e-8, "0", ""),
+        ("kl_divergence_mean", 0.02, 0.02, 0.02, "0.0200", ""),
         ("kl_divergence_mean", 0.000012, None, None, "0.000012", ""),
         ("perplexity", 6.4071, 6.36, 6.45, "6.41", "6.36–6.45"),
         ("perplexity_ratio", 1.01424, 1.0138, 1.0147, "1.0142×", "1.0138×–1.0147×"),

@@ -9,7 +9,7 @@ import pytest
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.measurement import Measurement, Subject
-from thriftbit.report import rows_about, summarize
+from thriftbit.report import identity, rows_about, summarize
 from thriftbit.report.provenance import commands
 from thriftbit.report.wording import not_measurable, remarks
 from unit.report.rows import DOMAINS, LEVELS, MACHINE, MODEL, ORIGINAL, PROMPTS, TASKS, accuracy_only_rows, example_rows
@@ -129,6 +129,17 @@ def test_a_quantized_file_may_be_what_speed_is_compared_with() -> None:
     assert summary.original.cost("decode_rate") is not None
 
 
+def test_a_file_that_loses_nothing_is_not_taken_for_the_original() -> None:
+    copy = replace(ORIGINAL, name=f"{MODEL}-F16.gguf", level="F16", size_bytes=ORIGINAL.size_bytes + 5_000_000)
+    rows = example_rows()
+    for row in level_rows("Q8_0", "kl_divergence_mean", "decode_rate", "decode_rate_ratio"):
+        rows.append(replace(row, subject=copy, value=0.0 if row.what == "kl_divergence_mean" else row.value))
+    summary = summarize(rows)
+    assert summary.original is not None and summary.original.subject == ORIGINAL
+    assert summary.original.quality("kl_divergence_mean", "all") is None
+    assert summary.files[0].subject == copy and summary.loss(summary.files[0]) is not None
+
+
 def test_levels_name_files_unless_two_share_one() -> None:
     def renamed(row: Measurement, name: str) -> Measurement:
         return replace(row, subject=replace(row.subject, name=name, level="Q4_K_M"))
@@ -164,9 +175,9 @@ def test_what_could_not_be_measured_is_told_with_its_reason() -> None:
 def test_rows_about_a_file_include_its_original_and_about_an_original_all_files() -> None:
     rows = example_rows()
     file = next(row.subject for row in rows if row.subject.level == "Q4_K_M")
-    assert {row.subject.level for row in rows_about(rows, [file.fingerprint])} == {"Q4_K_M", "BF16"}
-    assert {row.subject.level for row in rows_about(rows, [ORIGINAL.fingerprint])} == {"BF16", *(n for n, *_ in LEVELS)}
-    assert rows_about(rows, ["0"]) == []
+    assert {row.subject.level for row in rows_about(rows, [identity(file)])} == {"Q4_K_M", "BF16"}
+    assert {row.subject.level for row in rows_about(rows, [identity(ORIGINAL)])} == {"BF16", *(n for n, *_ in LEVELS)}
+    assert rows_about(rows, [("0", 1)]) == []
 
 
 @pytest.mark.parametrize("size", [0, -1, float("nan"), 10**30])
