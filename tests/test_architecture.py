@@ -33,9 +33,9 @@ EXCEPTIONS = {
     ("measurement/circumstances.py", "__init__"): "the version, written into every row, has one place",
 }
 
-# What computes a network needs the extra `torch`; nothing else may ask for it.
-EXTRA = ("network/", "measurement/accuracy.py", "measurement/comparison.py", "measurement/statistics.py")
-EXTRA += ("measurement/exact_intervals.py", "quantization/calibration.py", "quantization/rounding.py")
+# What computes a network needs the extra `torch`, and so do intervals, which load it when they are asked for one.
+COMPUTING = ("network/", "measurement/accuracy.py", "measurement/comparison.py", "quantization/calibration")
+EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 
 
 def room_of(file: Path) -> str:

@@ -14,14 +14,11 @@ import pytest
 
 import thriftbit
 from conftest import ROOT
-from test_architecture import EXTRA
+from test_architecture import COMPUTING
 from thriftbit.cli import commands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMPUTING = tuple(
-    start for start in EXTRA if start not in ("measurement/statistics.py", "measurement/exact_intervals.py")
-)
 HEAVY = ("torch", "transformers", "xllamacpp", "cyllama", "tokenizers", "numpy", "gguf", "huggingface_hub")
 
 
