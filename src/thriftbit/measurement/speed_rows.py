@@ -64,8 +64,8 @@ def speed_rows(
 
 
 def _numbers(measured: Measured, what: str) -> list[float] | Reason:
-    if measured.failure:
-        return measured.failure
+    if measured.failure or not measured.repetitions:
+        return measured.failure or "not measured: it was interrupted"
     values = [(_REPEATED | _PEAKS)[what](repetition) for repetition in measured.repetitions]
     reasons = [value for value in values if isinstance(value, Reason)]
     if reasons:

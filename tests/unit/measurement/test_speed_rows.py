@@ -78,6 +78,12 @@ def test_a_round_that_was_cut_short_pairs_what_is_whole() -> None:
     assert found["decode_rate_ratio"].value == pytest.approx(2.0)
 
 
+def test_an_original_whose_first_turn_was_interrupted_has_no_ratios() -> None:
+    found = rows(Measured(QUANTIZED, [FIRST]), Measured(ORIGINAL, []))
+    for what in ("decode_rate_ratio", "peak_memory_ratio"):
+        assert found[what].value is None and "interrupted" in found[what].note
+
+
 @pytest.mark.parametrize(
     ("measured", "original", "of_the_file", "of_the_ratio"),
     [
