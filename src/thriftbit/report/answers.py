@@ -66,7 +66,7 @@ def _pair(number: int, label: str, original: str, quantized: str) -> Pair:
 
 def _remark(comparison: Comparison) -> str:
     if comparison.identical:
-        return "Both wrote the same, to the letter."
+        return "Both wrote the same, letter by letter."
     if comparison.agreed_words == 0:
         return "They differ from the first word."
     if not any(piece.differs for piece in (*comparison.original, *comparison.quantized)):
@@ -76,5 +76,6 @@ def _remark(comparison: Comparison) -> str:
 
 
 def _text(answer: Measurement) -> str:
+    """-> what was written; without the space around it, which belongs to the tokens and not to the answer"""
     text = answer.detail.get("text")
-    return text if isinstance(text, str) else ""
+    return text.strip() if isinstance(text, str) else ""

@@ -12,54 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from thriftbit.report.labels import Box, Label, first_free, label_places
 from thriftbit.report.numbers import significant, times
 from thriftbit.report.scales import LogScale, nice_ticks, size_tick
 from thriftbit.report.strangers import shortened
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.report.verdict import LOSS_SCALE
 
-LEAST_LOSS, MOST_LOSS = 1e-6, 100.0
+LEAST_LOSS, MOST_LOSS = 1e-4, 100.0  # of what the axis spans; the rest is drawn at its ends
 LARGEST_RADIUS, SMALLEST_RADIUS, PLAIN_RADIUS = 12.0, 4.0, 7.0
 MANY, SHRINKING = 8, 0.65  # from so many files on, markers are smaller by so much
-LONGEST_LABEL = 18
-LABEL_HEIGHT, CHARACTER_WIDTH, WIDE_CHARACTER_WIDTH = 17.0, 9.0, 14.5  # of labels, for the widest fonts
+LONGEST_LABEL = 18  # characters
 BAND_CHARACTER_WIDTH, BAND_WORD_HEIGHT = 7.2, 18.0
-GAP = 5.0
 STEPS = [word for word, _ in LOSS_SCALE]
 TICK_GAP = 84.0  # between ticks of size
 TICK_MARK, TICK_CHARACTER_WIDTH = 9.0, 8.2
-
-
-@dataclass(frozen=True)
-class Box:
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlaps(self, other: Box) -> bool:
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
-
-    def within(self, other: Box) -> bool:
-        return (
-            self.left >= other.left
-            and self.right <= other.right
-            and self.top >= other.top
-            and self.bottom <= other.bottom
-        )
-
-
-@dataclass(frozen=True)
-class Label:
-    """text: of the file. note: its speed, or "". x, y: of the baseline's start, middle or end, as `anchor` says."""
-
-    text: str
-    note: str
-    x: float
-    y: float
-    anchor: str
 
 
 @dataclass(frozen=True)
@@ -95,12 +62,14 @@ class Band:
 
 @dataclass(frozen=True)
 class Frontier:
-    """name: tells the two drawings apart. plot: where the points are."""
+    """name: tells the two drawings apart. plot: where the points are. floor: the loss below which points are drawn as
+    if they had that, 0.0 if there are none."""
 
     name: str
     width: float
     height: float
     plot: Box
+    floor: float
     points: tuple[Point, ...]
     sizes: tuple[Tick, ...]
     losses: tuple[Tick, ...]
@@ -135,7 +104,7 @@ def _draw(summary: Summary, name: str, width: float, height: float) -> Frontier:
         return plot.left + (size_bytes - left) / (right - left) * (plot.right - plot.left)
 
     def y(loss: float) -> float:
-        return plot.bottom - scale.place(loss) * (plot.bottom - plot.top)
+        return plot.bottom - scale.place(max(loss, LEAST_LOSS)) * (plot.bottom - plot.top)
 
     points = [
         Point(number, x(size), y(value), y(low), y(high), radius, best, None)
@@ -150,6 +119,7 @@ def _draw(summary: Summary, name: str, width: float, height: float) -> Frontier:
         width=width,
         height=height,
         plot=plot,
+        floor=LEAST_LOSS if any(value < LEAST_LOSS for _, value, _ in intervals) else 0.0,
         points=tuple(_labelled(points, [file for _, file in files], plot, words)),
         sizes=tuple(Tick(at, text) for at, text in ticks if at + len(text) * TICK_CHARACTER_WIDTH / 2 < width),
         losses=tuple(Tick(y(loss), text) for loss, text in losses),
@@ -219,40 +189,12 @@ def _labelled(
     for point, file in zip(points, files, strict=True):
         ratio = file.cost("decode_rate_ratio")
         notes = [times(ratio.value), ""] if ratio and ratio.value else [""]
-        positions = [
-            position for note in notes for position in _positions(point, shortened(file.label, LONGEST_LABEL), note)
-        ]
-        found = _first_free(positions, plot, taken + line) or _first_free(positions, plot, taken)
+        text = shortened(file.label, LONGEST_LABEL)
+        places = [place for note in notes for place in label_places(point.x, point.y, point.radius, text, note)]
+        found = first_free(places, plot, taken + line) or first_free(places, plot, taken)
         if found:
             taken.append(found[1])
         yield replace(point, label=found[0] if found else None)
-
-
-def _first_free(positions: Sequence[tuple[Label, Box]], plot: Box, taken: Sequence[Box]) -> tuple[Label, Box] | None:
-    for label, box in positions:
-        if box.within(plot) and not any(box.overlaps(other) for other in taken):
-            return label, box
-    return None
-
-
-def _positions(point: Point, text: str, note: str) -> Iterator[tuple[Label, Box]]:
-    """-> places for the label, the best first: beside the marker, then above and below it"""
-    width = _text_width(f"{text} {note}" if note else text)
-    reach = point.radius + GAP
-    rise, fall = LABEL_HEIGHT * 0.75, LABEL_HEIGHT * 0.25  # of a label around its baseline
-    above, below = point.y - reach - fall, point.y + reach + rise - 2
-    places = [
-        *((point.x + reach, point.y + drop * rise, "start") for drop in (0.4, -0.3)),
-        *((point.x - reach, point.y + drop * rise, "end") for drop in (0.4, 1.0)),
-        *((point.x, baseline, "middle") for baseline in (above, below)),
-        *((point.x + point.radius, baseline, "end") for baseline in (above, below)),
-        *((point.x - point.radius, baseline, "start") for baseline in (above, below)),
-        (point.x + reach, point.y + rise, "start"),
-        (point.x - reach, point.y - 0.3 * rise, "end"),
-    ]
-    for x, baseline, anchor in places:
-        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        yield Label(text, note, x, baseline, anchor), Box(left, baseline - rise, left + width, baseline + fall)
 
 
 def _along(points: Sequence[Point]) -> Iterator[Box]:
@@ -264,10 +206,6 @@ def _along(points: Sequence[Point]) -> Iterator[Box]:
             x = one.x + (other.x - one.x) * step / steps
             y = one.y + (other.y - one.y) * step / steps
             yield Box(x - 1, y - 3, x + 1, y + 3)
-
-
-def _text_width(text: str) -> float:
-    return sum(WIDE_CHARACTER_WIDTH if c in "WM@%" or ord(c) > 0x1100 else CHARACTER_WIDTH for c in text)
 
 
 def _marker(point: Point) -> Box:

@@ -180,7 +180,7 @@ def _task_note(file: FileSummary, task: str) -> str:
     facts = []
     difference = file.task(task, "task_accuracy_difference")
     if difference and difference.low is not None and difference.high is not None:
-        chance = ", could be chance" if difference.low <= 0 <= difference.high else ""
+        chance = ", could be chance" if difference.value and difference.low <= 0 <= difference.high else ""
         interval = describe_interval(difference).replace(" points", "")
         facts.append(f"{describe(difference)} ({interval}){chance}")
     elif difference:

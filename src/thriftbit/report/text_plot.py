@@ -21,7 +21,7 @@ from thriftbit.sizes import describe_bytes
 ROWS_PER_DECADE = 4
 MOST_ROWS = 16
 GUTTER = max(len(word) for word, _ in LOSS_SCALE) + 1
-LEAST_LOSS, MOST_LOSS = 1e-5, 100.0  # what is beyond is drawn at the edge
+LEAST_LOSS, MOST_LOSS = 1e-4, 100.0  # what is beyond is drawn at the edge
 LONGEST_LABEL = 18
 DOT, CHOSEN_DOT, RULE = "○", "●", "┈"
 

@@ -18,7 +18,7 @@ def describe_machine(machine: Mapping[str, Any]) -> str:
     """-> "AMD Ryzen 7 7840U, 8 cores, 33.3 GB of memory, Linux 6.12\""""
     facts = [str(machine.get("processor") or machine.get("architecture") or "unknown processor")]
     if cores := machine.get("physical_cores"):
-        facts.append(f"{cores} core{'' if cores == 1 else 's'}")
+        facts.append(_counted(cores, "core"))
     memory = machine.get("memory_bytes")
     if isinstance(memory, int) and 0 < memory < 10**18:
         facts.append(f"{describe_bytes(memory)} of memory")
@@ -28,7 +28,7 @@ def describe_machine(machine: Mapping[str, Any]) -> str:
 
 
 def describe_workload(workload: Mapping[str, Any]) -> str:
-    """-> "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads\""""
+    """-> "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads, 7 repetitions\""""
     facts = []
     if "prompt_tokens" in workload:
         facts.append(f"a prompt of {workload['prompt_tokens']} tokens")
@@ -36,11 +36,15 @@ def describe_workload(workload: Mapping[str, Any]) -> str:
         facts.append(f"{workload['generated_tokens']} tokens written")
     if "device" in workload:
         device = "the CPU" if workload["device"] == "CPU" else str(workload["device"])
-        threads = f" with {workload['threads']} threads" if "threads" in workload else ""
+        threads = f" with {_counted(workload['threads'], 'thread')}" if "threads" in workload else ""
         facts.append(f"on {device}{threads}")
     if "repetitions" in workload:
-        facts.append(f"{workload['repetitions']} times")
+        facts.append(_counted(workload["repetitions"], "repetition"))
     return ", ".join(facts)
+
+
+def _counted(count: Any, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def describe_domain(domain: str) -> str:

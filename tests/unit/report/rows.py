@@ -299,7 +299,7 @@ def crowded_rows() -> list[Measurement]:
         (f"Q{2 + n // 4}_{'KXLS'[n % 4]}", 676_000_000 + n**2 * 2_400_000, 3.4 + n / 4, 0.9 * 0.68**n, 2.0)
         for n in range(20)
     ]
-    return example_rows(levels)
+    return [row for row in example_rows(levels) if row.what in (*COSTS, "decode_rate_ratio", "kl_divergence_mean")]
 
 
 def same_level_rows() -> list[Measurement]:
