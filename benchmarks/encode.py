@@ -5,8 +5,8 @@
 Each round encodes the same rows with both, one after the other, so that drift of the machine hits both; the ratio is
 the median over rounds of (their time / our time), with its lowest and highest quarter. Losses are compared block by
 block on gaussian and heavy-tailed rows and the weights of the demo model: decibels less squared error (weighted by
-importance where there is one), and in how many of the blocks llama.cpp came out lower by more than one part in ten
-thousand.
+importance where there is one), and in how many of the blocks llama.cpp came out lower by more than one part in a
+million.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def compare(format: Format, column_weights: NDArray[np.float32] | None, rounds: 
         exact = not their_loss.any()
         result[kind] = {
             "decibels_lower": 0.0 if exact else round(10 * float(np.log10(their_loss.sum() / our_loss.sum())), 3),
-            "blocks_higher": int((our_loss > their_loss * (1 + 1e-4)).sum()),
+            "blocks_higher": int((our_loss > their_loss * (1 + 1e-6)).sum()),
             "blocks": len(our_loss),
             "highest_ratio": 1.0 if exact else round(float((our_loss / np.maximum(their_loss, 1e-30)).max()), 4),
         }

@@ -1,16 +1,16 @@
 // The twin of src/thriftbit/formats/affine.py, where the search is explained.
 #pragma once
 
-#include "search.hpp"
+#include "llama_cpp.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-constexpr int kAffineTickets = 4;
+constexpr int kRatedTickets = 2;
 
 // Where a grid puts an end of the range, in steps inward from the outermost weight: twins of the lists in affine.py.
 template <int top>
 struct SubBlockEnds {
-    static constexpr int count = top == 3 ? 6 : 8;
+    static constexpr int count = top == 3 ? 6 : 8, group = count / 2;
     static constexpr double first = top == 3 ? -0.6 : top == 15 ? -1.5 : -2.0;
     static constexpr double last = top == 3 ? 0.9 : top == 15 ? 1.5 : 2.0;
     static constexpr double at(int k) { return first + k * (last - first) / (count - 1); }
@@ -18,48 +18,69 @@ struct SubBlockEnds {
 
 template <int top>
 struct BlockEnds {
-    static constexpr int count = 11;
+    static constexpr int count = 10, group = count / 2;
     static constexpr double reach = top == 15 ? 1.5 : 2.0;
     static constexpr double at(int k) { return -reach + k * (2 * reach) / (count - 1); }
 };
 
-struct OuterEnds {
-    static constexpr int count = 1;
-    static constexpr double at(int) { return 0; }
-};
+using llama_cpp::Affine;
 
-struct Affine {
-    Lanes s, m;
-};
-
-template <int elements, int top, bool m_may_be_negative, class Ends, int fits, class Weights>
-Affine search_affine(const Lanes* x, const Weights& w) {
-    const Lanes sum_w = total<elements>([&](int e) { return w[e]; });
-    const Lanes inverse_sum_w = inverse(sum_w);
-    const Lanes mean = total<elements>([&](int e) { return w[e] * x[e]; }) * inverse_sum_w;
-    Lanes centred[elements];
-    Lanes lowest = x[0], highest = x[0];
-    for (int e = 0; e < elements; ++e) {
-        centred[e] = x[e] - mean;
-        lowest = minimum(lowest, x[e]);
-        highest = maximum(highest, x[e]);
-    }
-    if (!m_may_be_negative) lowest = minimum(lowest, 0.0f);
-
-    struct Fit {
+// Fits s and m to levels, and says by how much that lowers the error below that of the mean.
+template <int elements, int top, bool m_may_be_negative, class Weights>
+class AffineFit {
+  public:
+    Lanes lowest, highest;
+    struct Found {
         Lanes s, m, gain;
+        Lanes sum_l, sum_ll;
+        void keep_better(const Found& other) {
+            const Mask better = (other.gain > gain) & (other.s > Lanes(0.0f));
+            s = select(better, other.s, s);
+            m = select(better, other.m, m);
+            gain = select(better, other.gain, gain);
+        }
     };
-    const auto fit = [&](const Lanes& offset, const Lanes& factor) {  // rounds (x + offset) * factor, then fits
+
+    AffineFit(const Lanes* x, const Weights& weights) : x(x), w(weights) {
+        Lanes sum_x = w[0] * x[0];
+        lowest = highest = x[0];
+        sum_w = w[0];
+        for (int e = 1; e < elements; ++e) {
+            lowest = minimum(lowest, x[e]);
+            highest = maximum(highest, x[e]);
+            sum_w += w[e];
+            sum_x += w[e] * x[e];
+        }
+        if (!m_may_be_negative) lowest = minimum(lowest, 0.0f);
+        if (std::is_same_v<Weights, Ones>) sum_w = float(elements);  // what the sum gives, but nothing to wait for
+        inverse_sum_w = inverse(sum_w);
+        mean = sum_x * inverse_sum_w;
+        for (int e = 0; e < elements; ++e) centred[e] = x[e] - mean;
+    }
+
+    // One level for all.
+    Found flat() const {
+        const Lanes m = Lanes(0.0f) - mean;
+        return {0.0f, m_may_be_negative ? m : maximum(m, 0.0f), -kInfinity, 0.0f, 0.0f};
+    }
+
+    // For the levels (x + offset) * factor, rounded.
+    Found operator()(const Lanes& offset, const Lanes& factor) const {
+        return (*this)(offset, factor, [](const Lanes& y) { return nearest(y, 0, top); });
+    }
+    template <class Round>
+    Found operator()(const Lanes& offset, const Lanes& factor, const Round& round) const {
+        Found found;
         Lanes sum_l = 0.0f, sum_ll = 0.0f, sum_xl = 0.0f;
         for (int e = 0; e < elements; ++e) {
-            const Lanes level = nearest((x[e] + offset) * factor, 0, top);
-            const Lanes wl = w[e] * level;
+            const Lanes level = round((x[e] + offset) * factor), wl = w[e] * level;
             sum_l += wl;
             sum_ll += wl * level;
             sum_xl += wl * centred[e];
         }
         const Lanes mean_level = sum_l * inverse_sum_w;
-        Fit found;
+        found.sum_l = sum_l;
+        found.sum_ll = sum_ll;
         found.s = sum_xl * inverse(sum_ll - sum_l * mean_level);
         found.m = found.s * mean_level - mean;
         found.gain = found.s * sum_xl;
@@ -72,67 +93,94 @@ Affine search_affine(const Lanes* x, const Weights& w) {
             found.m = select(outside, Lanes(0.0f), found.m);
         }
         return found;
-    };
+    }
+    Found operator()(const Affine& at) const { return (*this)(at.m, inverse(at.s)); }
 
-    const Lanes step = (highest - lowest) * float(1.0 / top);
-    const Lanes inverse_step = inverse(step);
-    Affine best{0.0f, m_may_be_negative ? Lanes(0.0f) - mean : maximum(Lanes(0.0f) - mean, 0.0f)};
-    Lanes best_gain = -kInfinity;
+    // What other s and m than the fitted ones cost, for the same levels.
+    Lanes excess(const Found& found, const Affine& other) const {
+        const Lanes ds = other.s - found.s, mean_level = found.sum_l * inverse_sum_w;
+        const Lanes shift = ds * mean_level - (other.m - found.m);
+        return sum_w * shift * shift + ds * ds * (found.sum_ll - found.sum_l * mean_level);
+    }
+
+  private:
+    const Lanes* x;
+    const std::conditional_t<std::is_same_v<Weights, Ones>, Ones, const Lanes*> w;
+    Lanes sum_w, inverse_sum_w, mean, centred[elements];
+};
+
+template <int elements, int top, bool m_may_be_negative, class Ends, class Weights>
+Affine search_affine(const Lanes* x, const Weights& w, const Affine& theirs) {
+    const AffineFit<elements, top, m_may_be_negative, Weights> fit(x, w);
+    const Lanes step = (fit.highest - fit.lowest) * float(1.0 / top), inverse_step = inverse(step);
+    auto best = fit.flat();
+    best.keep_better(fit(theirs));
     for (int i = 0; i < Ends::count; ++i) {
-        const Lanes offset = Lanes(0.0f) - (lowest + Lanes(float(Ends::at(i))) * step);
-        for (int j = 0; j < Ends::count; ++j) {
-            const double steps = top - Ends::at(i) - Ends::at(j);
-            Fit found = fit(offset, inverse_step * Lanes(float(top / steps)));
-            for (int again = 1; again < fits; ++again) found = fit(found.m, inverse(found.s));
-            const Mask better = (found.gain > best_gain) & (found.s > Lanes(0.0f));
-            best.s = select(better, found.s, best.s);
-            best.m = select(better, found.m, best.m);
-            best_gain = select(better, found.gain, best_gain);
+        const Lanes offset = Lanes(0.0f) - (fit.lowest + Lanes(float(Ends::at(i))) * step);
+        for (int j = 0; j < Ends::count; j += Ends::group) {
+            auto first = fit.flat();
+            for (int k = j; k < j + Ends::group; ++k) {
+                const double steps = top - Ends::at(i) - Ends::at(k);
+                first.keep_better(fit(offset, inverse_step * Lanes(float(top / steps))));
+            }
+            best.keep_better(fit({first.s, first.m}));
         }
     }
-    return best;
+    return {best.s, best.m};
 }
 
-// s in half precision, fitted to an m that is in half precision already.
+// The sum of w·(x - s·l + m)², with the nearest l.
 template <int elements, int top, class Weights>
-Lanes fit_scale(const Lanes* x, const Weights& w, const Lanes& s, const Lanes& m) {
+Lanes affine_error(const Lanes* x, const Weights& w, const Lanes& s, const Lanes& m) {
     const Lanes inverse_s = inverse(s);
-    Lanes sum_ll = 0.0f, sum_xl = 0.0f;
-    for (int e = 0; e < elements; ++e) {
-        const Lanes raised = x[e] + m, level = nearest(raised * inverse_s, 0, top), wl = w[e] * level;
-        sum_ll += wl * level;
-        sum_xl += wl * raised;
-    }
-    return half(sum_xl * inverse(sum_ll));
+    return total<elements>([&](int e) {
+        const Lanes residual = x[e] - (s * nearest((x[e] + m) * inverse_s, 0, top) - m);
+        return w[e] * residual * residual;
+    });
 }
 
-// s and m in half precision: m the nearest or one of its neighbours, s fitted to it.
-template <int elements, int top, class Weights>
-Affine round_affine(const Lanes* x, const Weights& w, const Affine& found) {
-    Affine best{half(found.s), half(found.m)};
-    const auto error_of = [&](const Affine& halves) {
-        const Lanes inverse_s = inverse(halves.s);
-        Lanes left = 0.0f;
-        for (int e = 0; e < elements; ++e) {
-            const Lanes level = nearest((x[e] + halves.m) * inverse_s, 0, top);
-            const Lanes residual = x[e] - (halves.s * level - halves.m);
-            left += w[e] * residual * residual;
-        }
-        return left;
-    };
-    Lanes least = error_of(best);
-    const Lanes nearest_m = best.m;
-    for (int step = -1; step <= 1; ++step) {
-        Affine now;
-        now.m = half(nearest_m * Lanes(float(1 + step / 2048.0)));
-        now.s = fit_scale<elements, top>(x, w, found.s, now.m);
-        const Lanes left = error_of(now);
+// For blocks that stand alone: -> s and m in half precision; llama.cpp's, or m the nearest to what the search finds, or
+// one of its neighbours, and s fitted to it.
+template <int elements, int top, class Ends, class Weights>
+Affine search_affine_block(const Lanes* x, const Weights& w, const Affine& theirs) {
+    const Affine found = search_affine<elements, top, true, Ends>(x, w, theirs);
+    Affine best{half(theirs.s), half(theirs.m)};
+    Lanes least = affine_error<elements, top>(x, w, best.s, best.m);
+    const auto try_halves = [&](const Affine& now) {
+        const Lanes left = affine_error<elements, top>(x, w, now.s, now.m);
         const Mask better = left < least;
         least = select(better, left, least);
         best.s = select(better, now.s, best.s);
         best.m = select(better, now.m, best.m);
+    };
+    const Lanes inverse_s = inverse(found.s);
+    for (int step = -1; step <= 1; ++step) {
+        const Lanes m = half(half(found.m) * Lanes(float(1 + step / 2048.0)));
+        Lanes sum_ll = 0.0f, sum_xl = 0.0f;
+        for (int e = 0; e < elements; ++e) {
+            const Lanes raised = x[e] + m, level = nearest(raised * inverse_s, 0, top), wl = w[e] * level;
+            sum_ll += wl * level;
+            sum_xl += wl * raised;
+        }
+        try_halves({half(sum_xl * inverse(sum_ll)), m});
     }
     return best;
+}
+
+// The same where llama.cpp hurries, so that there is no time for a search: two fits, unless its range in half precision
+// happens to be closer to the first fit than ours is to the second.
+template <int elements, int top>
+Affine hurried_affine_block(const Lanes* x) {
+    const AffineFit<elements, top, true, Ones> fit(x, Ones());
+    const Lanes step = (fit.highest - fit.lowest) / Lanes(float(top)), offset = Lanes(0.0f) - fit.lowest;
+    const auto round_up = [](const Lanes& y) { return nearest_or_above(y); };
+    const auto first = fit(offset, inverse(step), round_up), second = fit({first.s, first.m});
+    const Affine theirs{half(step), half(offset)};
+    Affine ours;
+    ours.m = half(second.m);
+    ours.s = half(second.s + (ours.m - second.m) * second.sum_l * inverse(second.sum_ll));
+    const Mask lucky = fit.excess(first, theirs) < fit.excess(second, ours);
+    return {select(lucky, theirs.s, ours.s), select(lucky, theirs.m, ours.m)};
 }
 
 template <int elements, int sub_blocks>
@@ -143,13 +191,14 @@ struct SuperAffine {
 };
 
 template <int elements, int top, int sub_blocks, int largest, class Weights>
-SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weights& w, double spacing) {
+SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weights& w, double spacing,
+                                                        const llama_cpp::SuperBlocks<sub_blocks>& theirs) {
     using Scalars = PerSuperBlock<sub_blocks>;
     const auto level = [&](int e, const Lanes& m, const Lanes& inverse_s) {
         return nearest((x[e] + m) * inverse_s, 0, top);
     };
 
-    const Affine alone = search_affine<elements, top, false, SubBlockEnds<top>, 2>(x, w);
+    const Affine alone = search_affine<elements, top, false, SubBlockEnds<top>>(x, w, theirs.alone);
     const Lanes inverse_s_alone = inverse(alone.s);
     Lanes sum_w = 0.0f, sum_l = 0.0f, sum_ll = 0.0f;
     for (int e = 0; e < elements; ++e) {
@@ -163,7 +212,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
 
     // 2. rate the pairs (d, d_min) with the parabolas: here a lane is a position of d, then of d_min
     const Lanes shrink = shrinking<largest>(spacing);
-    Scalars d_of[kAffineTickets], d_min_of[kAffineTickets];
+    Scalars d_of[kRatedTickets], d_min_of[kRatedTickets];
     for (int b = 0; b < Scalars::count; ++b) {
         const Lanes d = half(Lanes(largest_of<sub_blocks>(alone.s, b)) * shrink);
         const Lanes d_min = half(Lanes(largest_of<sub_blocks>(alone.m, b)) * shrink);
@@ -182,8 +231,8 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
                 rating[k] += Lanes(cost[k]) + weight * miss * miss;
             }
         }
-        constexpr int each = kPositions / kAffineTickets;
-        for (int ticket = 0; ticket < kAffineTickets; ++ticket) {
+        constexpr int each = kPositions / kRatedTickets;
+        for (int ticket = 0; ticket < kRatedTickets; ++ticket) {
             int best_k = ticket * each, best_lane = 0;
             for (int k = ticket * each; k < (ticket + 1) * each; ++k)
                 for (int lane = 0; lane < kLanes; ++lane)
@@ -198,12 +247,14 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
     best.scales = best.mins = 0.0f;
     Scalars least;
     for (int b = 0; b < Scalars::count; ++b) best.d[b] = best.d_min[b] = 0.0f, least[b] = kInfinity;
-    for (int ticket = 0; ticket < kAffineTickets; ++ticket) {
-        Scalars d = d_of[ticket], d_min = d_min_of[ticket];
+    for (int ticket = 0; ticket <= kRatedTickets; ++ticket) {
+        const bool is_theirs = ticket == kRatedTickets;
+        Scalars d = is_theirs ? theirs.d : d_of[ticket], d_min = is_theirs ? theirs.d_min : d_min_of[ticket];
         Lanes d_lanes = spread(d), d_min_lanes = spread(d_min);
         Lanes scales = nearest(alone.s * inverse(d_lanes), 0, largest);
         const Lanes wanted_m = alone.m + slope * (d_lanes * scales - alone.s);
         Lanes mins = nearest(wanted_m * inverse(d_min_lanes), 0, largest);
+        if (is_theirs) scales = theirs.scales, mins = theirs.mins;
         for (const bool last : {false, true}) {
             // the nine (scale, min) around the current ones
             Lanes least_here = kInfinity, best_scales = scales, best_mins = mins;

@@ -17,7 +17,7 @@
 #include "kernel.hpp"
 
 namespace nb = nanobind;
-using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using RowsArray = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Importance = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>;
 
@@ -41,11 +41,23 @@ static InstructionSet best_instruction_set() {
 
 static InstructionSet chosen = best_instruction_set();
 
+// Calls work(first, last) for shares of `count` things, each in a thread of its own but for the first.
+template <class Work>
+static void in_parallel(int64_t count, int threads, const Work& work) {
+    // shares are multiples of sixteen: the lanes stay full
+    const int64_t share = ((count + threads - 1) / std::max(threads, 1) + 15) / 16 * 16;
+    std::vector<std::thread> others;
+    for (int64_t first = share; first < count; first += share)
+        others.emplace_back(work, first, std::min(first + share, count));
+    work(0, std::min(share, count));
+    for (auto& thread : others) thread.join();
+}
+
 // Weights looked at before they are encoded, while they are in the cache.
 constexpr int64_t kSlice = 1 << 12;
 
 // -> the encoded rows, or nothing if a weight is above `largest` or not a number
-static std::optional<Bytes> encode(const std::string& name, Rows rows, std::optional<Importance> importance, float largest,
+static std::optional<Bytes> encode(const std::string& name, RowsArray rows, std::optional<Importance> importance, float largest,
                                    int threads) {
     const Kernels& kernels = kernels_for(chosen);
     const Kernel& kernel = kernels.formats.at(name);
@@ -58,24 +70,27 @@ static std::optional<Bytes> encode(const std::string& name, Rows rows, std::opti
     std::atomic<bool> refused = false;
     {
         const nb::gil_scoped_release unlocked;
-        const auto work = [&](int64_t first, int64_t last) {
+        Rows all{rows.data(), width, importance ? importance->data() : nullptr, nullptr};
+        std::vector<float> mean_squares;
+        if (importance && kernel.mean_squares != MeanSquares::kNone) {
+            const int64_t length = kernel.mean_squares == MeanSquares::kOfRows ? width : kernel.block_size;
+            mean_squares.resize(count * width / length);
+            all.mean_squares = mean_squares.data();
+            in_parallel(int64_t(mean_squares.size()), threads, [&](int64_t first, int64_t last) {
+                kernels.mean_squares(all.x + first * length, length, last - first, mean_squares.data() + first);
+            });
+        }
+        in_parallel(blocks, threads, [&](int64_t first, int64_t last) {
             const int64_t slice = kSlice / kernel.block_size;
             for (; first < last && !refused; first += slice) {
                 const int64_t end = std::min(first + slice, last);
-                const float* x = rows.data() + first * kernel.block_size;
+                const float* x = all.x + first * kernel.block_size;
                 if (kernels.largest_bits(x, (end - first) * kernel.block_size) > std::bit_cast<uint32_t>(largest))
                     refused = true;
                 else
-                    kernel.encode(rows.data(), importance ? importance->data() : nullptr, width, first, end, out);
+                    kernel.encode(all, first, end, out);
             }
-        };
-        // whole groups of sixteen blocks for every thread: the lanes stay full
-        const int64_t share = ((blocks + threads - 1) / std::max(threads, 1) + 15) / 16 * 16;
-        std::vector<std::thread> others;
-        for (int64_t first = share; first < blocks; first += share)
-            others.emplace_back(work, first, std::min(first + share, blocks));
-        work(0, std::min(share, blocks));
-        for (auto& thread : others) thread.join();
+        });
     }
     if (refused) return std::nullopt;
     return Bytes(out, {size_t(count), size_t(row_bytes)}, owner);

@@ -6,24 +6,21 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ4Values {
-    static constexpr int starts = 36;
+    static constexpr int starts = 28;
     static constexpr float value[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
     static Lanes nearest_to(const Lanes& y) {
         Lanes nearest(value[0]);
         for (int k = 1; k < 16; ++k) {
-            const Mask above = y > Lanes((value[k - 1] + value[k]) / 2);
+            const Mask above = y >= Lanes((value[k - 1] + value[k]) / 2);
             nearest = select(above, Lanes(value[k]), nearest);
         }
         return nearest;
     }
 
-    // All that llama.cpp tries and more.
-    static constexpr double below[] = {0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5};
     static constexpr double start(int k) {
-        if (k < 15) return k - 7 - 127;
-        if (k < 24) return -127 * below[k - 15];
-        return 113 * (0.75 + (k - 24) * 0.6 / 11);
+        constexpr int half = starts / 2;
+        return k < half ? -127 * (0.75 + k * 0.7 / (half - 1)) : 113 * (0.75 + (k - half) * 0.6 / (half - 1));
     }
 
     // Where a value stands in the list.
@@ -36,5 +33,23 @@ struct IQ4Values {
         return levels[value_byte];
     }
 };
+
+// Where llama.cpp's search puts the weight of largest magnitude.
+struct IQ4Starts : IQ4Values {
+    static constexpr int count = 16;
+    static constexpr bool value_first = true;
+    static Lanes factor(int k, const Lanes& extreme) {
+        return k == 0 ? Lanes(1.0f) / (extreme / Lanes(127.0f)) : Lanes(float(k - 8 - 127)) / extreme;
+    }
+};
+
+template <class Weights>
+Lanes search_as_llama_cpp(const Lanes* x, const Weights& w, const Lanes& mean_square) {
+    if constexpr (std::is_same_v<Weights, Ones>)
+        return llama_cpp::search_symmetric<32, IQ4Starts>(x, llama_cpp::squares<32>(x));
+    else
+        return llama_cpp::search_symmetric<32, IQ4Starts>(
+            x, llama_cpp::weights<32>(x, w, mean_square * Lanes(2.0f)));
+}
 
 }  // namespace thriftbit::THRIFTBIT_ISA

@@ -5,10 +5,12 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ4NL {
     static constexpr int block_size = 32, block_bytes = 18, elements = 32;
+    static constexpr auto mean_squares = MeanSquares::kOfBlocks;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        const Lanes d = half(search_symmetric<elements, IQ4Values>(x, w)), inverse_d = inverse(d);
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
+        const Lanes theirs = search_as_llama_cpp(x, w, mean_squares);
+        const Lanes d = search_symmetric_block<elements, IQ4Values>(x, w, theirs), inverse_d = inverse(d);
         Lanes values[elements];
         for (int e = 0; e < elements; ++e) values[e] = IQ4Values::nearest_to(x[e] * inverse_d);
         uint8_t bytes[kLanes][elements];

@@ -5,10 +5,12 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ4XS {
     static constexpr int block_size = 256, block_bytes = 136, elements = 32;
+    static constexpr auto mean_squares = MeanSquares::kOfBlocks;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        const auto found = search_super_symmetric<elements, IQ4Values, 8, -32>(x, w, 1.0 / 64);
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
+        const auto theirs = llama_cpp::nearest_multiples<8>(search_as_llama_cpp(x, w, mean_squares), -32);
+        const auto found = search_super_symmetric<elements, IQ4Values, 8, -32>(x, w, 1.0 / 64, theirs);
         uint8_t values[kLanes][elements];
         store_levels<elements>(found.values, values);
         for (int b = 0; b < count; ++b, out += block_bytes) {

@@ -8,16 +8,28 @@
 
 namespace thriftbit {
 
+// Rows of `width` weights that lie one after the other.
+struct Rows {
+    const float* x;
+    int64_t width;
+    const float* importance;  // one per column, or null
+    const float* mean_squares;  // of all rows or super-blocks, where the kernel wants them and there is importance
+};
+
+enum class MeanSquares { kNone, kOfRows, kOfBlocks };
+
 struct Kernel {
     int block_size, block_bytes;
-    // Blocks [first, last) of rows of `width` weights that lie one after the other; importance: one per column, or null.
-    void (*encode)(const float* x, const float* importance, int64_t width, int64_t first, int64_t last, uint8_t* out);
+    MeanSquares mean_squares;
+    void (*encode)(const Rows& rows, int64_t first, int64_t last, uint8_t* out);  // blocks [first, last)
 };
 
 struct Kernels {
     std::map<std::string, Kernel> formats;
     // The largest magnitude among `count` weights, as the bits of a float; NaN is above everything.
     uint32_t (*largest_bits)(const float* x, int64_t count);
+    // The mean square of `count` stretches of `length` weights each, added in order.
+    void (*mean_squares)(const float* x, int64_t length, int64_t count, float* out);
 };
 
 enum InstructionSet { kBaseline, kAvx2, kAvx512, kInstructionSets };

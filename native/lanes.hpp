@@ -59,6 +59,7 @@ THRIFTBIT_LANEWISE(Lanes, /)
 THRIFTBIT_LANEWISE(Mask, <)
 THRIFTBIT_LANEWISE(Mask, >)
 THRIFTBIT_LANEWISE(Mask, >=)
+THRIFTBIT_LANEWISE(Mask, !=)
 #undef THRIFTBIT_LANEWISE
 
 inline Lanes& operator+=(Lanes& a, const Lanes& b) { return a = a + b; }
@@ -67,6 +68,14 @@ inline Mask operator&(const Mask& a, const Mask& b) {
     Mask result;
     for (int p = 0; p < kParts; ++p) result.part[p] = a.part[p] & b.part[p];
     return result;
+}
+
+inline bool any(const Mask& mask) {
+    IntRegister seen = mask.part[0];
+    for (int p = 1; p < kParts; ++p) seen |= mask.part[p];
+    int32_t lanes = 0;
+    for (int lane = 0; lane < kRegister; ++lane) lanes |= seen[lane];
+    return lanes != 0;
 }
 
 inline Lanes select(const Mask& mask, const Lanes& yes, const Lanes& no) {
@@ -130,6 +139,20 @@ inline Lanes magnitude(const Lanes& x) {
     return result;
 }
 
+// To the nearest whole number, ties upwards, for 0 <= x < 2^22.
+inline Lanes nearest_or_above(const Lanes& x) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p)
+        result.part[p] = __builtin_convertvector(__builtin_convertvector(x.part[p] + 0.5f, IntRegister), FloatRegister);
+    return result;
+}
+
+inline Lanes root(const Lanes& x) {
+    Lanes result;
+    for (int lane = 0; lane < kLanes; ++lane) result[lane] = __builtin_sqrtf(x[lane]);
+    return result;
+}
+
 inline Lanes nearest(const Lanes& x, float lowest, float highest) {
     const Lanes clipped = clip(x, lowest, highest);
     Lanes result;
@@ -140,6 +163,11 @@ inline Lanes nearest(const Lanes& x, float lowest, float highest) {
 inline Lanes inverse(const Lanes& x) {
     const Mask usable = magnitude(x) > Lanes(1e-30f);
     return select(usable, Lanes(1.0f) / select(usable, x, Lanes(1.0f)), Lanes(0.0f));
+}
+
+inline float nearest(float x, float lowest, float highest) {
+    const float raised = x > lowest ? x : lowest, clipped = raised < highest ? raised : highest;
+    return (clipped + 12582912.0f) - 12582912.0f;
 }
 
 inline float inverse(float x) {
@@ -206,7 +234,7 @@ inline void load_columns(const float* const* sources, Lanes* x) {
 template <int elements>
 inline void store_levels(const Lanes* levels, uint8_t (*bytes)[elements]) {
     for (int e = 0; e < elements; ++e)
-        for (int lane = 0; lane < kLanes; ++lane) bytes[lane][e] = uint8_t(int8_t(levels[e][lane]));
+        for (int lane = 0; lane < kLanes; ++lane) bytes[lane][e] = uint8_t(int32_t(levels[e][lane]));
 }
 
 }  // namespace thriftbit::THRIFTBIT_ISA

@@ -43,12 +43,8 @@ struct MXFP4 {
             for (int k = 1; k < 8; ++k) level = select(size >= Lanes(value[k]), Lanes(float(k)), level);
             levels[e] = select(x[e] < Lanes(0.0f), level + Lanes(8.0f), level);
         }
-        uint8_t bytes[kLanes][elements];
-        store_levels<elements>(levels, bytes);
-        for (int b = 0; b < count; ++b, out += block_bytes) {
-            out[0] = exponents[b];
-            store_nibbles(bytes[b], out + 1);
-        }
+        store_nibbles(levels, count, block_bytes, out + 1);
+        for (int b = 0; b < count; ++b) out[b * block_bytes] = exponents[b];
     }
 
     static int biased_exponent(float size) {

@@ -5,16 +5,30 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-inline void store_nibbles(const uint8_t* levels, uint8_t* to) {
-    for (int e = 0; e < 16; ++e) to[e] = (levels[e] & 15) | (levels[e + 16] & 15) << 4;
+// Levels below 16 of `count` blocks, of which each begins `stride` bytes after the one before.
+inline void store_nibbles(const Lanes* levels, int count, int stride, uint8_t* to) {
+    Lanes pairs[16];
+    for (int e = 0; e < 16; ++e) pairs[e] = levels[e] + levels[e + 16] * Lanes(16.0f);
+    uint8_t bytes[kLanes][16];
+    store_levels<16>(pairs, bytes);
+    for (int b = 0; b < count; ++b) std::memcpy(to + b * stride, bytes[b], 16);
 }
 
-inline void store_fifth_bits(const uint8_t* levels, uint8_t* to) {
-    for (int byte = 0; byte < 4; ++byte) {
-        uint8_t bits = 0;
-        for (int e = 0; e < 8; ++e) bits |= (levels[8 * byte + e] >> 4 & 1) << e;
-        to[byte] = bits;
+// The same for levels below 32: stores the fifth bits and takes them off.
+inline void store_fifth_bits(Lanes* levels, int count, int stride, uint8_t* to) {
+    Lanes eights[4];
+    for (int k = 0; k < 4; ++k) {
+        eights[k] = 0.0f;
+        for (int e = 0; e < 8; ++e) {
+            Lanes& level = levels[8 * k + e];
+            const Mask set = level >= Lanes(16.0f);
+            eights[k] += select(set, float(1 << e), 0.0f);
+            level = select(set, level - Lanes(16.0f), level);
+        }
     }
+    uint8_t bytes[kLanes][4];
+    store_levels<4>(eights, bytes);
+    for (int b = 0; b < count; ++b) std::memcpy(to + b * stride, bytes[b], 4);
 }
 
 }  // namespace thriftbit::THRIFTBIT_ISA

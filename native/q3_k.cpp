@@ -5,10 +5,11 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 struct Q3K {
     static constexpr int block_size = 256, block_bytes = 110, elements = 16;
+    static constexpr auto mean_squares = MeanSquares::kOfBlocks;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int, uint8_t* out) {
-        const auto found = search_super_symmetric<elements, WholeNumbers<4>, 16, -32>(x, w, 1.0 / 64);
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int, uint8_t* out) {
+        const auto found = search_super_symmetric<elements, WholeNumbers<4>, 16, -32>(x, w, 1.0 / 64, as_llama_cpp(x, w, mean_squares));
         uint8_t values[kLanes][elements];
         store_levels<elements>(found.values, values);
         uint8_t* v = values[0];
@@ -30,6 +31,17 @@ struct Q3K {
         for (int j = 0; j < 4; ++j)
             out[104 + j] = scales[j] >> 4 | (scales[j + 4] >> 4) << 2 | (scales[j + 8] >> 4) << 4 | (scales[j + 12] >> 4) << 6;
         store_half(found.d[0], out + 108);
+    }
+
+    template <class Weights>
+    static llama_cpp::Symmetric<16> as_llama_cpp(const Lanes* x, const Weights& w, const Lanes& mean_squares) {
+        if constexpr (std::is_same_v<Weights, Ones>) {
+            return llama_cpp::nearest_multiples<16>(llama_cpp::descend_symmetric<elements, 4>(x), -32);
+        } else {
+            const auto weights = llama_cpp::weights<elements>(x, w, mean_squares * Lanes(2.0f));
+            const Lanes alone = llama_cpp::search_symmetric<elements, llama_cpp::WholeNumberStarts<4>>(x, weights);
+            return llama_cpp::searched_multiples<16, 32>(alone, total<elements>([&](int e) { return weights[e]; }));
+        }
     }
 };
 

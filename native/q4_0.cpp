@@ -8,20 +8,24 @@ namespace thriftbit::THRIFTBIT_ISA {
 template <int n>
 struct QSymmetric {
     static constexpr int block_size = 32, elements = 32, block_bytes = n == 8 ? 18 : 22;
+    static constexpr auto mean_squares = MeanSquares::kOfRows;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        using Starts = std::conditional_t<std::is_same_v<Weights, Ones>, FewStarts<n>, BlockStarts<n>>;
-        const Lanes d = half(search_symmetric<elements, Starts>(x, w)), inverse_d = inverse(d);
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
+        Lanes d;
+        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp hurries here, so there is no time for more
+            d = search_symmetric_block<elements, FewStarts<n>>(x, w, signed_extreme<elements>(x) * Lanes(-1.0f / n));
+        } else {
+            const auto weights = llama_cpp::weights<elements>(x, w, mean_squares);
+            const Lanes theirs = llama_cpp::search_symmetric<elements, llama_cpp::WholeNumberStarts<n>>(x, weights);
+            d = search_symmetric_block<elements, WholeNumbers<n>>(x, w, theirs);
+        }
+        const Lanes inverse_d = inverse(d);
         Lanes levels[elements];
         for (int e = 0; e < elements; ++e) levels[e] = nearest(x[e] * inverse_d, -n, n - 1) + Lanes(n);
-        uint8_t bytes[kLanes][elements];
-        store_levels<elements>(levels, bytes);
-        for (int b = 0; b < count; ++b, out += block_bytes) {
-            store_half(d[b], out);
-            if (n == 16) store_fifth_bits(bytes[b], out + 2);
-            store_nibbles(bytes[b], out + block_bytes - 16);
-        }
+        if (n == 16) store_fifth_bits(levels, count, block_bytes, out + 2);
+        store_nibbles(levels, count, block_bytes, out + block_bytes - 16);
+        for (int b = 0; b < count; ++b) store_half(d[b], out + b * block_bytes);
     }
 };
 

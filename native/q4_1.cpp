@@ -8,28 +8,27 @@ namespace thriftbit::THRIFTBIT_ISA {
 template <int top>
 struct QAffine {
     static constexpr int block_size = 32, elements = 32, block_bytes = top == 15 ? 20 : 24;
+    static constexpr auto mean_squares = MeanSquares::kOfRows;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
         Affine found;
         if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp hurries here, so there is no time for a search
-            found = search_affine<elements, top, true, OuterEnds, 1>(x, w);
-            found.m = half(found.m);
-            found.s = fit_scale<elements, top>(x, w, found.s, found.m);
+            found = hurried_affine_block<elements, top>(x);
         } else {
-            found = round_affine<elements, top>(x, w, search_affine<elements, top, true, BlockEnds<top>, 2>(x, w));
+            const auto weights = llama_cpp::weights<elements>(x, w, mean_squares);
+            const Affine theirs = llama_cpp::search_affine<elements, top, llama_cpp::ImportanceSteps>(x, weights);
+            found = search_affine_block<elements, top, BlockEnds<top>>(x, w, theirs);
         }
-        const auto& [d, m] = found;
+        const Lanes d = found.s, m = found.m;
         const Lanes inverse_d = inverse(d);
         Lanes levels[elements];
         for (int e = 0; e < elements; ++e) levels[e] = nearest((x[e] + m) * inverse_d, 0, top);
-        uint8_t bytes[kLanes][elements];
-        store_levels<elements>(levels, bytes);
+        if (top == 31) store_fifth_bits(levels, count, block_bytes, out + 4);
+        store_nibbles(levels, count, block_bytes, out + block_bytes - 16);
         for (int b = 0; b < count; ++b, out += block_bytes) {
             store_half(d[b], out);
             store_half(-m[b], out + 2);
-            if (top == 31) store_fifth_bits(bytes[b], out + 4);
-            store_nibbles(bytes[b], out + block_bytes - 16);
         }
     }
 };

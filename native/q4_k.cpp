@@ -6,10 +6,11 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 struct Q4K {
     static constexpr int block_size = 256, block_bytes = 144, elements = 32;
+    static constexpr auto mean_squares = MeanSquares::kOfBlocks;
 
     template <class Weights>
-    static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
-        const auto found = search_super_affine<elements, 15, 8, 63>(x, w, 1.0 / 64);
+    static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
+        const auto found = search_super_affine<elements, 15, 8, 63>(x, w, 1.0 / 64, as_llama_cpp(x, w, mean_squares));
         uint8_t levels[kLanes][elements];
         store_levels<elements>(found.levels, levels);
         for (int b = 0; b < count; ++b, out += block_bytes) {
@@ -22,6 +23,21 @@ struct Q4K {
                     *q++ = levels[8 * b + 2 * pair][e] | levels[8 * b + 2 * pair + 1][e] << 4;
         }
     }
+
+    template <class Weights>
+    static auto as_llama_cpp(const Lanes* x, const Weights& w, const Lanes& mean_squares) {
+        if constexpr (std::is_same_v<Weights, Ones>)
+            return llama_cpp::plain<elements, 15, 8, 63, PlainSteps>(x, llama_cpp::raised_sizes<elements>(x));
+        else
+            return llama_cpp::with_importance<elements, 15, 8, 63>(
+                x, llama_cpp::weights<elements>(x, w, mean_squares * Lanes(2.0f)));
+    }
+
+    struct PlainSteps {
+        static constexpr float first = -1.0f, step = 0.1f;
+        static constexpr int count = 20;
+        static constexpr bool absolute = false;
+    };
 };
 
 static const Register<Q4K> registered("Q4_K");

@@ -5,10 +5,17 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 struct Q6K {
     static constexpr int block_size = 256, block_bytes = 210, elements = 16;
+    using Starts = llama_cpp::WholeNumberStarts<32>;
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, int, uint8_t* out) {
-        const auto found = search_super_symmetric<elements, WholeNumbers<32>, 16, -128>(x, w, 1.0 / 64);
+        Lanes alone;
+        if constexpr (std::is_same_v<Weights, Ones>)
+            alone = llama_cpp::search_symmetric<elements, Starts>(x, llama_cpp::squares<elements>(x));
+        else
+            alone = llama_cpp::search_symmetric<elements, Starts>(x, w);
+        const auto theirs = llama_cpp::nearest_multiples<16>(alone, -128);
+        const auto found = search_super_symmetric<elements, WholeNumbers<32>, 16, -128>(x, w, 1.0 / 64, theirs);
         uint8_t values[kLanes][elements];
         store_levels<elements>(found.values, values);
         const uint8_t* v = values[0];

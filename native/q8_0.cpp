@@ -12,7 +12,7 @@ struct Q8_0 {
         for (int e = 0; e < elements; ++e) largest = maximum(largest, magnitude(x[e]));
         Lanes best_d = 0.0f, least = kInfinity;
         for (const float place : places) {
-            const Lanes d = half(largest * Lanes(1 / place)), inverse_d = inverse(d);
+            const Lanes d = half(largest / Lanes(place)), inverse_d = inverse(d);
             const Lanes left = total<elements>([&](int e) {
                 const Lanes residual = x[e] - d * nearest(x[e] * inverse_d, -127, 127);
                 return w[e] * residual * residual;

@@ -57,17 +57,22 @@ inline float largest_of(const Lanes& lanes, int b) {
     return largest;
 }
 
-template <int sub_blocks>
-inline float smallest_of(const Lanes& lanes, int b) {
-    float smallest = lanes[b * sub_blocks];
-    for (int j = 1; j < sub_blocks; ++j)
-        if (lanes[b * sub_blocks + j] < smallest) smallest = lanes[b * sub_blocks + j];
-    return smallest;
+// The element of largest magnitude, with its sign; of equals, the first.
+template <int elements>
+inline Lanes signed_extreme(const Lanes* x) {
+    Lanes extreme = x[0];
+    for (int e = 1; e < elements; ++e) extreme = select(magnitude(x[e]) > magnitude(extreme), x[e], extreme);
+    return extreme;
 }
 
-// The element of largest magnitude, with its sign; of equals, the negative one.
-inline Lanes signed_extreme(const Lanes& lowest, const Lanes& highest) {
-    return select(Lanes(0.0f) - lowest >= highest, lowest, highest);
+// The same among the sub-blocks of super-block b.
+template <int sub_blocks>
+inline float signed_extreme_of(const Lanes& lanes, int b) {
+    const Lanes sizes = magnitude(lanes);
+    int extreme = b * sub_blocks;
+    for (int j = extreme + 1; j < (b + 1) * sub_blocks; ++j)
+        if (sizes[j] > sizes[extreme]) extreme = j;
+    return lanes[extreme];
 }
 
 // What the largest scale is multiplied by to give the candidates for d.

@@ -4,14 +4,15 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct Ternary {
-    static constexpr int starts = 3;
+    static constexpr int starts = 4;
     static Lanes nearest_to(const Lanes& y) { return nearest(y, -1, 1); }
-    static constexpr double start(int k) { return 1 + k; }
+    static constexpr double start(int k) { return 1.5 + 0.5 * k; }
 };
 
 template <class Weights>
 inline Lanes search_ternary(const Lanes* x, const Weights& w, uint8_t (*levels)[256]) {
-    const Lanes d = half(magnitude(search_symmetric<256, Ternary>(x, w))), inverse_d = inverse(d);
+    const Lanes d = magnitude(search_symmetric_block<256, Ternary>(x, w, signed_extreme<256>(x)));
+    const Lanes inverse_d = inverse(d);
     Lanes found[256];
     for (int e = 0; e < 256; ++e) found[e] = Ternary::nearest_to(x[e] * inverse_d) + Lanes(1.0f);
     store_levels<256>(found, levels);

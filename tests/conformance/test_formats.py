@@ -60,11 +60,11 @@ def specified(
     format: Format, rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
 ) -> NDArray[np.uint8]:
     """-> what the readable encoder gives"""
-    blocks, shares = rows.reshape(-1, format.block_size), None
+    shares = None
     if column_weights is not None:
-        shares = np.broadcast_to(column_weights / column_weights.max(), rows.shape).reshape(blocks.shape)
+        shares = np.broadcast_to(np.ldexp(column_weights, -np.frexp(column_weights.max())[1]), rows.shape)
     assert format.encode_blocks is not None
-    return format.encode_blocks(blocks, shares).reshape(len(rows), -1)
+    return format.encode_blocks(rows, shares).reshape(len(rows), -1)
 
 
 @every_format
@@ -123,31 +123,30 @@ def test_columns_without_importance_do_no_harm(format: Format) -> None:
     np.testing.assert_array_equal(format.encode(rows, np.zeros(WIDTH, np.float32)), format.encode(rows))
 
 
-LLAMA_CPP_SOMETIMES_WINS = {"Q2_K": 0.006, "Q3_K": 0.01, "Q4_K": 0.004, "Q5_K": 0.004, "Q6_K": 0.002, "IQ4_XS": 0.004}
-LLAMA_CPP_SOMETIMES_WINS |= {"Q4_1": 0.01, "Q5_1": 0.015, "Q4_0": 0.001, "Q5_0": 0.001, "IQ4_NL": 0.001}
-"""In which share of blocks, at most, its search happens on a better place than ours; nowhere by much."""
-
 NOTHING_TO_GAIN = {"F32", "F16", "BF16"}
 
 
 @every_format
 @weighted
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "full of ties"])
 def test_no_encoder_loses_less(format: Format, column_weights: NDArray[np.float32] | None, kind: str) -> None:
-    rows = weights(kind, 128, WIDTH, seed=11)
+    rows = full_of_ties() if kind == "full of ties" else weights(kind, 128, WIDTH, seed=11)
     factor = 1.0 if column_weights is None else column_weights
     size = max(format.block_size, 32)
     ours, theirs = (
         (factor * (format.decode(blocks).astype(np.float64) - rows) ** 2).reshape(-1, size).sum(axis=1)
         for blocks in (format.encode(rows, column_weights), llama_cpp.encode(rows, format.ggml_type, column_weights))
     )
-    higher = ours > theirs * (1 + 1e-4)
-    assert higher.mean() <= LLAMA_CPP_SOMETIMES_WINS.get(format.name, 0)
-    assert (ours <= 1.1 * theirs).all()
+    assert (ours <= theirs * (1 + 1e-6)).all(), "in every single block"
     if format.name in NOTHING_TO_GAIN:
         np.testing.assert_array_equal(ours, theirs)
     else:
         assert ours.sum() < 0.99 * theirs.sum()
+
+
+def full_of_ties() -> NDArray[np.float32]:
+    """-> rows on a coarse grid: several weights are the largest, of either sign, and many lie between two levels"""
+    return np.round(weights("gaussian", 128, WIDTH, seed=13) * 500) / np.float32(512)
 
 
 @every_format

@@ -1,7 +1,8 @@
 """The search for affine blocks, x ≈ s·l - m with l from 0 to `top` (`native/affine.hpp` is its fast twin).
 
-A block alone (Q4_1, Q5_1): a grid of places for the two ends of the range, each rounded, fitted by least squares,
-rounded and fitted once more; the best fit wins.
+A block alone (Q4_1, Q5_1): a grid of places for the two ends of the range, each rounded and fitted by least squares;
+the best of neighbouring ones rounded and fitted once more; the best fit wins. What llama.cpp would choose
+(`llama_cpp.py`) takes part.
 
 Sub-blocks that share a super-block (Q2_K, Q4_K, Q5_K) store s and m as whole multiples of two half-precision
 numbers, d and d_min. llama.cpp rounds each to the nearest multiple and stops there, which costs 0.2 to 0.6 dB.
@@ -9,7 +10,8 @@ Here d and d_min are chosen by what they make of all sub-blocks together:
 
 1. every sub-block is searched alone, giving s, m and how its error grows when they move (a parabola, from the
    fit's sums);
-2. 16 x 16 pairs (d, d_min) are rated with the parabolas; of every four neighbouring d, the best pair is a ticket;
+2. 16 x 16 pairs (d, d_min) are rated with the parabolas; of every eight neighbouring d, the best pair is a ticket, and
+   llama.cpp's choice is one more;
 3. for each ticket, every sub-block tries the nine multiples around its own, with the true error; d and d_min are
    fitted to the whole super-block by least squares; the nine are tried again. The best ticket is kept.
 """
@@ -17,11 +19,12 @@ Here d and d_min are chosen by what they make of all sub-blocks together:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.search import (
     POSITIONS,
     ZERO,
@@ -36,8 +39,11 @@ from thriftbit.formats.search import (
     total,
 )
 
-TICKETS = 4
-"""How many pairs (d, d_min) are tried in earnest."""
+RATED_TICKETS = 2
+"""How many pairs (d, d_min) are tried in earnest, beside llama.cpp's."""
+
+Pair = tuple[FloatArray, FloatArray]
+"""s and m"""
 
 
 def _evenly(first: float, last: float, count: int) -> list[float]:
@@ -48,81 +54,123 @@ def _evenly(first: float, last: float, count: int) -> list[float]:
 SUB_BLOCK_ENDS = {3: _evenly(-0.6, 0.9, 6), 15: _evenly(-1.5, 1.5, 8), 31: _evenly(-2.0, 2.0, 8)}
 """For sub-blocks, by `top`."""
 
-BLOCK_ENDS = {15: _evenly(-1.5, 1.5, 11), 31: _evenly(-2.0, 2.0, 11)}
+BLOCK_ENDS = {15: _evenly(-1.5, 1.5, 10), 31: _evenly(-2.0, 2.0, 10)}
 """For blocks that stand alone, by `top`."""
 
-OUTER_ENDS = [0.0]
-"""The outermost weights themselves: one start, for when there is no time for more."""
+
+@dataclass
+class Fit:
+    """s, m: (blocks,), fitted to some levels. gain: by how much they lower the error below that of the mean. sum_l,
+    sum_ll: of w·l and w·l²"""
+
+    s: FloatArray
+    m: FloatArray
+    gain: FloatArray
+    sum_l: FloatArray
+    sum_ll: FloatArray
+
+    def or_better(self, other: Fit) -> Fit:
+        better = (other.gain > self.gain) & (other.s > 0)
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Fit(*(np.where(better, theirs, mine) for mine, theirs in pairs))
+
+
+class Fitter:
+    """Fits s and m to levels by least squares."""
+
+    def __init__(self, x: FloatArray, w: FloatArray, m_may_be_negative: bool) -> None:
+        self.x, self.w, self.m_may_be_negative = x, w, m_may_be_negative
+        self.sum_w = total(w)
+        self.inverse_sum_w = inverse(self.sum_w)
+        self.mean = total(w * x) * self.inverse_sum_w
+        self.centred = x - self.mean
+
+    def flat(self) -> Fit:
+        """One level for all."""
+        m, zero = ZERO - self.mean, np.zeros_like(self.mean)
+        return Fit(zero, m if self.m_may_be_negative else np.maximum(m, ZERO), zero - np.float32(np.inf), zero, zero)
+
+    def fit(self, levels: FloatArray) -> Fit:
+        wl = self.w * levels
+        sum_l, sum_ll, sum_xl = total(wl), total(wl * levels), total(wl * self.centred)
+        mean_level = sum_l * self.inverse_sum_w
+        s = sum_xl * inverse(sum_ll - sum_l * mean_level)
+        m = s * mean_level - self.mean
+        gain = s * sum_xl
+        if not self.m_may_be_negative:
+            through_zero = sum_xl + self.mean * sum_l
+            s_through_zero = through_zero * inverse(sum_ll)
+            outside = m < 0
+            gain = np.where(outside, s_through_zero * through_zero - self.sum_w * self.mean * self.mean, gain)
+            s = np.where(outside, s_through_zero, s)
+            m = np.where(outside, ZERO, m)
+        return Fit(s, m, gain, sum_l, sum_ll)
+
+    def again(self, s: FloatArray, m: FloatArray, top: int) -> Fit:
+        """-> a fit to the levels that s and m give"""
+        return self.fit(nearest((self.x + m) * inverse(s), 0, top))
+
+    def excess(self, fit: Fit, s: FloatArray, m: FloatArray) -> FloatArray:
+        """-> what other s and m than the fitted ones cost, for the same levels"""
+        ds, mean_level = s - fit.s, fit.sum_l * self.inverse_sum_w
+        shift = ds * mean_level - (m - fit.m)
+        cost: FloatArray = self.sum_w * shift * shift + ds * ds * (fit.sum_ll - fit.sum_l * mean_level)
+        return cost
 
 
 def search_affine(
-    x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float], fits: int
-) -> tuple[FloatArray, FloatArray]:
-    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends`, each rounded
-    and fitted `fits` times"""
-    sum_w = total(w)
-    inverse_sum_w = inverse(sum_w)
-    mean = total(w * x) * inverse_sum_w
-    centred = x - mean
-
-    def fit(levels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """-> s, m and by how much they lower the error below that of the mean"""
-        wl = w * levels
-        sum_l, sum_ll, sum_xl = total(wl), total(wl * levels), total(wl * centred)
-        mean_level = sum_l * inverse_sum_w
-        s = sum_xl * inverse(sum_ll - sum_l * mean_level)
-        m = s * mean_level - mean
-        gain = s * sum_xl
-        if not m_may_be_negative:
-            through_zero = sum_xl + mean * sum_l
-            s_through_zero = through_zero * inverse(sum_ll)
-            outside = m < 0
-            gain = np.where(outside, s_through_zero * through_zero - sum_w * mean * mean, gain)
-            s = np.where(outside, s_through_zero, s)
-            m = np.where(outside, ZERO, m)
-        return s, m, gain
-
+    x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float], theirs: Pair
+) -> Pair:
+    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends` and from
+    llama.cpp's s and m. For each lower end, the best of the lower and of the upper half of the upper ends is fitted a
+    second time."""
+    fitter = Fitter(x, w, m_may_be_negative)
     lowest, highest = x.min(axis=0), x.max(axis=0)
     if not m_may_be_negative:
         lowest = np.minimum(lowest, ZERO)
     step = (highest - lowest) * np.float32(1 / top)
     inverse_step = inverse(step)
-    best_s = np.zeros_like(mean)
-    best_m = -mean if m_may_be_negative else np.maximum(-mean, ZERO)
-    best_gain = np.full_like(mean, -np.inf)
+    best = fitter.flat().or_better(fitter.again(*theirs, top))
     for low_end in ends:
         from_low = x - (lowest + np.float32(low_end) * step)
-        for high_end in ends:
-            levels = nearest(from_low * (inverse_step * np.float32(top / (top - low_end - high_end))), 0, top)
-            s, m, gain = fit(levels)
-            for _ in range(fits - 1):
-                s, m, gain = fit(nearest((x + m) * inverse(s), 0, top))
-            better = (gain > best_gain) & (s > 0)
-            best_s, best_m = np.where(better, s, best_s), np.where(better, m, best_m)
-            best_gain = np.where(better, gain, best_gain)
-    return best_s, best_m
+        for some in (ends[: len(ends) // 2], ends[len(ends) // 2 :]):
+            first = fitter.flat()
+            for high_end in some:
+                levels = nearest(from_low * (inverse_step * np.float32(top / (top - low_end - high_end))), 0, top)
+                first = first.or_better(fitter.fit(levels))
+            best = best.or_better(fitter.again(first.s, first.m, top))
+    return best.s, best.m
 
 
-def fit_scale(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray) -> FloatArray:
-    """-> s in half precision, fitted to an m that is in half precision already"""
-    raised = x + m
-    levels = nearest(raised * inverse(s), 0, top)
-    wl = w * levels
-    return half(total(wl * raised) * inverse(total(wl * levels)))
+def search_block(x: FloatArray, columns_x: FloatArray, w: FloatArray, top: int, hurried: bool) -> Pair:
+    """-> s and m in half precision for blocks that stand alone
+
+    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance, so that llama.cpp does not search.
+    """
+    if hurried:
+        return _hurried_block(columns_x, top)
+    square = np.repeat(llama_cpp.mean_square(x), x.shape[1] // 32)
+    weights = llama_cpp.weights(columns_x, w, square)
+    theirs = llama_cpp.search_affine(columns_x, weights, top, llama_cpp.WITH_IMPORTANCE)
+    return _searched_block(columns_x, w, top, theirs)
 
 
-def round_affine(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """-> s and m in half precision: m the nearest or one of its neighbours, s fitted to it"""
+def _searched_block(x: FloatArray, w: FloatArray, top: int, theirs: Pair) -> Pair:
+    """-> s and m in half precision for blocks that stand alone: llama.cpp's; or m the nearest to what the search finds,
+    or one of its neighbours, and s fitted to it"""
 
     def error_of(s: FloatArray, m: FloatArray) -> FloatArray:
         return error(x, w, s * nearest((x + m) * inverse(s), 0, top) - m)
 
-    best_s, best_m = half(s), half(m)
+    s, m = search_affine(x, w, top, m_may_be_negative=True, ends=BLOCK_ENDS[top], theirs=theirs)
+    best_s, best_m = half(theirs[0]), half(theirs[1])
     least = error_of(best_s, best_m)
-    nearest_m = best_m
     for step in (-1, 0, 1):
-        m_now = half(nearest_m * np.float32(1 + step / 2048))
-        s_now = fit_scale(x, w, top, s, m_now)
+        m_now = half(half(m) * np.float32(1 + step / 2048))
+        raised = x + m_now
+        levels = nearest(raised * inverse(s), 0, top)
+        wl = w * levels
+        s_now = half(total(wl * raised) * inverse(total(wl * levels)))
         left = error_of(s_now, m_now)
         better = left < least
         least = np.where(better, left, least)
@@ -130,12 +178,19 @@ def round_affine(x: FloatArray, w: FloatArray, top: int, s: FloatArray, m: Float
     return best_s, best_m
 
 
-def search_block(x: FloatArray, w: FloatArray, top: int, hurried: bool) -> tuple[FloatArray, FloatArray]:
-    """-> s and m in half precision for blocks that stand alone; hurried: without a search"""
-    if hurried:
-        s, m = search_affine(x, w, top, m_may_be_negative=True, ends=OUTER_ENDS, fits=1)
-        return fit_scale(x, w, top, s, half(m)), half(m)
-    return round_affine(x, w, top, *search_affine(x, w, top, m_may_be_negative=True, ends=BLOCK_ENDS[top], fits=2))
+def _hurried_block(x: FloatArray, top: int) -> Pair:
+    """-> the same without importance, where llama.cpp takes the outermost weights for the range and stops, so that
+    there is no time for a search: two fits, unless its range in half precision happens to be closer to the first fit
+    than ours is to the second. (The second fit is no worse than the first: only these distances matter.)"""
+    fitter = Fitter(x, np.ones_like(x), m_may_be_negative=True)
+    lowest = x.min(axis=0)
+    step = (x.max(axis=0) - lowest) / np.float32(top)
+    first = fitter.fit(np.trunc((x - lowest) * inverse(step) + np.float32(0.5)))
+    second = fitter.again(first.s, first.m, top)
+    theirs_s, theirs_m, m = half(step), half(ZERO - lowest), half(second.m)
+    s = half(second.s + (m - second.m) * second.sum_l * inverse(second.sum_ll))
+    lucky = fitter.excess(first, theirs_s, theirs_m) < fitter.excess(second, s, m)
+    return np.where(lucky, theirs_s, s), np.where(lucky, theirs_m, m)
 
 
 @dataclass
@@ -151,13 +206,15 @@ class SuperBlocks:
 
 
 def search_super_affine(
-    x: FloatArray, w: FloatArray, top: int, sub_blocks: int, largest: int, spacing: float
+    x: FloatArray, w: FloatArray, top: int, theirs: llama_cpp.Affine, largest: int, spacing: float
 ) -> SuperBlocks:
     """-> the super-blocks with the least error found
 
-    x, w: (elements of a sub-block, sub-blocks of all super-blocks). sub_blocks: how many make a super-block.
+    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice.
     largest: the largest multiple stored. spacing: relative distance between the d that are rated.
     """
+
+    sub_blocks = len(theirs.scales) // len(theirs.d)
 
     def spread(values: NDArray[Scalar]) -> NDArray[Scalar]:
         return np.repeat(values, sub_blocks)
@@ -168,7 +225,8 @@ def search_super_affine(
     def levels_of(s: FloatArray, m: FloatArray) -> FloatArray:
         return nearest((x + m) * inverse(s), 0, top)
 
-    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False, ends=SUB_BLOCK_ENDS[top], fits=2)
+    alone = theirs.s, theirs.m
+    best_s, best_m = search_affine(x, w, top, m_may_be_negative=False, ends=SUB_BLOCK_ENDS[top], theirs=alone)
     levels = levels_of(best_s, best_m)
     sum_w, sum_l, sum_ll = total(w), total(w * levels), total(w * levels * levels)
     slope = sum_l * inverse(sum_w)
@@ -184,18 +242,22 @@ def search_super_affine(
     miss = d_min_spread * nearest(wanted_m[:, None] * inverse(d_min_spread), 0, largest) - wanted_m[:, None]
     rating = (shift * shift * curvature)[:, None] + sum_w * miss * miss
     rating = total(np.moveaxis(rating.reshape(POSITIONS, POSITIONS, -1, sub_blocks), 3, 0))
-    rating = rating.reshape(TICKETS, -1, rating.shape[-1])
+    rating = rating.reshape(RATED_TICKETS, -1, rating.shape[-1])
     winners = rating.argmin(axis=1)
 
     # 3. the true error
     best: SuperBlocks | None = None
     least = np.full(d.shape[1], np.inf, np.float32)
-    for ticket, winner in enumerate(winners):
-        d_now = np.take_along_axis(d, (winner // POSITIONS + ticket * (POSITIONS // TICKETS))[None], axis=0)[0]
-        d_min_now = np.take_along_axis(d_min, (winner % POSITIONS)[None], axis=0)[0]
-        scales = nearest(best_s * inverse(spread(d_now)), 0, largest)
-        wanted_m = best_m + slope * (spread(d_now) * scales - best_s)
-        mins = nearest(wanted_m * inverse(spread(d_min_now)), 0, largest)
+    for ticket in range(RATED_TICKETS + 1):
+        if ticket == RATED_TICKETS:
+            d_now, d_min_now, scales, mins = theirs.d, theirs.d_min, theirs.scales, theirs.mins
+        else:
+            position = winners[ticket] // POSITIONS + ticket * (POSITIONS // RATED_TICKETS)
+            d_now = np.take_along_axis(d, position[None], axis=0)[0]
+            d_min_now = np.take_along_axis(d_min, (winners[ticket] % POSITIONS)[None], axis=0)[0]
+            scales = nearest(best_s * inverse(spread(d_now)), 0, largest)
+            wanted_m = best_m + slope * (spread(d_now) * scales - best_s)
+            mins = nearest(wanted_m * inverse(spread(d_min_now)), 0, largest)
         for last in (False, True):
             scales, mins, left = _nine_around(x, w, spread(d_now), spread(d_min_now), scales, mins, top, largest)
             s, m = spread(d_now) * scales, spread(d_min_now) * mins

@@ -12,7 +12,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     bits = x.view(np.uint32)
     tie_to_even = (bits >> np.uint32(16)) & np.uint32(1)
     upper = (bits + np.uint32(0x7FFF) + tie_to_even) >> np.uint32(16)
-    return upper.astype("<u2").view(np.uint8).reshape(len(x), 2)
+    return upper.astype("<u2").view(np.uint8).reshape(-1, 2)
 
 
 def decode(blocks: ByteArray) -> FloatArray:

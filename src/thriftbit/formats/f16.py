@@ -10,7 +10,7 @@ from thriftbit.formats.format import ByteArray, FloatArray, Format
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     packed: ByteArray = x.astype("<f2").view(np.uint8)
-    return packed.reshape(len(x), 2)
+    return packed.reshape(-1, 2)
 
 
 def decode(blocks: ByteArray) -> FloatArray:

@@ -44,7 +44,7 @@ class Format:
     """How weights are stored.
 
     name, ggml_type: GGML's. block_size: weights in a block. block_bytes: bytes in a block.
-    encode_blocks: (x (n, block_size) float32, importance (n, block_size) float32 or None) -> uint8 (n, block_bytes);
+    encode_blocks: (x (rows, width) float32, importance (rows, width) float32 or None) -> uint8 (blocks, block_bytes);
         None for formats that can only be read.
     decode_blocks: uint8 (n, block_bytes) -> float32 (n, block_size), bit for bit what ggml's own decoder gives.
     fallback: the format for rows that `block_size` does not divide, as llama.cpp chooses it; None where any row fits
@@ -105,9 +105,8 @@ class Format:
             return encoded
         if not (np.abs(rows) <= np.float32(self.largest)).all():
             raise self._refusal(rows)
-        blocks = rows.reshape(-1, self.block_size)
-        block_weights = None if weights is None else np.broadcast_to(weights, rows.shape).reshape(blocks.shape)
-        return self.encode_blocks(blocks, block_weights).reshape(len(rows), row_bytes)
+        shares = None if weights is None else np.broadcast_to(weights, rows.shape)
+        return self.encode_blocks(rows, shares).reshape(len(rows), row_bytes)
 
     def _refusal(self, rows: FloatArray) -> WeightError:
         row, column = (int(place) for place in np.argwhere(~(np.abs(rows) <= np.float32(self.largest)))[0])
@@ -125,11 +124,12 @@ class Format:
 
 
 def _checked_importance(importance: FloatArray, width: int) -> FloatArray | None:
-    """-> importance scaled to a largest of one, so that sums cannot overflow; None if no column has any"""
+    """-> importance scaled to at most one, so that sums cannot overflow, and by a power of two, so that nothing is
+    rounded; None if no column has any"""
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if importance.shape != (width,):
         raise ThriftbitError(f"importance of shape {importance.shape} does not fit rows of {width} weights")
     if not np.isfinite(importance).all() or importance.min() < 0:
         raise ThriftbitError("importance has negative or non-finite values; make the importance file again")
     largest = importance.max()
-    return importance / largest if largest > 0 else None
+    return np.ldexp(importance, -np.frexp(largest)[1]) if largest > 0 else None

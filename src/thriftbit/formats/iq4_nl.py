@@ -6,15 +6,16 @@ import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of
+from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns, half, inverse
-from thriftbit.formats.symmetric import search_symmetric
+from thriftbit.formats.search import columns, inverse
+from thriftbit.formats.symmetric import search_block
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    d = half(search_symmetric(columns_x, w, IQ4Values()))
+    theirs = search_as_llama_cpp(x, columns_x, w, importance, 32)
+    d = search_block(columns_x, w, IQ4Values(), theirs)
     levels = levels_of(IQ4Values().nearest(columns_x * inverse(d))).T
     return np.hstack([half_bytes(d), join_bits(levels, 4, 16)])
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of
+from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
 from thriftbit.formats.symmetric import search_super_symmetric
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    x, w = columns(x, importance, 32)
-    found = search_super_symmetric(x, w, IQ4Values(), sub_blocks=8, lowest=-32, spacing=1 / 64)
+    columns_x, w = columns(x, importance, 32)
+    alone = search_as_llama_cpp(x, columns_x, w, importance, 256)
+    theirs = llama_cpp.nearest_multiples(alone, sub_blocks=8, lowest=-32)
+    found = search_super_symmetric(columns_x, w, IQ4Values(), theirs, lowest=-32, spacing=1 / 64)
     scales = (found.scales + 32).astype(np.uint8).reshape(-1, 8)
     levels = levels_of(found.values.T).reshape(-1, 256)
     return np.hstack(

@@ -5,14 +5,25 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.affine import search_super_affine
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
 
+PLAIN = llama_cpp.Steps(-0.5, 0.1, 15, absolute=True)
+"""How llama.cpp searches without importance."""
+
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    found = search_super_affine(*columns(x, importance, 16), top=3, sub_blocks=16, largest=15, spacing=1 / 32)
+    columns_x, w = columns(x, importance, 16)
+    if importance is None:
+        weights = np.abs(columns_x)
+        theirs = llama_cpp.super_affine_plain(columns_x, weights, 3, sub_blocks=16, largest=15, steps=PLAIN)
+    else:
+        weights = llama_cpp.weights(columns_x, w, np.repeat(llama_cpp.mean_square(x.reshape(-1, 256)), 16))
+        theirs = llama_cpp.super_affine(columns_x, weights, 3, sub_blocks=16, largest=15)
+    found = search_super_affine(columns_x, w, 3, theirs, largest=15, spacing=1 / 32)
     scales, mins = (part.astype(np.uint8).reshape(-1, 16) for part in (found.scales, found.mins))
     levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
     return np.hstack([scales | mins << 4, join_bits(levels, 2, 32), half_bytes(found.d), half_bytes(found.d_min)])

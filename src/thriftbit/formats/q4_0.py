@@ -7,15 +7,14 @@ import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns, half, inverse
-from thriftbit.formats.symmetric import BlockNumbers, HurriedNumbers, search_symmetric
+from thriftbit.formats.search import columns, inverse, nearest
+from thriftbit.formats.symmetric import search_whole_numbers
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    values = HurriedNumbers(8) if importance is None else BlockNumbers(8)
-    d = half(search_symmetric(columns_x, w, values))
-    levels = (values.nearest(columns_x * inverse(d)) + 8).T.astype(np.uint8)
+    d = search_whole_numbers(x, columns_x, w, 8, hurried=importance is None)
+    levels = (nearest(columns_x * inverse(d), -8, 7) + 8).T.astype(np.uint8)
     return np.hstack([half_bytes(d), join_bits(levels, 4, 16)])
 
 

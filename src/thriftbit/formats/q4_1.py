@@ -13,7 +13,7 @@ from thriftbit.formats.search import columns, inverse, nearest
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    d, m = search_block(columns_x, w, 15, hurried=importance is None)
+    d, m = search_block(x, columns_x, w, 15, hurried=importance is None)
     levels = nearest((columns_x + m) * inverse(d), 0, 15).T.astype(np.uint8)
     return np.hstack([half_bytes(d), half_bytes(-m), join_bits(levels, 4, 16)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.affine import search_super_affine
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import (
@@ -17,9 +18,20 @@ from thriftbit.formats.packing import (
 )
 from thriftbit.formats.search import columns
 
+PLAIN = llama_cpp.Steps(-1, 0.1, 20)
+"""How llama.cpp searches without importance."""
+
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    found = search_super_affine(*columns(x, importance, 32), top=15, sub_blocks=8, largest=63, spacing=1 / 64)
+    columns_x, w = columns(x, importance, 32)
+    if importance is None:
+        weights = llama_cpp.raised_sizes(columns_x)
+        theirs = llama_cpp.super_affine_plain(columns_x, weights, 15, sub_blocks=8, largest=63, steps=PLAIN)
+    else:
+        square = llama_cpp.mean_square(x.reshape(-1, 256)) * np.float32(2)
+        weights = llama_cpp.weights(columns_x, w, np.repeat(square, 8))
+        theirs = llama_cpp.super_affine(columns_x, weights, 15, sub_blocks=8, largest=63)
+    found = search_super_affine(columns_x, w, 15, theirs, largest=63, spacing=1 / 64)
     scales, mins = (part.astype(np.uint8).reshape(-1, 8) for part in (found.scales, found.mins))
     levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
     parts = half_bytes(found.d), half_bytes(found.d_min), pack_scales_and_mins(scales, mins), join_bits(levels, 4, 32)

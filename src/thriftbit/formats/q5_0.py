@@ -7,15 +7,14 @@ import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns, half, inverse
-from thriftbit.formats.symmetric import BlockNumbers, HurriedNumbers, search_symmetric
+from thriftbit.formats.search import columns, inverse, nearest
+from thriftbit.formats.symmetric import search_whole_numbers
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    values = HurriedNumbers(16) if importance is None else BlockNumbers(16)
-    d = half(search_symmetric(columns_x, w, values))
-    levels = (values.nearest(columns_x * inverse(d)) + 16).T.astype(np.uint8)
+    d = search_whole_numbers(x, columns_x, w, 16, hurried=importance is None)
+    levels = (nearest(columns_x * inverse(d), -16, 15) + 16).T.astype(np.uint8)
     fifth_bits = np.packbits(levels >> 4, axis=1, bitorder="little")
     return np.hstack([half_bytes(d), fifth_bits, join_bits(levels & 15, 4, 16)])
 

@@ -13,7 +13,7 @@ from thriftbit.formats.search import columns, inverse, nearest
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
-    d, m = search_block(columns_x, w, 31, hurried=importance is None)
+    d, m = search_block(x, columns_x, w, 31, hurried=importance is None)
     levels = nearest((columns_x + m) * inverse(d), 0, 31).T.astype(np.uint8)
     fifth_bits = np.packbits(levels >> 4, axis=1, bitorder="little")
     return np.hstack([half_bytes(d), half_bytes(-m), fifth_bits, join_bits(levels & 15, 4, 16)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
@@ -13,7 +14,9 @@ from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     x, w = columns(x, importance, 16)
-    found = search_super_symmetric(x, w, WholeNumbers(32), sub_blocks=16, lowest=-128, spacing=1 / 64)
+    alone, _ = llama_cpp.search_symmetric(x, x * x if importance is None else w, llama_cpp.WholeNumberStarts(32))
+    theirs = llama_cpp.nearest_multiples(alone, sub_blocks=16, lowest=-128)
+    found = search_super_symmetric(x, w, WholeNumbers(32), theirs, lowest=-128, spacing=1 / 64)
     levels = (found.values.T + 32).astype(np.uint8).reshape(-1, 256)
     scales = found.scales.astype(np.int8).view(np.uint8).reshape(-1, 16)
     return np.hstack([join_bits(levels & 15, 4, 64), join_bits(levels >> 4, 2, 32), scales, half_bytes(found.d)])

@@ -18,7 +18,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     largest = np.abs(columns_x).max(axis=0)
     best_d, least = np.zeros_like(largest), np.full_like(largest, np.inf)
     for place in PLACES:
-        d = half(largest * np.float32(np.float32(1) / np.float32(place)))
+        d = half(largest / np.float32(place))
         left = error(columns_x, w, d * nearest(columns_x * inverse(d), -127, 127))
         better = left < least
         least, best_d = np.where(better, left, least), np.where(better, d, best_d)

@@ -80,7 +80,6 @@ def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray
 
 
 def signed_extreme(x: FloatArray) -> FloatArray:
-    """-> (blocks,): the element of largest magnitude, with its sign; of equals, the negative one"""
-    lowest, highest = x.min(axis=0), x.max(axis=0)
-    extreme: FloatArray = np.where(-lowest >= highest, lowest, highest)
+    """-> (blocks,): the element of largest magnitude, with its sign; of equals, the first"""
+    extreme: FloatArray = np.take_along_axis(x, np.abs(x).argmax(axis=0)[None], axis=0)[0]
     return extreme

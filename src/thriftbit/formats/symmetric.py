@@ -2,6 +2,8 @@
 
 The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. Since there is one more
 below zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end.
+Each is rounded and fitted; the best of every few neighbours is rounded and fitted once more. What llama.cpp would
+choose (`llama_cpp.py`) is one more place to begin, and kept where nothing better is found.
 
 Sub-blocks that share a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in
 `affine.py`, d is chosen by what it makes of all sub-blocks together, rated with parabolas; the scales next to the
@@ -18,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.formats import llama_cpp
 from thriftbit.formats.search import (
     POSITIONS,
     FloatArray,
@@ -31,6 +34,9 @@ from thriftbit.formats.search import (
     signed_extreme,
     total,
 )
+
+STARTS_IN_GROUP = 4
+"""Of so many neighbouring starts, the best is fitted again."""
 
 
 class Values(Protocol):
@@ -46,13 +52,13 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class WholeNumbers:
-    """Whole numbers from -n to n - 1, in sub-blocks."""
+    """Whole numbers from -n to n - 1."""
 
     n: int
 
     @property
     def starts(self) -> Sequence[float]:
-        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (14, 0.75, 1.3)
+        count, first, last = (8, 0.8, 1.6) if self.n == 4 else (10 if self.n == 32 else 12, 0.75, 1.3)
         places = [self.n * (first + k * (last - first) / (count - 1)) for k in range(count)]
         return [-place for place in places] + [place - 1 for place in places]
 
@@ -60,46 +66,56 @@ class WholeNumbers:
         return nearest(y, -self.n, self.n - 1)
 
 
-class BlockNumbers(WholeNumbers):
-    """The same in blocks that stand alone: the search begins wherever llama.cpp's does, and in more places."""
-
-    @property
-    def starts(self) -> Sequence[float]:
-        n = self.n
-        as_llama_cpp = [-(n + 0.1 * (k - 9)) for k in range(19)]
-        beyond = [-n * place for place in (0.75, 0.8, 0.85, 1.15, 1.2, 1.3, 1.4)]
-        other_end = [(n - 1) * (0.8 + k * 0.6 / 11) for k in range(12)]
-        return as_llama_cpp + beyond + other_end
-
-
 class HurriedNumbers(WholeNumbers):
     """The same when there is time for a few starts only."""
 
     @property
     def starts(self) -> Sequence[float]:
-        return [-self.n, -1.06 * self.n, self.n - 0.75]
+        return [-self.n, -1.06 * self.n, self.n - 0.75, self.n]
 
 
-def search_symmetric(x: FloatArray, w: FloatArray, values: Values) -> FloatArray:
-    """-> s, (blocks,): the best found."""
+def search_symmetric(x: FloatArray, w: FloatArray, values: Values, theirs: FloatArray) -> FloatArray:
+    """-> s, (blocks,): the best found. theirs: llama.cpp's s, one more place to begin"""
     inverse_extreme = inverse(signed_extreme(x))
 
-    def fit(factor: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """-> s and by how much it lowers the error below that of zero"""
-        v = values.nearest(x * factor)
-        wv = w * v
-        sum_xv = total(wv * x)
-        s = sum_xv * inverse(total(wv * v))
-        return s, s * sum_xv
+    def best_fit(factors: Sequence[FloatArray]) -> FloatArray:
+        """-> of the s fitted to the values that the factors give, the one that lowers the error most"""
+        best_s, best_gain = np.zeros_like(theirs), np.zeros_like(theirs)
+        for factor in factors:
+            v = values.nearest(x * factor)
+            wv = w * v
+            sum_xv = total(wv * x)
+            s = sum_xv * inverse(total(wv * v))
+            better = s * sum_xv > best_gain
+            best_s, best_gain = np.where(better, s, best_s), np.where(better, s * sum_xv, best_gain)
+        return best_s
 
-    best_s = np.zeros_like(inverse_extreme)
-    best_gain = np.zeros_like(inverse_extreme)
-    for start in values.starts:
-        s, _ = fit(inverse_extreme * np.float32(start))
-        s, gain = fit(inverse(s))
-        better = gain > best_gain
-        best_s, best_gain = np.where(better, s, best_s), np.where(better, gain, best_gain)
-    return best_s
+    starts = [inverse_extreme * np.float32(start) for start in values.starts]
+    groups = [starts[k : k + STARTS_IN_GROUP] for k in range(0, len(starts), STARTS_IN_GROUP)]
+    return best_fit([inverse(s) for s in [*map(best_fit, groups), theirs]])
+
+
+def search_block(x: FloatArray, w: FloatArray, values: Values, theirs: FloatArray) -> FloatArray:
+    """-> s in half precision for blocks that stand alone: what the search finds, or llama.cpp's if that is better"""
+
+    def error_of(s: FloatArray) -> FloatArray:
+        return error(x, w, s * values.nearest(x * inverse(s)))
+
+    ours, theirs_half = half(search_symmetric(x, w, values, theirs)), half(theirs)
+    return np.where(error_of(theirs_half) < error_of(ours), theirs_half, ours)
+
+
+def search_whole_numbers(x: FloatArray, columns_x: FloatArray, w: FloatArray, n: int, hurried: bool) -> FloatArray:
+    """-> s in half precision, for blocks of whole numbers that stand alone
+
+    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance, so that llama.cpp does not search.
+    """
+    if hurried:
+        return search_block(columns_x, w, HurriedNumbers(n), signed_extreme(columns_x) * np.float32(-1 / n))
+    square = np.repeat(llama_cpp.mean_square(x), x.shape[1] // 32)
+    weights = llama_cpp.weights(columns_x, w, square)
+    theirs, _ = llama_cpp.search_symmetric(columns_x, weights, llama_cpp.WholeNumberStarts(n))
+    return search_block(columns_x, w, WholeNumbers(n), theirs)
 
 
 @dataclass
@@ -112,19 +128,20 @@ class SuperBlocks:
 
 
 def search_super_symmetric(
-    x: FloatArray, w: FloatArray, values: Values, sub_blocks: int, lowest: int, spacing: float
+    x: FloatArray, w: FloatArray, values: Values, theirs: llama_cpp.Symmetric, lowest: int, spacing: float
 ) -> SuperBlocks:
     """-> the super-blocks with the least error found
 
-    x, w: (elements of a sub-block, sub-blocks of all super-blocks). sub_blocks: how many make a super-block.
+    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice.
     lowest: the lowest multiple stored; the highest is -lowest - 1. spacing: relative distance between the d rated.
     """
     highest = -lowest - 1
+    sub_blocks = len(theirs.scales) // len(theirs.d)
 
     def spread(values: NDArray[Scalar]) -> NDArray[Scalar]:
         return np.repeat(values, sub_blocks)
 
-    best_s = search_symmetric(x, w, values)
+    best_s = search_symmetric(x, w, values, theirs.alone)
     v = values.nearest(x * inverse(best_s))
     curvature = total(w * v * v)
 
@@ -136,17 +153,23 @@ def search_super_symmetric(
     rating = total(np.moveaxis((shift * shift * curvature).reshape(POSITIONS, -1, sub_blocks), 2, 0))
     d_now = np.take_along_axis(d, rating.argmin(axis=0)[None], axis=0)[0]
 
+    # llama.cpp's choice, ours, and ours with d fitted to the whole super-block by least squares
+    best_d, best_scales = theirs.d, theirs.scales
+    s = spread(theirs.d) * theirs.scales
+    least = per_super_block(error(x, w, s * values.nearest(x * inverse(s))), sub_blocks)
     scales = nearest(best_s * inverse(spread(d_now)), lowest, highest)
-    scales, least = _three_around(x, w, values, spread(d_now), scales, lowest)
-    g = scales * values.nearest(x * inverse(spread(d_now) * scales))
-    wg = w * g
-    sum_xg, sum_gg = (per_super_block(total(wg * other), sub_blocks) for other in (x, g))
-    d_fitted = half(sum_xg * inverse(sum_gg))
-    scales_fitted, left = _three_around(x, w, values, spread(d_fitted), scales, lowest)
-    better = per_super_block(left, sub_blocks) < per_super_block(least, sub_blocks)
-    d_now = np.where(better, d_fitted, d_now)
-    scales = np.where(spread(better), scales_fitted, scales)
-    return SuperBlocks(d_now, scales, values.nearest(x * inverse(spread(d_now) * scales)))
+    for last in (False, True):
+        scales, errors = _three_around(x, w, values, spread(d_now), scales, lowest)
+        left = per_super_block(errors, sub_blocks)
+        better = left < least
+        least, best_d = np.where(better, left, least), np.where(better, d_now, best_d)
+        best_scales = np.where(spread(better), scales, best_scales)
+        if not last:
+            g = scales * values.nearest(x * inverse(spread(d_now) * scales))
+            wg = w * g
+            sum_xg, sum_gg = (per_super_block(total(wg * other), sub_blocks) for other in (x, g))
+            d_now = half(sum_xg * inverse(sum_gg))
+    return SuperBlocks(best_d, best_scales, values.nearest(x * inverse(spread(best_d) * best_scales)))
 
 
 def _three_around(

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray
-from thriftbit.formats.search import columns, half, inverse, nearest
-from thriftbit.formats.symmetric import search_symmetric
+from thriftbit.formats.search import columns, inverse, nearest, signed_extreme
+from thriftbit.formats.symmetric import search_block
 
 
 class Ternary:
     @property
     def starts(self) -> Sequence[float]:
-        return [1, 2, 3]
+        return [1.5, 2, 2.5, 3]
 
     def nearest(self, y: FloatArray) -> FloatArray:
         return nearest(y, -1, 1)
@@ -24,5 +24,5 @@ class Ternary:
 def search_ternary(x: FloatArray, importance: FloatArray | None) -> tuple[FloatArray, ByteArray]:
     """(n, 256) -> d (n,), t + 1 (n, 256)"""
     columns_x, w = columns(x, importance, 256)
-    d = half(np.abs(search_symmetric(columns_x, w, Ternary())))
+    d = np.abs(search_block(columns_x, w, Ternary(), signed_extreme(columns_x)))
     return d, (Ternary().nearest(columns_x * inverse(d)) + 1).T.astype(np.uint8)

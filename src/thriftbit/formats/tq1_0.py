@@ -20,7 +20,7 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     d, levels = search_ternary(x, importance)
     packed, start = [], 0
     for _, size, digits in PARTS:
-        part = levels[:, start : start + size * digits].reshape(len(x), digits, size).astype(int)
+        part = levels[:, start : start + size * digits].reshape(len(levels), digits, size).astype(int)
         number = (part * POWERS[:digits, None]).sum(axis=1)
         packed.append(((number * 256 + 242) // 243).astype(np.uint8))
         start += size * digits
