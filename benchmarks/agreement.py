@@ -1,9 +1,10 @@
 """Do our numbers agree with llama.cpp's own tool?
 
-    python benchmarks/agreement.py MODEL FILE.gguf --tools FOLDER [--windows 16]
+    python benchmarks/agreement.py [MODEL FILE.gguf] [--tools FOLDER] [--windows 16]
 
 Runs `llama-perplexity --kl-divergence` and our streamed comparison on the same windows of the same text; MODEL is the
-original (a folder or a GGUF), FOLDER where the tool is. Prints both with the tool's standard errors, the difference in
+original (a folder or a GGUF), FOLDER where the tool is if it is not on the PATH. Without a model, the one in the box is
+taken, in 4 bits. Prints both with the tool's standard errors, the difference in
 those, and one JSON line last.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from thriftbit import open_model
+from thriftbit import make_plan, open_model, quantize
+from thriftbit.demo import DEMO_MODEL
 from thriftbit.measurement.comparison import compare
 from thriftbit.measurement.material import Windows, windows_of
 from thriftbit.measurement.original import original_file
@@ -91,17 +94,9 @@ def ours(original: Model, quantized: Model, material: Windows) -> dict[str, floa
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--tools", type=Path, required=True, help="the folder that llama-perplexity is in")
-    parser.add_argument("--windows", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    original, quantized = open_model(arguments.model), open_model(arguments.file, allow_requantize=True)
-    text = read_text("prose").text[: CHARACTERS_PER_TOKEN * CONTEXT_TOKENS * arguments.windows]
+def report(original: Model, file: Path, tool: Path, windows: int, threads: int) -> None:
+    quantized = open_model(file, allow_requantize=True)
+    text = read_text("prose").text[: CHARACTERS_PER_TOKEN * CONTEXT_TOKENS * windows]
     with Tokenizer(original.metadata, original.source) as tokenizer:
         cut = windows_of(
             Text("prose", text, "prose"),
@@ -110,11 +105,10 @@ def main() -> None:
             CONTEXT_TOKENS,
             None,
         )
-    material = Windows("prose", cut.tokens[: arguments.windows], np.arange(arguments.windows))
+    material = Windows("prose", cut.tokens[:windows], np.arange(windows))
     mine = ours(original, quantized, material)
     with original_file(original, announce=lambda message: print(message, file=sys.stderr)) as path:
-        tool = arguments.tools / "llama-perplexity"
-        tools = theirs(tool, path, arguments.file, text, arguments.windows, arguments.threads)
+        tools = theirs(tool, path, file, text, windows, threads)
     print("| row | ours | llama-perplexity | difference, in its standard errors |\n| --- | ---: | ---: | ---: |")
     for what, value in mine.items():
         their, error = tools[what]
@@ -123,7 +117,26 @@ def main() -> None:
     document = {
         what: {"ours": value, "theirs": tools[what][0], "error": tools[what][1]} for what, value in mine.items()
     }
-    print(json.dumps({"benchmark": "agreement", "windows": arguments.windows, "rows": document}).replace("NaN", "null"))
+    print(json.dumps({"benchmark": "agreement", "windows": windows, "rows": document}).replace("NaN", "null"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default=str(DEMO_MODEL))
+    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--tools", help="the folder that llama-perplexity is in")
+    parser.add_argument("--windows", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    tool = shutil.which("llama-perplexity", path=arguments.tools)
+    if tool is None:
+        print(json.dumps({"benchmark": "agreement", "skipped": "there is no llama-perplexity here; see --tools"}))
+        return
+    torch.set_num_threads(arguments.threads)
+    original = open_model(arguments.model)
+    with tempfile.TemporaryDirectory() as folder:
+        file = arguments.file or quantize(original, make_plan(original, "Q4_K_M"), Path(folder) / "4-bit.gguf").path
+        report(original, file, Path(tool), arguments.windows, arguments.threads)
 
 
 if __name__ == "__main__":
