@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 HEIGHT, CHARACTER_WIDTH, WIDE_CHARACTER_WIDTH = 17.0, 9.0, 14.5  # of letters of 13 pixels
-GAP = 5.0  # between a marker and its label
+GAP = 7.0  # between a marker and its label, for the ring of what has the focus
 
 
 @dataclass(frozen=True)
