@@ -25,7 +25,7 @@ from thriftbit.sizes import describe_bytes
 
 # (word, up to which mean KL divergence in nats)
 LOSS_SCALE = (
-    ("indistinguishable", 0.01),
+    ("almost identical", 0.01),
     ("hard to notice", 0.05),
     ("noticeable", 0.2),
     ("clear loss", 1.0),
@@ -37,7 +37,7 @@ LONGEST_LABEL = 40  # characters, in a sentence
 ABOUT_THE_SAME = 0.05  # of a ratio of speeds
 
 _LOST = (
-    "and cannot be told from it",
+    "and predicts almost exactly as it does",
     "and what it lost is hard to notice",
     "but what it lost is noticeable",
     "but the loss is clear",

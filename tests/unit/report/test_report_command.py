@@ -63,7 +63,7 @@ def test_json_is_one_document_of_everything(run: Run) -> None:
     assert document["page"] == "report.html" and document["recommended"] == "Q4_K_M"
     assert [file["label"] for file in document["files"]] == [level for level, *_ in LEVELS]
     best = document["files"][0]
-    assert best["loss"] == "indistinguishable" and best["accuracy"]["code"]["same_top_token"]["unit"] == "share"
+    assert best["loss"] == "almost identical" and best["accuracy"]["code"]["same_top_token"]["unit"] == "share"
     assert document["original"]["costs"]["energy_per_token"]["value"] is None
 
 

@@ -23,15 +23,15 @@ def loss(value: float, low: float | None = None, high: float | None = None) -> M
 @pytest.mark.parametrize(
     ("divergence", "word"),
     [
-        (0.001355, "indistinguishable"),  # Q8_0
-        (0.005452, "indistinguishable"),  # Q6_K
+        (0.001355, "almost identical"),  # Q8_0
+        (0.005452, "almost identical"),  # Q6_K
         (0.010762, "hard to notice"),  # Q5_K_M
         (0.031273, "hard to notice"),  # Q4_K_M
         (0.101913, "noticeable"),  # Q3_K_M
         (0.445132, "clear loss"),  # Q2_K
         (1.393084, "broken"),  # IQ1_M
-        (0.0, "indistinguishable"),
-        (-1e-9, "indistinguishable"),  # rounding, of a file that equals its original
+        (0.0, "almost identical"),
+        (-1e-9, "almost identical"),  # rounding, of a file that equals its original
     ],
 )
 def test_every_loss_has_a_word(divergence: float, word: str) -> None:
@@ -41,7 +41,7 @@ def test_every_loss_has_a_word(divergence: float, word: str) -> None:
 def test_an_interval_across_a_step_cannot_be_told_yet() -> None:
     assert str(judge(loss(0.048, 0.046, 0.049))) == "hard to notice"
     assert str(judge(loss(0.048, 0.046, 0.051))) == "hard to notice or noticeable: cannot tell yet"
-    assert str(judge(loss(0.048, 0.004, 0.21))) == "indistinguishable to clear loss: cannot tell yet"
+    assert str(judge(loss(0.048, 0.004, 0.21))) == "almost identical to clear loss: cannot tell yet"
     assert str(judge(loss(0.05, 0.05, 0.06))) == "noticeable"
 
 
@@ -72,7 +72,7 @@ def test_the_headline_is_a_sentence() -> None:
     summary = summarize(example_rows())
     start = "{} is {} smaller than the original, writes {} as fast, {}."
     assert sentence(summary) == start.format("Q4_K_M", "68%", "2.7×", "and what it lost is hard to notice")
-    assert sentence(summary, "Q8_0") == start.format("Q8_0", "47%", "1.8×", "and cannot be told from it")
+    assert sentence(summary, "Q8_0") == start.format("Q8_0", "47%", "1.8×", "and predicts almost exactly as it does")
     assert sentence(summary, "Q2_K") == start.format("Q2_K", "78%", "3.3×", "but the loss is clear")
     assert sentence(summary, "Q3_K_M") == start.format(
         "Q3_K_M", "73%", "2.8×", "and it cannot be told yet whether the loss is hard to notice or noticeable"
