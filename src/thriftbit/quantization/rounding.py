@@ -51,18 +51,21 @@ def can_round(format: Format) -> bool:
 @dataclass(frozen=True)
 class Curvature:
     """columns: float32 (width, width), the second moment of the matrix's inputs; rows: float32 (n, n), that of the
-    gradients by its outputs, None for the identity. Neither need be regular."""
+    gradients by its outputs, None for the identity. Neither need be regular. tokens: that they were taken over, None
+    for so many that nothing is left to chance."""
 
     columns: FloatArray
     rows: FloatArray | None = None
+    tokens: int | None = None
 
     def damped(self) -> tuple[Curvature, float]:
         """-> symmetric, positive definite, of a diagonal around one (products of small numbers leave the range of
         float32), and what it was divided by; raises ThriftbitError for values that are not finite"""
-        columns, scale = _damped(self.columns, COLUMN_DAMPING)
+        chance = 1 / self.tokens if self.tokens else 0.0
+        columns, scale = _damped(self.columns, COLUMN_DAMPING + chance * len(self.columns))
         if self.rows is None:
             return Curvature(columns), scale
-        rows, row_scale = _damped(self.rows, ROW_DAMPING)
+        rows, row_scale = _damped(self.rows, ROW_DAMPING + 2 * chance * len(self.rows))
         return Curvature(columns, rows), scale * row_scale
 
     def cost(self, errors: FloatArray) -> float:

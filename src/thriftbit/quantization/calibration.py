@@ -1,0 +1,415 @@
+"""What a model does with text, measured once and kept: the curvature that rounding needs. Needs the extra `torch`.
+
+The problem: which errors in a matrix matter is decided by everything behind it, and the only judge is what the model
+says in the end. The choice: for every linear layer two second moments, that of its inputs x and that of the gradients g
+of log-probabilities by its outputs, where each next token is drawn from the model's own distribution. Then the mean of
+(gᵀ E x)² is what an error E does to the divergence, to second order: the Fisher information. In Kronecker factors, each
+token's input counts with |g|² and its gradient with |x|², so that tokens nobody attends to do not count, and the
+product has the right size (the first step of the power iteration for the nearest product, arXiv 2505.22988).
+
+Two passes, layer by layer: forward, keeping what enters each layer on disk, then backward, each layer computed again
+from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Every eighth
+window takes no part in the moments; of those, some tokens' x and g are kept as they are, to check a rounding on text
+that it has not seen.
+
+Left out: what is not an ordinary matrix between inputs and outputs (experts that transformers holds in one tensor,
+matrices that families fuse or transpose); `Calibration` has no entry for those, and they are quantized as without it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats.format import FloatArray
+from thriftbit.network.configuration import configuration_of
+from thriftbit.network.network import Network
+from thriftbit.network.weights import Weights
+from thriftbit.quantization.rounding import Curvature
+from thriftbit.sources.architectures import architecture_from_gguf
+from thriftbit.sources.model import Model
+
+BATCH_TOKENS = 1024  # that pass a layer at once
+HELD_BACK = 8  # of so many windows, one is kept for checking
+CHECKED_TOKENS = 128  # of those windows, kept as they are
+POSITIONS = 256  # that meet a range of the vocabulary at once
+VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
+LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
+INDEX = "calibration.json"  # written last: without it the folder is not a calibration
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Tokens that took no part in the moments. inputs: float32 (tokens, width); gradients: float32 (tokens, n)."""
+
+    inputs: FloatArray
+    gradients: FloatArray
+
+    def cost(self, errors: FloatArray) -> float:
+        """errors: float32 (n, width). -> what `Curvature.cost` would be of these tokens; 0 if there are none
+
+        Every token's gradient meets every token's input. The mean of (gᵀ E x)² over single tokens would do without the
+        Kronecker product, but of so few tokens it is mostly chance.
+        """
+        x_size, g_size = (np.linalg.norm(part, axis=1, keepdims=True) for part in (self.inputs, self.gradients))
+        total = float(np.sum((x_size * g_size) ** 2, dtype=np.float64)) * len(self.inputs)
+        responses = (self.gradients * x_size) @ errors @ (self.inputs * g_size).T
+        return float(np.sum(responses * responses, dtype=np.float64)) / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A folder that `calibrate` wrote. names: the container's tensors that have data; missing: matrices in layers that
+    have none. tokens: that the moments were taken over."""
+
+    folder: Path
+    names: frozenset[str]
+    missing: tuple[str, ...]
+    tokens: int
+
+    def importance(self, name: str) -> FloatArray:
+        """-> float32 (width,): mean squares of the inputs, as in an imatrix"""
+        return self._read(name, "importance")
+
+    def curvature(self, name: str) -> Curvature:
+        """-> of the tensor, its rows in the container's order"""
+        rows = self._read(name, "rows")
+        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, self.tokens)
+
+    def check(self, name: str) -> Check:
+        return Check(self._read(name, "inputs"), self._read(name, "gradients"))
+
+    def _read(self, name: str, part: str) -> FloatArray:
+        with np.load(self.folder / f"{name}.npz") as file:
+            values: FloatArray = file[part]
+        return values
+
+
+def open_calibration(folder: Path) -> Calibration:
+    """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names, missing = frozenset(map(str, index["names"])), tuple(map(str, index["missing"]))
+        return Calibration(folder, names, missing, int(index["tokens"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ThriftbitError(f"{folder}: holds no finished calibration; calibrate again") from None
+
+
+def calibrate(
+    model: Model,
+    windows: NDArray[np.int64],
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    progress: Progress = lambda share: None,
+) -> Calibration:
+    """windows: (windows, length), token ids of text that nothing will be judged on. folder: gets the data, some
+    gigabytes for a model of some gigabytes. progress: is told the share that is done. The same for the same seed and
+    number of threads.
+
+    Raises ThriftbitError for text without a window or with tokens the model does not have.
+    """
+    weights = Weights(model)
+    if windows.ndim != 2 or windows.shape[1] < 2 or not len(windows):
+        raise ThriftbitError("the calibration text is shorter than one window; give more text")
+    if windows.min() < 0 or windows.max() >= weights.embedding.rows:
+        raise ThriftbitError(f"{model.source}: the calibration text has tokens that the model does not have")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    network = Network(configuration_of(model), device or torch.device("cpu"))
+    count = max(1, BATCH_TOKENS // windows.shape[1])
+    batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
+    held = [
+        np.arange(i, min(i + count, len(windows))) % HELD_BACK == HELD_BACK - 1 for i in range(0, len(windows), count)
+    ]
+    generator = torch.Generator().manual_seed(seed)
+    places, names = _places(model, network), []
+    with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
+        hidden = _forward(network, weights, batches, entering, lambda share: progress(0.25 * share))
+        gradients = _of_the_last(network, weights, hidden, generator)
+        progress(0.35)
+        for index in reversed(range(network.layers)):
+            sums = _backward(network, weights, index, entering[index], gradients, held)
+            for module, moments in sums.items():
+                name = f"{network.layers_name}.{index}.{module}.weight"
+                if name in places and moments.usable:
+                    _write(folder, places[name], moments, seed)
+                    names.append(places[name].container_name)
+            progress(1 - 0.65 * index / network.layers)
+    missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
+    tokens = int(windows.size - sum(h.sum() for h in held) * windows.shape[1])
+    index_text = json.dumps({"names": sorted(names), "missing": missing, "tokens": tokens, "seed": seed})
+    (folder / INDEX).write_text(index_text, encoding="utf-8")
+    return open_calibration(folder)
+
+
+# Where things lie
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The container's tensor that a parameter is stored in, and the parameter's row for each of its rows."""
+
+    container_name: str
+    order: NDArray[np.int64]
+
+
+def _places(model: Model, network: Network) -> dict[str, _Place]:
+    """-> for each parameter that is one of the container's tensors with its rows in some order. Found by sending row
+    numbers the way that weights go."""
+    architecture = architecture_from_gguf(model.architecture, model.metadata)
+    named = [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
+    numbered = [replace(tensor, read=_RowNumbers(tensor.width)) for tensor in model.tensors]
+    places = {}
+    for owner, number in zip(
+        architecture.unmap_tensors(named, model.metadata),
+        architecture.unmap_tensors(numbered, model.metadata),
+        strict=True,
+    ):
+        if not (owner.name.startswith(f"{network.layers_name}.") and len(owner.shape) == 2):
+            continue
+        owners, numbers = owner.load(), number.load()
+        tensor = model.tensors[int(owners[0, 0])]
+        order = numbers[:, 0].astype(np.int64)
+        whole = (owners == owners[0, 0]).all() and (numbers == numbers[:, :1]).all() and owner.shape == tensor.shape
+        if whole and (np.sort(order) == np.arange(tensor.rows)).all():
+            places[owner.name] = _Place(tensor.name, np.argsort(order))
+    return places
+
+
+@dataclass(frozen=True)
+class _Constant:
+    value: int
+    width: int
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return np.full((stop - start, self.width), self.value, np.float32)
+
+
+@dataclass(frozen=True)
+class _RowNumbers:
+    width: int
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], self.width, axis=1)
+
+
+class _Boundary:
+    """What enters one layer, on disk: half precision and a scale for every token, since some tokens are huge."""
+
+    def __init__(self, values: NDArray[np.float16], scales: FloatArray) -> None:
+        self._values, self._scales = values, scales
+
+    def write(self, first: int, hidden: torch.Tensor) -> None:
+        scale = hidden.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
+        self._values[first : first + len(hidden)] = (hidden / scale).to(torch.float16).cpu().numpy()
+        self._scales[first : first + len(hidden)] = scale[..., 0].cpu().numpy()
+
+    def read(self, first: int, count: int) -> torch.Tensor:
+        values = torch.from_numpy(self._values[first : first + count].astype(np.float32))
+        return values * torch.from_numpy(self._scales[first : first + count].copy())[..., None]
+
+
+@contextmanager
+def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -> Iterator[list[_Boundary]]:
+    temporary = folder / "entering"
+    temporary.mkdir(exist_ok=True)
+    try:
+        yield [
+            _Boundary(
+                np.lib.format.open_memmap(temporary / f"{layer}.npy", "w+", np.float16, (*shape, width)),
+                np.zeros(shape, np.float32),
+            )
+            for layer in range(layers)
+        ]
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# The passes
+
+
+@torch.no_grad()
+def _forward(
+    network: Network, weights: Weights, batches: list[torch.Tensor], entering: list[_Boundary], progress: Progress
+) -> list[torch.Tensor]:
+    """-> what leaves the last layer"""
+    hidden = [network.embed(weights, batch) for batch in batches]
+    for index in range(network.layers):
+        first = 0
+        with network.layer(index, weights) as layer:
+            for number, states in enumerate(hidden):
+                entering[index].write(first, states)
+                first += len(states)
+                hidden[number] = network.call(index, layer, states)
+        progress((index + 1) / network.layers)
+    return hidden
+
+
+def _of_the_last(
+    network: Network, weights: Weights, hidden: list[torch.Tensor], generator: torch.Generator
+) -> list[torch.Tensor]:
+    """-> gradients of −log p(token) by the hidden states, for tokens drawn from p. The vocabulary passes twice in
+    ranges: for the normaliser and the draw (the greatest of logits with Gumbel noise is one), then for the gradient."""
+    shape = hidden[0].shape[-1]
+    positions = torch.cat([states.reshape(-1, shape) for states in hidden])
+    vocabulary = weights.output.rows
+    step = max(1, VOCABULARY_BYTES // (4 * shape))
+    ranges = [(start, min(start + step, vocabulary)) for start in range(0, vocabulary, step)]
+    normaliser = torch.full((len(positions),), -torch.inf, device=positions.device)
+    best, drawn = normaliser.clone(), torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+    pieces = [slice(first, first + POSITIONS) for first in range(0, len(positions), POSITIONS)]
+    with torch.no_grad():
+        for start, stop in ranges:
+            head = network.head(weights, start, stop)
+            for piece in pieces:
+                logits = head(positions[piece])
+                normaliser[piece] = torch.logaddexp(normaliser[piece], logits.logsumexp(dim=1))
+                noise = torch.rand(logits.shape, generator=generator).clamp(min=1e-20).to(logits.device)
+                greatest, where = (logits - (-noise.log()).log()).max(dim=1)
+                drawn[piece] = torch.where(greatest > best[piece], where + start, drawn[piece])
+                best[piece] = torch.maximum(greatest, best[piece])
+    gradients = torch.zeros_like(positions)
+    for start, stop in ranges:
+        head = network.head(weights, start, stop)
+        for piece in pieces:
+            states = positions[piece].clone().requires_grad_()
+            logits = head(states)
+            slope = (logits.detach() - normaliser[piece][:, None]).exp()
+            inside = (drawn[piece] >= start) & (drawn[piece] < stop)
+            slope[inside.nonzero()[:, 0], drawn[piece][inside] - start] -= 1
+            gradients[piece] += torch.autograd.grad(logits, states, slope)[0]
+    counts = [states.shape[0] * states.shape[1] for states in hidden]
+    return [part.reshape(states.shape) for part, states in zip(torch.split(gradients, counts), hidden, strict=True)]
+
+
+@dataclass
+class _Moments:
+    """Sums over tokens for one linear layer. squares: of inputs; columns: x·xᵀ·|g|²; rows: g·gᵀ·|x|², None if too
+    large; total: |x|²·|g|². inputs, gradients: of the tokens held back."""
+
+    squares: torch.Tensor
+    columns: torch.Tensor
+    rows: torch.Tensor | None
+    total: float = 0.0
+    tokens: int = 0
+    inputs: list[torch.Tensor] = field(default_factory=list)
+    gradients: list[torch.Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, layer: nn.Linear, device: torch.device) -> _Moments:
+        n, width = layer.out_features, layer.in_features
+        rows = torch.zeros(n, n, device=device) if n <= LARGEST_ROWS else None
+        return cls(torch.zeros(width, device=device), torch.zeros(width, width, device=device), rows)
+
+    @property
+    def usable(self) -> bool:
+        finite = all(bool(torch.isfinite(part).all()) for part in (self.squares, self.columns))
+        return finite and 0 < self.total < float("inf") and (self.rows is None or bool(torch.isfinite(self.rows).all()))
+
+    def add(self, inputs: torch.Tensor, gradients: torch.Tensor, held: NDArray[np.bool_]) -> None:
+        """inputs: (texts, length, width), gradients: (texts, length, n); held: (texts,)"""
+        for kept in np.flatnonzero(held):
+            self.inputs.append(inputs[kept])
+            self.gradients.append(gradients[kept])
+        used = torch.from_numpy(~held).to(inputs.device)
+        x, g = inputs[used].reshape(-1, inputs.shape[-1]), gradients[used].reshape(-1, gradients.shape[-1])
+        x_squared, g_squared = (part.square().sum(dim=1, keepdim=True) for part in (x, g))
+        weighted = x * g_squared.sqrt()
+        self.squares += x.square().sum(dim=0)
+        self.columns.addmm_(weighted.T, weighted)
+        if self.rows is not None:
+            weighted = g * x_squared.sqrt()
+            self.rows.addmm_(weighted.T, weighted)
+        self.total += float((x_squared * g_squared).sum(dtype=torch.float64))
+        self.tokens += len(x)
+
+
+def _backward(
+    network: Network,
+    weights: Weights,
+    index: int,
+    entering: _Boundary,
+    gradients: list[torch.Tensor],
+    held: list[NDArray[np.bool_]],
+) -> Mapping[str, _Moments]:
+    """gradients: by what leaves the layer; afterwards, by what enters it. -> moments by the name of the linear layer"""
+    moments: dict[str, _Moments] = {}
+    with network.layer(index, weights) as layer:
+        linears = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
+        moments = {name: _Moments.of(module, network.device) for name, module in linears.items()}
+        first = 0
+        for number, leaving in enumerate(gradients):
+            met: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+            hooks = [module.register_forward_hook(_noting(name, met)) for name, module in linears.items()]
+            states = entering.read(first, len(leaving)).to(network.device).requires_grad_()
+            output = network.call(index, layer, states)
+            for hook in hooks:
+                hook.remove()
+            names = [name for name in met if met[name][1].dim() == 3]
+            found = torch.autograd.grad(output, [states, *(met[name][1] for name in names)], leaving, allow_unused=True)
+            gradients[number] = found[0]
+            for name, gradient in zip(names, found[1:], strict=True):
+                if gradient is not None:
+                    moments[name].add(met[name][0], gradient, held[number])
+            first += len(leaving)
+    return moments
+
+
+def _noting(
+    name: str, met: dict[str, tuple[torch.Tensor, torch.Tensor]]
+) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+    """-> a hook that notes what goes into a layer and what comes out"""
+
+    def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        met[name] = (arguments[0].detach(), output)
+
+    return hook
+
+
+# The files
+
+
+def _write(folder: Path, place: _Place, moments: _Moments, seed: int) -> None:
+    scale = 1 / np.sqrt(moments.tokens * moments.total)  # so that their product is the mean over tokens
+    order = place.order
+    rows = np.empty(0, np.float32) if moments.rows is None else moments.rows.cpu().numpy()[np.ix_(order, order)] * scale
+    inputs, gradients = np.empty((0, len(moments.squares)), np.float32), np.empty((0, len(order)), np.float32)
+    if moments.inputs:
+        inputs, gradients = (torch.cat(part).cpu().numpy() for part in (moments.inputs, moments.gradients))
+        chosen = np.random.default_rng(seed).permutation(len(inputs))[:CHECKED_TOKENS]
+        inputs, gradients = inputs[chosen], gradients[np.ix_(chosen, order)]
+    np.savez(
+        folder / f"{place.container_name}.npz",
+        importance=(moments.squares / moments.tokens).cpu().numpy(),
+        columns=_packed(moments.columns.cpu().numpy() * scale),
+        rows=_packed(rows) if rows.size else rows,
+        inputs=inputs,
+        gradients=gradients,
+    )
+
+
+def _packed(moment: FloatArray) -> FloatArray:
+    """-> the lower triangle, row by row: half the space"""
+    return moment[np.tril_indices(len(moment))].astype(np.float32)
+
+
+def _unpacked(triangle: FloatArray) -> FloatArray:
+    size = int((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
+    moment = np.zeros((size, size), np.float32)
+    moment[np.tril_indices(size)] = triangle
+    moment += np.tril(moment, -1).T
+    return moment
