@@ -18,7 +18,6 @@ matrices that families fuse or transpose); `Calibration` has no entry for those,
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from thriftbit.formats.format import FloatArray
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.rounding import Curvature
+from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, packed
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.model import Model
 
@@ -45,66 +44,8 @@ CHECKED_TOKENS = 128  # of those windows, kept as they are
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
-INDEX = "calibration.json"  # written last: without it the folder is not a calibration
 
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Tokens that took no part in the moments. inputs: float32 (tokens, width); gradients: float32 (tokens, n)."""
-
-    inputs: FloatArray
-    gradients: FloatArray
-
-    def cost(self, errors: FloatArray) -> float:
-        """errors: float32 (n, width). -> what `Curvature.cost` would be of these tokens; 0 if there are none
-
-        Every token's gradient meets every token's input. The mean of (gᵀ E x)² over single tokens would do without the
-        Kronecker product, but of so few tokens it is mostly chance.
-        """
-        x_size, g_size = (np.linalg.norm(part, axis=1, keepdims=True) for part in (self.inputs, self.gradients))
-        total = float(np.sum((x_size * g_size) ** 2, dtype=np.float64)) * len(self.inputs)
-        responses = (self.gradients * x_size) @ errors @ (self.inputs * g_size).T
-        return float(np.sum(responses * responses, dtype=np.float64)) / total if total > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A folder that `calibrate` wrote. names: the container's tensors that have data; missing: matrices in layers that
-    have none. tokens: that the moments were taken over."""
-
-    folder: Path
-    names: frozenset[str]
-    missing: tuple[str, ...]
-    tokens: int
-
-    def importance(self, name: str) -> FloatArray:
-        """-> float32 (width,): mean squares of the inputs, as in an imatrix"""
-        return self._read(name, "importance")
-
-    def curvature(self, name: str) -> Curvature:
-        """-> of the tensor, its rows in the container's order"""
-        rows = self._read(name, "rows")
-        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, self.tokens)
-
-    def check(self, name: str) -> Check:
-        return Check(self._read(name, "inputs"), self._read(name, "gradients"))
-
-    def _read(self, name: str, part: str) -> FloatArray:
-        with np.load(self.folder / f"{name}.npz") as file:
-            values: FloatArray = file[part]
-        return values
-
-
-def open_calibration(folder: Path) -> Calibration:
-    """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        names, missing = frozenset(map(str, index["names"])), tuple(map(str, index["missing"]))
-        return Calibration(folder, names, missing, int(index["tokens"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ThriftbitError(f"{folder}: holds no finished calibration; calibrate again") from None
 
 
 def calibrate(
@@ -151,9 +92,7 @@ def calibrate(
             progress(1 - 0.65 * index / network.layers)
     missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
     tokens = int(windows.size - sum(h.sum() for h in held) * windows.shape[1])
-    index_text = json.dumps({"names": sorted(names), "missing": missing, "tokens": tokens, "seed": seed})
-    (folder / INDEX).write_text(index_text, encoding="utf-8")
-    return open_calibration(folder)
+    return finish_calibration(folder, names, missing, tokens, seed)
 
 
 # Where things lie
@@ -395,21 +334,8 @@ def _write(folder: Path, place: _Place, moments: _Moments, seed: int) -> None:
     np.savez(
         folder / f"{place.container_name}.npz",
         importance=(moments.squares / moments.tokens).cpu().numpy(),
-        columns=_packed(moments.columns.cpu().numpy() * scale),
-        rows=_packed(rows) if rows.size else rows,
+        columns=packed(moments.columns.cpu().numpy() * scale),
+        rows=packed(rows) if rows.size else rows,
         inputs=inputs,
         gradients=gradients,
     )
-
-
-def _packed(moment: FloatArray) -> FloatArray:
-    """-> the lower triangle, row by row: half the space"""
-    return moment[np.tril_indices(len(moment))].astype(np.float32)
-
-
-def _unpacked(triangle: FloatArray) -> FloatArray:
-    size = int((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
-    moment = np.zeros((size, size), np.float32)
-    moment[np.tril_indices(size)] = triangle
-    moment += np.tril(moment, -1).T
-    return moment

@@ -15,7 +15,8 @@ from thriftbit.network.configuration import configuration_of  # noqa: E402
 from thriftbit.network.network import Network  # noqa: E402
 from thriftbit.network.weights import Weights  # noqa: E402
 from thriftbit.quantization import calibration  # noqa: E402
-from thriftbit.quantization.calibration import Calibration, calibrate, open_calibration  # noqa: E402
+from thriftbit.quantization.calibration import calibrate  # noqa: E402
+from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration  # noqa: E402
 from thriftbit.quantization.rounding import can_round, round_matrix  # noqa: E402
 from thriftbit.sources.model import Model  # noqa: E402
 
@@ -136,7 +137,7 @@ def test_the_same_twice(model: Model, calibrated: Calibration, tmp_path: Path) -
 
 
 def test_an_interrupted_one_is_refused(calibrated: Calibration) -> None:
-    (calibrated.folder / calibration.INDEX).unlink()
+    (calibrated.folder / INDEX).unlink()
     with pytest.raises(ThriftbitError, match="calibrate again"):
         open_calibration(calibrated.folder)
     assert not (calibrated.folder / "entering").exists()

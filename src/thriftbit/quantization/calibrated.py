@@ -1,0 +1,52 @@
+"""A matrix encoded with calibration data, and never worse than without.
+
+The problem: what lowers the cost on the calibration text may raise it on any other, where the text was short or the
+matrix hardly used. The choice: the rounding is tried, judged on tokens that calibration held back, and dropped for the
+importance-weighted encoding where it does not pay. So a matrix without data, a format without choices, and data that is
+of no use all end with a correct encoding, and `Outcome` says which it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import Format
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.rounding import can_round, round_matrix
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """blocks: uint8 (n, row bytes). cost, plain_cost: of the rounding and of the encoding by importance alone, on held
+    back tokens (half of it is the divergence expected); None where none were. note: why the rounding was not used, ""
+    if it was.
+    """
+
+    blocks: ByteArray
+    cost: float | None
+    plain_cost: float | None
+    note: str
+
+
+def encode_calibrated(
+    rows: FloatArray, format: Format, calibration: Calibration, name: str, threads: int = 1
+) -> Outcome:
+    """rows: float32 (n, width), all rows of the container's tensor `name`. Raises as `Format.encode` does."""
+    if name not in calibration.names:
+        return Outcome(format.encode(rows, None, threads), None, None, "the calibration has no data on it")
+    plain = format.encode(rows, calibration.importance(name), threads)
+    if not can_round(format):
+        return Outcome(plain, None, None, f"{format.name} leaves nothing to choose, or kernels are missing")
+    try:
+        rounded = round_matrix(rows, format, calibration.curvature(name), plain)
+    except ThriftbitError as error:
+        return Outcome(plain, None, None, str(error))
+    check = calibration.check(name)
+    cost, plain_cost = (check.cost(rows - format.decode(blocks)) for blocks in (rounded, plain))
+    if len(check.inputs) == 0:
+        return Outcome(plain, None, None, "the calibration text is too short to check on")
+    if not cost <= plain_cost:
+        return Outcome(plain, cost, plain_cost, "it did not pay on text held back")
+    return Outcome(rounded, cost, plain_cost, "")

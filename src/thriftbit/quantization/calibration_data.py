@@ -1,0 +1,99 @@
+"""What a calibration left on disk, for those who quantize with it. Needs no torch.
+
+A folder with a file for every matrix, read when asked for: together they are as large as the model. Moments are
+symmetric, so half of each is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats.format import FloatArray
+from thriftbit.quantization.rounding import Curvature
+
+INDEX = "calibration.json"  # written last: without it the folder is not a calibration
+
+
+@dataclass(frozen=True)
+class Check:
+    """Tokens that took no part in the moments. inputs: float32 (tokens, width); gradients: float32 (tokens, n)."""
+
+    inputs: FloatArray
+    gradients: FloatArray
+
+    def cost(self, errors: FloatArray) -> float:
+        """errors: float32 (n, width). -> what `Curvature.cost` would be of these tokens; 0 if there are none
+
+        Every token's gradient meets every token's input. The mean of (gᵀ E x)² over single tokens would do without the
+        Kronecker product, but of so few tokens it is mostly chance.
+        """
+        x_size, g_size = (np.linalg.norm(part, axis=1, keepdims=True) for part in (self.inputs, self.gradients))
+        total = float(np.sum((x_size * g_size) ** 2, dtype=np.float64)) * len(self.inputs)
+        responses = (self.gradients * x_size) @ errors @ (self.inputs * g_size).T
+        return float(np.sum(responses * responses, dtype=np.float64)) / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A folder that `calibrate` wrote. names: the container's tensors that have data; missing: matrices in layers that
+    have none. tokens: that the moments were taken over."""
+
+    folder: Path
+    names: frozenset[str]
+    missing: tuple[str, ...]
+    tokens: int
+
+    def importance(self, name: str) -> FloatArray:
+        """-> float32 (width,): mean squares of the inputs, as in an imatrix"""
+        return self._read(name, "importance")
+
+    def curvature(self, name: str) -> Curvature:
+        """-> of the tensor, its rows in the container's order"""
+        rows = self._read(name, "rows")
+        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, self.tokens)
+
+    def check(self, name: str) -> Check:
+        return Check(self._read(name, "inputs"), self._read(name, "gradients"))
+
+    def _read(self, name: str, part: str) -> FloatArray:
+        with np.load(self.folder / f"{name}.npz") as file:
+            values: FloatArray = file[part]
+        return values
+
+
+def open_calibration(folder: Path) -> Calibration:
+    """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names, missing = frozenset(map(str, index["names"])), tuple(map(str, index["missing"]))
+        return Calibration(folder, names, missing, int(index["tokens"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ThriftbitError(f"{folder}: holds no finished calibration; calibrate again") from None
+
+
+def finish_calibration(
+    folder: Path, names: Iterable[str], missing: Iterable[str], tokens: int, seed: int
+) -> Calibration:
+    """Write what makes a folder with a file for each of `names` a calibration; -> the calibration"""
+    index = {"names": sorted(names), "missing": list(missing), "tokens": tokens, "seed": seed}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return open_calibration(folder)
+
+
+def packed(moment: FloatArray) -> FloatArray:
+    """-> the lower triangle, row by row: half the space"""
+    return moment[np.tril_indices(len(moment))].astype(np.float32)
+
+
+def _unpacked(triangle: FloatArray) -> FloatArray:
+    size = int((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
+    moment = np.zeros((size, size), np.float32)
+    moment[np.tril_indices(size)] = triangle
+    moment += np.tril(moment, -1).T
+    return moment

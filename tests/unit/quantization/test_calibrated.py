@@ -1,0 +1,77 @@
+"""Encoding with calibration data is never worse than without on what was held back, and never fails for lack of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thriftbit.formats import FORMATS
+from thriftbit.formats.format import FloatArray
+from thriftbit.quantization.calibrated import encode_calibrated
+from thriftbit.quantization.calibration_data import Calibration, finish_calibration, packed
+from thriftbit.quantization.rounding import can_round
+
+N, WIDTH, NAME = 32, 256, "blk.0.ffn_up.weight"
+Q4_0 = FORMATS["Q4_0"]
+needs_kernels = pytest.mark.skipif(not can_round(Q4_0), reason="the rounding kernels are not compiled")
+
+
+def _tokens(seed: int, mixing_seed: int, count: int) -> tuple[FloatArray, FloatArray]:
+    random, mixing = np.random.default_rng(seed), np.random.default_rng(mixing_seed)
+    inputs = random.standard_normal((count, 16)) @ mixing.standard_normal((16, WIDTH))
+    gradients = random.standard_normal((count, 4)) @ mixing.standard_normal((4, N))
+    noise = 0.3 * random.standard_normal((count, WIDTH)), 0.3 * random.standard_normal((count, N))
+    return np.asarray(inputs + noise[0], np.float32), np.asarray(gradients + noise[1], np.float32)
+
+
+def _calibration(folder: Path, held_back_mixing: int = 1, tokens: int = 600, spoil: float = 0.0) -> Calibration:
+    inputs, gradients = _tokens(2, 1, tokens)
+    held_inputs, held_gradients = _tokens(3, held_back_mixing, 64)
+    columns = inputs.T @ inputs / tokens
+    columns[3, 4] += spoil
+    columns[4, 3] += spoil
+    np.savez(
+        folder / f"{NAME}.npz",
+        importance=np.square(inputs).mean(axis=0),
+        columns=packed(columns),
+        rows=packed(gradients.T @ gradients / tokens),
+        inputs=held_inputs,
+        gradients=held_gradients,
+    )
+    return finish_calibration(folder, [NAME], [], tokens, 0)
+
+
+def _rows() -> FloatArray:
+    return np.random.default_rng(0).standard_normal((N, WIDTH)).astype(np.float32)
+
+
+@needs_kernels
+def test_it_pays_where_text_is_alike(tmp_path: Path) -> None:
+    outcome = encode_calibrated(_rows(), Q4_0, _calibration(tmp_path), NAME)
+    assert outcome.note == ""
+    assert outcome.cost is not None and outcome.plain_cost is not None
+    assert outcome.cost < 0.5 * outcome.plain_cost
+
+
+@needs_kernels
+def test_it_falls_back_where_held_back_text_is_another(tmp_path: Path) -> None:
+    calibration = _calibration(tmp_path, held_back_mixing=9)
+    outcome = encode_calibrated(_rows(), Q4_0, calibration, NAME)
+    assert outcome.note
+    np.testing.assert_array_equal(outcome.blocks, Q4_0.encode(_rows(), calibration.importance(NAME)))
+
+
+@needs_kernels
+def test_damaged_moments_fall_back(tmp_path: Path) -> None:
+    outcome = encode_calibrated(_rows(), Q4_0, _calibration(tmp_path, spoil=np.nan), NAME)
+    assert "not finite" in outcome.note
+    assert np.isfinite(Q4_0.decode(outcome.blocks)).all()
+
+
+@pytest.mark.parametrize("format", ["F16", "Q4_0"])
+def test_a_tensor_without_data_is_encoded_as_without(format: str, tmp_path: Path) -> None:
+    outcome = encode_calibrated(_rows(), FORMATS[format], _calibration(tmp_path), "blk.7.ffn_up.weight")
+    assert outcome.note
+    np.testing.assert_array_equal(outcome.blocks, FORMATS[format].encode(_rows()))
