@@ -56,8 +56,8 @@ class Rounds:
         def told(of_round: float) -> None:
             share = (self._done_tokens + of_round * self._tokens(self._counts)) / everything
             if self.budget_seconds is not None:
-                share = max(share, self._elapsed() / self.budget_seconds)
-            progress(min(1.0, share))
+                share = max(share, min(0.99, self._elapsed() / self.budget_seconds))
+            progress(share)
 
         return told
 
