@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernel.hpp"
+#include "rounding_bindings.hpp"
 
 namespace nb = nanobind;
 using RowsArray = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -122,6 +123,7 @@ NB_MODULE(_native, module) {
     module.doc() = "Compiled encoders, one for each format that has a file in native/.";
     module.def("encode", &thriftbit::encode, "name"_a, "rows"_a, "importance"_a.none(), "largest"_a,
                "threads"_a);
+    thriftbit::bind_rounding(module, [] { return thriftbit::chosen; });
     module.def("kernels", &thriftbit::kernel_names);
     module.def("instruction_sets", &thriftbit::instruction_sets);
     module.def("use_instruction_set", &thriftbit::use_instruction_set, "name"_a);

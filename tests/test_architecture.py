@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "thriftbit"
 
 # "__init__" is the package itself, which gives every public verb, so that the command line can call them as users do.
 ROOMS = (
-    *("formats", "containers", "sources", "network", "quantization", "inspection", "machine", "runtime"),
+    *("formats", "containers", "sources", "machine", "runtime", "network", "quantization", "inspection"),
     *("measurement", "report", "demo"),
     *("__init__", "cli", "__main__"),
 )

@@ -13,17 +13,19 @@ import glob
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 from thriftbit.containers.gguf_writer import GGUFWriter
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
 from thriftbit.quantization.ahead import Ahead
+from thriftbit.quantization.calibrated import encode_calibrated
+from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.metadata import file_layout, source_fingerprint
 from thriftbit.quantization.plan import Plan, checked_plan
@@ -37,13 +39,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """seconds: of wall-clock time. coverage: which tensors the importance data left out, None if none was given."""
+    """seconds: of wall-clock time. coverage: which tensors the importance data left out, None if none was given.
+    kept_plain: tensors with calibration data that were rounded block by block all the same -> why."""
 
     path: Path
     size_bytes: int
     bits_per_weight: float
     seconds: float
     coverage: Coverage | None
+    kept_plain: Mapping[str, str] = field(default_factory=dict)
 
 
 def quantize(
@@ -52,14 +56,17 @@ def quantize(
     output: str | Path,
     *,
     importance: ImportanceMatrix | None = None,
+    calibration: Calibration | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> QuantizeResult:
     """Write the model to `output` as a GGUF file, each tensor in the format that the plan gives it
 
-    threads: for encoding, all cores by default. force: replace an existing file. progress: called with a tensor's name,
-    the bytes of tensor data written so far and in total. The file appears whole or not at all.
+    importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
+    rounded as a whole, and one or two of them are in memory at a time. threads: for encoding, all cores by default.
+    force: replace an existing file. progress: called with a tensor's name, the bytes of tensor data written so far and
+    in total. The file appears whole or not at all.
     Raises ThriftbitError for anything about model, plan, importance or output that cannot work, and for weights that
     are not finite, naming tensor and row.
     """
@@ -67,40 +74,65 @@ def quantize(
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else None
+    if importance is not None and calibration is not None:
+        raise UsageError("importance data and a calibration both say what matters; give one of them")
     layout = file_layout(model, plan, importance, source_fingerprint(model))
+    encoding = _Encoding(plan, importance, calibration, threads or _cores())
     with (
         GGUFWriter(output, layout, force=force) as writer,
-        Ahead(_read(model)) as rows,
-        Ahead(_encode(rows, plan, importance, threads or _cores())) as blocks,
+        Ahead(_read(model, encoding)) as rows,
+        Ahead(_encode(rows, encoding)) as blocks,
     ):
         for name, pieces in groupby(_reported(blocks, plan.weights_bytes(model), progress), itemgetter(0)):
             writer.write(name, (piece for _, piece in pieces))
     seconds = time.perf_counter() - started
-    return QuantizeResult(output, layout.file_size_bytes, plan.bits_per_weight(model), seconds, coverage)
+    return QuantizeResult(
+        output, layout.file_size_bytes, plan.bits_per_weight(model), seconds, coverage, encoding.kept_plain
+    )
 
 
-def _read(model: Model) -> Iterator[tuple[Tensor, int, FloatArray]]:
+@dataclass(frozen=True)
+class _Encoding:
+    """How the rows of each tensor become blocks."""
+
+    plan: Plan
+    importance: ImportanceMatrix | None
+    calibration: Calibration | None
+    threads: int
+    kept_plain: dict[str, str] = field(default_factory=dict)
+
+    def takes_whole(self, tensor: Tensor) -> bool:
+        """Whether the tensor's rows have to come all at once, because they are rounded together"""
+        return self.calibration is not None and tensor.name in self.calibration.names
+
+    def encode(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
+        format = format_named(self.plan.formats[tensor.name])
+        if self.calibration is not None and self.takes_whole(tensor):
+            outcome = encode_calibrated(rows, format, self.calibration, tensor.name, self.threads)
+            if outcome.note:
+                self.kept_plain[tensor.name] = outcome.note
+            return outcome.blocks
+        if self.importance is None or format.block_size == 1:
+            return format.encode(rows, None, self.threads)
+        weights = self.importance.for_tensor(tensor)
+        return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
+
+
+def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, FloatArray]]:
     """-> (tensor, number of the first row, rows), never across two matrices of one tensor: importance is per matrix"""
     for tensor in model.tensors:
-        for start, stop in tensor.chunks(CHUNK_BYTES):
+        for start, stop in [(0, tensor.rows)] if encoding.takes_whole(tensor) else tensor.chunks(CHUNK_BYTES):
             yield tensor, start, tensor.load(start, stop)
 
 
-def _encode(
-    pieces: Iterable[tuple[Tensor, int, FloatArray]], plan: Plan, importance: ImportanceMatrix | None, threads: int
-) -> Iterator[tuple[str, ByteArray]]:
+def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encoding) -> Iterator[tuple[str, ByteArray]]:
     """-> (name of the tensor, encoded rows)"""
-    for tensor, own_pieces in groupby(pieces, itemgetter(0)):
-        format = format_named(plan.formats[tensor.name])
-        weights = importance.for_tensor(tensor) if importance is not None and format.block_size > 1 else None
-        for _, start, rows in own_pieces:
-            weight = None if weights is None else weights[start // tensor.matrix_rows]
-            try:
-                blocks = format.encode(rows, weight, threads)
-            except WeightError as error:
-                where = f"{tensor.name}, row {start + error.row}"
-                raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
-            yield tensor.name, blocks
+    for tensor, start, rows in pieces:
+        try:
+            yield tensor.name, encoding.encode(tensor, start, rows)
+        except WeightError as error:
+            where = f"{tensor.name}, row {start + error.row}"
+            raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
 
 
 def _reported(

@@ -1,0 +1,100 @@
+"""The text that a model is calibrated on, and the calibration of a model, made once and kept.
+
+Four kinds of text ship with the package (`corpora/README.md` says whose they are), so that no language or use is
+forgotten; a user's own text takes their place where it says more about the work to be done.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from gguf import Keys
+from numpy.typing import NDArray
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
+from thriftbit.quantization.metadata import source_fingerprint
+from thriftbit.runtime.tokenizer import Tokenizer
+from thriftbit.sources.model import Model
+
+CORPORA = Path(__file__).with_name("corpora")
+TEXTS = ("prose", "code", "math", "multilingual")
+WINDOW_TOKENS = 512
+WINDOWS = 40  # of all texts together
+
+VERSION = 1  # of what is kept; another one does not read it
+
+
+def calibration_of(
+    model: Model,
+    text: Path | None = None,
+    *,
+    windows: int = WINDOWS,
+    announce: Callable[[str], None] = lambda message: None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Calibration:
+    """model: in full precision. text: to calibrate on, the texts in the box if None. progress: is told the share done.
+
+    -> the calibration: from the user's cache, if this model was calibrated on this text before
+    Raises ThriftbitError for text that cannot be read or is too short, and if the extra `torch` is not installed.
+    """
+    cut = calibration_windows(model, text, windows)
+    folder = cache_folder() / _identity(model, cut)
+    if (folder / INDEX).exists():
+        announce(f"Calibrated before: {folder}")
+        return open_calibration(folder)
+    try:
+        from thriftbit.quantization.calibration import calibrate
+    except ModuleNotFoundError as error:
+        raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
+    return calibrate(model, cut, folder, progress=progress)
+
+
+def cache_folder() -> Path:
+    """-> where calibrations are kept; THRIFTBIT_CACHE moves it"""
+    root = os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False)
+    return Path(root) / "calibration"
+
+
+def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
+    """-> (windows, WINDOW_TOKENS) token ids, spread evenly over the text, or over the four in the box; of a short text
+    fewer, and shorter ones rather than none"""
+    texts = [_read(text)] if text else [gzip.decompress((CORPORA / f"{n}.txt.gz").read_bytes()).decode() for n in TEXTS]
+    with Tokenizer(model.metadata, model.source) as tokenizer:
+        tokens = [np.array(ids, np.int64) for ids in tokenizer.tokenize(texts, add_special=False)]
+    length = min(WINDOW_TOKENS, *(len(ids) for ids in tokens))
+    if length < 2:
+        raise ThriftbitError(f"{text}: is too short to calibrate on; a few pages are good, a book is better")
+    cut = np.concatenate([_spread(ids, length, max(1, windows // len(tokens))) for ids in tokens])
+    first = model.metadata.get(Keys.Tokenizer.BOS_ID)
+    if model.metadata.get(Keys.Tokenizer.ADD_BOS) and isinstance(first, np.integer):
+        cut[:, 0] = int(first)
+    return cut
+
+
+def _spread(tokens: NDArray[np.int64], length: int, windows: int) -> NDArray[np.int64]:
+    whole = len(tokens) // length
+    starts = np.unique(np.linspace(0, whole - 1, min(windows, whole)).astype(np.int64)) * length
+    return np.stack([tokens[start : start + length] for start in starts])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ThriftbitError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+
+
+def _identity(model: Model, windows: NDArray[np.int64]) -> str:
+    """-> what the calibration depends on: weights, text, and the form in which it is kept"""
+    digest = hashlib.sha256(f"{VERSION} {source_fingerprint(model)} {windows.shape}".encode())
+    digest.update(windows.astype("<i8").tobytes())
+    return digest.hexdigest()[:32]
