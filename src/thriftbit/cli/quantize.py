@@ -15,7 +15,8 @@ from thriftbit.cli.quantize_printing import print_plan, print_result
 from thriftbit.errors import ThriftbitError, UsageError
 
 if TYPE_CHECKING:
-    from thriftbit import ImportanceMatrix, Model, Plan
+    from thriftbit import Model, Plan
+    from thriftbit.quantization.calibration_data import Calibration
 
 
 @click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
 )
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
+@click.option(
+    "--effort",
+    type=click.Choice(["plain", "calibrated"]),
+    default="plain",
+    show_default=True,
+    help="calibrated: see what the model does with text, and round for that. Minutes to hours; needs torch.",
+)
+@click.option(
+    "--calibrate-on",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A text of yours for --effort calibrated; four kinds of text in the box by default.",
+)
 @click.option(
     "--plan",
     "plan_file",
@@ -44,6 +58,8 @@ def quantize(
     output: Path | None,
     preset: str | None,
     imatrix: Path | None,
+    effort: str,
+    calibrate_on: Path | None,
     plan_file: Path | None,
     dry_run: bool,
     force: bool,
@@ -62,23 +78,29 @@ def quantize(
       thriftbit quantize ./Qwen2.5-1.5B-Instruct --to Q4_K_M
       thriftbit quantize HuggingFaceTB/SmolLM2-135M-Instruct --to Q8_0 -o smollm2.gguf
       thriftbit quantize model-BF16.gguf --to IQ4_XS --imatrix imatrix.gguf
+      thriftbit quantize ./my-model --to Q4_K_M --effort calibrated
       thriftbit quantize ./my-model --to Q5_K_M --dry-run
       thriftbit quantize ./my-model                            explains the presets
     """
     _check_choice(preset, plan_file)
+    calibrated = effort == "calibrated" or calibrate_on is not None
+    if calibrated and imatrix:
+        raise UsageError("--imatrix and --effort calibrated both say what matters; give one of them")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, announce=announce)
-    plan = _plan(model, preset, plan_file, importance)
+    plan = _plan(model, preset, plan_file, importance is not None or calibrated)
     output = output or Path(f"{_name_of(source)}-{plan.preset}.gguf")
     if dry_run:
         print_plan(model, plan, importance, output, as_json)
         return
+    calibration = _calibration(model, calibrate_on, output, force) if calibrated else None
     with ProgressLine() as line:
         result = thriftbit.quantize(
             model,
             plan,
             output,
             importance=importance,
+            calibration=calibration,
             threads=threads,
             force=force,
             progress=lambda tensor, done_bytes, total_bytes: line.update(tensor, done_bytes / total_bytes),
@@ -103,9 +125,9 @@ def _check_choice(preset: str | None, plan_file: Path | None) -> None:
         )
 
 
-def _plan(model: Model, preset: str | None, plan_file: Path | None, importance: ImportanceMatrix | None) -> Plan:
+def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_importance: bool) -> Plan:
     if preset:
-        return thriftbit.make_plan(model, preset, importance=importance is not None)
+        return thriftbit.make_plan(model, preset, importance=knows_importance)
     assert plan_file is not None
     try:
         return thriftbit.Plan.from_json(plan_file.read_text(encoding="utf-8"), model)
@@ -115,6 +137,15 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, importance: 
         raise ThriftbitError(f"{plan_file}: is no plan: it is not text; a dry run with --json prints one") from None
     except ThriftbitError as error:
         raise ThriftbitError(f"{plan_file}: {error}") from None
+
+
+def _calibration(model: Model, text: Path | None, output: Path, force: bool) -> Calibration:
+    from thriftbit.containers.atomic_file import check_target
+    from thriftbit.quantization.calibration_text import calibration_of
+
+    check_target(output, output, force)  # before the long run, and not only after it
+    with ProgressLine() as line:
+        return calibration_of(model, text, announce=announce, progress=lambda share: line.update("calibrating", share))
 
 
 def _name_of(source: str) -> str:

@@ -33,6 +33,20 @@ STOP_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # beside SIGINT, which Python 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def check_target(path: Path, target: Path, force: bool) -> None:
+    """Raises ThriftbitError if `path`, which leads to `target`, cannot be written, or may not because it exists."""
+    _folder_of(path)
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ThriftbitError(f"{path}: is {kind}; name a file to be written")
+    if not force:
+        raise ThriftbitError(f"{path}: exists already; use --force to replace it, or choose another name")
+
+
 class AtomicFile:
     """Context manager: `write` inside it; at its end the file gets its name, or is gone if the block raised.
 
@@ -76,16 +90,7 @@ class AtomicFile:
                 self._publish()
 
     def _check_target(self) -> None:
-        _folder_of(self.path)
-        try:
-            mode = self._target.stat().st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise ThriftbitError(f"{self.path}: is {kind}; name a file to be written")
-        if not self._force:
-            raise ThriftbitError(f"{self.path}: exists already; use --force to replace it, or choose another name")
+        check_target(self.path, self._target, self._force)
 
     def _check_free_space(self) -> None:
         free_bytes = free_bytes_for(self.path)

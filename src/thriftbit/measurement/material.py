@@ -123,9 +123,12 @@ def gather(
             f"{model.source} takes {longest_tokens} tokens; windows of {context_tokens} are too long for it"
         )
     with Tokenizer(model.metadata, model.source) as tokenizer:
+        last = model.metadata.get(Keys.Tokenizer.EOS_ID) if model.metadata.get(Keys.Tokenizer.ADD_EOS) else None
 
         def tokenize(strings: Sequence[str]) -> list[list[int]]:
-            return tokenizer.tokenize(strings, add_special=True)
+            """A token for the end, where the vocabulary adds one, is no part of the text."""
+            found = tokenizer.tokenize(strings, add_special=True)
+            return found if last is None else [ids[:-1] if ids[-1:] == [last] else ids for ids in found]
 
         return [
             *(windows_of(text, tokenize, model.metadata, context_tokens, windows) for text in texts),
@@ -136,11 +139,11 @@ def gather(
 def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_tokens: int, limit: int | None) -> Windows:
     """metadata: of the model, which says whether texts begin with a token of their own. limit: of windows.
     Raises ThriftbitError for a text that is shorter than a window."""
-    begins = metadata.get(Keys.Tokenizer.ADD_BOS)
     first = metadata.get(Keys.Tokenizer.BOS_ID)
     (tokens,) = tokenize([text.text])
+    begins = isinstance(first, np.integer) and tokens[:1] == [int(first)]  # as llama.cpp does it, said or not said
     try:
-        cut = cut_windows(tokens, context_tokens, int(first) if begins and isinstance(first, np.integer) else None)
+        cut = cut_windows(tokens, context_tokens, tokens[0] if begins else None)
     except ThriftbitError as error:
         raise ThriftbitError(f"{text.origin}: {error}") from None
     return Windows(text.domain, cut, spread(len(cut), limit or len(cut)))

@@ -50,9 +50,11 @@ def calibration_of(
         announce(f"Calibrated before: {folder}")
         return open_calibration(folder)
     try:
+        from thriftbit.network.threads import choose_threads
         from thriftbit.quantization.calibration import calibrate
     except ModuleNotFoundError as error:
         raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
+    choose_threads()
     return calibrate(model, cut, folder, progress=progress)
 
 
