@@ -15,7 +15,7 @@ from thriftbit.sources.architectures import find_architecture, from_gguf
 from thriftbit.sources.checkpoint import open_checkpoint
 from thriftbit.sources.model import Model
 
-from .tiny_models import TINY_MODELS, TOKENS, VOCABULARY, TinyModel, save, tokens
+from .tiny_models import TINY_MODELS, VOCABULARY, TinyModel, save, tokens
 
 TOLERANCE = 1e-5  # of the logits' standard deviation: float32 sums in another order
 

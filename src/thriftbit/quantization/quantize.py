@@ -71,11 +71,11 @@ def quantize(
     are not finite, naming tensor and row.
     """
     started, output = time.perf_counter(), Path(output)
+    if importance is not None and calibration is not None:
+        raise UsageError("importance data and a calibration both say what matters; give one of them")
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else None
-    if importance is not None and calibration is not None:
-        raise UsageError("importance data and a calibration both say what matters; give one of them")
     layout = file_layout(model, plan, importance, source_fingerprint(model))
     encoding = _Encoding(plan, importance, calibration, threads or _cores())
     with (

@@ -32,6 +32,7 @@ LOSS_SCALE = (
     ("broken", math.inf),
 )
 LITTLE = 1  # the last step of the scale that is worth recommending without a but
+ONE_SIZE = 1.01  # files that differ by less are of one size
 UNDECIDED = "cannot tell yet"
 LONGEST_LABEL = 40  # characters, in a sentence
 ABOUT_THE_SAME = 0.05  # of a ratio of speeds
@@ -71,12 +72,13 @@ def judge(loss: Measurement) -> LossVerdict:
 
 
 def recommended(summary: Summary) -> FileSummary | None:
-    """-> the smallest file whose loss is certainly hard to notice or less; failing that the one that lost least, or,
-    where no loss was measured, the smallest"""
+    """-> the smallest file whose loss is certainly hard to notice or less, of several of one size the one that lost
+    least; failing that the one that lost least of all, or, where no loss was measured, the smallest"""
     known = [(loss, file) for file in summary.files if (loss := summary.loss(file))]
-    little = [file for loss, file in known if judge(loss).worst <= LITTLE]
+    little = [(loss, file) for loss, file in known if judge(loss).worst <= LITTLE]
     if little:
-        return min(little, key=lambda file: file.subject.size_bytes)
+        largest_bytes = ONE_SIZE * min(file.subject.size_bytes for _, file in little)
+        known = [(loss, file) for loss, file in little if file.subject.size_bytes <= largest_bytes]
     if known:
         return min(known, key=lambda pair: pair[0].value or 0.0)[1]
     return min(summary.files, key=lambda file: file.subject.size_bytes, default=None)

@@ -1,0 +1,113 @@
+"""Quantizing with a calibration: what it is made from, where it is kept, and that the file is better for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import RunThriftbit
+from thriftbit import ThriftbitError, UsageError, inspect, make_plan, open_model, quantize
+from thriftbit.demo import DEMO_MODEL, open_demo_model
+from thriftbit.measurement.comparison import compare
+from thriftbit.measurement.material import gather
+from thriftbit.measurement.texts import read_text
+from thriftbit.network.configuration import configuration_of
+from thriftbit.network.network import Network
+from thriftbit.network.weights import Weights
+from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.calibration_text import WINDOW_TOKENS, calibration_of, calibration_windows
+from thriftbit.quantization.importance import ImportanceMatrix
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THRIFTBIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return calibration_of(open_demo_model(), windows=12)
+
+
+def test_the_same_bytes_say_more(calibration: Calibration, tmp_path: Path) -> None:
+    model = open_demo_model()
+    plan = make_plan(model, "Q4_0", importance=True)
+    plain = quantize(model, plan, tmp_path / "plain.gguf")
+    calibrated = quantize(model, plan, tmp_path / "calibrated.gguf", calibration=calibration)
+    assert calibrated.size_bytes == plain.size_bytes
+    assert inspect(calibrated.path).types == inspect(plain.path).types
+    assert len(calibrated.kept_plain) < len(calibration.names) / 2
+
+    torch.set_num_threads(1)
+    (text,) = gather(model, [read_text("prose")], [], 256, windows=4)
+    passages = [passage for number in range(text.units) for passage in text.unit(number)]
+    files = [open_model(result.path, allow_requantize=True) for result in (plain, calibrated)]
+    network = Network(configuration_of(model), torch.device("cpu"))
+    _, before, after = compare(network, [Weights(each) for each in (model, *files)], passages)
+    lost = [np.mean([scores.divergence for scores in each]) for each in (before, after)]
+    assert lost[1] < 0.75 * lost[0]  # 0.5 with a third of the usual text
+
+
+def test_the_file_is_the_same_every_time(calibration: Calibration, tmp_path: Path) -> None:
+    model = open_demo_model()
+    plan = make_plan(model, "Q2_K", importance=True)
+    first, again = (
+        quantize(model, plan, tmp_path / f"{name}.gguf", calibration=calibration, threads=threads).path.read_bytes()
+        for name, threads in (("first", 1), ("again", 2))
+    )
+    assert first == again
+
+
+def test_a_calibration_is_made_once_for_a_model_and_a_text(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
+    told: list[str] = []
+    model = open_model(tiny_llama)
+    first = calibration_of(model, windows=4, announce=told.append)
+    assert not told
+    assert calibration_of(model, windows=4, announce=told.append) == first and len(told) == 1
+    (tmp_path / "mine.txt").write_text("Nobody else has written this. " * 200)
+    assert calibration_of(model, tmp_path / "mine.txt", windows=4).folder != first.folder
+
+
+def test_windows_are_spread_over_all_texts() -> None:
+    model = open_demo_model()
+    windows = calibration_windows(model, None, 8)
+    assert windows.shape == (8, WINDOW_TOKENS) and windows.dtype == np.int64
+    assert len(np.unique(windows, axis=0)) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "too short"), (b"x", "too short"), (b"\xff\xfe\xfa", "not UTF-8")]
+)
+def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(ThriftbitError, match=f"text.txt: .*{words}"):
+        calibration_windows(open_demo_model(), tmp_path / "text.txt", 4)
+    with pytest.raises(ThriftbitError, match="cannot be read"):
+        calibration_windows(open_demo_model(), tmp_path / "missing.txt", 4)
+
+
+def test_ten_words_give_a_correct_file(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
+    (tmp_path / "text.txt").write_text("Ten words are not much, but the file is right.")
+    model = open_model(tiny_llama)
+    calibration = calibration_of(model, tmp_path / "text.txt")
+    plan = make_plan(model, "Q4_0", importance=True)
+    result = quantize(model, plan, tmp_path / "out.gguf", calibration=calibration)
+    assert set(result.kept_plain) == calibration.names  # there is nothing to check on, so nothing is risked
+    assert inspect(result.path).file_type == "Q4_0"
+
+
+def test_what_does_not_go_together(calibration: Calibration, tmp_path: Path, run_thriftbit: RunThriftbit) -> None:
+    model = open_demo_model()
+    plan = make_plan(model, "Q4_0")
+    importance = ImportanceMatrix(Path("any"), (), 0, {})
+    with pytest.raises(UsageError, match="give one of them"):
+        quantize(model, plan, tmp_path / "out.gguf", importance=importance, calibration=calibration)
+    done = run_thriftbit("quantize", DEMO_MODEL, "--to", "Q4_0", "--effort", "calibrated", "--imatrix", "any")
+    assert done.returncode == 2 and "give one of them" in done.stderr
+    (tmp_path / "there.gguf").touch()
+    done = run_thriftbit("quantize", DEMO_MODEL, "--to", "Q4_0", "--effort", "calibrated", "-o", "there.gguf")
+    assert done.returncode == 1 and "exists already" in done.stderr and "calibrating" not in done.stderr
