@@ -1,6 +1,8 @@
 """What calibrated rounding saves at the same bytes: our encoders and llama.cpp's, with the same text to calibrate on.
 
-    python benchmarks/quality.py MODEL --calibrate-on prose.txt code.txt ... [--preset Q4_0 Q4_K_M ...]
+    python benchmarks/quality.py [MODEL] [--calibrate-on prose.txt code.txt ...] [--preset Q4_0 Q4_K_M ...]
+
+Without arguments: the model and the texts in the box, and the presets that the README claims something about.
 
 For every preset, each tensor gets the format that the preset gives it, once from llama.cpp's encoder with an importance
 matrix (mean squares of inputs over the calibration text), once from `encode_calibrated`. Both are judged by the KL
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from peers import llama_cpp
 
 from thriftbit import open_model
+from thriftbit.demo import DEMO_MODEL
 from thriftbit.formats import FORMATS, format_named
 from thriftbit.measurement.comparison import compare
 from thriftbit.measurement.scores import Passage, Scores
@@ -37,11 +40,13 @@ from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration import calibrate
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
+from thriftbit.quantization.calibration_text import calibration_windows
 from thriftbit.quantization.presets import choose_formats, preset_named
 from thriftbit.quantization.rounding import can_round
 from thriftbit.runtime.tokenizer import Tokenizer
 from thriftbit.sources.model import Model
 
+CLAIMED = ["Q4_K_M", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "IQ4_NL", "Q5_1"]
 CONTEXT_TOKENS = 512
 BOOTSTRAPS = 2000
 Floats = NDArray[np.float32]
@@ -49,10 +54,10 @@ Floats = NDArray[np.float32]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--calibrate-on", nargs="+", required=True, metavar="FILE")
+    parser.add_argument("model", nargs="?", default=str(DEMO_MODEL))
+    parser.add_argument("--calibrate-on", nargs="+", metavar="FILE")
     parser.add_argument("--calibration-windows", type=int, default=40, help="of 512 tokens, from all files together")
-    parser.add_argument("--preset", nargs="+", default=["Q4_0"])
+    parser.add_argument("--preset", nargs="+", default=CLAIMED)
     parser.add_argument("--windows", type=int, default=6, help="of 512 tokens to judge on, for each domain")
     parser.add_argument("--keep", type=Path, help="folder for the calibration; one that is there is used again")
     arguments = parser.parse_args()
@@ -60,11 +65,14 @@ def main() -> None:
     torch.set_num_threads(1)
     model = open_model(arguments.model)
     with tempfile.TemporaryDirectory() as temporary, Tokenizer(model.metadata, model.source) as tokenizer:
-        each = -(-arguments.calibration_windows // len(arguments.calibrate_on))
-        texts = [_windows(tokenizer, path, each) for path in arguments.calibrate_on]
+        if arguments.calibrate_on:
+            each = -(-arguments.calibration_windows // len(arguments.calibrate_on))
+            text = np.concatenate([_windows(tokenizer, path, each) for path in arguments.calibrate_on])
+        else:
+            text = calibration_windows(model, None, arguments.calibration_windows)
         judged = {domain: _windows(tokenizer, domain, arguments.windows) for domain in DOMAINS}
         started = time.perf_counter()
-        calibration = _calibration(model, np.concatenate(texts), arguments.keep or Path(temporary))
+        calibration = _calibration(model, text, arguments.keep or Path(temporary))
         print(f"calibrated in {time.perf_counter() - started:.0f} s on {calibration.tokens} tokens")
         rows = [_encode(model, calibration, preset) for preset in arguments.preset]
         results = _judge(model, rows, judged)

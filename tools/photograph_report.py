@@ -1,4 +1,4 @@
-"""Takes the README's pictures of a report's page, light and dark: python tools/photograph_report.py report.html docs/images
+"""Photographs a report for the README, light and dark: python tools/photograph_report.py report.html docs/images
 
 Needs playwright and a Chromium. From the headline to the end of the chart, at twice the size, for sharp screens.
 """
