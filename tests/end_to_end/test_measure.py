@@ -162,9 +162,11 @@ class TestRefusals:
         broken = tmp_path / "broken.gguf"
         broken.write_bytes(levels["Q2_K"].read_bytes().replace(b"tokenizer.ggml.model", b"tokenizer.ggml.mobel"))
         assert model.tensors
-        options = ("--only", "speed", "--time", "5s", "--json")
+        options = ("--only", "speed", "--time", "5s", "--prompt-tokens", "40", "--answer-tokens", "9", "--json")
         done = run_thriftbit("measure", levels["Q4_K_M"], broken, *options, **cache)
         rows = json.loads(done.stdout)["rows"]
         decode = {row["subject"]["name"]: row for row in rows if row["what"] == "decode_rate"}
         assert decode[levels["Q4_K_M"].name]["value"] > 0
+        settings = decode[levels["Q4_K_M"].name]["settings"]
+        assert (settings["prompt_tokens"], settings["generated_tokens"]) == (40, 9)
         assert decode["broken.gguf"]["value"] is None and "broken.gguf" in decode["broken.gguf"]["note"]

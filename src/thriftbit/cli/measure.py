@@ -86,6 +86,12 @@ class Share(click.ParamType[float]):
     show_default=True,
     help="Tokens of a window.",
 )
+@click.option(
+    "--prompt-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens to read, for the speed."
+)
+@click.option(
+    "--answer-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens to write, for the speed."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to run with; found by trying by default.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt for both to answer. May be repeated.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the rows to this .jsonl file as well.")
@@ -99,6 +105,8 @@ def measure(
     budget: float,
     max_loss: float | None,
     context_tokens: int,
+    prompt_tokens: int,
+    answer_tokens: int,
     threads: int | None,
     prompts: tuple[str, ...],
     output: Path | None,
@@ -128,6 +136,8 @@ def measure(
         parts=parts or PARTS,
         context_tokens=context_tokens,
         budget_seconds=budget,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=answer_tokens,
         threads=threads,
         prompts=prompts,
     )

@@ -43,8 +43,9 @@ class CannotMeasureError(ThriftbitError):
 class MeasureSettings:
     """tasks: names of texts and tasks in the box, text files, and .jsonl files of questions. parts: of PARTS.
     context_tokens: of a window of text. windows: of each text, questions: of each task, at most. budget_seconds: for
-    accuracy and speed together, None for no limit. threads: of the engine, found by trying if None. prompts: to be
-    answered, three of ours if there are none."""
+    accuracy and speed together, None for no limit. prompt_tokens, generated_tokens: what is read and written for the
+    speed. threads: of the engine, found by trying if None. prompts: to be answered, three of ours if there are none.
+    """
 
     tasks: Sequence[str] = DEFAULT_TASKS
     parts: Sequence[str] = PARTS
@@ -52,6 +53,8 @@ class MeasureSettings:
     windows: int | None = None
     questions: int | None = None
     budget_seconds: float | None = 300
+    prompt_tokens: int = 256
+    generated_tokens: int = 64
     threads: int | None = None
     prompts: Sequence[str] = ()
 
@@ -184,7 +187,12 @@ def _speed_and_answers(
     progress: Progress,
 ) -> Iterator[Measurement]:
     if "speed" in settings.parts:
-        speed = SpeedSettings(threads=settings.threads)
+        speed = SpeedSettings(
+            prompt_tokens=settings.prompt_tokens,
+            generated_tokens=settings.generated_tokens,
+            context_tokens=max(SpeedSettings.context_tokens, settings.prompt_tokens + settings.generated_tokens),
+            threads=settings.threads,
+        )
         if settings.budget_seconds is not None:
             share = SPEED_SHARE if "accuracy" in settings.parts else 1.0
             speed = replace(speed, budget_seconds=share * settings.budget_seconds)
