@@ -11,11 +11,9 @@ from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration, finish_calibration, packed
-from thriftbit.quantization.rounding import can_round
 
 N, WIDTH, NAME = 32, 256, "blk.0.ffn_up.weight"
 Q4_0 = FORMATS["Q4_0"]
-needs_kernels = pytest.mark.skipif(not can_round(Q4_0), reason="the rounding kernels are not compiled")
 
 
 def _tokens(seed: int, mixing_seed: int, count: int) -> tuple[FloatArray, FloatArray]:
@@ -47,7 +45,6 @@ def _rows() -> FloatArray:
     return np.random.default_rng(0).standard_normal((N, WIDTH)).astype(np.float32)
 
 
-@needs_kernels
 def test_it_pays_where_text_is_alike(tmp_path: Path) -> None:
     outcome = encode_calibrated(_rows(), Q4_0, _calibration(tmp_path), NAME)
     assert outcome.note == ""
@@ -55,7 +52,6 @@ def test_it_pays_where_text_is_alike(tmp_path: Path) -> None:
     assert outcome.cost < 0.5 * outcome.plain_cost
 
 
-@needs_kernels
 def test_it_falls_back_where_held_back_text_is_another(tmp_path: Path) -> None:
     calibration = _calibration(tmp_path, held_back_mixing=9)
     outcome = encode_calibrated(_rows(), Q4_0, calibration, NAME)
@@ -63,7 +59,6 @@ def test_it_falls_back_where_held_back_text_is_another(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outcome.blocks, Q4_0.encode(_rows(), calibration.importance(NAME)))
 
 
-@needs_kernels
 def test_damaged_moments_fall_back(tmp_path: Path) -> None:
     outcome = encode_calibrated(_rows(), Q4_0, _calibration(tmp_path, spoil=np.nan), NAME)
     assert "not finite" in outcome.note

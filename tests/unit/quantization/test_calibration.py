@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-from thriftbit import open_model  # noqa: E402 - after the check that torch is there
-from thriftbit.errors import ThriftbitError  # noqa: E402
-from thriftbit.formats import FORMATS  # noqa: E402
-from thriftbit.network.configuration import configuration_of  # noqa: E402
-from thriftbit.network.network import Network  # noqa: E402
-from thriftbit.network.weights import Weights  # noqa: E402
-from thriftbit.quantization import calibration  # noqa: E402
-from thriftbit.quantization.calibration import calibrate  # noqa: E402
-from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration  # noqa: E402
-from thriftbit.quantization.rounding import can_round, round_matrix  # noqa: E402
-from thriftbit.sources.model import Model  # noqa: E402
+from thriftbit import open_model
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import FORMATS
+from thriftbit.network.configuration import configuration_of
+from thriftbit.network.network import Network
+from thriftbit.network.weights import Weights
+from thriftbit.quantization import calibration
+from thriftbit.quantization.calibration import calibrate
+from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
+from thriftbit.quantization.rounding import round_matrix
+from thriftbit.sources.model import Model
 
 WINDOWS = np.random.default_rng(0).integers(0, 250, (16, 48))
 
@@ -100,7 +100,6 @@ def _divergence(model: Model, name: str, errors: np.ndarray) -> float:
     return float(np.mean([score.divergence.mean() for score in scores]))
 
 
-@pytest.mark.skipif(not can_round(FORMATS["Q4_0"]), reason="the rounding kernels are not compiled")
 def test_rounding_with_it_pays_on_tokens_held_back(model: Model, calibrated: Calibration) -> None:
     plain_cost = rounded_cost = 0.0
     for tensor in model.tensors:

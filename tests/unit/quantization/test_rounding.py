@@ -9,9 +9,8 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.grids import GRIDS
-from thriftbit.quantization.rounding import Curvature, can_round, round_matrix
+from thriftbit.quantization.rounding import Curvature, round_matrix
 
-pytestmark = pytest.mark.skipif(not can_round(FORMATS["Q4_0"]), reason="the rounding kernels are not compiled")
 ROWS, WIDTH = 48, 512
 
 
