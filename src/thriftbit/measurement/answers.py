@@ -17,7 +17,7 @@ from gguf import Keys
 
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
-from thriftbit.measurement.engine_circumstances import engine_circumstances
+from thriftbit.measurement.circumstances import engine_circumstances
 from thriftbit.measurement.measurement import Measurement, Subject
 from thriftbit.measurement.thread_choice import choose_threads
 from thriftbit.runtime.engine import Engine, Generation

@@ -9,6 +9,7 @@ from typing import Any
 
 import thriftbit
 from thriftbit.machine.identity import describe_machine
+from thriftbit.runtime.engine import engine_version
 
 
 def circumstances(command: str, packages: Sequence[str]) -> dict[str, Any]:
@@ -20,3 +21,9 @@ def circumstances(command: str, packages: Sequence[str]) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
     }
+
+
+def engine_circumstances(command: str) -> dict[str, Any]:
+    """-> the same for what the real engine does, which tells its version itself"""
+    common = circumstances(command, ())
+    return common | {"versions": common["versions"] | {"llama.cpp": engine_version()}}

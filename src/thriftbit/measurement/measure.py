@@ -186,6 +186,7 @@ def _speed_and_answers(
     command: str,
     progress: Progress,
 ) -> Iterator[Measurement]:
+    threads = settings.threads
     if "speed" in settings.parts:
         speed = SpeedSettings(
             prompt_tokens=settings.prompt_tokens,
@@ -196,11 +197,13 @@ def _speed_and_answers(
         if settings.budget_seconds is not None:
             share = SPEED_SHARE if "accuracy" in settings.parts else 1.0
             speed = replace(speed, budget_seconds=share * settings.budget_seconds)
-        yield from measure_speed(files, original, speed, command=command, progress=progress)
+        for row in measure_speed(files, original, speed, command=command, progress=progress):
+            threads = threads or int(row.settings.get("threads", 0)) or None  # found by trying, so not again
+            yield row
     if "answers" in settings.parts:
         progress("answers", 0.0)
         prompts = own_prompts(settings.prompts) if settings.prompts else DEFAULT_PROMPTS
-        yield from measure_answers(files, original, prompts, threads=settings.threads, command=command)
+        yield from measure_answers(files, original, prompts, threads=threads, command=command)
 
 
 def _written(progress: Progress) -> Callable[[str, int, int], None]:

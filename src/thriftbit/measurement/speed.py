@@ -19,8 +19,8 @@ from itertools import count
 from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.measurement.circumstances import engine_circumstances
 from thriftbit.measurement.energy import EnergyMeter, find_meter
-from thriftbit.measurement.engine_circumstances import engine_circumstances
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
 from thriftbit.measurement.repetition import Reason, Repetition, Workload, ordinary_tokens, repeat, try_out
 from thriftbit.measurement.speed_rows import Measured, speed_rows

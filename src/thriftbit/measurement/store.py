@@ -10,17 +10,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
 from thriftbit.measurement.measurement import Measurement
 
 
 def store_path() -> Path:
-    """-> where measurements are kept; THRIFTBIT_CACHE moves the folder"""
-    folder = os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False)
-    return Path(folder) / "measurements.jsonl"
+    """-> where measurements are kept"""
+    return cache_folder() / "measurements.jsonl"
 
 
 def append(rows: Iterable[Measurement], path: Path | None = None) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -44,6 +45,7 @@ class Network:
         self._model.set_submodule(self.layers_name, nn.ModuleList(self._stand_ins))
         streamed = {id(self._embedding.weight), id(self._head.weight)}
         self._outside = [name for name, parameter in self._model.named_parameters() if id(parameter) not in streamed]
+        self._outside_weights = WeakKeyDictionary[Weights, dict[str, torch.Tensor]]()
         self._calls: dict[torch.Size, list[Call]] = {}
         self._to_device()
 
@@ -113,8 +115,12 @@ class Network:
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
 
     def _load_outside(self, weights: Weights) -> dict[str, torch.Tensor]:
-        """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions"""
-        return {name: tensor.to(self.device) for name, tensor in weights.load(self._outside).items()}
+        """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions.
+        Kept once they are read, since every range of the vocabulary needs them."""
+        if weights not in self._outside_weights:
+            loaded = weights.load(self._outside).items()
+            self._outside_weights[weights] = {name: tensor.to(self.device) for name, tensor in loaded}
+        return self._outside_weights[weights]
 
     def _parameter(self, values: torch.Tensor) -> nn.Parameter:
         return nn.Parameter(values.to(self.device), requires_grad=False)

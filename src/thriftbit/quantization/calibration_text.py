@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from gguf import Keys
 from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
 from thriftbit.quantization.metadata import source_fingerprint
 from thriftbit.runtime.tokenizer import Tokenizer
@@ -45,7 +44,7 @@ def calibration_of(
     Raises ThriftbitError for text that cannot be read or is too short, and if the extra `torch` is not installed.
     """
     cut = calibration_windows(model, text, windows)
-    folder = cache_folder() / _identity(model, cut)
+    folder = cache_folder() / "calibration" / _identity(model, cut)
     if (folder / INDEX).exists():
         announce(f"Calibrated before: {folder}")
         return open_calibration(folder)
@@ -56,12 +55,6 @@ def calibration_of(
         raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
     choose_threads()
     return calibrate(model, cut, folder, progress=progress)
-
-
-def cache_folder() -> Path:
-    """-> where calibrations are kept; THRIFTBIT_CACHE moves it"""
-    root = os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False)
-    return Path(root) / "calibration"
 
 
 def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:

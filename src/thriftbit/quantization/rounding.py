@@ -19,7 +19,6 @@ errors of other matrices do to this one (`linear` is the place for it).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,22 +29,16 @@ from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
 from thriftbit.formats.grids import GRIDS
 
-COLUMN_DAMPING = (
-    0.01  # of the mean of the diagonal, added to it: a moment of few tokens is not to be trusted to the end
-)
+# Of the mean of the diagonal, added to it: a moment of few tokens is not to be trusted to the end.
+COLUMN_DAMPING = 0.01
 ROW_DAMPING = 0.03
 TURNS = 3  # of choosing scales and moving codes
 PIECE = 64  # columns between two matrix products
 
-if _native is not None and hasattr(_native, "feed_back"):
-    _kernels: ModuleType | None = _native
-else:
-    _kernels = None
-
 
 def can_round(format: Format) -> bool:
     """Whether there is something to choose in this format, and the compiled kernels to choose it with"""
-    return format.name in GRIDS and _kernels is not None
+    return format.name in GRIDS and _native is not None
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ class _State:
 
     def feed_back(self) -> None:
         """Codes anew, each making up for the errors before it; what weighs most is decided first."""
-        assert _kernels is not None
+        assert _native is not None
         width, n = self.weights.shape
         columns = np.argsort(self.curvature.columns.diagonal(), kind="stable")
         lower = _factor(self.curvature.columns[np.ix_(columns, columns)])[0]
@@ -160,7 +153,7 @@ class _State:
             here = columns[start:stop]
             picked = np.ix_(here, rows)
             blocks = np.ix_(here // self.sub_block, rows)
-            _kernels.feed_back(
+            _native.feed_back(
                 self.weights[picked],
                 carried,
                 np.ascontiguousarray(lower[start:stop, start:stop]),
@@ -175,12 +168,12 @@ class _State:
 
     def descend(self) -> int:
         """One sweep over all codes. -> how many moved"""
-        assert _kernels is not None
+        assert _native is not None
         errors, moved = self._errors(), 0
         for start in range(0, len(self.weights), PIECE):
             piece = slice(start, start + PIECE)
             here = np.arange(start, min(start + PIECE, len(self.weights))) // self.sub_block
-            moved += _kernels.descend(
+            moved += _native.descend(
                 self._gradient(errors, piece),
                 np.ascontiguousarray(self.curvature.columns[piece, piece]),
                 self.curvature.rows,
@@ -194,7 +187,7 @@ class _State:
 
     def choose_scales(self) -> int:
         """Scales, offsets and codes of all blocks, once each. -> how many blocks changed"""
-        assert _kernels is not None
+        assert _native is not None
         errors, changed = self._errors(), 0
         steps, min_steps = self._steps()
         for number in range(len(self.scales)):
@@ -203,7 +196,7 @@ class _State:
             factor, pivots = _factor(columns)
             inverse = np.ascontiguousarray(np.linalg.inv(columns.astype(np.float64)).astype(np.float32))
             codes, own_errors = _turned_bytes(self.codes[piece]), _turned(errors[piece])
-            changed += _kernels.choose_scales(
+            changed += _native.choose_scales(
                 _turned(self._gradient(errors, piece)),
                 columns,
                 inverse,

@@ -1,0 +1,13 @@
+"""Where on this machine things are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """-> the user's cache for thriftbit; THRIFTBIT_CACHE moves it"""
+    return Path(os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False))
