@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.formats import llama_cpp
+from thriftbit.formats.grid import Numbers
 from thriftbit.formats.search import (
     POSITIONS,
     ZERO,
@@ -203,6 +204,12 @@ class SuperBlocks:
     scales: FloatArray
     mins: FloatArray
     levels: FloatArray
+
+    def numbers(self) -> Numbers:
+        """-> the same, super-block by super-block"""
+        d, d_min = self.d.reshape(-1, 1), self.d_min.reshape(-1, 1)
+        scales, mins = self.scales.reshape(len(d), -1), self.mins.reshape(len(d), -1)
+        return Numbers(d, d_min, scales, mins, self.levels.T.astype(np.uint8).reshape(len(d), -1))
 
 
 def search_super_affine(

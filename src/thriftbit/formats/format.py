@@ -12,12 +12,16 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
+
+if TYPE_CHECKING:
+    from thriftbit.formats.grid import Grid
 
 try:
     _native: ModuleType | None = importlib.import_module("thriftbit._native")
@@ -51,6 +55,7 @@ class Format:
         or nothing does.
     largest: the largest magnitude that can be stored; scales in half precision set it for most formats.
     summary: one line for people.
+    grid: what its codes and scales may be, for rounding that chooses them; None where there is nothing to choose.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Format:
     fallback: str | None = None
     largest: float = 65504.0
     summary: str = ""
+    grid: Grid | None = None
 
     @property
     def block_size(self) -> int:

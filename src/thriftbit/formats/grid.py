@@ -5,7 +5,8 @@ single codes and scales and know what each move makes of the weights. Every quan
 sentence: a weight is d · scale · value[code] − d_min · min, where scale and min belong to a sub-block, d and d_min to a
 block. Formats without sub-blocks have one of a whole block, with scale and min 1; formats without an offset have
 d_min 0. So a format's grid is a table of values, the ranges of its multiples, and the two functions between bytes and
-numbers; the arithmetic is here, once.
+numbers, which its own encoder and decoder use too; the arithmetic is here, once. (Decoders of one format do it faster
+than `Grid.decode`, which looks every value up; a test holds the two together.)
 """
 
 from __future__ import annotations
@@ -41,6 +42,30 @@ class Numbers:
     mins: FloatArray
     codes: ByteArray
 
+    @classmethod
+    def of_blocks(cls, codes: ByteArray, d: FloatArray, d_min: FloatArray | None = None) -> Numbers:
+        """Blocks with one scale, and perhaps an offset. d, d_min: (blocks,) or (blocks, 1)"""
+        d = d.reshape(-1, 1)
+        ones = np.ones_like(d)
+        return cls(d, np.zeros_like(d) if d_min is None else d_min.reshape(-1, 1), ones, ones, codes)
+
+    @classmethod
+    def of_multiples(cls, codes: ByteArray, d: FloatArray, scales: FloatArray) -> Numbers:
+        """Super-blocks without offsets. d: as above. scales: (blocks, sub-blocks), or of all sub-blocks in a row"""
+        d = d.reshape(-1, 1)
+        scales = scales.reshape(len(d), -1)
+        return cls(d, np.zeros_like(d), scales, np.zeros_like(scales), codes)
+
+    def affine_weights(self) -> FloatArray:
+        """-> float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves"""
+        levels = self.codes.reshape(*self.scales.shape, -1)
+        weights = (self.d * self.scales)[:, :, None] * levels - (self.d_min * self.mins)[:, :, None]
+        return weights.reshape(self.codes.shape)
+
+
+Unpack = Callable[[ByteArray], Numbers]
+Pack = Callable[[Numbers], ByteArray]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -51,8 +76,8 @@ class Grid:
 
     kind: ScaleKind
     values: FloatArray
-    unpack: Callable[[ByteArray], Numbers]
-    pack: Callable[[Numbers], ByteArray]
+    unpack: Unpack
+    pack: Pack
     sub_blocks: int = 1
     lowest: int = 1
     highest: int = 1
@@ -79,6 +104,11 @@ class Grid:
         multiples = _multiples(scales, numbers.d, self.lowest, self.highest)
         mins = _multiples(-offsets, numbers.d_min, 0, self.highest_min)
         return Numbers(numbers.d, numbers.d_min, multiples, mins, codes)
+
+
+def whole_numbers(first: int, count: int) -> FloatArray:
+    """-> a table of values: as many whole numbers, from `first`"""
+    return np.arange(first, first + count, dtype=np.float32)
 
 
 def _multiples(values: FloatArray, step: FloatArray, lowest: int, highest: int) -> FloatArray:

@@ -54,3 +54,14 @@ def join_bits(numbers: NDArray[np.integer[Any]], bits: int, group: int) -> ByteA
     grouped = numbers.astype(np.uint8).reshape(len(numbers), -1, len(shifts), group) << shifts[:, None]
     joined: ByteArray = np.bitwise_or.reduce(grouped, axis=2)
     return joined.reshape(len(numbers), -1)
+
+
+def split_fifth_bits(packed: ByteArray) -> ByteArray:
+    """Blocks of 32 numbers of 5 bits, their highest bits first and then nibbles -> the numbers. (n, 20) -> (n, 32)"""
+    fifth: ByteArray = np.unpackbits(packed[:, :4], axis=1, bitorder="little")
+    return split_bits(packed[:, 4:], 4, 16) | fifth << np.uint8(4)
+
+
+def join_fifth_bits(numbers: ByteArray) -> ByteArray:
+    """The way back. (n, 32) -> (n, 20)"""
+    return np.hstack([np.packbits(numbers >> 4, axis=1, bitorder="little"), join_bits(numbers & 15, 4, 16)])

@@ -8,6 +8,7 @@ import numpy as np
 from thriftbit.formats import llama_cpp
 from thriftbit.formats.affine import search_super_affine
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
 
@@ -24,17 +25,34 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
         weights = llama_cpp.weights(columns_x, w, np.repeat(llama_cpp.mean_square(x.reshape(-1, 256)), 16))
         theirs = llama_cpp.super_affine(columns_x, weights, 3, sub_blocks=16, largest=15)
     found = search_super_affine(columns_x, w, 3, theirs, largest=15, spacing=1 / 32)
-    scales, mins = (part.astype(np.uint8).reshape(-1, 16) for part in (found.scales, found.mins))
-    levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
-    return np.hstack([scales | mins << 4, join_bits(levels, 2, 32), half_bytes(found.d), half_bytes(found.d_min)])
+    return pack(found.numbers())
 
 
 def decode(blocks: ByteArray) -> FloatArray:
+    return unpack(blocks).affine_weights()
+
+
+def unpack(blocks: ByteArray) -> Numbers:
     scales, mins = (blocks[:, :16] & 15).astype(np.float32), (blocks[:, :16] >> 4).astype(np.float32)
-    levels = split_bits(blocks[:, 16:80], 2, 32).reshape(-1, 16, 16)
-    d, d_min = half_values(blocks[:, 80:82]), half_values(blocks[:, 82:84])
-    x = (d * scales)[:, :, None] * levels - (d_min * mins)[:, :, None]
-    return x.reshape(-1, 256)
+    codes = split_bits(blocks[:, 16:80], 2, 32)
+    return Numbers(half_values(blocks[:, 80:82]), half_values(blocks[:, 82:84]), scales, mins, codes)
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    both = numbers.scales.astype(np.uint8) | numbers.mins.astype(np.uint8) << 4
+    return np.hstack([both, join_bits(numbers.codes, 2, 32), half_bytes(numbers.d), half_bytes(numbers.d_min)])
+
+
+GRID = Grid(
+    ScaleKind.TWO_MULTIPLES,
+    whole_numbers(0, 4),
+    unpack,
+    pack,
+    sub_blocks=16,
+    lowest=0,
+    highest=15,
+    highest_min=15,
+)
 
 
 FORMAT = Format(
@@ -44,4 +62,5 @@ FORMAT = Format(
     encode,
     fallback="Q4_0",
     summary="smallest, with clear losses",
+    grid=GRID,
 )

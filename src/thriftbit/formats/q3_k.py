@@ -7,6 +7,7 @@ import numpy as np
 
 from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns, total
 from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
@@ -23,23 +24,33 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
         theirs = llama_cpp.searched_multiples(alone, total(weights), sub_blocks=16, n=32)
     found = search_super_symmetric(columns_x, w, WholeNumbers(4), theirs, lowest=-32, spacing=1 / 64)
     levels = (found.values.T + 4).astype(np.uint8).reshape(-1, 256)
-    scales = (found.scales + 32).astype(np.uint8).reshape(-1, 16)
-    return np.hstack(
-        [
-            join_bits(levels >> 2, 1, 32),
-            join_bits(levels & 3, 2, 32),
-            join_bits(scales & 15, 4, 8),
-            join_bits(scales >> 4, 2, 4),
-            half_bytes(found.d),
-        ]
-    )
+    return pack(Numbers.of_multiples(levels, found.d, found.scales))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    levels = split_bits(blocks[:, 32:96], 2, 32) | split_bits(blocks[:, :32], 1, 32) << 2
-    scales = split_bits(blocks[:, 96:104], 4, 8) | split_bits(blocks[:, 104:108], 2, 4) << 4
-    s = half_values(blocks[:, 108:110]) * (scales.astype(np.float32) - 32)
-    return (s[:, :, None] * (levels.astype(np.float32) - 4).reshape(-1, 16, 16)).reshape(-1, 256)
+    numbers = unpack(blocks)
+    values = (numbers.codes.astype(np.float32) - 4).reshape(-1, 16, 16)
+    return ((numbers.d * numbers.scales)[:, :, None] * values).reshape(-1, 256)
 
 
-FORMAT = Format("Q3_K", gguf.GGMLQuantizationType.Q3_K, decode, encode, fallback="Q4_0", summary="small, with losses")
+def unpack(blocks: ByteArray) -> Numbers:
+    codes = split_bits(blocks[:, 32:96], 2, 32) | split_bits(blocks[:, :32], 1, 32) << np.uint8(2)
+    scales = split_bits(blocks[:, 96:104], 4, 8) | split_bits(blocks[:, 104:108], 2, 4) << np.uint8(4)
+    return Numbers.of_multiples(codes, half_values(blocks[:, 108:110]), scales.astype(np.float32) - 32)
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    scales = (numbers.scales + 32).astype(np.uint8)
+    high, low = join_bits(numbers.codes >> 2, 1, 32), join_bits(numbers.codes & 3, 2, 32)
+    return np.hstack([high, low, join_bits(scales & 15, 4, 8), join_bits(scales >> 4, 2, 4), half_bytes(numbers.d)])
+
+
+FORMAT = Format(
+    "Q3_K",
+    gguf.GGMLQuantizationType.Q3_K,
+    decode,
+    encode,
+    fallback="Q4_0",
+    summary="small, with losses",
+    grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-4, 8), unpack, pack, sub_blocks=16, lowest=-32, highest=31),
+)

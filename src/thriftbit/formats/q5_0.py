@@ -6,7 +6,8 @@ import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
+from thriftbit.formats.packing import half_bytes, half_values, join_fifth_bits, split_fifth_bits
 from thriftbit.formats.search import columns, inverse, nearest
 from thriftbit.formats.symmetric import search_whole_numbers
 
@@ -15,14 +16,27 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     d = search_whole_numbers(x, columns_x, w, 16, hurried=importance is None)
     levels = (nearest(columns_x * inverse(d), -16, 15) + 16).T.astype(np.uint8)
-    fifth_bits = np.packbits(levels >> 4, axis=1, bitorder="little")
-    return np.hstack([half_bytes(d), fifth_bits, join_bits(levels & 15, 4, 16)])
+    return pack(Numbers.of_blocks(levels, d))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    fifth_bits = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
-    levels = split_bits(blocks[:, 6:], 4, 16) | fifth_bits << 4
-    return half_values(blocks[:, :2]) * (levels.astype(np.float32) - 16)
+    numbers = unpack(blocks)
+    return numbers.d * (numbers.codes.astype(np.float32) - 16)
 
 
-FORMAT = Format("Q5_0", gguf.GGMLQuantizationType.Q5_0, decode, encode, summary="plain 5 bits")
+def unpack(blocks: ByteArray) -> Numbers:
+    return Numbers.of_blocks(split_fifth_bits(blocks[:, 2:]), half_values(blocks[:, :2]))
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    return np.hstack([half_bytes(numbers.d), join_fifth_bits(numbers.codes)])
+
+
+FORMAT = Format(
+    "Q5_0",
+    gguf.GGMLQuantizationType.Q5_0,
+    decode,
+    encode,
+    summary="plain 5 bits",
+    grid=Grid(ScaleKind.HALF, whole_numbers(-16, 32), unpack, pack),
+)

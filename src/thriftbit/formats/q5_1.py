@@ -7,7 +7,8 @@ import numpy as np
 
 from thriftbit.formats.affine import search_block
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
+from thriftbit.formats.packing import half_bytes, half_values, join_fifth_bits, split_fifth_bits
 from thriftbit.formats.search import columns, inverse, nearest
 
 
@@ -15,14 +16,27 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     d, m = search_block(x, columns_x, w, 31, hurried=importance is None)
     levels = nearest((columns_x + m) * inverse(d), 0, 31).T.astype(np.uint8)
-    fifth_bits = np.packbits(levels >> 4, axis=1, bitorder="little")
-    return np.hstack([half_bytes(d), half_bytes(-m), fifth_bits, join_bits(levels & 15, 4, 16)])
+    return pack(Numbers.of_blocks(levels, d, m))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    fifth_bits = np.unpackbits(blocks[:, 4:8], axis=1, bitorder="little")
-    levels = split_bits(blocks[:, 8:], 4, 16) | fifth_bits << 4
-    return half_values(blocks[:, :2]) * levels.astype(np.float32) + half_values(blocks[:, 2:4])
+    return unpack(blocks).affine_weights()
 
 
-FORMAT = Format("Q5_1", gguf.GGMLQuantizationType.Q5_1, decode, encode, summary="5 bits with an offset")
+def unpack(blocks: ByteArray) -> Numbers:
+    """The stored offset is added; that of `Numbers` is taken away."""
+    return Numbers.of_blocks(split_fifth_bits(blocks[:, 4:]), half_values(blocks[:, :2]), -half_values(blocks[:, 2:4]))
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    return np.hstack([half_bytes(numbers.d), half_bytes(-numbers.d_min), join_fifth_bits(numbers.codes)])
+
+
+FORMAT = Format(
+    "Q5_1",
+    gguf.GGMLQuantizationType.Q5_1,
+    decode,
+    encode,
+    summary="5 bits with an offset",
+    grid=Grid(ScaleKind.HALF_AND_HALF, whole_numbers(0, 32), unpack, pack),
+)

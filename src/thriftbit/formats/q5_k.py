@@ -6,51 +6,30 @@ import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
-from thriftbit.formats.affine import search_super_affine
 from thriftbit.formats.format import ByteArray, FloatArray, Format
-from thriftbit.formats.packing import (
-    half_bytes,
-    half_values,
-    join_bits,
-    pack_scales_and_mins,
-    split_bits,
-    unpack_scales_and_mins,
-)
-from thriftbit.formats.search import columns
+from thriftbit.formats.grid import Numbers
+from thriftbit.formats.k_with_mins import grid, pack_head, search, unpack_head
+from thriftbit.formats.packing import join_bits, split_bits
 
 PLAIN = llama_cpp.Steps(-0.5, 0.1, 15)
 """How llama.cpp searches without importance."""
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 32)
-    if importance is None:
-        weights = llama_cpp.raised_sizes(columns_x)
-        theirs = llama_cpp.super_affine_plain(columns_x, weights, 31, sub_blocks=8, largest=63, steps=PLAIN)
-    else:
-        square = llama_cpp.mean_square(x.reshape(-1, 256)) * np.float32(2)
-        weights = llama_cpp.weights(columns_x, w, np.repeat(square, 8))
-        theirs = llama_cpp.super_affine(columns_x, weights, 31, sub_blocks=8, largest=63)
-    found = search_super_affine(columns_x, w, 31, theirs, largest=63, spacing=1 / 64)
-    scales, mins = (part.astype(np.uint8).reshape(-1, 8) for part in (found.scales, found.mins))
-    levels = found.levels.T.astype(np.uint8).reshape(-1, 256)
-    return np.hstack(
-        [
-            half_bytes(found.d),
-            half_bytes(found.d_min),
-            pack_scales_and_mins(scales, mins),
-            join_bits(levels >> 4, 1, 32),
-            join_bits(levels & 15, 4, 32),
-        ]
-    )
+    return pack(search(x, importance, 31, PLAIN))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    d, d_min = half_values(blocks[:, :2]), half_values(blocks[:, 2:4])
-    scales, mins = unpack_scales_and_mins(blocks[:, 4:16])
-    levels = (split_bits(blocks[:, 48:], 4, 32) | split_bits(blocks[:, 16:48], 1, 32) << 4).reshape(-1, 8, 32)
-    x: FloatArray = (d * scales)[:, :, None] * levels - (d_min * mins)[:, :, None]
-    return x.reshape(-1, 256)
+    return unpack(blocks).affine_weights()
+
+
+def unpack(blocks: ByteArray) -> Numbers:
+    codes = split_bits(blocks[:, 48:], 4, 32) | split_bits(blocks[:, 16:48], 1, 32) << np.uint8(4)
+    return unpack_head(blocks, codes)
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    return np.hstack([pack_head(numbers), join_bits(numbers.codes >> 4, 1, 32), join_bits(numbers.codes & 15, 4, 32)])
 
 
 FORMAT = Format(
@@ -60,4 +39,5 @@ FORMAT = Format(
     encode,
     fallback="Q5_1",
     summary="hard to tell from full",
+    grid=grid(31, unpack, pack),
 )

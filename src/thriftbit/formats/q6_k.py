@@ -7,6 +7,7 @@ import numpy as np
 
 from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
 from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
@@ -18,15 +19,24 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     theirs = llama_cpp.nearest_multiples(alone, sub_blocks=16, lowest=-128)
     found = search_super_symmetric(x, w, WholeNumbers(32), theirs, lowest=-128, spacing=1 / 64)
     levels = (found.values.T + 32).astype(np.uint8).reshape(-1, 256)
-    scales = found.scales.astype(np.int8).view(np.uint8).reshape(-1, 16)
-    return np.hstack([join_bits(levels & 15, 4, 64), join_bits(levels >> 4, 2, 32), scales, half_bytes(found.d)])
+    return pack(Numbers.of_multiples(levels, found.d, found.scales))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    levels = split_bits(blocks[:, :128], 4, 64) | split_bits(blocks[:, 128:192], 2, 32) << 4
+    numbers = unpack(blocks)
+    values = (numbers.codes.astype(np.float32) - 32).reshape(-1, 16, 16)
+    return ((numbers.d * numbers.scales)[:, :, None] * values).reshape(-1, 256)
+
+
+def unpack(blocks: ByteArray) -> Numbers:
+    codes = split_bits(blocks[:, :128], 4, 64) | split_bits(blocks[:, 128:192], 2, 32) << np.uint8(4)
     scales = blocks[:, 192:208].view(np.int8).astype(np.float32)
-    values = levels.astype(np.float32) - 32
-    return ((half_values(blocks[:, 208:210]) * scales)[:, :, None] * values.reshape(-1, 16, 16)).reshape(-1, 256)
+    return Numbers.of_multiples(codes, half_values(blocks[:, 208:210]), scales)
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    low, high = join_bits(numbers.codes & 15, 4, 64), join_bits(numbers.codes >> 4, 2, 32)
+    return np.hstack([low, high, numbers.scales.astype(np.int8).view(np.uint8), half_bytes(numbers.d)])
 
 
 FORMAT = Format(
@@ -36,4 +46,5 @@ FORMAT = Format(
     encode,
     fallback="Q8_0",
     summary="differences are hard to measure",
+    grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-32, 64), unpack, pack, sub_blocks=16, lowest=-128, highest=127),
 )

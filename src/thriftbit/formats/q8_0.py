@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values
 from thriftbit.formats.search import columns, error, half, inverse, nearest
 
@@ -23,11 +24,29 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
         better = left < least
         least, best_d = np.where(better, left, least), np.where(better, d, best_d)
     levels = nearest(columns_x * inverse(best_d), -127, 127).T
-    return np.hstack([half_bytes(best_d), levels.astype(np.int8).view(np.uint8)])
+    return pack(Numbers.of_blocks((levels + 127).astype(np.uint8), best_d))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     return half_values(blocks[:, :2]) * blocks[:, 2:].view(np.int8).astype(np.float32)
 
 
-FORMAT = Format("Q8_0", gguf.GGMLQuantizationType.Q8_0, decode, encode, summary="nearly lossless")
+def unpack(blocks: ByteArray) -> Numbers:
+    """-128, which nobody writes, becomes -127"""
+    codes = np.maximum(blocks[:, 2:].view(np.int8), -127).astype(np.int16) + 127
+    return Numbers.of_blocks(codes.astype(np.uint8), half_values(blocks[:, :2]))
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    levels = numbers.codes.astype(np.int16) - 127
+    return np.hstack([half_bytes(numbers.d), levels.astype(np.int8).view(np.uint8)])
+
+
+FORMAT = Format(
+    "Q8_0",
+    gguf.GGMLQuantizationType.Q8_0,
+    decode,
+    encode,
+    summary="nearly lossless",
+    grid=Grid(ScaleKind.HALF, whole_numbers(-127, 255), unpack, pack),
+)

@@ -27,7 +27,6 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
-from thriftbit.formats.grids import GRIDS
 
 # Of the mean of the diagonal, added to it: a moment of few tokens is not to be trusted to the end.
 COLUMN_DAMPING = 0.01
@@ -38,7 +37,7 @@ PIECE = 64  # columns between two matrix products
 
 def can_round(format: Format) -> bool:
     """Whether there is something to choose in this format, and the compiled kernels to choose it with"""
-    return format.name in GRIDS and _native is not None
+    return format.grid is not None and _native is not None
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,8 @@ class _State:
     def of(
         cls, weights: FloatArray, format: Format, curvature: Curvature, blocks: ByteArray, linear: FloatArray | None
     ) -> _State:
-        grid, n = GRIDS[format.name], len(weights)
+        assert format.grid is not None
+        grid, n = format.grid, len(weights)
         numbers = grid.unpack(blocks.reshape(-1, format.block_bytes))
         scales, offsets = (part.reshape(n, -1) for part in grid.scales_and_offsets(numbers))
         return cls(

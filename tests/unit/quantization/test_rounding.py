@@ -8,9 +8,9 @@ import pytest
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
-from thriftbit.formats.grids import GRIDS
 from thriftbit.quantization.rounding import Curvature, round_matrix
 
+GRIDS = {name: format.grid for name, format in FORMATS.items() if format.grid is not None}
 ROWS, WIDTH = 48, 512
 
 

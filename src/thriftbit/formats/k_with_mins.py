@@ -1,0 +1,51 @@
+"""What Q4_K and Q5_K share: super-blocks of 256 weights in eight sub-blocks, x ≈ d·scale·l - d_min·min, scale and min
+of 6 bits. They differ in the bits of l, and in where llama.cpp's search begins without importance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thriftbit.formats import llama_cpp
+from thriftbit.formats.affine import search_super_affine
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.grid import Grid, Numbers, Pack, ScaleKind, Unpack, whole_numbers
+from thriftbit.formats.packing import half_bytes, half_values, pack_scales_and_mins, unpack_scales_and_mins
+from thriftbit.formats.search import columns
+
+
+def search(x: FloatArray, importance: FloatArray | None, top: int, plain: llama_cpp.Steps) -> Numbers:
+    """top: the largest l. plain: how llama.cpp searches without importance."""
+    columns_x, w = columns(x, importance, 32)
+    if importance is None:
+        weights = llama_cpp.raised_sizes(columns_x)
+        theirs = llama_cpp.super_affine_plain(columns_x, weights, top, sub_blocks=8, largest=63, steps=plain)
+    else:
+        square = llama_cpp.mean_square(x.reshape(-1, 256)) * np.float32(2)
+        weights = llama_cpp.weights(columns_x, w, np.repeat(square, 8))
+        theirs = llama_cpp.super_affine(columns_x, weights, top, sub_blocks=8, largest=63)
+    return search_super_affine(columns_x, w, top, theirs, largest=63, spacing=1 / 64).numbers()
+
+
+def unpack_head(blocks: ByteArray, codes: ByteArray) -> Numbers:
+    """blocks: beginning with d, d_min, scales and mins; codes: from behind them"""
+    scales, mins = (part.astype(np.float32) for part in unpack_scales_and_mins(blocks[:, 4:16]))
+    return Numbers(half_values(blocks[:, :2]), half_values(blocks[:, 2:4]), scales, mins, codes)
+
+
+def pack_head(numbers: Numbers) -> ByteArray:
+    """-> the sixteen bytes before the codes"""
+    packed = pack_scales_and_mins(numbers.scales.astype(np.uint8), numbers.mins.astype(np.uint8))
+    return np.hstack([half_bytes(numbers.d), half_bytes(numbers.d_min), packed])
+
+
+def grid(top: int, unpack: Unpack, pack: Pack) -> Grid:
+    return Grid(
+        ScaleKind.TWO_MULTIPLES,
+        whole_numbers(0, top + 1),
+        unpack,
+        pack,
+        sub_blocks=8,
+        lowest=0,
+        highest=63,
+        highest_min=63,
+    )
