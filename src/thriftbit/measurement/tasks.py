@@ -26,7 +26,7 @@ from typing import Any
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.measurement.exact_intervals import binomial_interval, exact_difference_interval
 from thriftbit.measurement.measurement import CONFIDENCE_95, Measurement, Subject
-from thriftbit.measurement.texts import CORPORA
+from thriftbit.measurement.texts import CORPORA, opened
 
 TASKS = ("arc_challenge", "arc_easy", "hellaswag", "mmlu", "piqa", "winogrande")
 LIMIT_LINE_BYTES = 1 << 20
@@ -80,15 +80,8 @@ def read_task(name_or_path: str) -> Task:
         with gzip.open(shipped) as lines:
             return Task(name_or_path, tuple(_questions(lines, shipped)))
     path = Path(name_or_path)
-    try:
-        if path.is_dir():
-            raise ThriftbitError(f"{path}: is a folder; give a file of questions")
-        with path.open("rb") as file:
-            questions = tuple(_questions(iter(lambda: file.readline(LIMIT_LINE_BYTES + 1), b""), path))
-    except FileNotFoundError:
-        raise ThriftbitError(f"{path}: no such file; the tasks in the box are {', '.join(TASKS)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise ThriftbitError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with opened(path, "a file of questions", f"the tasks in the box are {', '.join(TASKS)}") as file:
+        questions = tuple(_questions(iter(lambda: file.readline(LIMIT_LINE_BYTES + 1), b""), path))
     if not questions:
         raise ThriftbitError(f"{path}: has no questions")
     return Task(path.stem, questions)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import codecs
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -62,20 +63,28 @@ def read_text(name_or_path: str, limit_characters: int = LIMIT_CHARACTERS) -> Te
         packed = (CORPORA / f"{name_or_path}.txt.gz").read_bytes()
         return Text(name_or_path, gzip.decompress(packed).decode(), _ORIGINS[name_or_path])
     path = Path(name_or_path)
-    try:
-        if path.is_dir():
-            raise ThriftbitError(f"{path}: is a folder; give a text file")
-        with path.open("rb") as file:
-            text = _decode(file, path, limit_characters)
-    except FileNotFoundError:
-        raise ThriftbitError(f"{path}: no such file; the texts in the box are {', '.join(DOMAINS)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise ThriftbitError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with opened(path, "a text file", f"the texts in the box are {', '.join(DOMAINS)}") as file:
+        text = _decode(file, path, limit_characters)
     if not text:
         raise ThriftbitError(f"{path}: is empty; there is nothing to measure on")
     if not text.strip():
         raise ThriftbitError(f"{path}: has nothing but white space; there is nothing to measure on")
     return Text(path.name, text, str(path))
+
+
+@contextmanager
+def opened(path: Path, wanted: str, in_the_box: str) -> Iterator[BinaryIO]:
+    """A user's file, while it is read. wanted, in_the_box: what errors say should be given, or could be.
+    Raises ThriftbitError for whatever the system finds wrong with it."""
+    try:
+        if path.is_dir():
+            raise ThriftbitError(f"{path}: is a folder; give {wanted}")
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise ThriftbitError(f"{path}: no such file; {in_the_box}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ThriftbitError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _decode(file: BinaryIO, path: Path, limit_characters: int) -> str:
