@@ -1,6 +1,4 @@
-#include "affine.hpp"
-#include "blocks.hpp"
-#include "k_scales.hpp"
+#include "k_with_mins.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
@@ -10,27 +8,16 @@ struct Q4K {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
-        const auto found = search_super_affine<elements, 15, 8, 63>(x, w, 1.0 / 64, as_llama_cpp(x, w, mean_squares));
+        const auto found = search_k_with_mins<15, PlainSteps>(x, w, mean_squares);
         uint8_t levels[kLanes][elements];
         store_levels<elements>(found.levels, levels);
         for (int b = 0; b < count; ++b, out += block_bytes) {
-            store_half(found.d[b], out);
-            store_half(found.d_min[b], out + 2);
-            store_scales_and_mins(found.scales, found.mins, b, out + 4);
+            store_head(found, b, out);
             uint8_t* q = out + 16;
             for (int pair = 0; pair < 4; ++pair)
                 for (int e = 0; e < elements; ++e)
                     *q++ = levels[8 * b + 2 * pair][e] | levels[8 * b + 2 * pair + 1][e] << 4;
         }
-    }
-
-    template <class Weights>
-    static auto as_llama_cpp(const Lanes* x, const Weights& w, const Lanes& mean_squares) {
-        if constexpr (std::is_same_v<Weights, Ones>)
-            return llama_cpp::plain<elements, 15, 8, 63, PlainSteps>(x, llama_cpp::raised_sizes<elements>(x));
-        else
-            return llama_cpp::with_importance<elements, 15, 8, 63>(
-                x, llama_cpp::weights<elements>(x, w, mean_squares * Lanes(2.0f)));
     }
 
     struct PlainSteps {
