@@ -9,7 +9,6 @@ from gguf import Keys, TokenType
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.quantization.metadata import source_fingerprint
 from thriftbit.sources.architectures.architecture import OUTPUT
 from thriftbit.sources.model import Model
 
@@ -31,7 +30,7 @@ def check_belongs(quantized: Model, original: Model, announce: Callable[[str], N
     if reason:
         raise ThriftbitError(f"{quantized.source} was not made from {original.source}: {reason}")
     stated = quantized.metadata.get(FINGERPRINT)
-    if stated and stated != source_fingerprint(original):
+    if stated and stated != original.fingerprint:
         announce(
             f"Warning: {quantized.source} says that it was made from other weights than those of {original.source}, "
             "so what is measured is that difference as well"

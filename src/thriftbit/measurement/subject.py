@@ -10,18 +10,17 @@ from gguf import LlamaFileType
 
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.measurement.measurement import Subject
-from thriftbit.quantization.metadata import source_fingerprint
 from thriftbit.sources.model import Model
 
 
 def describe_subject(model: Model) -> Subject:
-    """model: from `open_model`, quantized or not. Reads three rows of every tensor, for the fingerprint."""
+    """model: from `open_model`, quantized or not."""
     path = Path(model.source)
     weights_bytes = model.size_bytes
     return Subject(
         name=path.resolve().name if path.exists() else model.source,
         level=_level(model, path),
-        fingerprint=source_fingerprint(model),
+        fingerprint=model.fingerprint,
         size_bytes=path.stat().st_size if path.is_file() else weights_bytes,
         bits_per_weight=8 * weights_bytes / model.parameters,
     )

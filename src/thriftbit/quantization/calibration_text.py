@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
-from thriftbit.quantization.metadata import source_fingerprint
 from thriftbit.runtime.tokenizer import Tokenizer
 from thriftbit.sources.model import Model
 
@@ -90,6 +89,6 @@ def _read(path: Path) -> str:
 
 def _identity(model: Model, windows: NDArray[np.int64]) -> str:
     """-> what the calibration depends on: weights, text, and the form in which it is kept"""
-    digest = hashlib.sha256(f"{VERSION} {source_fingerprint(model)} {windows.shape}".encode())
+    digest = hashlib.sha256(f"{VERSION} {model.fingerprint} {windows.shape}".encode())
     digest.update(windows.astype("<i8").tobytes())
     return digest.hexdigest()[:32]

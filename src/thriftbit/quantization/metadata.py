@@ -3,15 +3,11 @@
 Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it back with `Plan.from_json`) and
 `thriftbit.source.fingerprint`, which tells from which weights the file was made.
 
-The header comes first in the file, so a hash of all weights would cost reading the model twice. The fingerprint samples
-instead: SHA-256 over the name and shape of every tensor and the values of its first, middle and last row. Any training
-step changes it, the kind of the source's files does not: a checkpoint and its lossless GGUF agree. It identifies the
-source; it does not prove that nobody tampered with a row between.
+The header comes first in the file, so a hash of all weights would cost reading the model twice; `Model.fingerprint`
+samples them instead.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, LlamaFileType
@@ -51,16 +47,6 @@ def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None,
     metadata["thriftbit.plan"] = plan.to_json(compact=True)
     metadata["thriftbit.source.fingerprint"] = fingerprint
     return metadata
-
-
-def source_fingerprint(model: Model) -> str:
-    """-> 64 hexadecimal digits that identify the weights; reads three rows of every tensor"""
-    digest = hashlib.sha256()
-    for tensor in sorted(model.tensors, key=lambda tensor: tensor.name):
-        digest.update(f"{tensor.name} {tensor.shape}\n".encode())
-        for row in sorted({0, tensor.rows // 2, tensor.rows - 1}):
-            digest.update(tensor.load(row, row + 1).astype("<f4").tobytes())
-    return digest.hexdigest()
 
 
 def _file_type(model: Model, plan: Plan) -> LlamaFileType:

@@ -27,7 +27,7 @@ from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
-from thriftbit.quantization.metadata import file_layout, source_fingerprint
+from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
@@ -76,7 +76,7 @@ def quantize(
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else None
-    layout = file_layout(model, plan, importance, source_fingerprint(model))
+    layout = file_layout(model, plan, importance, model.fingerprint)
     encoding = _Encoding(plan, importance, calibration, threads or _cores())
     with (
         GGUFWriter(output, layout, force=force) as writer,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.quantization.metadata import file_layout, file_metadata, source_fingerprint
+from thriftbit.quantization.metadata import file_layout, file_metadata
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.sources.model import Model
 
@@ -137,6 +137,6 @@ def test_the_fingerprint_sees_weights_names_and_shapes(model: Model, make_tensor
         replace(model, tensors=(first.renamed("other.weight"), *others)),
         replace(model, tensors=(make_tensor(first.name, first.load().reshape(20, 512)), *others)),
     ]
-    assert len({source_fingerprint(variant) for variant in variants}) == len(variants)
+    assert len({variant.fingerprint for variant in variants}) == len(variants)
     reordered = replace(model, source="elsewhere", tensors=model.tensors[::-1])
-    assert source_fingerprint(reordered) == source_fingerprint(model)
+    assert reordered.fingerprint == model.fingerprint
