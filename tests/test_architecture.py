@@ -21,8 +21,8 @@ PACKAGE = ROOT / "src" / "thriftbit"
 
 # "__init__" is the package itself, which gives every public verb, so that the command line can call them as users do.
 ROOMS = (
-    *("formats", "containers", "sources", "machine", "runtime", "network", "quantization", "inspection"),
-    *("measurement", "report", "demo"),
+    *("formats", "containers", "sources", "machine", "library", "runtime", "network", "quantization", "inspection"),
+    *("measurement", "advice", "report", "demo"),
     *("__init__", "cli", "__main__"),
 )
 FREE = ("errors", "sizes")

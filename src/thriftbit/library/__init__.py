@@ -1,0 +1,1 @@
+"""Quantized models: what their names mean, and which ones there are."""
