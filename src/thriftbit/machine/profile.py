@@ -1,0 +1,172 @@
+"""A computer as predictions see it: what it is, and what was measured of it.
+
+`thriftbit doctor --measure` makes a profile (`runtime/probe.py`) and keeps it in the user's cache. It is for the
+hardware that it was measured on: a fingerprint of processor, memory and GPUs is kept with it, and where that has
+changed there is no profile. As JSON it answers for another computer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.facts import Facts
+from thriftbit.machine.records import from_document, to_document
+
+VERSION = 1
+_LARGEST_FILE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing: their median, and the quartiles beside it."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Reading memory far larger than the caches, with so many threads."""
+
+    threads: int
+    bytes_per_second: Spread
+
+
+@dataclass(frozen=True)
+class FormatRate:
+    """What the real engine does with matrices stored in a format, far larger than the caches.
+
+    format: GGML's name, as `formats.FORMATS` has it. decode_bytes_per_second: bytes of weights read to write a token,
+    over the time of it. prefill_weights_per_second: weights × tokens multiplied in a second, reading a prompt.
+    """
+
+    format: str
+    threads: int
+    decode_bytes_per_second: Spread
+    prefill_weights_per_second: Spread
+
+
+@dataclass(frozen=True)
+class Profile:
+    """facts: as they were when it was measured. best_threads: with which the engine writes fastest. measured_at: ISO
+    8601, in UTC; None for a machine that was only looked at. engine: its version, as rows of measurements have it.
+    device: what the rates were measured on: "CPU", or the GPUs' names."""
+
+    facts: Facts
+    bandwidth: tuple[Bandwidth, ...] = ()
+    rates: tuple[FormatRate, ...] = ()
+    disk_read_bytes_per_second: Spread | None = None
+    best_threads: int | None = None
+    measured_at: str | None = None
+    engine: str = ""
+    device: str = ""
+    busy_cores: float | None = None
+    """Kept busy by other programs while it was measured."""
+
+    def to_json(self) -> str:
+        document = {"thriftbit_profile": VERSION, "fingerprint": fingerprint(self.facts), **to_document(self)}
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Profile:
+        """Raises ThriftbitError for what is no profile."""
+        return from_document(Profile, _document(text), "profile")
+
+
+def fingerprint(facts: Facts) -> dict[str, Any]:
+    """-> what rates depend on and what does not change until somebody opens the case (or resizes the container)"""
+    processor, memory = facts.processor, facts.memory
+    total = memory.total_bytes.value
+    return {
+        "processor": processor.name.value,
+        "architecture": processor.architecture.value,
+        "logical_cores": processor.logical_cores.value,
+        "usable_cores": processor.usable_cores.value,
+        # what the firmware keeps for itself changes with its version, by a few MB
+        "memory_gibibytes": total and round(total / (1 << 30) * 2) / 2,
+        "gpus": sorted(f"{gpu.vendor} {gpu.name.value} {_gibibytes(gpu)}" for gpu in facts.gpus),
+    }
+
+
+def profile_file() -> Path:
+    return cache_folder() / "machine" / "profile.json"
+
+
+def read_profile(facts: Facts | None = None) -> Profile | None:
+    """-> what was measured of this computer, with the facts of now; None if that was never done, or of other hardware
+
+    facts: of now, if they were detected already.
+    """
+    if not profile_file().is_file():
+        return None
+    if facts is None:
+        from thriftbit.machine.detect import detect
+
+        facts = detect()
+    return stored_profile(facts)
+
+
+def stored_profile(facts: Facts) -> Profile | None:
+    """-> the profile in the cache, if it is of the hardware in `facts`; a file that cannot be read counts as none"""
+    try:
+        document = _document(read_limited(profile_file()))
+        profile = from_document(Profile, document, "profile")
+    except (ThriftbitError, OSError, UnicodeDecodeError):
+        return None
+    return replace(profile, facts=facts) if document.get("fingerprint") == fingerprint(facts) else None
+
+
+def load_profile(path: Path) -> Profile:
+    """-> the profile of a computer, perhaps another one, as `thriftbit doctor --json` prints it
+    Raises ThriftbitError naming the file."""
+    try:
+        return Profile.from_json(read_limited(path))
+    except OSError as error:
+        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ThriftbitError, UnicodeDecodeError) as error:
+        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ThriftbitError(
+            f"{path}: is no profile of a computer: {reason}; `thriftbit doctor --json` makes one"
+        ) from None
+
+
+def store_profile(profile: Profile) -> Path:
+    """-> where it is kept from now on"""
+    from thriftbit.containers.atomic_file import AtomicFile
+
+    content = profile.to_json().encode()
+    profile_file().parent.mkdir(parents=True, exist_ok=True)
+    with AtomicFile(profile_file(), len(content), force=True) as file:
+        file.write(content)
+    return profile_file()
+
+
+def read_limited(path: Path) -> str:
+    """-> the text of a file that is no larger than a profile can be"""
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE_BYTES + 1)
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise ThriftbitError("it is larger than a profile can be")
+    return content.decode("utf-8")
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ThriftbitError("it is not JSON") from None
+    if not isinstance(document, dict) or document.get("thriftbit_profile") != VERSION:
+        raise ThriftbitError(f'it does not say "thriftbit_profile": {VERSION}')
+    return document
+
+
+def _gibibytes(gpu: Any) -> int | None:
+    size_bytes = gpu.memory_bytes.value
+    return None if size_bytes is None or math.isinf(size_bytes) else round(size_bytes / (1 << 30))
