@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.energy_apple import PowerMetrics
 from thriftbit.measurement.energy_linux import SYSFS, Battery, Rapl
-from thriftbit.runtime.nvidia import gpu_energy_joules
+from thriftbit.machine.nvidia import gpu_energy_joules
 
 T = TypeVar("T")
 _NOT_MEASURABLE = "not measurable here"

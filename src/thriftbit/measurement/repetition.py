@@ -25,7 +25,7 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.energy import EnergyMeter, metered
 from thriftbit.runtime.engine import CPU, Engine, Generation
-from thriftbit.runtime.nvidia import gpu_memory_bytes
+from thriftbit.machine.nvidia import gpu_memory_bytes
 
 _WARM_UP_TOKENS = 3
 

@@ -1,17 +1,46 @@
-"""What NVIDIA's driver counts: the GPU memory of a process, and the energy of the GPUs.
+"""What NVIDIA's driver says: which GPUs there are, the GPU memory of a process, the energy of the GPUs.
 
-Through NVML, the driver's own library, by way of its Python package, which is not part of the installation: most
-computers have no use for it. Everything that cannot be had is a ThriftbitError that says why and what would help.
+Through NVML, the driver's own library, by way of NVIDIA's Python package. Everything that cannot be had is a reason: a
+driver may be missing, of another version than its kernel module, or answer for one GPU and not for the next.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.surroundings import UnreadableError
+
+
+def gpu_answers() -> dict[str, Any]:
+    """-> gpus: of each driver (its version), name, memory_bytes, free_bytes, compute; an answer that the driver refuses
+    is {"error": why}. Raises UnreadableError if the driver does not answer at all."""
+    try:
+        with _library() as nvml:
+            answers = {"driver": lambda gpu: nvml.nvmlSystemGetDriverVersion()} | {
+                "name": nvml.nvmlDeviceGetName,
+                "memory_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+                "free_bytes": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).free,
+                "compute": lambda gpu: "{}.{}".format(*nvml.nvmlDeviceGetCudaComputeCapability(gpu)),
+            }
+            return {
+                "gpus": [
+                    {key: _answer(nvml, ask, index) for key, ask in answers.items()}
+                    for index in range(nvml.nvmlDeviceGetCount())
+                ]
+            }
+    except ThriftbitError as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _answer(nvml: Any, ask: Callable[[Any], Any], index: int) -> Any:
+    try:
+        answer = ask(nvml.nvmlDeviceGetHandleByIndex(index))
+    except nvml.NVMLError as error:
+        return {"error": str(error)}
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def gpu_memory_bytes(process_id: int) -> int:
@@ -38,7 +67,7 @@ def gpu_energy_joules() -> float:
 @contextmanager
 def _library() -> Iterator[Any]:
     try:
-        nvml = importlib.import_module("pynvml")
+        import pynvml as nvml
     except ImportError:
         raise ThriftbitError("asking NVIDIA's driver takes a package: pip install nvidia-ml-py") from None
     try:
