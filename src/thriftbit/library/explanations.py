@@ -1,0 +1,149 @@
+"""A quantization in plain words: clear to whoever never heard of it, and nothing that an expert would strike out.
+
+Numbers come with their origin. Bits of a format are exact, from the formats themselves; bits over a whole model depend
+on the model, and are said to be about so many.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gguf
+
+from thriftbit.errors import UsageError, shown
+from thriftbit.library.schemes import SCHEMES, WORDS, Scheme
+from thriftbit.sizes import describe_bytes
+
+if TYPE_CHECKING:
+    from thriftbit.library.names import QuantizationName
+
+# Llama 3.1 8B: what its embedding and output matrix, of 128,256 tokens, take of all weights
+_WEIGHTS, _OUTER_WEIGHTS = 8.03e9, 2 * 128256 * 4096
+_EXAMPLE_WEIGHTS = 7_000_000_000
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """title: the name in its usual spelling and what it is, in a sentence. rows: (question, answer), in the order in
+    which people ask. bits_per_weight: about, over a whole model; None where it is each file's own."""
+
+    name: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    family: str | None = None
+    container: str | None = None
+    bits_per_weight: float | None = None
+    exact: bool = False
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"{question}: {answer}" for question, answer in self.rows)])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "family": self.family,
+            "container": self.container,
+            "bits_per_weight": self.bits_per_weight,
+            "bits_are_exact": self.exact,
+            "answers": dict(self.rows),
+        }
+
+
+def describe(asked: str, quantization: QuantizationName | None) -> Explanation:
+    """asked: what the user typed. Raises UsageError where neither a quantization nor a word of the trade is in it."""
+    word = _word(asked)
+    if word is not None and (quantization is None or asked.strip().lower() == word.lower()):
+        return Explanation(word, f"{word}: {WORDS[word]}", ())
+    if quantization is None:
+        raise UsageError(_unknown(asked))
+    scheme = quantization.scheme
+    rows = [
+        ("Bits per weight", _bits(quantization)),
+        *_size(quantization),
+        ("How it works", scheme.family.what),
+        ("Runs in", f"{scheme.family.runs}."),
+        ("Where it stands", scheme.standing),
+        *_signs(quantization),
+    ]
+    return Explanation(
+        name=quantization.name,
+        title=f"{quantization.name}: {scheme.distinction}",
+        rows=tuple(rows),
+        family=scheme.family.name,
+        container=scheme.family.container,
+        bits_per_weight=quantization.bits_per_weight,
+        exact=quantization.exact,
+    )
+
+
+def format_bits(ggml_type: str) -> float | None:
+    """-> bits per weight of one of GGML's formats, exactly; None for a name that is none"""
+    try:
+        block_size, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[ggml_type]]
+    except KeyError:
+        return None
+    return float(8 * block_bytes / block_size)
+
+
+def whole_model_bits(scheme: Scheme, bits: float) -> float:
+    """-> bits per weight over Llama 3.1 8B, of which embedding and output matrix may stay in 16"""
+    if scheme.family.outer_bits is None:
+        return bits
+    outer = _OUTER_WEIGHTS / _WEIGHTS
+    return bits * (1 - outer) + scheme.family.outer_bits * outer
+
+
+def _bits(quantization: QuantizationName) -> str:
+    bits, scheme = quantization.bits_per_weight, quantization.scheme
+    if bits is None:
+        return "each file has its own; the number before bpw in its name says it"
+    if quantization.exact:
+        return f"{bits:g}, exactly, in every matrix"
+    if scheme.family.outer_bits is not None:
+        whole = whole_model_bits(scheme, bits)
+        return (
+            f"about {bits:.3g}, scales included; embedding and output matrix usually stay in 16 bits, which makes "
+            f"about {whole:.2g} over all of an 8B model"
+        )
+    inside = format_bits(scheme.most) if scheme.most else None
+    most = f"; exactly {inside:g} in most of its weights ({scheme.most})" if inside else ""
+    return f"about {bits:.3g} over a whole model (small models take more){most}"
+
+
+def _size(quantization: QuantizationName) -> list[tuple[str, str]]:
+    if not quantization.bits_per_weight:
+        return []
+    bits = whole_model_bits(quantization.scheme, quantization.bits_per_weight)
+    about = "" if quantization.exact else "about "
+    size, full = (describe_bytes(round(_EXAMPLE_WEIGHTS * b / 8)) for b in (bits, 16))
+    return [("A 7B model", f"{about}{size}; in 16 bits, as published, {full}")]
+
+
+def _signs(quantization: QuantizationName) -> list[tuple[str, str]]:
+    """-> what the marks around the level mean"""
+    signs = {
+        "UD": quantization.dynamic,
+        "imatrix": quantization.importance,
+        "QAT": quantization.quantization_aware,
+    }
+    rows = [(f"In this name, {sign}", WORDS[sign]) for sign, there in signs.items() if there]
+    if interleaved := re.search(r"_R(\d+)$", quantization.name):
+        what = f"{interleaved[1]} rows are interleaved, for speed on CPUs; only ik_llama.cpp reads it."
+        rows.append((f"In this name, R{interleaved[1]}", what))
+    return rows
+
+
+def _word(asked: str) -> str | None:
+    wanted = asked.strip().lower().replace(" ", "-")
+    return next((word for word in WORDS if word.lower() in (wanted, wanted.removesuffix("s"))), None)
+
+
+def _unknown(asked: str) -> str:
+    known = {name.lower(): name for name in (*SCHEMES, *WORDS)}
+    close = difflib.get_close_matches(asked.strip().lower()[:40], known, n=3, cutoff=0.6)
+    hint = f"do you mean {', '.join(known[name] for name in close)}?" if close else "try Q4_K_M, AWQ or imatrix."
+    return f"{shown(asked)} holds no quantization that is known here; {hint} What is in a file: thriftbit inspect FILE"
