@@ -25,9 +25,9 @@ from thriftbit.measurement.quantities import QUANTITIES
 from thriftbit.measurement.repetition import Workload, ordinary_tokens, repeat, try_out
 from thriftbit.measurement.speed import FEWEST_TURNS, SpeedSettings, measure_speed
 from thriftbit.measurement.subject import describe_subject
-from thriftbit.measurement.thread_choice import choose_threads
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
+from thriftbit.runtime.thread_choice import choose_threads
 from thriftbit.sources.open_model import open_model
 
 File = tuple[Path, Subject]

@@ -24,8 +24,8 @@ from thriftbit.measurement.energy import EnergyMeter, find_meter
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
 from thriftbit.measurement.repetition import Reason, Repetition, Workload, ordinary_tokens, repeat, try_out
 from thriftbit.measurement.speed_rows import Measured, speed_rows
-from thriftbit.measurement.thread_choice import choose_threads
 from thriftbit.runtime.engine import CPU
+from thriftbit.runtime.thread_choice import choose_threads
 
 FEWEST_TURNS = 3
 _SHARE_FOR_THREADS = 0.2  # of the time, for finding their number

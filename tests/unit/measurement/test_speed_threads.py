@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thriftbit.measurement.thread_choice import numbers_to_try
+from thriftbit.runtime.thread_choice import numbers_to_try
 
 
 @pytest.mark.parametrize(
