@@ -20,6 +20,7 @@ from importlib.metadata import version as installed_version
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 import gguf
 import numpy as np
@@ -141,19 +142,26 @@ def read_gguf(path: str | Path, *, any_byte_order: bool = False) -> GGUFFile:
     """
     path = Path(path)
     with _reading(path), path.open("rb", buffering=1 << 20) as file:
-        file_size_bytes = file.seek(0, 2)
-        file.seek(0)
-        _check_magic(path, file.read(len(MAGIC)))
-        stream = HeaderStream(path, file, file_size_bytes)
-        version = _read_version(stream, any_byte_order)
-        tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES)
-        key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES)
-        metadata = _read_metadata(stream, key_count)
-        try:
-            alignment = alignment_of(metadata)
-        except ValueError as error:
-            raise damaged(path, str(error)) from None
-        unplaced = _read_tensor_infos(stream, tensor_count)
+        return read_header(path, file, file.seek(0, 2), any_byte_order=any_byte_order)
+
+
+def read_header(path: Path, file: BinaryIO, file_size_bytes: int, *, any_byte_order: bool = False) -> GGUFFile:
+    """Read and validate a header from anything that can be read and sought, a file on a server for instance.
+
+    path: what errors call it. Raises as `read_gguf` does.
+    """
+    file.seek(0)
+    _check_magic(path, file.read(len(MAGIC)))
+    stream = HeaderStream(path, file, file_size_bytes)
+    version = _read_version(stream, any_byte_order)
+    tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES)
+    key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES)
+    metadata = _read_metadata(stream, key_count)
+    try:
+        alignment = alignment_of(metadata)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+    unplaced = _read_tensor_infos(stream, tensor_count)
     data_offset = padded(stream.offset, alignment) if unplaced else stream.offset
     tensors = tuple(replace(info, offset_bytes=data_offset + info.offset_bytes) for info in unplaced)
     big_endian = stream.byte_order == "big"

@@ -30,6 +30,7 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 FULL_PRECISION = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
+_FULL_PRECISION_NAMES = frozenset(kind.name for kind in FULL_PRECISION)
 PART_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 ARCHITECTURE = "general.architecture"
@@ -39,23 +40,25 @@ LEFT_BEHIND = (ARCHITECTURE, "general.file_type", "general.quantization_version"
 def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
     """-> the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing or
     does not belong, for a file that holds no model, and for quantized weights unless `allow_requantize`."""
-    parts = read_parts(path)
+    model = model_of_parts(read_parts(path), path)
+    if model.quantized_source:
+        kinds = Counter(t.source_dtype for t in model.tensors if t.source_dtype not in _FULL_PRECISION_NAMES)
+        _judge_quantized(path, kinds.most_common(1)[0][0], allow_requantize, announce)
+    return model
+
+
+def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
+    """-> the model that these headers describe, all of them together; path: what errors call it"""
     architecture = parts[0].metadata.get(ARCHITECTURE)
     if not isinstance(architecture, str):
         raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
     _check_tensors(path, parts)
-    tensors = tuple(_tensor(part, info) for part in parts for info in part.tensors)
-    quantized = Counter(
-        info.ggml_type.name for part in parts for info in part.tensors if info.ggml_type not in FULL_PRECISION
-    )
-    if quantized:
-        _judge_quantized(path, quantized.most_common(1)[0][0], allow_requantize, announce)
     return Model(
         architecture=architecture,
         metadata=_carried_over(parts[0].metadata),
-        tensors=tensors,
+        tensors=tuple(_tensor(part, info) for part in parts for info in part.tensors),
         source=str(path),
-        quantized_source=bool(quantized),
+        quantized_source=any(info.ggml_type not in FULL_PRECISION for part in parts for info in part.tensors),
     )
 
 

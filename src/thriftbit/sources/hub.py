@@ -91,13 +91,7 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
     cannot be reached and the cache does not have the model either.
     """
     if offline or constants.HF_HUB_OFFLINE:
-        folder = _cached(model)
-        if folder is None:
-            raise ThriftbitError(
-                f"{model} is not in the cache ({constants.HF_HUB_CACHE}) and may not be fetched offline: "
-                "run once without --offline"
-            )
-        return folder
+        return _cached_or_refused(model)
     with _plain_errors(model):
         try:
             files = _files(model)
@@ -112,12 +106,54 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
             raise ThriftbitError(f"{model} has no {CONFIG}: it is not a model in Hugging Face's layout")
         folder = _snapshot(model, [CONFIG, INDEX])
         check(folder)
-        wanted = [name for name in files if name.endswith(NEEDED_SUFFIXES) or name in NEEDED_NAMES]
+        wanted = [name for name in files if _is_description(name)]
         wanted += weight_files(str(model), folder, files)
         _announce_and_check_space(model, folder, [files[name] for name in wanted], announce)
         for name in wanted:
             _fetch_resumably(model, folder, files[name])
         return _snapshot(HubId(model.repository, folder.name), wanted)
+
+
+def describe(model: HubId, *, offline: bool, announce: Callable[[str], None]) -> tuple[Path, dict[str, int]]:
+    """-> a folder with everything of the model but its weights (configuration, tokenizer, card, index of shards), and
+    all its files with their sizes in bytes: {} where the Hub was not asked
+
+    offline, announce, and what is raised: as for `download`.
+    """
+    if offline or constants.HF_HUB_OFFLINE:
+        return _cached_or_refused(model), {}
+    with _plain_errors(model):
+        try:
+            files = _files(model)
+        except (HTTPError, OSError) as error:
+            folder = None if _is_refusal(error) else _cached(model)
+            if folder is None:
+                raise
+            announce(f"The Hub cannot be reached ({_reason(error)}): using the cached copy of {model}.")
+            return folder, {}
+        sizes = {name: file.size or 0 for name, file in files.items()}
+        if CONFIG not in files:
+            return Path(), sizes
+        return _snapshot(model, [name for name in files if _is_description(name)]), sizes
+
+
+def file_url(model: HubId, name: str) -> str:
+    """-> where a file of the repository is read from"""
+    return hf_hub_url(model.repository, name, revision=model.revision, endpoint=constants.ENDPOINT)
+
+
+def _cached_or_refused(model: HubId) -> Path:
+    folder = _cached(model)
+    if folder is None:
+        raise ThriftbitError(
+            f"{model} is not in the cache ({constants.HF_HUB_CACHE}) and may not be fetched offline: "
+            "run once without --offline"
+        )
+    return folder
+
+
+def _is_description(name: str) -> bool:
+    return name.endswith(NEEDED_SUFFIXES) or name in NEEDED_NAMES
 
 
 def _files(model: HubId) -> dict[str, RepoSibling]:

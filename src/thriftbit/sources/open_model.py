@@ -13,7 +13,7 @@ from thriftbit.containers.gguf_values import MAGIC
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING
-from thriftbit.sources.checkpoint import is_pickle, open_checkpoint, pickle_refused, read_config
+from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
 from thriftbit.sources.gguf_source import open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
 from thriftbit.sources.json_object import open_regular
@@ -55,7 +55,11 @@ def open_model(
 
 
 def _open_folder(folder: Path, source: str, announce: Callable[[str], None]) -> Model:
-    checkpoint = open_checkpoint(folder)
+    return model_of(open_checkpoint(folder), source, announce)
+
+
+def model_of(checkpoint: Checkpoint, source: str, announce: Callable[[str], None]) -> Model:
+    """-> the checkpoint in GGUF's terms; nothing of its weights is read. source: what the user calls it."""
     architecture = find_architecture(checkpoint.config)
     for limitation in architecture.limitations(checkpoint.config):
         announce(f"Note: {limitation}")

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,18 +67,23 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     raises it for a dtype that does not hold plain weights, or when the file has changed since.
     """
     with open_regular(path) as file:
-        file_bytes = os.fstat(file.fileno()).st_size
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise _broken(path, f"it is only {file_bytes} bytes long")
-        if prefix == b"version ":
-            raise _broken(path, "it is the Git LFS pointer to one")
-        (header_bytes,) = struct.unpack("<Q", prefix)
-        if header_bytes > file_bytes - 8:
-            raise _broken(path, f"its header should be {header_bytes} bytes long and the file is {file_bytes}")
-        if header_bytes > HEADER_LIMIT_BYTES:
-            raise _broken(path, f"its header claims {header_bytes} bytes, more than any model needs")
-        header = file.read(header_bytes)
+        return read_header(path, file, os.fstat(file.fileno()).st_size)
+
+
+def read_header(path: Path, file: BinaryIO, file_bytes: int) -> dict[str, Tensor]:
+    """The same from anything that can be read, a file on a server for instance; only its beginning is. path: what
+    errors call it, and what the tensors will be read from."""
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise _broken(path, f"it is only {file_bytes} bytes long")
+    if prefix == b"version ":
+        raise _broken(path, "it is the Git LFS pointer to one")
+    (header_bytes,) = struct.unpack("<Q", prefix)
+    if header_bytes > file_bytes - 8:
+        raise _broken(path, f"its header should be {header_bytes} bytes long and the file is {file_bytes}")
+    if header_bytes > HEADER_LIMIT_BYTES:
+        raise _broken(path, f"its header claims {header_bytes} bytes, more than any model needs")
+    header = file.read(header_bytes)
     if not header.startswith(b"{"):
         raise _broken(path, "its header is not a JSON object")
     entries = parse_json_object(header, f"the header of {path}")

@@ -47,6 +47,9 @@ FLOAT_KEYS = frozenset(
 )
 FLAG_KEYS = frozenset({"use_parallel_residual"})
 
+# More than any model has, where only a configuration says how many there are.
+MOST_LAYERS, MOST_EXPERTS = 1024, 1024
+
 # Buffers that older releases of transformers stored beside the weights; they follow from the configuration.
 BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
@@ -173,6 +176,20 @@ class Architecture:
         _refuse_incomplete(str(checkpoint.path), missing, [tensor.name for tensor in found.values()])
         return mapped + [_named(constant(name, values), name) for name, values in self._factors(configuration).items()]
 
+    def implied_tensors(self, config: Mapping[str, Any], source_dtype: str) -> dict[str, Tensor]:
+        """-> the checkpoint's tensors as the configuration alone implies them, under the names of `rows`; reading one
+        is a ThriftbitError. source_dtype: that the weights are stored in."""
+        configuration = self._configuration(config)
+        dimensions = dimensions_of(self.gguf_name, self.metadata(config))
+        _refuse_forged_counts("config.json", dimensions, MOST_LAYERS, MOST_EXPERTS)
+        tied = configuration.flag("tie_word_embeddings")
+        return {
+            source: Tensor(source, dimensions.shape(entry.row.shape), source_dtype, _not_there)
+            for entry in self._entries(dimensions)
+            if (not entry.row.when or configuration.flag(entry.row.when)) and not (entry.target == OUTPUT and tied)
+            for source in entry.sources
+        }
+
     def unmap_tensors(self, tensors: Iterable[Tensor], metadata: Metadata) -> list[Tensor]:
         """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers names and
         lays them out. Rotary factors are left out, since they follow from the configuration."""
@@ -243,6 +260,10 @@ class Architecture:
                 raise ThriftbitError(f"{checkpoint.path}: {name} and {found[row_name].name} are the same tensor twice.")
             found[row_name] = tensor
         return found
+
+
+def _not_there(start: int, stop: int) -> FloatArray:
+    raise ThriftbitError("only the configuration of this model is here, and not its weights")
 
 
 def _typed(key: str, name: str, configuration: Configuration) -> MetadataValue:

@@ -1,0 +1,133 @@
+"""How much memory a model takes while it runs: weights, what is kept of the text, room to compute, and the rest.
+
+llama.cpp's own arithmetic, followed where it can be and measured where it cannot. Weights are mapped from the file, and
+some formats are copied into another order for the processor's instructions besides; the mapped originals of those stay
+in memory as long as nobody else wants it. So there are two sums: all that is resident, which is what a system's monitor
+shows, and what is lasting, without which the model does not run well.
+
+Left out: several conversations at a time, adapters, image towers. What differs in other programs on top of llama.cpp
+(Ollama keeps several contexts, for one) is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from thriftbit.containers.gguf_values import padded
+from thriftbit.containers.gguf_writer import Entry
+from thriftbit.machine.kv_cache import BATCH_TOKENS, CELL_PADDING, LayerCache, cache_bytes
+from thriftbit.machine.model_shape import ModelShape
+from thriftbit.machine.prediction import Prediction, unknown
+
+# format -> instruction sets (all of one tuple) with which llama.cpp copies its matrices into an order of its own, and
+# how many rows have to divide. Source: ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type. The wheels of
+# xllamacpp for x86 use AVX2 and no AVX-512.
+_REPACKED: dict[str, tuple[tuple[tuple[str, ...], int], ...]] = {
+    "Q4_0": ((("AVX2",), 8), (("NEON", "I8MM"), 4), (("NEON", "DOTPROD"), 4)),
+    "Q4_K": ((("AVX2",), 8), (("NEON", "I8MM"), 8), (("NEON", "DOTPROD"), 8)),
+    "Q5_K": ((("NEON", "I8MM"), 8), (("NEON", "DOTPROD"), 8)),
+    "Q6_K": ((("NEON", "I8MM"), 8), (("NEON", "DOTPROD"), 8)),
+    "IQ4_NL": ((("AVX2",), 8), (("NEON",), 4)),
+    "MXFP4": ((("AVX2",), 8), (("NEON", "DOTPROD"), 4)),
+    "Q8_0": ((("NEON", "I8MM"), 4), (("NEON", "DOTPROD"), 4)),
+}
+_LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd.weight")
+
+# Room to compute, in 32-bit numbers for each token of a batch: measured as llama.cpp plans its graphs (see
+# tests/conformance/test_memory.py) for dense models, mixtures, and windows.
+_OF_WIDTH, _OF_FFN, _OF_EXPERT_FFN, _OF_EXPERT_WIDTH = 5, 3, 3, 1
+_MASK_BYTES = 2
+_FIXED_COMPUTE_BYTES = 20 << 10
+
+# The program itself: Python, llama.cpp's libraries, its threads; and its table of tokens and merges. Measured.
+PROGRAM_BYTES = 55 << 20
+_VOCABULARY_FIXED_BYTES = 10_000_000
+_BYTES_PER_PIECE = 214
+
+_UNSURE = 0.05  # of everything but the weights and the cache, which are counted
+_UNSURE_COMPUTE = 0.5  # of the room to compute of recurrent layers, which is not modelled
+
+
+@dataclass(frozen=True)
+class MemoryNeeded:
+    """All in bytes. weights: as mapped from the file. copied: of them, in memory a second time, in another order.
+    cache: of the text. compute: room for one batch. other: the program and its vocabulary.
+    resident: all that the system counts. lasting: without what it can take back."""
+
+    weights: int
+    copied: int
+    cache: int | None
+    compute: int
+    other: int
+    resident: Prediction
+    lasting: Prediction
+
+
+def memory_needed(
+    shape: ModelShape,
+    context_tokens: int,
+    *,
+    cache_type: str = "F16",
+    instruction_sets: Collection[str] = (),
+    program_bytes: int = PROGRAM_BYTES,
+) -> MemoryNeeded:
+    """-> what running the model on the processor takes, with that much context
+
+    cache_type: of keys and values. instruction_sets: as `Processor` has them, upper case. program_bytes: of the
+    engine's process before it loads anything.
+    """
+    weights, copied = shape.weights_bytes, repacked_bytes(shape.entries, instruction_sets)
+    compute = compute_bytes(shape, context_tokens)
+    vocabulary = _VOCABULARY_FIXED_BYTES + _BYTES_PER_PIECE * (shape.tokens + (shape.merges or shape.tokens))
+    other = program_bytes + vocabulary
+    if shape.layers is None:
+        reason = "how this family keeps the text is not known"
+        return MemoryNeeded(weights, copied, None, compute, other, unknown(reason), unknown(reason))
+    cache = cache_bytes(shape.layers, context_tokens, cache_type, cache_type)
+    unsure = _UNSURE * (compute + other)
+    if any(layer.state_numbers for layer in shape.layers):
+        unsure += _UNSURE_COMPUTE * compute
+    if not instruction_sets:
+        unsure += copied
+    known = cache + compute + other
+    reason = "counted: weights, cache and room to compute as llama.cpp allocates them"
+    resident = weights + copied + known
+    lasting = weights + known
+    return MemoryNeeded(
+        weights,
+        copied,
+        cache,
+        compute,
+        other,
+        Prediction(resident, resident - unsure, resident + unsure, reason),
+        Prediction(lasting, lasting - unsure, lasting + unsure, reason),
+    )
+
+
+def repacked_bytes(entries: Sequence[Entry], instruction_sets: Collection[str]) -> int:
+    """-> of the matrices that llama.cpp copies into another order on a processor with these instruction sets"""
+    available = {name.upper().replace("ASIMD", "NEON") for name in instruction_sets}
+    total = 0
+    for entry in entries:
+        rows = next((n for needed, n in _REPACKED.get(entry.format.name, ()) if available.issuperset(needed)), 0)
+        if rows and len(entry.shape) > 1 and entry.name not in _LOOKED_UP and entry.shape[-2] % rows == 0:
+            total += entry.size_bytes
+    return total
+
+
+def compute_bytes(shape: ModelShape, context_tokens: int) -> int:
+    """-> the room that llama.cpp plans for the largest batch"""
+    batch = min(BATCH_TOKENS, context_tokens)
+    dense = _OF_FFN * shape.ffn
+    experts = shape.experts_used * (_OF_EXPERT_FFN * shape.expert_ffn + _OF_EXPERT_WIDTH * shape.width)
+    masks = sum(batch * cells * _MASK_BYTES for cells in _mask_cells(shape.layers or (), context_tokens))
+    numbers = _OF_WIDTH * shape.width + max(dense, experts, 2 * shape.query)
+    return 4 * batch * numbers + masks + 4 * shape.tokens + _FIXED_COMPUTE_BYTES
+
+
+def _mask_cells(layers: Sequence[LayerCache], context_tokens: int) -> list[int]:
+    """-> tokens that a mask is kept for: one for the whole text, one for a window"""
+    whole = any(layer.key_width and not layer.window_tokens for layer in layers)
+    windows = {layer.cells(context_tokens) for layer in layers if layer.window_tokens}
+    return ([padded(context_tokens, CELL_PADDING)] if whole or not layers else []) + sorted(windows)

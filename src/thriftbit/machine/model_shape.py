@@ -1,0 +1,115 @@
+"""A model at one precision, in the numbers that memory and speed follow from. No weights, only their shapes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thriftbit.containers.gguf_values import Metadata
+from thriftbit.containers.gguf_writer import Entry
+from thriftbit.machine.kv_cache import LayerCache, layer_caches
+
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+_LOOKED_UP = ("position_embd.weight", "per_layer_token_embd.weight", "token_types.weight")
+_EXPERTS = "_exps."
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """entries: the tensors, each with its format. layers: what each keeps of the text; None where that is not known.
+    width, ffn, query: numbers for each token in the residual stream, in a dense feed-forward, in all queries.
+    expert_ffn, experts, experts_used: 0 for a dense model. tokens, merges: entries of the tokenizer."""
+
+    entries: tuple[Entry, ...]
+    layers: tuple[LayerCache, ...] | None
+    width: int
+    ffn: int
+    query: int
+    expert_ffn: int
+    experts: int
+    experts_used: int
+    context_tokens: int
+    tokens: int
+    merges: int
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(entry.shape) for entry in self.entries)
+
+    @property
+    def active_parameters(self) -> float:
+        """-> that take part in one token: all of a dense model, the chosen experts of a mixture; an embedding that is
+        only looked up counts, as those who publish the number count it"""
+        return sum(math.prod(entry.shape) * self._share(entry) for entry in self.entries)
+
+    @property
+    def is_tied(self) -> bool:
+        return all(entry.name != _OUTPUT for entry in self.entries)
+
+    def bytes_per_token(self) -> dict[str, float]:
+        """-> format -> bytes of weights that are read to write one token"""
+        read: Counter[str] = Counter()
+        for entry in self.entries:
+            read[entry.format.name] += entry.size_bytes * self._share_read(entry)  # type: ignore[assignment]
+        return {name: size for name, size in read.items() if size}
+
+    def weights_per_token(self) -> dict[str, float]:
+        """-> format -> weights that are multiplied to read one token of a prompt"""
+        multiplied: Counter[str] = Counter()
+        for entry in self.entries:
+            if len(entry.shape) > 1 and entry.name not in (_OUTPUT, _EMBEDDING):  # only the last token's are wanted
+                share = self._share_read(entry)
+                multiplied[entry.format.name] += math.prod(entry.shape) * share  # type: ignore[assignment]
+        return {name: count for name, count in multiplied.items() if count}
+
+    def _share(self, entry: Entry) -> float:
+        return self.experts_used / self.experts if _EXPERTS in entry.name and self.experts else 1.0
+
+    def _share_read(self, entry: Entry) -> float:
+        if entry.name in _LOOKED_UP or (entry.name == _EMBEDDING and not self.is_tied):
+            return 1 / math.prod(entry.shape[:-1])
+        return self._share(entry)
+
+
+def shape_of(architecture: str, metadata: Metadata, entries: Sequence[Entry]) -> ModelShape:
+    """architecture, metadata: as a GGUF has them; what is not in it counts as 0."""
+
+    def number(key: str, default: int = 0) -> int:
+        values = np.ravel(metadata.get(f"{architecture}.{key}", default))
+        whole = values.size and np.issubdtype(values.dtype, np.integer)
+        return int(values.max()) if whole else default
+
+    embedding = next((entry for entry in entries if entry.name == _EMBEDDING), None)
+    heads, width = number("attention.head_count"), number("embedding_length")
+    ffn = number("feed_forward_length")
+    experts = number("expert_count")
+    return ModelShape(
+        entries=tuple(entries),
+        layers=layer_caches(architecture, metadata),
+        width=width,
+        ffn=ffn if _has_dense_ffn(entries) else 0,
+        query=heads * number("attention.key_length", width // heads if heads else 0),
+        expert_ffn=number("expert_feed_forward_length", ffn) if experts else 0,
+        experts=experts,
+        experts_used=number("expert_used_count") if experts else 0,
+        context_tokens=number("context_length"),
+        tokens=embedding.shape[0] if embedding else number("vocab_size"),
+        merges=_length(metadata, "tokenizer.ggml.merges"),
+    )
+
+
+def _has_dense_ffn(entries: Sequence[Entry]) -> bool:
+    return any(".ffn_up.weight" in entry.name or ".ffn_down.weight" in entry.name for entry in entries)
+
+
+def _length(metadata: Mapping[str, object], key: str) -> int:
+    value = metadata.get(key)
+    return len(value) if isinstance(value, list) else 0

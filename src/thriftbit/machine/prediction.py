@@ -1,0 +1,38 @@
+"""A number that nobody measured, with how far it may be off and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thriftbit.machine.profile import Spread
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """value: None where nothing can be said, and `reason` then says why. low, high: nine times in ten the truth is
+    between them; equal to the value where it was counted. reason: a sentence: what it rests on."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str
+
+    @property
+    def is_exact(self) -> bool:
+        return self.value is not None and self.low == self.value == self.high
+
+    def scaled(self, factor: float) -> Prediction:
+        return Prediction(*(None if n is None else factor * n for n in (self.value, self.low, self.high)), self.reason)
+
+
+def exact(value: float, reason: str) -> Prediction:
+    return Prediction(value, value, value, reason)
+
+
+def unknown(reason: str) -> Prediction:
+    return Prediction(None, None, None, reason)
+
+
+def widened(spread: Spread, low: float, high: float) -> Spread:
+    """-> the spread with its ends moved apart by these factors"""
+    return Spread(spread.median, spread.low * low, spread.high * high)

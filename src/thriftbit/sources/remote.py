@@ -1,0 +1,223 @@
+"""A model known by its description only: its configuration, the headers of its files, its tokenizer; never its weights.
+
+What a file of it would weigh, which tensors it has and how its cache grows follow from these, so nothing large is
+downloaded: of a repository on the Hub the small files, and of safetensors and GGUF files the headers, by ranges.
+
+Three degrees of knowledge, each said. A model that could be quantized is known exactly, to the byte of the file. With
+the configuration alone the family's table gives the tensors, but the tokenizer's share of the file is estimated. Of a
+family without a table, tensors come from headers under names that llama.cpp has for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from thriftbit.containers.gguf_reader import read_header
+from thriftbit.containers.gguf_values import MetadataValue
+from thriftbit.errors import ThriftbitError, enumeration, shown
+from thriftbit.sources import safetensors_file
+from thriftbit.sources.architectures import find_architecture
+from thriftbit.sources.architectures.architecture import EMBEDDING, Architecture
+from thriftbit.sources.born_small import BornSmall, born_small, without_quantization
+from thriftbit.sources.checkpoint import CONFIG, Checkpoint, open_checkpoint, weight_files
+from thriftbit.sources.described import find_described
+from thriftbit.sources.gguf_source import model_of_parts, open_gguf
+from thriftbit.sources.hub import HubId, describe, file_url, parse_hub_id
+from thriftbit.sources.json_object import read_json_object
+from thriftbit.sources.model import Model
+from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.open_model import model_of
+from thriftbit.sources.remote_file import open_remote
+from thriftbit.sources.remote_names import gguf_architecture, translated, translated_metadata
+from thriftbit.sources.tensor import FloatArray, Tensor
+from thriftbit.sources.tokenizers import tokenizer_metadata
+
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+_REMOTE_GGUF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)", re.ASCII)
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """model: whole but for its weights, which may be unreadable. tokenizer_known: whether its metadata has all that a
+    file would, so that sizes are exact to the byte. translated: whether tensor names are only as good as llama.cpp's
+    lists. obstacle: why Thriftbit cannot quantize it as it is, a sentence; "" where it can. born: if it was quantized
+    before."""
+
+    model: Model
+    tokenizer_known: bool = True
+    translated: bool = False
+    obstacle: str = ""
+    born: BornSmall | None = None
+
+
+def open_outline(source: str | Path, *, offline: bool = False, announce: Announce = lambda message: None) -> Outline:
+    """-> the model's description
+
+    source: a folder (with weights or with nothing but a config.json), a config.json, a GGUF file here or on a server
+    (its address, or "owner/name/file.gguf" on the Hub), or a hub id. offline: nothing but what is here or in the cache.
+    Raises ThriftbitError for what is missing, damaged, out of reach, or not described well enough to say anything.
+    """
+    path, text = Path(source).expanduser(), str(source)
+    if path.name == CONFIG and path.is_file():
+        return _from_configuration(path.parent, read_json_object(path), str(path.parent), announce)
+    if path.is_dir():
+        return _open_folder(path, text, announce)
+    if path.exists() or path.is_symlink():
+        return _of_gguf(open_gguf(path, allow_requantize=True, announce=lambda message: None), path.name)
+    if text.startswith(("http://", "https://")) and text.partition("?")[0].endswith(".gguf"):
+        return _open_remote_gguf(text, text.rpartition("/")[2], offline)
+    if match := _REMOTE_GGUF.fullmatch(text):
+        return _open_remote_gguf(file_url(HubId(match["repository"]), match["file"]), text, offline)
+    hub_id = parse_hub_id(text)
+    if hub_id is None:
+        raise ThriftbitError(
+            f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
+        )
+    return _open_repository(hub_id, offline, announce)
+
+
+def _open_folder(folder: Path, source: str, announce: Announce) -> Outline:
+    if not (folder / CONFIG).is_file():
+        open_checkpoint(folder)  # says what is wrong with it
+    config = read_json_object(folder / CONFIG)
+    if not any(folder.glob("*.safetensors")):
+        return _from_configuration(folder, config, source, announce)
+    born = born_small(config, name=source)
+    if born is None or not _is_stored_small(config):
+        architecture = _known(config)
+        if architecture is not None:
+            return Outline(model_of(open_checkpoint(folder), source, announce), born=born)
+    files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
+    tensors = {name: t for file in files for name, t in safetensors_file.read_safetensors(folder / file).items()}
+    return _from_headers(Checkpoint(folder, config, tensors), source, announce)
+
+
+def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outline:
+    folder, sizes = describe(hub_id, offline=offline, announce=announce)
+    if not sizes:
+        return _named(_open_folder(folder, str(hub_id), announce), str(hub_id))
+    if CONFIG not in sizes:
+        ggufs = sorted(name for name in sizes if name.endswith(".gguf"))
+        if ggufs:
+            raise ThriftbitError(
+                f"{hub_id} holds GGUF files ({enumeration(ggufs)}): give one of them, for example {hub_id}/{ggufs[0]}"
+            )
+        raise ThriftbitError(f"{hub_id} has no {CONFIG}: it is not a model in Hugging Face's layout")
+    config = read_json_object(folder / CONFIG)
+    if not any(name.endswith(".safetensors") for name in sizes):
+        return _from_configuration(folder, config, str(hub_id), announce)
+    pinned = HubId(hub_id.repository, folder.name)
+    tensors: dict[str, Tensor] = {}
+    for name in weight_files(str(hub_id), folder, sizes):
+        file, size_bytes = open_remote(file_url(pinned, name), f"{hub_id}/{name}")
+        tensors |= safetensors_file.read_header(Path(f"{hub_id}/{name}"), file, size_bytes)
+    checkpoint = Checkpoint(folder, config, {name: replace(t, read=_refuse) for name, t in tensors.items()})
+    if not _is_stored_small(config) and _known(config) is not None:
+        return Outline(model_of(checkpoint, str(hub_id), announce), born=born_small(config, name=str(hub_id)))
+    return _from_headers(checkpoint, str(hub_id), announce)
+
+
+def _open_remote_gguf(url: str, name: str, offline: bool) -> Outline:
+    if offline:
+        raise ThriftbitError(f"{name} is not here and may not be read offline: run without --offline")
+    file, size_bytes = open_remote(url, name)
+    header = read_header(Path(name), file, size_bytes)
+    model = model_of_parts([header], Path(name))
+    return _of_gguf(replace(model, tensors=tuple(replace(t, read=_refuse) for t in model.tensors), source=name), name)
+
+
+def _of_gguf(model: Model, name: str) -> Outline:
+    born = born_small({}, model.tensors, name)
+    obstacle = "It is quantized already." if model.quantized_source else ""
+    return Outline(model, obstacle=obstacle, born=born)
+
+
+def _from_headers(checkpoint: Checkpoint, source: str, announce: Announce) -> Outline:
+    """A checkpoint that cannot be converted: its weights are quantized, or its family has no table."""
+    config, born = checkpoint.config, born_small(checkpoint.config, name=source)
+    plain = without_quantization(config)
+    if _known(plain) is not None or find_described(plain) is not None:
+        return _from_configuration(checkpoint.path, config, source, announce)
+    architecture = gguf_architecture(plain)
+    if born is not None or architecture is None:
+        _refuse_unknown(plain, source, "its weights are quantized" if born else "llama.cpp does not know it either")
+    metadata = translated_metadata(plain, architecture)
+    count = metadata.get(f"{architecture}.block_count")
+    layers = int(count) if isinstance(count, np.integer) else 0
+    tensors = translated(checkpoint.tensors.values(), architecture, layers)
+    metadata, known = _with_tokenizer(checkpoint, tensors, metadata)
+    obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
+    return Outline(Model(architecture, metadata, tensors, source, config=config), known, True, obstacle)
+
+
+def _from_configuration(folder: Path, config: dict[str, Any], source: str, announce: Announce) -> Outline:
+    plain, born = without_quantization(config), born_small(config, name=source)
+    convertible = _known(plain)
+    architecture = convertible or find_described(plain)
+    if architecture is None:
+        _refuse_unknown(plain, source, "its weights, whose headers would say how large it is, are not there")
+    dtype = str(plain.get("dtype", plain.get("torch_dtype", "bfloat16"))).removeprefix("torch.")
+    checkpoint = Checkpoint(folder, plain, architecture.implied_tensors(plain, _DTYPES.get(dtype, "BF16")))
+    tensors = tuple(architecture.map_tensors(checkpoint))
+    metadata, known = _with_tokenizer(checkpoint, tensors, dict(architecture.metadata(plain)))
+    obstacle = ""
+    if born is not None and _is_stored_small(config):
+        obstacle = f"Its weights are stored as {born.kind}."
+    elif convertible is None:
+        obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
+    return Outline(
+        Model(architecture.gguf_name, metadata, tensors, source, config=config), known, False, obstacle, born
+    )
+
+
+def _with_tokenizer(
+    checkpoint: Checkpoint, tensors: tuple[Tensor, ...], metadata: dict[str, MetadataValue]
+) -> tuple[dict[str, MetadataValue], bool]:
+    """-> the metadata with all that the folder says beside the configuration, and whether that was everything"""
+    whole: dict[str, MetadataValue] = general_metadata(checkpoint, tensors, lambda message: None) | metadata
+    embedding = next((tensor for tensor in tensors if tensor.name == EMBEDDING), None)
+    try:
+        if embedding is not None:
+            return whole | tokenizer_metadata(checkpoint, embedding.rows), True
+    except ThriftbitError:
+        pass
+    return whole, False
+
+
+def _known(config: Mapping[str, Any]) -> Architecture | None:
+    try:
+        return find_architecture(config)
+    except ThriftbitError:
+        return None
+
+
+def _is_stored_small(config: Mapping[str, Any]) -> bool:
+    """-> whether the weights on disk are quantized, rather than only trained to be"""
+    return without_quantization(config) != dict(config) and born_small(config) is not None
+
+
+def _named(outline: Outline, source: str) -> Outline:
+    return replace(outline, model=replace(outline.model, source=source))
+
+
+def _class_of(config: Mapping[str, Any]) -> str:
+    classes = config.get("architectures")
+    return shown(classes[0] if isinstance(classes, list) and classes else config.get("model_type", "unnamed")).strip(
+        "'"
+    )
+
+
+def _refuse_unknown(config: Mapping[str, Any], source: str, why: str) -> NoReturn:
+    raise ThriftbitError(f"{source}: the family {_class_of(config)} is not known, and {why}; nothing can be said of it")
+
+
+def _refuse(start: int, stop: int) -> FloatArray:
+    raise ThriftbitError("only the description of this model was fetched, and not its weights")
