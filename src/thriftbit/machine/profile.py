@@ -54,6 +54,22 @@ class FormatRate:
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """What a token written takes beyond reading the weights at the rate of their format: small next to a large model,
+    a third of the time of a small one.
+
+    layer_seconds: for every layer: norms, attention, waiting for one another. vocabulary_entry_seconds: for every token
+    of the vocabulary, of which one is chosen. token_seconds: once. So a token takes
+    sum(bytes / rate of their format) + layers × layer_seconds + vocabulary × vocabulary_entry_seconds + token_seconds.
+    """
+
+    threads: int
+    layer_seconds: float
+    vocabulary_entry_seconds: float
+    token_seconds: float
+
+
+@dataclass(frozen=True)
 class Profile:
     """facts: as they were when it was measured. best_threads: with which the engine writes fastest. measured_at: ISO
     8601, in UTC; None for a machine that was only looked at. engine: its version, as rows of measurements have it.
@@ -62,6 +78,7 @@ class Profile:
     facts: Facts
     bandwidth: tuple[Bandwidth, ...] = ()
     rates: tuple[FormatRate, ...] = ()
+    step_costs: tuple[StepCost, ...] = ()
     disk_read_bytes_per_second: Spread | None = None
     best_threads: int | None = None
     measured_at: str | None = None
