@@ -58,14 +58,12 @@ class StepCost:
     """What a token written takes beyond reading the weights at the rate of their format: small next to a large model,
     a third of the time of a small one.
 
-    layer_seconds: for every layer: norms, attention, waiting for one another. vocabulary_entry_seconds: for every token
-    of the vocabulary, of which one is chosen. token_seconds: once. So a token takes
-    sum(bytes / rate of their format) + layers × layer_seconds + vocabulary × vocabulary_entry_seconds + token_seconds.
+    layer_seconds: for every layer: norms, attention, narrow matrices, waiting for one another. token_seconds: once. So
+    a token takes sum(bytes / rate of their format) + layers × layer_seconds + token_seconds.
     """
 
     threads: int
     layer_seconds: float
-    vocabulary_entry_seconds: float
     token_seconds: float
 
 
