@@ -9,8 +9,9 @@ product has the right size (the first step of the power iteration for the neares
 
 Two passes, layer by layer: forward, keeping what enters each layer on disk, then backward, each layer computed again
 from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Every eighth
-window takes no part in the moments; of those, some tokens' x and g are kept as they are, to check a rounding on text
-that it has not seen.
+window takes no part in the moments; of those, some tokens' x and g are kept, to check a rounding on text that it has
+not seen. They are drawn by what they count, since in some layers one token in a thousand counts for nearly all, and a
+draw that left it out would check nothing.
 
 Left out: what is not an ordinary matrix between inputs and outputs (experts that transformers holds in one tensor,
 matrices that families fuse or transpose); `Calibration` has no entry for those, and they are quantized as without it.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,14 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
+from thriftbit.network.places import Place, places
+from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, packed
-from thriftbit.sources.architectures import architecture_from_gguf
+from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, held_back, packed
 from thriftbit.sources.model import Model
 
 BATCH_TOKENS = 1024  # that pass a layer at once
-HELD_BACK = 8  # of so many windows, one is kept for checking
-CHECKED_TOKENS = 128  # of those windows, kept as they are
+CHECKED_TOKENS = 256  # drawn from those windows
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
@@ -73,11 +74,9 @@ def calibrate(
     network = Network(configuration_of(model), device or torch.device("cpu"))
     count = max(1, BATCH_TOKENS // windows.shape[1])
     batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
-    held = [
-        np.arange(i, min(i + count, len(windows))) % HELD_BACK == HELD_BACK - 1 for i in range(0, len(windows), count)
-    ]
+    held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
     generator = torch.Generator().manual_seed(seed)
-    places, names = _places(model, network), []
+    placed, names = places(model, network), []
     with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
         hidden = _forward(network, weights, batches, entering, lambda share: progress(0.25 * share))
         gradients = _of_the_last(network, weights, hidden, generator)
@@ -86,94 +85,23 @@ def calibrate(
             sums = _backward(network, weights, index, entering[index], gradients, held)
             for module, moments in sums.items():
                 name = f"{network.layers_name}.{index}.{module}.weight"
-                if name in places and moments.usable:
-                    _write(folder, places[name], moments, seed)
-                    names.append(places[name].container_name)
+                if name in placed and moments.usable:
+                    _write(folder, placed[name], moments, seed)
+                    names.append(placed[name].container_name)
             progress(1 - 0.65 * index / network.layers)
     missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
-    tokens = int(windows.size - sum(h.sum() for h in held) * windows.shape[1])
-    return finish_calibration(folder, names, missing, tokens, seed)
+    return finish_calibration(folder, names, missing, windows, seed)
 
 
-# Where things lie
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The container's tensor that a parameter is stored in, and the parameter's row for each of its rows."""
-
-    container_name: str
-    order: NDArray[np.int64]
-
-
-def _places(model: Model, network: Network) -> dict[str, _Place]:
-    """-> for each parameter that is one of the container's tensors with its rows in some order. Found by sending row
-    numbers the way that weights go."""
-    architecture = architecture_from_gguf(model.architecture, model.metadata)
-    named = [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
-    numbered = [replace(tensor, read=_RowNumbers(tensor.width)) for tensor in model.tensors]
-    places = {}
-    for owner, number in zip(
-        architecture.unmap_tensors(named, model.metadata),
-        architecture.unmap_tensors(numbered, model.metadata),
-        strict=True,
-    ):
-        if not (owner.name.startswith(f"{network.layers_name}.") and len(owner.shape) == 2):
-            continue
-        owners, numbers = owner.load(), number.load()
-        tensor = model.tensors[int(owners[0, 0])]
-        order = numbers[:, 0].astype(np.int64)
-        whole = (owners == owners[0, 0]).all() and (numbers == numbers[:, :1]).all() and owner.shape == tensor.shape
-        if whole and (np.sort(order) == np.arange(tensor.rows)).all():
-            places[owner.name] = _Place(tensor.name, np.argsort(order))
-    return places
-
-
-@dataclass(frozen=True)
-class _Constant:
-    value: int
-    width: int
-
-    def __call__(self, start: int, stop: int) -> FloatArray:
-        return np.full((stop - start, self.width), self.value, np.float32)
-
-
-@dataclass(frozen=True)
-class _RowNumbers:
-    width: int
-
-    def __call__(self, start: int, stop: int) -> FloatArray:
-        return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], self.width, axis=1)
-
-
-class _Boundary:
-    """What enters one layer, on disk: half precision and a scale for every token, since some tokens are huge."""
-
-    def __init__(self, values: NDArray[np.float16], scales: FloatArray) -> None:
-        self._values, self._scales = values, scales
-
-    def write(self, first: int, hidden: torch.Tensor) -> None:
-        scale = hidden.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
-        self._values[first : first + len(hidden)] = (hidden / scale).to(torch.float16).cpu().numpy()
-        self._scales[first : first + len(hidden)] = scale[..., 0].cpu().numpy()
-
-    def read(self, first: int, count: int) -> torch.Tensor:
-        values = torch.from_numpy(self._values[first : first + count].astype(np.float32))
-        return values * torch.from_numpy(self._scales[first : first + count].copy())[..., None]
+# What enters the layers
 
 
 @contextmanager
-def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -> Iterator[list[_Boundary]]:
+def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -> Iterator[list[StatesOnDisk]]:
     temporary = folder / "entering"
     temporary.mkdir(exist_ok=True)
     try:
-        yield [
-            _Boundary(
-                np.lib.format.open_memmap(temporary / f"{layer}.npy", "w+", np.float16, (*shape, width)),
-                np.zeros(shape, np.float32),
-            )
-            for layer in range(layers)
-        ]
+        yield [StatesOnDisk(temporary / f"{layer}.npy", (*shape, width)) for layer in range(layers)]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -183,7 +111,7 @@ def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -
 
 @torch.no_grad()
 def _forward(
-    network: Network, weights: Weights, batches: list[torch.Tensor], entering: list[_Boundary], progress: Progress
+    network: Network, weights: Weights, batches: list[torch.Tensor], entering: list[StatesOnDisk], progress: Progress
 ) -> list[torch.Tensor]:
     """-> what leaves the last layer"""
     hidden = [network.embed(weights, batch) for batch in batches]
@@ -238,13 +166,15 @@ def _of_the_last(
 @dataclass
 class _Moments:
     """Sums over tokens for one linear layer. squares: of inputs; columns: x·xᵀ·|g|²; rows: g·gᵀ·|x|², None if too
-    large; total: |x|²·|g|². inputs, gradients: of the tokens held back."""
+    large; total: |x|²·|g|². sizes: |g| of every token, window after window. inputs, gradients: of those held back."""
 
     squares: torch.Tensor
     columns: torch.Tensor
     rows: torch.Tensor | None
+    outputs: int
     total: float = 0.0
     tokens: int = 0
+    sizes: list[torch.Tensor] = field(default_factory=list)
     inputs: list[torch.Tensor] = field(default_factory=list)
     gradients: list[torch.Tensor] = field(default_factory=list)
 
@@ -252,7 +182,7 @@ class _Moments:
     def of(cls, layer: nn.Linear, device: torch.device) -> _Moments:
         n, width = layer.out_features, layer.in_features
         rows = torch.zeros(n, n, device=device) if n <= LARGEST_ROWS else None
-        return cls(torch.zeros(width, device=device), torch.zeros(width, width, device=device), rows)
+        return cls(torch.zeros(width, device=device), torch.zeros(width, width, device=device), rows, n)
 
     @property
     def usable(self) -> bool:
@@ -261,6 +191,7 @@ class _Moments:
 
     def add(self, inputs: torch.Tensor, gradients: torch.Tensor, held: NDArray[np.bool_]) -> None:
         """inputs: (texts, length, width), gradients: (texts, length, n); held: (texts,)"""
+        self.sizes.append(gradients.norm(dim=-1))
         for kept in np.flatnonzero(held):
             self.inputs.append(inputs[kept])
             self.gradients.append(gradients[kept])
@@ -281,7 +212,7 @@ def _backward(
     network: Network,
     weights: Weights,
     index: int,
-    entering: _Boundary,
+    entering: StatesOnDisk,
     gradients: list[torch.Tensor],
     held: list[NDArray[np.bool_]],
 ) -> Mapping[str, _Moments]:
@@ -322,20 +253,36 @@ def _noting(
 # The files
 
 
-def _write(folder: Path, place: _Place, moments: _Moments, seed: int) -> None:
+def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     scale = 1 / np.sqrt(moments.tokens * moments.total)  # so that their product is the mean over tokens
     order = place.order
     rows = np.empty(0, np.float32) if moments.rows is None else moments.rows.cpu().numpy()[np.ix_(order, order)] * scale
-    inputs, gradients = np.empty((0, len(moments.squares)), np.float32), np.empty((0, len(order)), np.float32)
-    if moments.inputs:
-        inputs, gradients = (torch.cat(part).cpu().numpy() for part in (moments.inputs, moments.gradients))
-        chosen = np.random.default_rng(seed).permutation(len(inputs))[:CHECKED_TOKENS]
-        inputs, gradients = inputs[chosen], gradients[np.ix_(chosen, order)]
+    inputs, gradients = _drawn(moments, seed)
     np.savez(
         folder / f"{place.container_name}.npz",
         importance=(moments.squares / moments.tokens).cpu().numpy(),
         columns=packed(moments.columns.cpu().numpy() * scale),
         rows=packed(rows) if rows.size else rows,
+        sizes=torch.cat(moments.sizes).cpu().numpy(),
         inputs=inputs,
-        gradients=gradients,
+        gradients=gradients[:, order],
     )
+
+
+def _drawn(moments: _Moments, seed: int) -> tuple[FloatArray, FloatArray]:
+    """-> inputs and gradients of tokens held back, each drawn as often as |x|²·|g|² says and then given the same size,
+    so that sums over them are in the mean what sums over all are, with the least chance in them"""
+    if not moments.inputs:
+        return np.empty((0, len(moments.squares)), np.float32), np.empty((0, moments.outputs), np.float32)
+    parts = [torch.cat(part).cpu().numpy() for part in (moments.inputs, moments.gradients)]
+    sizes = [np.linalg.norm(part, axis=1) for part in parts]
+    counts = np.square(sizes[0].astype(np.float64) * sizes[1])
+    if not counts.sum() > 0:
+        return parts[0][:0], parts[1][:0]
+    chosen = np.random.default_rng(seed).choice(len(counts), CHECKED_TOKENS, p=counts / counts.sum())
+    size = counts.mean() ** 0.25
+    inputs, gradients = (
+        (part[chosen] * (size / length[chosen])[:, None]).astype(np.float32)
+        for part, length in zip(parts, sizes, strict=True)
+    )
+    return inputs, gradients

@@ -9,15 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
 from thriftbit.quantization.rounding import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
+WINDOWS = "windows.npy"
+HELD_BACK = 8  # of so many windows, one is kept for checking
+
+
+def held_back(windows: int) -> NDArray[np.bool_]:
+    """-> for each window, whether it takes no part in the moments"""
+    held: NDArray[np.bool_] = np.arange(windows) % HELD_BACK == HELD_BACK - 1
+    return held
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,16 @@ class Calibration:
     def check(self, name: str) -> Check:
         return Check(self._read(name, "inputs"), self._read(name, "gradients"))
 
+    def sizes(self, name: str) -> FloatArray:
+        """-> float32 (windows, length): the length of every token's gradient by the outputs"""
+        return self._read(name, "sizes")
+
+    @cached_property
+    def windows(self) -> NDArray[np.int64]:
+        """-> (windows, length): the token ids of the text, those held back as well"""
+        windows: NDArray[np.int64] = np.load(self.folder / WINDOWS)
+        return windows
+
     def _read(self, name: str, part: str) -> FloatArray:
         with np.load(self.folder / f"{name}.npz") as file:
             values: FloatArray = file[part]
@@ -78,9 +98,11 @@ def open_calibration(folder: Path) -> Calibration:
 
 
 def finish_calibration(
-    folder: Path, names: Iterable[str], missing: Iterable[str], tokens: int, seed: int
+    folder: Path, names: Iterable[str], missing: Iterable[str], windows: NDArray[np.int64], seed: int
 ) -> Calibration:
     """Write what makes a folder with a file for each of `names` a calibration; -> the calibration"""
+    np.save(folder / WINDOWS, windows)
+    tokens = int((~held_back(len(windows))).sum()) * windows.shape[1]
     index = {"names": sorted(names), "missing": list(missing), "tokens": tokens, "seed": seed}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return open_calibration(folder)

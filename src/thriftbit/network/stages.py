@@ -1,0 +1,88 @@
+"""How a layer hangs together: which of its matrices get the same inputs, and which write into the residual stream.
+
+Found by sending a few tokens through it, so that it is true of every family and nothing has to be written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from thriftbit.network.network import Network
+
+Note = Callable[[str, torch.Tensor, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """names: of linear layers with the same inputs. writing: those of them whose output is added to the residual stream
+    as it is, with no norm or factor between."""
+
+    names: tuple[str, ...]
+    writing: frozenset[str]
+
+
+@contextmanager
+def watching(layer: nn.Module, names: Collection[str], note: Note) -> Iterator[None]:
+    """While it lasts, `note` is told (name, inputs, output) whenever one of the linear layers `names` is computed."""
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        return lambda module, arguments, output: note(name, arguments[0], output)
+
+    hooks = [layer.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def find_stages(
+    network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, names: Collection[str]
+) -> list[Stage]:
+    """layer: number `index`, with its weights. hidden: float32 (texts, length, width), as for `Network.call`. names: of
+    the linear layers in question.
+
+    -> in the order of computation, those of `names` that are computed once for all tokens in order
+    """
+    called: list[tuple[str, torch.Tensor]] = []
+
+    def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
+        if output.shape[:2] == hidden.shape[:2]:
+            called.append((name, inputs))
+
+    with watching(layer, names, note):
+        network.call(index, layer, hidden)
+    order = [name for name, _ in called]
+    groups: list[list[str]] = []
+    for number, (name, inputs) in enumerate(called):
+        if number and inputs is called[number - 1][1]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    writing = frozenset(name for name in order if _writes(network, index, layer, hidden, name, order))
+    return [Stage(tuple(group), writing & set(group)) for group in groups]
+
+
+def _writes(
+    network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str, order: Sequence[str]
+) -> bool:
+    """-> whether, with everything after it silent, what is added to its output is added to the layer's"""
+    linear = layer.get_submodule(name)
+    if linear.out_features != hidden.shape[-1]:
+        return False
+    nudge = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0)).to(hidden.device) * hidden.std()
+    later = [layer.get_submodule(other) for other in order[order.index(name) + 1 :]]
+    silent = [module.register_forward_hook(lambda module, arguments, output: output * 0) for module in later]
+    try:
+        without = network.call(index, layer, hidden)
+        silent.append(linear.register_forward_hook(lambda module, arguments, output: output + nudge))
+        difference = network.call(index, layer, hidden) - without
+    finally:
+        for handle in silent:
+            handle.remove()
+    return bool((difference - nudge).norm() < 1e-3 * nudge.norm())

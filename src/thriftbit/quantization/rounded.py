@@ -1,0 +1,53 @@
+"""Matrices that were rounded before the file is written, on disk until then. Needs no torch.
+
+The problem: `tuned` rounding takes each layer on what the layers before it give once they are quantized, in the order
+of the network and for hours; the loop that writes takes tensors in the order of the file. So blocks wait in a folder,
+a file for every matrix, each there whole or not at all: a run that was interrupted goes on from what it finds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thriftbit.formats.format import ByteArray
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """folder: of the blocks, for one model, plan and calibration."""
+
+    folder: Path
+
+    def __contains__(self, name: str) -> bool:
+        return self._path(name).exists()
+
+    def blocks(self, name: str) -> ByteArray:
+        """-> uint8 (rows, row bytes) of the container's tensor `name`"""
+        blocks: ByteArray = self._part(name, "blocks")
+        return blocks
+
+    def note(self, name: str) -> str:
+        """-> why the matrix was not rounded as a whole after all, "" if it was"""
+        return str(self._part(name, "note"))
+
+    def keep(self, name: str, blocks: ByteArray, note: str = "") -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / "unfinished.npz"
+        np.savez(unfinished, blocks=blocks, note=note)
+        unfinished.replace(self._path(name))
+
+    def discard(self) -> None:
+        """Remove the folder: the file that it was for is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
+
+    def _part(self, name: str, part: str) -> ByteArray:
+        with np.load(self._path(name)) as file:
+            values: ByteArray = file[part]
+        return values

@@ -1,0 +1,310 @@
+"""Rounding layer after layer on what the quantized layers before give, so that each makes up for them. Needs `torch`.
+
+The problem: `calibrated` rounding takes every matrix as if all others stayed what they were. By the time its inputs
+have come through a dozen quantized layers they are others, and how they differ is not chance: part of it can be
+predicted from the inputs themselves, and what can be predicted can be made up for.
+
+The choice: two streams of hidden states go through the network side by side, the original's and the quantized model's.
+A matrix W that gets x in the one and x̂ in the other aims at the original's output W x (asymmetric calibration, arXiv
+2504.02692), and one that writes into the residual stream aims at what is lacking there as well. With r = UPSTREAM ·
+W (x − x̂) + RESIDUAL · lacking, the matrix to round is W + E[r x̂ᵀ] E[x̂ x̂ᵀ]⁻¹, in the curvature of the quantized model's
+inputs. Less than everything is aimed at, since a regression on so many tokens is partly chance, and a ridge shrinks it
+where tokens are few. Matrices that get the same inputs are rounded together, then the layer is computed again for the
+next.
+
+Judged on windows that took no part: where the encoding by importance comes closer to what is aimed at, it stays.
+
+Left out: matrices that calibration has no data on keep their plain encoding, which the streams know of; embedding,
+output and norms are not moved.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import format_named
+from thriftbit.formats.format import FloatArray
+from thriftbit.network.configuration import configuration_of
+from thriftbit.network.network import Network
+from thriftbit.network.places import places
+from thriftbit.network.stages import Stage, find_stages, watching
+from thriftbit.network.states import StatesOnDisk
+from thriftbit.network.weights import Weights
+from thriftbit.quantization.calibration_data import Calibration, held_back
+from thriftbit.quantization.plan import Plan
+from thriftbit.quantization.rounded import Rounded
+from thriftbit.quantization.rounding import COLUMN_DAMPING, Curvature, can_round, round_matrix
+from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import Tensor
+
+UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's output, is made up for
+RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
+RIDGE = 4.0  # times columns ÷ tokens, of the mean of the diagonal
+BATCH_TOKENS = 1024  # that pass a layer at once
+JUDGED_WINDOWS = 4  # of those held back, with which a rounding is compared to the plain encoding
+PROBE_TOKENS = 8  # that show how a layer hangs together
+
+Progress = Callable[[float], None]
+
+
+def tune(
+    model: Model,
+    plan: Plan,
+    calibration: Calibration,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    progress: Progress = lambda share: None,
+) -> Rounded:
+    """calibration: of this model. folder: for this model, plan and calibration; gets the blocks of every matrix that
+    the calibration has data on, and what is there is not computed again. progress: is told the share that is done.
+
+    -> the blocks, for `quantize`
+    """
+    tuning = _Tuning(model, plan, calibration, Rounded(folder), device or torch.device("cpu"))
+    with torch.no_grad():
+        streams = tuning.streams()
+        for index in range(tuning.network.layers):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="states-") as states:
+                for done in tuning.round_layer(index, streams, Path(states)):
+                    progress((index + done) / tuning.network.layers)
+    return tuning.rounded
+
+
+@dataclass
+class _Stream:
+    """Hidden states of some texts, float32 (texts, length, width) each. first: number of the first text. original,
+    quantized: what enters the layer in either model; leaving: what leaves it in the original."""
+
+    first: int
+    original: torch.Tensor
+    quantized: torch.Tensor
+    leaving: torch.Tensor
+
+
+class _Tuning:
+    """What stays the same from layer to layer."""
+
+    def __init__(
+        self, model: Model, plan: Plan, calibration: Calibration, rounded: Rounded, device: torch.device
+    ) -> None:
+        rounded.folder.mkdir(parents=True, exist_ok=True)
+        self.plan, self.calibration, self.rounded = plan, calibration, rounded
+        self.network = Network(configuration_of(model), device)
+        self.original = Weights(model)
+        self.quantized = Weights(replace(model, tensors=tuple(map(self._quantized, model.tensors))))
+        self.tensors = {tensor.name: tensor for tensor in model.tensors}
+        self.places = places(model, self.network)
+        judged = np.flatnonzero(held_back(len(calibration.windows)))
+        self.judged = judged[:: max(1, -(-len(judged) // JUDGED_WINDOWS))]
+
+    def streams(self) -> list[_Stream]:
+        tokens = torch.from_numpy(self.calibration.windows)
+        count = max(1, BATCH_TOKENS // tokens.shape[1])
+        self.network.embed(self.original, tokens[:1, :PROBE_TOKENS])  # so that `call` knows texts of this length
+        streams = []
+        for first in range(0, len(tokens), count):
+            texts = tokens[first : first + count]
+            original, quantized = (self.network.embed(weights, texts) for weights in (self.original, self.quantized))
+            streams.append(_Stream(first, original, quantized, original))
+        return streams
+
+    def round_layer(self, index: int, streams: list[_Stream], states: Path) -> Iterator[float]:
+        """Rounds the layer's matrices and brings the streams behind it. -> the share that is done, now and then"""
+        stages, original = self._pass_original(index, streams, states)
+        written = list[str]()
+        for number, stage in enumerate(stages):
+            yield (number + 0.5) / (len(stages) + 1)
+            if any(self._container_name(index, name) not in self.rounded for name in stage.names):
+                self._round_stage(index, streams, stage, written, original)
+            written += stage.writing
+        with self.network.layer(index, self.quantized) as layer:
+            for stream in streams:
+                stream.quantized = self.network.call(index, layer, stream.quantized)
+                stream.original = stream.leaving
+        yield 1.0
+
+    def _quantized(self, tensor: Tensor) -> Tensor:
+        """-> the tensor as it will be in the file, as far as that is decided; as it was, where it is not"""
+        format = format_named(self.plan.formats[tensor.name])
+
+        def read(start: int, stop: int) -> FloatArray:
+            if tensor.name in self.rounded:
+                return format.decode(self.rounded.blocks(tensor.name)[start:stop])
+            if tensor.name in self.calibration.names:
+                return tensor.load(start, stop)
+            return format.decode(format.encode(tensor.load(start, stop)))
+
+        return replace(tensor, read=read)
+
+    def _pass_original(
+        self, index: int, streams: list[_Stream], folder: Path
+    ) -> tuple[list[Stage], dict[str, StatesOnDisk]]:
+        """-> the layer's stages, and what entered each in the original under the name of its first matrix, and what its
+        matrices wrote into the residual stream under "+" and their names"""
+        with self.network.layer(index, self.original) as layer:
+            names = [name for name, _ in layer.named_modules() if self._container_name(index, name)]
+            stages = find_stages(self.network, index, layer, streams[0].original[:1, :PROBE_TOKENS], names)
+            kept = {}
+            for stage in stages:
+                kept[stage.names[0]] = self._states(
+                    folder, stage.names[0], self.tensors[self._container_name(index, stage.names[0])].width
+                )
+                for name in stage.writing:
+                    kept[f"+{name}"] = self._states(folder, f"+{name}", self.network.width)
+            for stream in streams:
+
+                def note(name: str, inputs: torch.Tensor, output: torch.Tensor, first: int = stream.first) -> None:
+                    for key, states in ((name, inputs), (f"+{name}", output)):
+                        if key in kept:
+                            kept[key].write(first, states)
+
+                with watching(layer, names, note):
+                    stream.leaving = self.network.call(index, layer, stream.original)
+        return stages, kept
+
+    def _round_stage(
+        self,
+        index: int,
+        streams: list[_Stream],
+        stage: Stage,
+        written: list[str],
+        original: dict[str, StatesOnDisk],
+    ) -> None:
+        """written: the matrices of the layer that have written into the residual stream before."""
+        entrance = stage.names[0]
+        sums = [self._sums(index, name, name in stage.writing) for name in stage.names]
+        with self.network.layer(index, self.quantized) as layer:
+            for stream in streams:
+                met: dict[str, torch.Tensor] = {}
+
+                def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
+                    met[name] = inputs if name == entrance else output  # noqa: B023
+
+                with watching(layer, [entrance, *written], note):
+                    self.network.call(index, layer, stream.quantized)
+                lacking = stream.original - stream.quantized
+                texts = len(lacking)
+                for name in written:
+                    lacking += original[f"+{name}"].read(stream.first, texts).to(lacking.device) - met[name]
+                inputs = original[entrance].read(stream.first, texts).to(lacking.device)
+                for matrix in sums:
+                    matrix.add(stream.first, inputs, met[entrance], lacking)
+        for matrix in sums:
+            self._round(matrix)
+
+    def _sums(self, index: int, name: str, writes: bool) -> _Sums:
+        place = self.places[f"{self.network.layers_name}.{index}.{name}.weight"]
+        tensor, sizes = self.tensors[place.container_name], self.calibration.sizes(place.container_name)
+        weights, device = torch.from_numpy(tensor.load()), self.network.device
+        return _Sums(
+            tensor,
+            weights.to(device),
+            torch.from_numpy(place.order).to(device),
+            torch.from_numpy(sizes / max(float(np.sqrt(np.mean(np.square(sizes)))), 1e-30)).to(device),
+            self.judged,
+            torch.zeros(tensor.width, tensor.width, device=device),
+            torch.zeros(tensor.width, tensor.width, device=device),
+            torch.zeros(tensor.rows, tensor.width, device=device) if writes else None,
+        )
+
+    def _round(self, matrix: _Sums) -> None:
+        name = matrix.tensor.name
+        format, importance = format_named(self.plan.formats[name]), self.calibration.importance(name)
+        plain = format.encode(matrix.tensor.load(), importance)
+        if not can_round(format):
+            self.rounded.keep(name, plain, f"{format.name} leaves nothing to choose, or kernels are missing")
+            return
+        rows = self.calibration.curvature(name).rows
+        try:
+            wanted = matrix.wanted()
+            curvature = Curvature((matrix.columns / matrix.tokens).cpu().numpy(), rows, matrix.tokens)
+            blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance))
+        except ThriftbitError as error:
+            self.rounded.keep(name, plain, str(error))
+            return
+        cost, plain_cost = (matrix.cost(format.decode(encoded), rows) for encoded in (blocks, plain))
+        if cost <= plain_cost:
+            self.rounded.keep(name, blocks)
+        else:
+            self.rounded.keep(name, plain, "it did not pay on text held back")
+
+    def _container_name(self, index: int, name: str) -> str:
+        """-> the tensor that the module's weight is stored in, if calibration has data on it, else "" """
+        place = self.places.get(f"{self.network.layers_name}.{index}.{name}.weight")
+        return place.container_name if place and place.container_name in self.calibration.names else ""
+
+    def _states(self, folder: Path, name: str, width: int) -> StatesOnDisk:
+        return StatesOnDisk(folder / f"{name}.npy", (*self.calibration.windows.shape, width))
+
+
+@dataclass
+class _Sums:
+    """Over tokens, for one matrix. weights: (n, width); order: the module's row for each of the n. sizes: (windows,
+    length), what each token counts. columns: x̂·x̂ᵀ; drift: (x − x̂)·x̂ᵀ; lacking: what the residual stream lacks, times
+    x̂ᵀ, None if the matrix does not write there. judged: windows that are kept apart; inputs, outputs: of those, x̂ and
+    what is aimed at, both times what the token counts."""
+
+    tensor: Tensor
+    weights: torch.Tensor
+    order: torch.Tensor
+    sizes: torch.Tensor
+    judged: NDArray[np.int64]
+    columns: torch.Tensor
+    drift: torch.Tensor
+    lacking: torch.Tensor | None
+    tokens: int = 0
+    inputs: list[torch.Tensor] = field(default_factory=list)
+    outputs: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, first: int, original: torch.Tensor, quantized: torch.Tensor, lacking: torch.Tensor) -> None:
+        """original, quantized: what enters, (texts, length, width); lacking: (texts, length, n)"""
+        texts = np.arange(first, first + len(original))
+        for apart in (False, True):
+            chosen = torch.from_numpy(np.flatnonzero(np.isin(texts, self.judged) == apart)).to(original.device)
+            sizes = self.sizes[first : first + len(original)][chosen].reshape(-1, 1)
+            x, x_hat = (part[chosen].reshape(-1, part.shape[-1]) * sizes for part in (original, quantized))
+            lacks = None
+            if self.lacking is not None:
+                lacks = (lacking[chosen].reshape(-1, lacking.shape[-1]) * sizes)[:, self.order]
+            if apart:
+                self.inputs.append(x_hat)
+                self.outputs.append(x @ self.weights.T if lacks is None else x @ self.weights.T + lacks)
+                continue
+            self.columns.addmm_(x_hat.T, x_hat)
+            self.drift.addmm_((x - x_hat).T, x_hat)
+            if self.lacking is not None and lacks is not None:
+                self.lacking.addmm_(lacks.T, x_hat)
+            self.tokens += len(x)
+
+    def wanted(self) -> FloatArray:
+        """-> float32 (n, width): the matrix that comes closest to what is aimed at, from the quantized model's inputs.
+        Raises ThriftbitError for activations that are not finite."""
+        aim = UPSTREAM * self.weights @ self.drift
+        if self.lacking is not None:
+            aim += RESIDUAL * self.lacking
+        columns = self.columns.double().cpu()
+        mean = float(columns.diagonal().mean())
+        if not (mean > 0 and np.isfinite(mean) and bool(torch.isfinite(aim).all())):
+            raise ThriftbitError("activations that are not finite, or none at all")
+        columns.diagonal().add_(mean * (COLUMN_DAMPING + RIDGE * len(columns) / self.tokens))
+        shift = torch.cholesky_solve(aim.double().cpu().T, torch.linalg.cholesky(columns)).T
+        wanted: FloatArray = (self.weights.cpu() + shift.float()).contiguous().numpy()
+        return wanted
+
+    def cost(self, weights: FloatArray, rows: FloatArray | None) -> float:
+        """weights: float32 (n, width), decoded. rows: curvature of the outputs, None for the identity. -> on the
+        windows kept apart; 0 if there are none"""
+        total = 0.0
+        for inputs, outputs in zip(self.inputs, self.outputs, strict=True):
+            errors = (outputs - inputs @ torch.from_numpy(weights).to(inputs.device).T).cpu().numpy()
+            total += float(np.sum((errors if rows is None else errors @ rows) * errors, dtype=np.float64))
+        return total
