@@ -1,0 +1,50 @@
+"""Results of a long piece of work, kept one by one, so that what was interrupted goes on where it was.
+
+A file of JSON lines, each with a key and a value. A line that was cut off while it was written is passed over, and its
+result is computed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """path: of the file, made with its folder when the first result is kept. Values are what JSON has."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Any] = {}
+        self._torn = False
+        if path.exists():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            self._torn = not text.endswith("\n")
+            for line in text.splitlines():
+                try:
+                    key, value = json.loads(line)
+                except (ValueError, TypeError):
+                    continue
+                self._known[str(key)] = value
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def under(self, prefix: str) -> dict[str, Any]:
+        """-> by what follows the prefix, the value of every key that begins with it"""
+        return {key.removeprefix(prefix): value for key, value in self._known.items() if key.startswith(prefix)}
+
+    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+        """-> the value that was kept under the key, or what `compute` gives, which is kept from now on"""
+        if key not in self._known:
+            self._keep(key, compute())
+        return self._known[key]
+
+    def _keep(self, key: str, value: Any) -> None:
+        line = json.dumps([key, value], allow_nan=False) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("\n" + line if self._torn else line)
+        self._torn, self._known[key] = False, value

@@ -1,0 +1,191 @@
+"""Making the map of a model: every loss in it, one after the other. Needs the extra `torch`.
+
+Every matrix's loss in every format from its curvature; what calibrated rounding saves; the tensors without curvature,
+measured; and last some whole plans along the frontier, measured, since a sum of small losses is only believed once it
+was compared with the truth.
+
+Rounding is tried on every matrix, and in one format: what it saves differs by a factor of five between matrices, and
+by a tenth between formats, which two matrices are enough to see. The matrices rounded for that make up a whole model,
+which is measured too, and corrects the predictions for calibrated files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from thriftbit.formats import Format, format_named
+from thriftbit.formats.format import FloatArray
+from thriftbit.network.configuration import configuration_of
+from thriftbit.network.network import Network
+from thriftbit.network.threads import choose_threads
+from thriftbit.network.weights import Weights
+from thriftbit.quantization.allocation import Budget, solve
+from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.journal import Journal
+from thriftbit.quantization.model_map import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
+from thriftbit.quantization.rounding import can_round
+from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, offered_formats
+from thriftbit.quantization.sensitivity_curvature import losses_by_curvature, saving
+from thriftbit.quantization.sensitivity_measured import Losses, Outside, embedding_losses, group_losses, output_losses
+from thriftbit.quantization.sensitivity_probe import Listener, with_formats
+from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import Tensor
+
+TRIED = ("Q4_K", "Q4_0")  # the format that rounding is tried in: the first that rows allow
+COMPARED = (0.4, 0.6)  # matrices that are rounded in every format, as shares of the way through the model
+PLANS = (0.1, 0.35, 0.7)  # that are measured: shares of the way from the smallest to the largest below 16 bits
+LARGEST_BITS = 8.5
+SHARES = {"matrices": 0.25, "rounding": 0.4, "other tensors": 0.15, "whole plans": 0.2}  # of the work, roughly
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class MapMaking:
+    """windows: int64 (windows, length), of text to measure on. journal: gets what is found. rounded: a folder for
+    rounded matrices."""
+
+    model: Model
+    calibration: Calibration
+    windows: NDArray[np.int64]
+    journal: Journal
+    rounded: Path
+    threads: int
+    progress: Progress
+
+    def make(self, effort: str) -> None:
+        self._losses()
+        if effort == CALIBRATED:
+            self._savings()
+        self._other_tensors()
+        self._plans(effort)
+        self.journal.once(FINISHED + effort, lambda: self.calibration.tokens)
+
+    @cached_property
+    def _matrices(self) -> list[Tensor]:
+        names = self.calibration.names
+        return [tensor for tensor in self.model.tensors if tensor.name in names and offered_formats(tensor)]
+
+    def _losses(self) -> None:
+        for number, tensor in enumerate(self._matrices):
+            self.journal.once(
+                LOSSES + tensor.name, partial(losses_by_curvature, tensor, self.calibration, self.threads)
+            )
+            self._tell("matrices", (number + 1) / len(self._matrices))
+
+    def _savings(self) -> None:
+        matrices = [tensor for tensor in self._matrices if can_round(_tried(tensor))]
+        compared = [matrices[int(share * len(matrices))] for share in COMPARED if matrices]
+        for number, tensor in enumerate(matrices):
+            self.journal.once(SAVING + tensor.name, partial(self._round, tensor))
+            self._tell("rounding", 0.8 * (number + 1) / len(matrices))
+        for format in {f.name: f for tensor in compared for f in offered_formats(tensor) if can_round(f)}.values():
+            self.journal.once(BY_FORMAT + format.name, partial(self._against_tried, format, compared))
+            self._tell("rounding", 0.9)
+
+    def _round(self, tensor: Tensor) -> float:
+        factor, blocks = saving(tensor, _tried(tensor), self.calibration, self.threads)
+        self.rounded.mkdir(parents=True, exist_ok=True)
+        np.save(self.rounded / f"{tensor.name}.npy", blocks)
+        return factor
+
+    def _against_tried(self, format: Format, compared: list[Tensor]) -> float:
+        """-> the factor of this format, divided by that of the format that every matrix was tried in"""
+        logarithms = [
+            math.log(saving(tensor, format, self.calibration, self.threads)[0])
+            - math.log(self.journal.under(SAVING)[tensor.name])
+            for tensor in compared
+            if format in offered_formats(tensor)
+        ]
+        return math.exp(sum(logarithms) / len(logarithms))
+
+    def _other_tensors(self) -> None:
+        outside = Outside.of(self.model, self.calibration)
+        if outside.output:
+            self.journal.once(MEASURED + "output", partial(self._output, outside.output))
+        self._tell("other tensors", 0.3)
+        if outside.embedding:
+            self.journal.once(MEASURED + "embedding", partial(self._embedding, outside.embedding))
+        for number, (role, group) in enumerate(outside.groups.items()):
+            self._tell("other tensors", 0.5 + 0.5 * number / len(outside.groups))
+            self.journal.once(MEASURED + role, partial(self._group, group))
+
+    def _output(self, output: Tensor) -> dict[str, dict[str, float]]:
+        return {output.name: output_losses(self.model, output, self.calibration, self._listener)}
+
+    def _embedding(self, embedding: Tensor) -> dict[str, dict[str, float]]:
+        return {embedding.name: embedding_losses(self.model, embedding, self.calibration, self._listener)}
+
+    def _group(self, group: Sequence[Tensor]) -> Mapping[str, Losses]:
+        return group_losses(self.model, group, self.calibration, self._listener)
+
+    def _plans(self, effort: str) -> None:
+        known = sensitivities_in(self.journal, self.model)
+        for number, share in enumerate(PLANS):
+            self._tell("whole plans", number / (len(PLANS) + 1))
+            self.journal.once(f"{PLAN}{PLAIN} {share}", partial(self._along_the_frontier, share))
+        if effort == CALIBRATED and (matrices := [t for t in self._matrices if t.name in known.savings]):
+            self._tell("whole plans", len(PLANS) / (len(PLANS) + 1))
+            self.journal.once(f"{PLAN}{CALIBRATED}", partial(self._of_the_rounded, matrices))
+
+    def _along_the_frontier(self, share: float) -> dict[str, Any]:
+        known = sensitivities_in(self.journal, self.model)
+        free = [tensor for tensor in self.model.tensors if tensor.name in known.losses]
+        fewest = sum(min(f.bits_per_weight for f in offered_formats(t)) * t.parameters for t in free)
+        most = sum(LARGEST_BITS * t.parameters for t in free)
+        kept = sum(32 * t.parameters for t in self.model.tensors if t.name not in known.losses)
+        bits = (kept + fewest + share * (most - fewest)) / self.model.parameters
+        formats = solve(self.model, known, Budget(bits_per_weight=bits)).plan.formats
+        weights = with_formats(self.model, {t.name: formats[t.name] for t in free}, self.calibration)
+        return self._measured(weights, PLAIN, known.total(formats))
+
+    def _of_the_rounded(self, matrices: list[Tensor]) -> dict[str, Any]:
+        known = sensitivities_in(self.journal, self.model)
+        formats = {tensor.name: _tried(tensor).name for tensor in matrices}
+        tensors = (
+            replace(t, read=_Rounded(_tried(t), self.rounded / f"{t.name}.npy")) if t.name in formats else t
+            for t in self.model.tensors
+        )
+        weights = Weights(replace(self.model, tensors=tuple(tensors)))
+        return self._measured(weights, CALIBRATED, known.total(formats, CALIBRATED))
+
+    def _measured(self, weights: Weights, effort: str, predicted: float) -> dict[str, Any]:
+        of_windows = self._listener.divergences([(weights, self._listener.pass_layers(weights))])[0]
+        mean = float(of_windows.mean())
+        error = float(of_windows.std(ddof=1)) / math.sqrt(len(of_windows)) if len(of_windows) > 1 else mean
+        return asdict(Anchor(effort, predicted, mean, error / mean))
+
+    @cached_property
+    def _listener(self) -> Listener:
+        choose_threads()
+        network = Network(configuration_of(self.model), torch.device("cpu"))
+        return Listener(network, Weights(self.model), self.windows)
+
+    def _tell(self, part: str, share: float) -> None:
+        before = sum(SHARES[name] for name in list(SHARES)[: list(SHARES).index(part)])
+        self.progress(part, before + SHARES[part] * share)
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """Reads rows of a matrix that was rounded and kept."""
+
+    format: Format
+    path: Path
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return self.format.decode(np.ascontiguousarray(np.load(self.path, mmap_mode="r")[start:stop]))
+
+
+def _tried(tensor: Tensor) -> Format:
+    offered = {format.name for format in offered_formats(tensor)}
+    return format_named(next((name for name in TRIED if name in offered), "F16"))

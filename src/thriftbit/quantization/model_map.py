@@ -1,0 +1,118 @@
+"""The map of a model: its sensitivities, measured once and kept, so that every budget is answered at once.
+
+Minutes for a small model, hours for a large one. Every result is kept as soon as it is known (`journal.py`), so that it
+can be interrupted, and what was found out for plain files is there for calibrated ones.
+
+Needs the extra `torch` to be made (`map_making.py`), and not to be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
+from thriftbit.quantization import calibration_text
+from thriftbit.quantization.calibration_text import CORPORA, WINDOWS, calibration_of
+from thriftbit.quantization.journal import Journal
+from thriftbit.quantization.sensitivity import CALIBRATED, Anchor, Sensitivities
+from thriftbit.sources.model import Model
+
+VERSION = 1  # of what is kept; another one does not read it
+# What keys of the journal begin with. Of a matrix: its losses, and what rounding saves; of a format: how its saving
+# differs from the others'; losses that were measured: {tensor: {format: loss}}; a whole plan: an anchor.
+LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = "losses ", "saving ", "format ", "measured ", "plan ", "finished "
+MEASURED_WINDOWS = 12
+CALIBRATING_SHARE = 0.4  # of all the work, roughly
+
+Progress = Callable[[str, float], None]
+
+
+def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
+    """-> the map that was made of this model with this text, for files of this effort; None if there is none"""
+    journal = Journal(_folder(model, text) / "map.jsonl")
+    return sensitivities_in(journal, model) if FINISHED + effort in journal else None
+
+
+def map_model(
+    model: Model,
+    effort: str = CALIBRATED,
+    text: Path | None = None,
+    *,
+    windows: int = WINDOWS,
+    threads: int = 1,
+    announce: Callable[[str], None] = lambda message: None,
+    progress: Progress = lambda what, share: None,
+) -> Sensitivities:
+    """model: in full precision. effort: how files will be rounded, PLAIN or CALIBRATED. text: to calibrate on, the
+    texts in the box if None; windows: of it. threads: for encoding. progress: is told what is done and the share of
+    everything.
+
+    -> the map: from the user's cache, if it was made before
+    Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed.
+    """
+    if known := read_map(model, effort, text):
+        return known
+    calibrated_before = True
+
+    def calibrating(share: float) -> None:
+        nonlocal calibrated_before
+        calibrated_before = False
+        progress("calibrating", CALIBRATING_SHARE * share)
+
+    calibration = calibration_of(model, text, windows=windows, announce=announce, progress=calibrating)
+    from thriftbit.quantization.map_making import MapMaking  # torch is there, or the calibration would have said so
+
+    folder = _folder(model, text)
+    journal = Journal(folder / "map.jsonl")
+    begun = 0.0 if calibrated_before else CALIBRATING_SHARE
+    MapMaking(
+        model,
+        calibration,
+        _other_windows(model, text, windows),
+        journal,
+        folder / "rounded",
+        threads,
+        lambda what, share: progress(what, begun + (1 - begun) * share),
+    ).make(effort)
+    return sensitivities_in(journal, model)
+
+
+def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
+    """-> windows of the text, none of them calibrated on unless there are no others"""
+    used = {window.tobytes() for window in calibration_text.calibration_windows(model, text, windows)}
+    cut = calibration_text.calibration_windows(model, text, 3 * windows)
+    others = [window for window in cut if window.tobytes() not in used] or list(cut)
+    chosen = np.unique(np.linspace(0, len(others) - 1, MEASURED_WINDOWS).astype(np.int64))
+    return np.stack([others[number] for number in chosen])
+
+
+def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
+    """-> as far as they are known"""
+    losses: dict[str, dict[str, float]] = dict(journal.under(LOSSES))
+    for measured in journal.under(MEASURED).values():
+        for tensor, added in measured.items():  # a tied embedding was measured at both of its places
+            before = losses.get(tensor, {})
+            losses[tensor] = {name: loss + before.get(name, 0.0) for name, loss in added.items()}
+    return Sensitivities(
+        model.fingerprint,
+        losses,
+        journal.under(SAVING),
+        journal.under(BY_FORMAT),
+        tuple(Anchor(**anchor) for anchor in journal.under(PLAN).values()),
+    )
+
+
+def _folder(model: Model, text: Path | None) -> Path:
+    digest = hashlib.sha256(f"{VERSION} {calibration_text.VERSION} {model.fingerprint}".encode())
+    try:
+        for path in [text] if text else sorted(CORPORA.glob("*.gz")):
+            digest.update(path.read_bytes())
+    except OSError as error:
+        raise ThriftbitError(f"{text}: cannot be read: {error.strerror}") from None
+    return cache_folder() / "map" / digest.hexdigest()[:32]

@@ -1,0 +1,175 @@
+"""What each tensor of a model would lose in each format: the table that plans for any budget are made from.
+
+The problem: a few tensors carry most of what a model loses, which ones differs from model to model, and a preset cannot
+know. The choice: for every tensor and every format it could have, the expected KL divergence of the model's predictions
+from the original's, in nats per token, if this tensor alone had this format. The matrices of layers have it from their
+curvature (½ · trace(Eᵀ G E A), see `rounding.py`), with no pass through the model; what has no curvature is measured
+(`sensitivity_probe.py`). Losses of tensors add up, nearly: errors in different places are as good as independent. What
+"nearly" means for this model is measured too, on a few whole plans, and stands in `Trust`.
+
+Needs no torch to be read. JSON there and back, so that it is made once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import Format, format_named
+from thriftbit.quantization.presets import is_quantizable
+from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import Tensor
+
+JSON_VERSION = 1
+# What every build of llama.cpp computes with, on every device. Of what else it can hold, nothing is better at its size.
+OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
+PLAIN, CALIBRATED = "plain", "calibrated"
+TWO_SIGMA = 2.0
+LEAST_SPREAD = 0.05  # of a prediction's logarithm; few anchors may agree by chance
+UNTRIED_SPREAD = 0.5  # where no plan was measured
+FEWEST_FOR_SLOPE = 3  # anchors
+
+
+def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
+    """-> those that can hold the tensor's rows; none for tensors that stay in F32"""
+    if not is_quantizable(tensor):
+        return ()
+    formats = (format_named(name) for name in OFFERED)
+    return tuple(format for format in formats if tensor.width % format.block_size == 0)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean KL divergence in nats per token, predicted: 19 times in 20 it lies between low and high."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def perplexity_rise(self) -> float:
+        """-> the share by which perplexity rises, at most: exp(KL divergence) − 1. What the model was unsure of before
+        rises by less, as the text does not follow the original's predictions either."""
+        return math.expm1(self.value)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A whole plan that was measured. effort: how it was rounded. predicted: the sum of its tensors' losses; measured:
+    mean KL divergence; spread: standard error of its logarithm, over windows of text."""
+
+    effort: str
+    predicted: float
+    measured: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How sums of losses become predictions: log(loss) = intercept + slope · log(sum), give or take `spread`."""
+
+    intercept: float = 0.0
+    slope: float = 1.0
+    spread: float = UNTRIED_SPREAD
+
+    @classmethod
+    def of(cls, anchors: Sequence[Anchor], effort: str) -> Trust:
+        """-> a line through the anchors. Plain ones, of which there are several, say how steep it is; those of the
+        effort, if there are any, how high. The spread has what they scatter around it and what the text leaves open."""
+        plain = [anchor for anchor in anchors if anchor.effort == PLAIN] or list(anchors)
+        own = [anchor for anchor in anchors if anchor.effort == effort] or plain
+        if not own:
+            return cls()
+        slope, scatter = _slope(plain)
+        off = [math.log(anchor.measured) - slope * math.log(anchor.predicted) for anchor in own]
+        text = fmean(anchor.spread**2 for anchor in own)
+        return cls(fmean(off), slope, max(math.sqrt(scatter + text), LEAST_SPREAD))
+
+    def predict(self, total: float) -> Loss:
+        """total: the sum of losses"""
+        if total <= 0:
+            return Loss(0.0, 0.0, 0.0)
+        value = math.exp(self.intercept + self.slope * math.log(total))
+        factor = math.exp(TWO_SIGMA * self.spread)
+        return Loss(value, value / factor, value * factor)
+
+    def total_for(self, loss: float) -> float:
+        """-> the sum of losses for which even the high end of the prediction is no more than this"""
+        return math.exp((math.log(loss) - TWO_SIGMA * self.spread - self.intercept) / self.slope) if loss > 0 else 0.0
+
+
+def _slope(anchors: Sequence[Anchor]) -> tuple[float, float]:
+    """-> of logarithms of measured by predicted, and the variance around that line"""
+    x = [math.log(anchor.predicted) for anchor in anchors]
+    y = [math.log(anchor.measured) for anchor in anchors]
+    middle_x, middle_y = fmean(x), fmean(y)
+    varied = sum((a - middle_x) ** 2 for a in x)
+    slope = 1.0
+    if len(anchors) >= FEWEST_FOR_SLOPE and varied > 1:
+        slope = sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True)) / varied
+    left = sum((b - middle_y - slope * (a - middle_x)) ** 2 for a, b in zip(x, y, strict=True))
+    return slope, left / max(len(anchors) - 2, 1)
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """Of one model. fingerprint: the model's. losses: for each tensor that can be quantized, and each format offered
+    for it, nats per token when encoded block by block with importance. savings: for matrices, by what factor calibrated
+    rounding changes that, in one format; by_format: how the factor of another format differs from it. anchors: plans
+    that were measured.
+    """
+
+    fingerprint: str
+    losses: Mapping[str, Mapping[str, float]]
+    savings: Mapping[str, float]
+    by_format: Mapping[str, float]
+    anchors: tuple[Anchor, ...]
+
+    def trust(self, effort: str = PLAIN) -> Trust:
+        return Trust.of(self.anchors, effort)
+
+    def loss_of(self, tensor: str, format_name: str, effort: str = PLAIN) -> float:
+        """-> nats per token; 0 for tensors and formats that lose nothing"""
+        loss = self.losses.get(tensor, {}).get(format_name, 0.0)
+        if effort == PLAIN or tensor not in self.savings or format_name not in self.by_format:
+            return loss
+        return loss * min(self.savings[tensor] * self.by_format[format_name], 1.0)
+
+    def total(self, formats: Mapping[str, str], effort: str = PLAIN) -> float:
+        return math.fsum(self.loss_of(tensor, name, effort) for tensor, name in formats.items())
+
+    def predict(self, formats: Mapping[str, str], effort: str = PLAIN) -> Loss:
+        """formats: for each tensor. -> what a model in these formats would lose"""
+        return self.trust(effort).predict(self.total(formats, effort))
+
+    def check_belongs(self, model: Model) -> None:
+        if self.fingerprint != model.fingerprint:
+            raise ThriftbitError(f"{model.source}: the map is of another model; run thriftbit map {model.source}")
+
+    def to_json(self) -> str:
+        return json.dumps({"thriftbit_sensitivities": JSON_VERSION, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Sensitivities:
+        """Raises ThriftbitError for what `to_json` did not write"""
+        try:
+            document: Any = json.loads(text)
+            if document["thriftbit_sensitivities"] != JSON_VERSION:
+                raise ValueError
+            return cls(
+                fingerprint=str(document["fingerprint"]),
+                losses={
+                    str(tensor): {str(name): float(loss) for name, loss in losses.items()}
+                    for tensor, losses in document["losses"].items()
+                },
+                savings={str(name): float(factor) for name, factor in document["savings"].items()},
+                by_format={str(name): float(factor) for name, factor in document["by_format"].items()},
+                anchors=tuple(Anchor(**anchor) for anchor in document["anchors"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ThriftbitError("is no map of a model, or one of another version; make it again") from None

@@ -1,0 +1,75 @@
+"""A matrix's loss in every format, from its curvature: encode, decode, and ask what the error costs.
+
+For large matrices trace(Eᵀ G E A) is estimated: with Z orthogonal columns, scaled so that the mean of Z·Zᵀ is one, it
+is about the sum of (E Z) ∘ (G E A Z), the same Z for all formats. With as many columns as the matrix has it is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thriftbit.formats import Format, WeightError
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.quantization.calibrated import encode_calibrated
+from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.rounding import Curvature
+from thriftbit.quantization.sensitivity import offered_formats
+from thriftbit.sources.tensor import Tensor
+
+PROBES = 1024  # columns of Z
+
+
+def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int = 1) -> dict[str, float]:
+    """tensor: that the calibration has data on. -> for each format offered, nats per token; formats that cannot hold
+    one of its weights are left out"""
+    rows, importance = tensor.load(), calibration.importance(tensor.name)
+    judge = _Judge.of(calibration.curvature(tensor.name))
+    losses = {}
+    for format in offered_formats(tensor):
+        try:
+            decoded = format.decode(format.encode(rows, importance, threads))
+        except WeightError:
+            continue
+        losses[format.name] = max(judge.cost(rows - decoded) / 2, 0.0)
+    return losses
+
+
+def saving(tensor: Tensor, format: Format, calibration: Calibration, threads: int = 1) -> tuple[float, ByteArray]:
+    """-> by what factor calibrated rounding changes the loss, on held-back tokens, and the rounded blocks"""
+    outcome = encode_calibrated(tensor.load(), format, calibration, tensor.name, threads)
+    if outcome.note or not outcome.cost or not outcome.plain_cost:
+        return 1.0, outcome.blocks
+    return min(outcome.cost / outcome.plain_cost, 1.0), outcome.blocks
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """columns: Z, float32 (width, probes), None for the identity; met: A Z. rows: G, None where it is unknown: then it
+    counts as spread evenly, and its trace is that of A, by how the two were scaled."""
+
+    columns: FloatArray | None
+    met: FloatArray
+    rows: FloatArray | None
+
+    @classmethod
+    def of(cls, curvature: Curvature) -> _Judge:
+        width = len(curvature.columns)
+        if width <= PROBES:
+            return cls(None, curvature.columns, curvature.rows)
+        normal = np.random.default_rng(0).standard_normal((width, PROBES), np.float32)
+        columns = np.linalg.qr(normal)[0] * np.float32(np.sqrt(width / PROBES))
+        return cls(columns, curvature.columns @ columns, curvature.rows)
+
+    def cost(self, errors: FloatArray) -> float:
+        """errors: float32 (n, width). -> trace(Eᵀ G E A)"""
+        by_columns = errors @ self.met
+        by_rows = errors if self.columns is None else errors @ self.columns
+        if self.rows is not None:
+            by_columns = self.rows @ by_columns
+            return float(np.einsum("ij,ij->", by_columns, by_rows, dtype=np.float64))
+        trace = (
+            float(np.trace(self.met)) if self.columns is None else float(np.einsum("ij,ij->", self.columns, self.met))
+        )
+        return trace / len(errors) * float(np.einsum("ij,ij->", by_columns, by_rows, dtype=np.float64))
