@@ -76,6 +76,8 @@ def test_the_public_names() -> None:
         "Tensor",
         "ThriftbitError",
         "UsageError",
+        "explain",
+        "find",
         "inspect",
         "make_plan",
         "measure",

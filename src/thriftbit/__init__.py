@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
     from thriftbit.inspection import inspect
+    from thriftbit.library.finding import find
+    from thriftbit.library.names import explain
     from thriftbit.measurement.measure import MeasureSettings, measure
     from thriftbit.measurement.measurement import Measurement
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
@@ -45,6 +47,8 @@ __all__ = [
     "Tensor",
     "ThriftbitError",
     "UsageError",
+    "explain",
+    "find",
     "inspect",
     "make_plan",
     "measure",
@@ -66,6 +70,8 @@ _HOMES = {
     "Tensor": "sources.tensor",
     "ThriftbitError": "errors",
     "UsageError": "errors",
+    "explain": "library.names",
+    "find": "library.finding",
     "inspect": "inspection",
     "make_plan": "quantization.plan",
     "measure": "measurement.measure",

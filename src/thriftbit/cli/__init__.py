@@ -13,6 +13,8 @@ import click
 
 from thriftbit import __version__
 from thriftbit.cli.demo import demo
+from thriftbit.cli.explain import explain
+from thriftbit.cli.find import find
 from thriftbit.cli.inspect import inspect
 from thriftbit.cli.measure import measure
 from thriftbit.cli.printing import print_error, print_json
@@ -35,10 +37,12 @@ def commands() -> None:
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
                                                   what it lost and gained; then `thriftbit report` shows it
       thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
+      thriftbit find qwen3 4b                     models on this disk and on the Hub, and which fit here
+      thriftbit explain Q4_K_M                    what such a name means
     """
 
 
-for command in (quantize, measure, report, inspect, demo):
+for command in (quantize, measure, report, inspect, find, explain, demo):
     commands.add_command(command)
 
 

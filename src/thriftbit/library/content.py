@@ -1,0 +1,243 @@
+"""What is in a model's files, by their headers: types, true bits per weight, and whether that is what the name says.
+
+A name such as Q4_K_M is a claim, and so is `general.file_type` in the header. What decides is the type of most weights
+in the layers, embedding and output apart, since every level treats those otherwise. Rows that blocks of 256 do not
+divide get another format under every name; they are kept apart too, so that an honest small model is not accused.
+
+Nothing here reads weights. Left out: whether they are any good.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gguf
+import numpy as np
+
+from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo
+from thriftbit.containers.gguf_values import Metadata
+from thriftbit.containers.gguf_writer import Entry
+from thriftbit.errors import ThriftbitError
+from thriftbit.formats import format_for
+from thriftbit.library.explanations import format_bits
+from thriftbit.library.fits import CONTEXT_TOKENS
+from thriftbit.library.names import QuantizationName, parse_quantization
+from thriftbit.machine.memory_needed import memory_needed
+from thriftbit.machine.model_shape import shape_of
+
+IN_LAYERS, NARROW, OUTSIDE, SMALL = "layers", "narrow layers", "outside", "small"
+SUPER_BLOCK = 256
+# What llama.cpp and others take for rows that a super-block does not divide: blocks of 32, or none.
+FALLBACKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16", "BF16", "F32")
+MODEL, VISION, ADAPTER, IMPORTANCE, VOCABULARY = (
+    "model",
+    "vision or sound part",
+    "adapter",
+    "importance data",
+    "no weights",
+)
+_KINDS = {"mmproj": VISION, "adapter": ADAPTER, "imatrix": IMPORTANCE, "vocab": VOCABULARY}
+_VISION_ARCHITECTURES = ("clip", "mmproj")
+_LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have
+_BARE = re.compile(r"Q\d")
+_TEXT_LIMIT = 200  # characters of a stranger's text that are kept
+
+
+@dataclass(frozen=True)
+class Group:
+    """All weights of one type in one part of the network: IN_LAYERS, NARROW, OUTSIDE or SMALL (not matrices)."""
+
+    type: str
+    part: str
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """container: "GGUF" or "safetensors". kind: MODEL or what else the file holds. declared: the precision that the
+    file itself states, None where it does not. parameters: weights, however packed; None where that cannot be told.
+    weights_bytes: theirs with their scales. running_bytes: memory that it takes in llama.cpp with 4,096 tokens of text,
+    at most; None where that is not known."""
+
+    container: str
+    kind: str
+    name: str | None
+    architecture: str | None
+    declared: str | None
+    groups: tuple[Group, ...]
+    parameters: int | None
+    weights_bytes: int
+    context_length: int | None = None
+    importance: bool = False
+    parts: int = 1
+    running_bytes: int | None = None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """-> of all weights, embedding included; None where their number is not known"""
+        return 8 * self.weights_bytes / self.parameters if self.parameters else None
+
+    @property
+    def main_type(self) -> str | None:
+        """-> the type of most weights in layers; of most weights, where there are no layers"""
+        for parts in ((IN_LAYERS,), (NARROW,), (OUTSIDE, SMALL)):
+            found = _most([group for group in self.groups if group.part in parts])
+            if found:
+                return found
+        return None
+
+    @property
+    def is_narrow(self) -> bool:
+        """-> whether blocks of 256 divide the rows of no layer"""
+        return all(group.part != IN_LAYERS for group in self.groups)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Content:
+        return cls(**{**document, "groups": tuple(Group(**group) for group in document["groups"])})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """label: what it really is, "Q4_K_M" or "mostly Q4_K". warning: a sentence where a name says something else."""
+
+    label: str
+    warning: str | None = None
+
+
+def gguf_content(parts: Iterable[GGUFFile]) -> Content:
+    """parts: the headers of all parts of a GGUF file, the first first"""
+    parts = list(parts)
+    metadata = parts[0].metadata
+    architecture = _text(metadata.get("general.architecture"))
+    tensors = [info for part in parts for info in part.tensors]
+    declared_kind = _text(metadata.get("general.type")) or "model"
+    kind = _KINDS.get(declared_kind, MODEL if tensors else VOCABULARY)
+    if architecture in _VISION_ARCHITECTURES:
+        kind = VISION
+    return Content(
+        container="GGUF",
+        kind=kind,
+        name=_text(metadata.get("general.name")),
+        architecture=architecture,
+        declared=_file_type(metadata.get("general.file_type")),
+        groups=grouped((info.ggml_type.name, _part(info), info.parameters, info.size_bytes) for info in tensors),
+        parameters=sum(info.parameters for info in tensors),
+        weights_bytes=sum(info.size_bytes for info in tensors),
+        context_length=_number(metadata.get(f"{architecture}.context_length")),
+        importance="quantize.imatrix.file" in metadata or metadata.get("thriftbit.plan") is not None,
+        parts=len(parts),
+        running_bytes=_running_bytes(architecture, metadata, tensors) if kind == MODEL else None,
+    )
+
+
+def judge(content: Content, name: str) -> Verdict:
+    """-> what the content really is; name: the file's or the model's, whose claim is held against it"""
+    if content.kind != MODEL:
+        return Verdict(content.kind)
+    claim = parse_quantization(name)
+    return _judge_gguf(content, claim) if content.container == "GGUF" else _judge_checkpoint(content, claim)
+
+
+def _judge_gguf(content: Content, claim: QuantizationName | None) -> Verdict:
+    main = content.main_type or "nothing"
+    declared = parse_quantization(content.declared) if content.declared else None
+    honest = [said for said in (declared, claim) if said is not None and agrees(said, content)]
+    if claim in honest and claim is not None and (claim.dynamic or claim.name.startswith(f"{content.declared}_")):
+        honest.reverse()  # the header has no number for a UD-Q4_K_XL or a Q4_K_L, and says Q4_K_M
+    label = honest[0].name if honest else main if _is_uniform(content) else f"mostly {main}"
+    if claim is not None and not agrees(claim, content):
+        return Verdict(label, f"called {claim.name}, and is {label}")
+    if declared in honest and declared is not None and main not in declared.scheme.formats and content.is_narrow:
+        return Verdict(label, f"its rows are too short for the blocks of {declared.name}: it is mostly {main}")
+    return Verdict(label)
+
+
+def _judge_checkpoint(content: Content, claim: QuantizationName | None) -> Verdict:
+    label = content.declared or f"{content.main_type}, original"
+    declared = parse_quantization(content.declared or content.main_type or "")
+    if claim is None or declared is None:
+        return Verdict(label)
+    quantized = (claim.scheme.family.name != "float", content.declared is not None)
+    claimed_bits, bits = claim.bits_per_weight, declared.bits_per_weight
+    differs = claimed_bits and bits and not _TIGHTEST <= bits / claimed_bits <= _LOOSEST
+    if quantized[0] != quantized[1] or differs:
+        return Verdict(label, f"called {claim.name}, and is {label}")
+    return Verdict(label)
+
+
+def agrees(claim: QuantizationName, content: Content) -> bool:
+    """-> whether a GGUF may bear that name"""
+    main, bits = content.main_type, content.bits_per_weight
+    if main is None or main in claim.scheme.formats:
+        return True
+    if content.is_narrow and claim.scheme.family.name in ("k-quant", "i-quant"):
+        return main in FALLBACKS
+    if _BARE.fullmatch(claim.name):
+        return math.floor(format_bits(main) or 0) == int(claim.name[1:])
+    own_mix = claim.dynamic or not claim.scheme.formats or claim.name.endswith(("_L", "_XL", "_P"))
+    if not own_mix or not bits or not claim.bits_per_weight:
+        return False
+    return _TIGHTEST <= bits / claim.bits_per_weight <= _LOOSEST
+
+
+def grouped(items: Iterable[tuple[str, str, int, int]]) -> tuple[Group, ...]:
+    """(type, part, parameters, bytes) -> their sums, most bytes first"""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for type, part, parameters, size_bytes in items:
+        total = sums.setdefault((type, part), [0, 0])
+        total[0] += parameters
+        total[1] += size_bytes
+    groups = (Group(type, part, *total) for (type, part), total in sums.items())
+    return tuple(sorted(groups, key=lambda group: -group.size_bytes))
+
+
+def _running_bytes(architecture: str | None, metadata: Metadata, tensors: list[TensorInfo]) -> int | None:
+    """-> memory that it takes, by its metadata, which is a stranger's and may make no sense"""
+    try:
+        entries = [Entry(info.name, info.shape, format_for(info.ggml_type)) for info in tensors]
+        lasting = memory_needed(shape_of(architecture or "", metadata, entries), CONTEXT_TOKENS).lasting.high
+    except (ThriftbitError, ArithmeticError, ValueError, TypeError):
+        return None
+    return None if lasting is None else round(lasting)
+
+
+def _part(info: TensorInfo) -> str:
+    if len(info.shape) < 2 or info.rows == 1 or "_norm" in info.name:
+        return SMALL
+    if not info.name.startswith("blk."):
+        return OUTSIDE
+    return NARROW if info.width % SUPER_BLOCK else IN_LAYERS
+
+
+def _most(groups: Iterable[Group]) -> str | None:
+    parameters: dict[str, int] = {}
+    for group in groups:
+        parameters[group.type] = parameters.get(group.type, 0) + group.parameters
+    return max(parameters, key=lambda type: parameters[type]) if parameters else None
+
+
+def _is_uniform(content: Content) -> bool:
+    return len({group.type for group in content.groups if group.part != SMALL}) == 1
+
+
+def _file_type(value: Any) -> str | None:
+    """-> "Q4_K_M" for general.file_type 15"""
+    number = _number(value)
+    name = next((each.name for each in gguf.LlamaFileType if each == number), None)
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_") if name and name != "GUESSED" else None
+
+
+def _text(value: Any) -> str | None:
+    return value.encode("utf-8", "replace").decode()[:_TEXT_LIMIT] if isinstance(value, str) else None
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if isinstance(value, np.integer) else None

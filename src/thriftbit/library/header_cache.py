@@ -1,0 +1,94 @@
+"""What headers said, kept between runs: thousands of files are looked at again without being opened.
+
+A record stands for its files' sizes and times of change; when one differs the files are read anew. The cache belongs to
+nobody but us: damaged, of another version, or not writable, it is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.library.content import Content
+from thriftbit.machine.cache import cache_folder
+
+VERSION = 1
+
+
+class HeaderCache:
+    """Of contents and hashes, by path. Read when made, written by `save`."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or cache_folder() / "library.json"
+        self._records = self._read()
+        self._changed = False
+
+    def content(self, files: Sequence[Path], read: Callable[[], Content]) -> Content:
+        """-> what `read` gives for these files, from the cache where they are unchanged. ThriftbitError as it raised"""
+        record = self._record(files)
+        if "problem" in record:
+            raise ThriftbitError(record["problem"])
+        if "content" in record:
+            try:
+                return Content.from_json(record["content"])
+            except (TypeError, KeyError):
+                pass
+        self._changed = True
+        try:
+            content = read()
+        except ThriftbitError as error:
+            record["problem"] = str(error)
+            raise
+        record["content"] = content.to_json()
+        return content
+
+    def hash(self, file: Path, kind: str, compute: Callable[[], str]) -> str:
+        """-> a hash of one file; kind: which, as a file may have several"""
+        hashes = self._record([file]).setdefault("hashes", {})
+        if not isinstance(hashes.get(kind), str):
+            hashes[kind] = compute()
+            self._changed = True
+        return str(hashes[kind])
+
+    def save(self) -> None:
+        """Keeps what was read for the next time, if the folder can be written."""
+        if not self._changed:
+            return
+        there = {key: record for key, record in self._records.items() if Path(key).exists()}
+        scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(json.dumps({"version": VERSION, "files": there}), encoding="utf-8")
+            scratch.replace(self._path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+
+    def _record(self, files: Sequence[Path]) -> dict[str, Any]:
+        """-> what is known of these files as they are now; {} to be filled where nothing is"""
+        states = [_state(file) for file in files]
+        key = str(files[0])
+        record = self._records.get(key)
+        if record is None or record.get("state") != states:
+            record = self._records[key] = {"state": states}
+        return record
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+            if document["version"] != VERSION:
+                return {}
+            return {key: record for key, record in document["files"].items() if isinstance(record, dict)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
+
+def _state(file: Path) -> list[Any]:
+    try:
+        state = file.stat()
+    except OSError:
+        return [str(file), None]
+    return [str(file), state.st_size, state.st_mtime_ns]

@@ -1,0 +1,194 @@
+"""Where models lie on this computer, and which files make one model.
+
+The programs that keep models have their own layouts: the Hub's cache links names to content (models--owner--name/
+snapshots/COMMIT), Ollama names content by its hash (`ollama.py`), LM Studio and llama.cpp keep plain files. Here each
+becomes a list of candidates, of which nothing has been opened yet; a file that is met again is left out.
+
+Folders of one's own are named in config.toml, in the user's configuration folder (THRIFTBIT_CONFIG moves the file):
+
+    [library]
+    folders = ["~/models", "/data/gguf"]
+
+They are searched to the bottom; the current folder to a small depth only, since it may be the root of a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import platformdirs
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.library.candidate import Candidate
+from thriftbit.library.ollama import PLACE as OLLAMA
+from thriftbit.library.ollama import ollama_candidates
+from thriftbit.machine.model_folders import model_folders
+from thriftbit.sources.checkpoint import CONFIG, is_pickle
+from thriftbit.sources.gguf_source import PART_NAME
+from thriftbit.sources.hub import CACHE_FOLDER
+
+HUB_CACHE, OWN_FOLDER, CURRENT = "Hugging Face", "own folder", "this folder"
+PROGRAMS = (HUB_CACHE, OLLAMA, "LM Studio", "llama.cpp")
+_CURRENT_DEPTH, _DEEPEST = 4, 40
+_FOLDER_LIMIT = 5_000  # of the current folder: enough for any project, and a second's work
+_NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Warn = Callable[[str], None]
+
+
+def configuration_file() -> Path:
+    """-> the user's config.toml, which may not exist; THRIFTBIT_CONFIG moves it"""
+    given = os.environ.get("THRIFTBIT_CONFIG")
+    return Path(given) if given else Path(platformdirs.user_config_dir("thriftbit", appauthor=False)) / "config.toml"
+
+
+def own_folders(file: Path) -> list[Path]:
+    """-> the folders that config.toml names; ThriftbitError for a file that is there and not right"""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ThriftbitError(f"{file}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ThriftbitError(f"{file}: is not valid TOML: {error}") from None
+    section = document.get("library", {})
+    folders = section.get("folders", []) if isinstance(section, dict) else None
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise ThriftbitError(f'{file}: [library] should say folders = ["~/models", …], a list of texts')
+    return [Path(folder).expanduser() for folder in folders]
+
+
+def candidates(current: Path, warn: Warn) -> Iterator[Candidate]:
+    """-> everything on this disk that may be a model, each file once: programs' first, then the user's folders, then
+    the current one. warn: told what could not be looked at."""
+    met: set[tuple[int, int] | Path] = set()
+    for candidate in _all(current, warn):
+        identity = _identity(candidate.files[0])
+        if identity not in met:
+            met.add(identity)
+            yield candidate
+
+
+def _all(current: Path, warn: Warn) -> Iterator[Candidate]:
+    for place in model_folders():
+        if place.name == HUB_CACHE:
+            yield from _hub_candidates(place.path, warn)
+        elif place.name == OLLAMA:
+            yield from ollama_candidates(place.path)
+        elif place.name in PROGRAMS:
+            yield from _walk(place.path, place.name, warn)
+    try:
+        folders = own_folders(configuration_file())
+    except ThriftbitError as error:
+        warn(str(error))
+        folders = []
+    for folder in folders:
+        if folder.is_dir():
+            yield from _walk(folder, OWN_FOLDER, warn, prefix=str(folder))
+        else:
+            warn(f"{folder}, named in {configuration_file()}, is no folder.")
+    yield from _walk(current, CURRENT, warn, depth=_CURRENT_DEPTH, limit=_FOLDER_LIMIT)
+
+
+def _hub_candidates(cache: Path, warn: Warn) -> Iterator[Candidate]:
+    for repository in _children(cache, warn):
+        name = CACHE_FOLDER.fullmatch(repository.name)
+        if name is None:
+            continue
+        snapshots = [path for path in _children(repository / "snapshots", warn) if path.is_dir()]
+        snapshots.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for snapshot in snapshots:
+            yield from _walk(snapshot, HUB_CACHE, warn, prefix=f"{name['owner']}/{name['name']}")
+
+
+def _walk(
+    root: Path, place: str, warn: Warn, prefix: str = "", depth: int = _DEEPEST, limit: int | None = None
+) -> Iterator[Candidate]:
+    """prefix: what stands before the path of a file in its name"""
+    left, entered = [(root, 0)], set()
+    while left:
+        folder, level = left.pop()
+        identity = _identity(folder)
+        if identity in entered:  # a link to where we were
+            continue
+        entered.add(identity)
+        if limit is not None and len(entered) > limit:
+            warn(f"{root} has more than {limit:,} folders, and the rest was not searched; name it in config.toml.")
+            return
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            warn(f"{folder}: cannot be read: {error.strerror}")
+            continue
+        relative = folder.relative_to(root).as_posix()
+        shown = "/".join(part for part in (prefix.rstrip("/"), relative if relative != "." else "") if part)
+        yield from _in_folder(folder, [entry.name for entry in entries if not _is_folder(entry)], shown, place)
+        if level < depth:
+            inside = [entry for entry in entries if _is_folder(entry) and _is_entered(entry.name)]
+            left += [(folder / entry.name, level + 1) for entry in reversed(inside)]
+
+
+def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterator[Candidate]:
+    """names: of the files in it. shown: the folder, as it stands before their names"""
+    whole: dict[str, list[str]] = {}
+    for name in names:
+        if name.lower().endswith(".gguf") and not name.startswith("._"):
+            part = PART_NAME.fullmatch(name)
+            whole.setdefault(f"{part['prefix']}-of-{part['count']}" if part else name, []).append(name)
+    for parts in whole.values():
+        files = tuple(folder / part for part in parts)
+        named = f"{shown}/{parts[0]}" if shown else parts[0]
+        yield Candidate(named, place, files, sha256=_hash_in_cache(files))
+    weights = [name for name in names if name.endswith(".safetensors") and not name.startswith("._")]
+    if CONFIG in names and weights:
+        files = tuple(folder / name for name in (CONFIG, *weights))
+        yield Candidate(shown or str(folder), place, files, folder=folder)
+    elif CONFIG in names and any(is_pickle(name) for name in names):
+        problem = "its weights are stored as pickle, which is not opened here: loading one runs whatever code is in it"
+        yield Candidate(shown or str(folder), place, (folder / CONFIG,), folder=folder, problem=problem)
+
+
+def _hash_in_cache(files: tuple[Path, ...]) -> str | None:
+    """-> the SHA-256 that the Hub's cache has as the name of a file's content"""
+    if len(files) > 1 or not files[0].is_symlink():
+        return None
+    target = files[0].readlink().name
+    return target if _SHA256.fullmatch(target) else None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_entered(name: str) -> bool:
+    return not name.startswith(".") and name not in _NOT_ENTERED
+
+
+def _children(folder: Path, warn: Warn) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        warn(f"{folder}: cannot be read: {error.strerror}")
+        return []
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """-> the same for every link to a file"""
+    try:
+        state = path.stat()
+    except OSError:
+        return path.absolute()
+    return (state.st_dev, state.st_ino) if state.st_ino and stat.S_IFMT(state.st_mode) else path.absolute()
