@@ -67,7 +67,7 @@ class AtomicFile:
     def __enter__(self) -> Self:
         with ExitStack() as undo, self._explained():
             self._check_target()
-            undo.enter_context(_stop_signals_raise())
+            undo.enter_context(stop_signals_raise())
             self._file = _claim(self._partial)
             undo.callback(self._discard)
             self._check_free_space()
@@ -194,7 +194,7 @@ def _is_at(file: FileIO, path: Path) -> bool:
 
 
 @contextmanager
-def _stop_signals_raise() -> Iterator[None]:
+def stop_signals_raise() -> Iterator[None]:
     """Signals that would end the process on the spot raise SystemExit instead, so that files get cleaned up.
 
     Only where nobody else has taken them over, and only in the main thread, where Python allows it.

@@ -13,12 +13,15 @@ the latter, but whoever runs the model sets one number as well.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import psutil
 
+from thriftbit.machine.cgroups import core_quota
 from thriftbit.machine.identity import describe_machine
+from thriftbit.machine.surroundings import LiveSurroundings
 from thriftbit.runtime.engine import Engine
 
 _CONTEXT_TOKENS = 256
@@ -68,9 +71,12 @@ def _writing_rate(path: Path, threads: int) -> float:
 
 
 def _cores() -> tuple[int, int]:
-    """-> physical, logical"""
+    """-> physical, logical: that this process may use, in a container with its share of their time"""
     machine = describe_machine()
     physical, logical = int(machine["physical_cores"]), int(machine["logical_cores"])
+    quota = core_quota(LiveSurroundings()).value
+    if quota is not None:
+        logical = min(logical, max(1, math.ceil(quota)))
     return min(physical, logical), logical
 
 

@@ -1,0 +1,252 @@
+"""A minute of measuring, from which everything else about speed is predicted: `thriftbit doctor --measure`.
+
+Memory bandwidth by number of threads, the disk, how many threads help llama.cpp under the present load, what a token
+costs per layer, and for every format the rate at which llama.cpp reads and multiplies weights. The formats take what
+time is left, those that most files have first; whatever there was no time for is not in the profile. Nothing is scaled
+from one format to another: that would be a guess.
+
+Every number is a median with quartiles over repetitions within one process. Files are in a temporary folder on the disk
+where models are kept, one at a time, and gone at the end, also after Ctrl-C or a closed terminal.
+
+Left out: rates of several numbers of threads for every format (two formats show how it scales), and of the processor on
+a computer where llama.cpp computes on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from thriftbit.containers.atomic_file import stop_signals_raise
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.bandwidth import BandwidthProbe, beyond_caches_bytes, spread_of
+from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.disk_speed import disk_read_rate
+from thriftbit.machine.facts import Facts
+from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost, store_profile
+from thriftbit.runtime.engine import engine_version
+from thriftbit.runtime.examine import examine
+from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, ProbeModel, layers_for, write_probe_model
+from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings, time_model
+from thriftbit.runtime.thread_choice import choose_threads
+from thriftbit.sizes import describe_bytes
+
+BUDGET_SECONDS = 60.0
+_DISK_SHARE, _THREADS_SHARE, _FORMAT_SHARE = 0.1, 0.15, 0.08  # of the time, at most
+_LEAST_FORMAT_SECONDS = 1.5
+_DISK_BYTES = 256 << 20
+_SPACE = 3  # times the size of a probe model has to be free on the disk
+_COMMON = ("Q4_K", "Q8_0", "Q6_K", "Q5_K", "F16", "Q4_0", "BF16", "IQ4_XS", "Q3_K", "Q2_K", "IQ4_NL", "Q4_1", "Q5_0")
+_SCALING = ("Q4_K", "Q8_0")  # also timed with other numbers of threads
+_STEP_FORMAT = "Q4_0"
+_STEP_TURNS, _STEP_SECONDS = 2, 1.2
+
+Progress = Callable[[str, float], None]
+Announce = Callable[[str], None]
+
+
+class CannotMeasure(ThriftbitError):  # noqa: N818 - a verdict, as UsageError's neighbour in the exit codes
+    exit_code = 4
+
+
+def measure_machine(
+    facts: Facts | None = None,
+    *,
+    budget_seconds: float = BUDGET_SECONDS,
+    formats: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
+) -> Profile:
+    """-> what was measured of this computer, which is kept in the user's cache as well
+
+    facts: if they were detected already. budget_seconds: about how long it may take. formats: those to time; all that
+    llama.cpp computes with by default, as time allows. progress: is told what is being done and the share of the time
+    that is over. announce: is told what could not be measured, and why.
+    Raises CannotMeasure if llama.cpp runs none of them, ThriftbitError if the disk is too full.
+    """
+    run = _Run(facts or examine(), budget_seconds, progress or (lambda what, share: None), announce or print)
+    profile = run.profile(formats or _in_order())
+    store_profile(profile)
+    return profile
+
+
+def _in_order() -> list[str]:
+    return [*_COMMON, *(name for name in PROBED_FORMATS if name not in _COMMON)]
+
+
+def thread_counts(usable_cores: int, physical_cores: int) -> list[int]:
+    """-> 1, 2, 4, ... and the numbers of cores themselves"""
+    doublings = [1 << step for step in range(usable_cores.bit_length())]
+    return sorted({count for count in (*doublings, physical_cores, usable_cores) if 0 < count <= usable_cores})
+
+
+@dataclass
+class _Run:
+    facts: Facts
+    budget_seconds: float
+    progress: Progress
+    announce: Announce
+    started: float = field(default_factory=time.monotonic)
+    device: str = ""
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def profile(self, formats: Sequence[str]) -> Profile:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with (
+            stop_signals_raise(),
+            tempfile.TemporaryDirectory(prefix="measuring-", dir=cache_folder(), ignore_cleanup_errors=True) as name,
+        ):
+            folder = Path(name)
+            size_bytes = self._size_bytes()
+            bandwidth = self._bandwidth(size_bytes)
+            disk = self._disk(folder)
+            threads = self._best_threads(folder, size_bytes)
+            step = self._step_cost(folder, size_bytes, threads)
+            rates = self._rates(folder, size_bytes, threads, step, formats)
+        if not rates:
+            raise CannotMeasure(f"nothing could be measured: {next(iter(self.failures.values()), 'there was no time')}")
+        for name, reason in self.failures.items():
+            self.announce(f"Not measured: {name} ({reason})")
+        return Profile(
+            facts=self.facts,
+            bandwidth=bandwidth,
+            rates=tuple(rates),
+            step_costs=(step,) if step else (),
+            disk_read_bytes_per_second=disk,
+            best_threads=threads,
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            engine=engine_version(),
+            device=self.device,
+            busy_cores=self.facts.load.busy_cores.value,
+        )
+
+    def _size_bytes(self) -> int:
+        memory, processor = self.facts.memory, self.facts.processor
+        size_bytes = beyond_caches_bytes(processor.cache_bytes.value, memory.available_bytes.value)
+        free_bytes = self.facts.disk.free_bytes.value
+        if free_bytes is not None and free_bytes < _SPACE * size_bytes:
+            raise ThriftbitError(
+                f"measuring takes {describe_bytes(_SPACE * size_bytes)} of disk space for a minute, and "
+                f"{describe_bytes(free_bytes)} are free; free some, or set THRIFTBIT_CACHE to a folder on another disk"
+            )
+        return size_bytes
+
+    def _bandwidth(self, size_bytes: int) -> tuple[Bandwidth, ...]:
+        processor = self.facts.processor
+        usable = max(1, int(processor.usable_cores.value or processor.logical_cores.value or 1))
+        counts = thread_counts(usable, processor.physical_cores.value or usable)
+        probe = BandwidthProbe(size_bytes)
+        found = []
+        for threads in counts:
+            self._tell(f"memory, {_threads(threads)}")
+            found.append(probe.measure(threads))
+        return tuple(found)
+
+    def _disk(self, folder: Path) -> Spread | None:
+        self._tell("disk")
+        if self.facts.disk.kind.value == "memory":
+            return None
+        return disk_read_rate(folder, _DISK_BYTES, _DISK_SHARE * self.budget_seconds)
+
+    def _best_threads(self, folder: Path, size_bytes: int) -> int:
+        self._tell("trying numbers of threads")
+        model = write_probe_model(folder / "threads.gguf", _COMMON[0], layers_for(_COMMON[0], size_bytes))
+        try:
+            return choose_threads(model.path, patience_seconds=_THREADS_SHARE * self.budget_seconds)
+        except ThriftbitError as error:
+            raise CannotMeasure(str(error)) from None
+        finally:
+            model.path.unlink()
+
+    def _step_cost(self, folder: Path, size_bytes: int, threads: int) -> StepCost | None:
+        """-> from three models in one format: wide layers, narrow layers, one layer; in turns, and of each its fastest
+        answer, since the difference of two totals is small and whatever else runs only ever slows one down"""
+        shapes = ((WIDE, size_bytes), (NARROW, size_bytes), (NARROW, 0))
+        models = [
+            write_probe_model(folder / f"step-{index}.gguf", _STEP_FORMAT, layers_for(_STEP_FORMAT, size, shape), shape)
+            for index, (shape, size) in enumerate(shapes)
+        ]
+        fastest = [math.inf] * len(models)
+        try:
+            for _ in range(_STEP_TURNS):
+                for index, model in enumerate(models):
+                    self._tell("cost of a layer")
+                    timings = time_model(model, threads, _STEP_SECONDS, reading=False)
+                    fastest[index] = min(fastest[index], *timings.token_seconds)
+        except ThriftbitError as error:
+            self.failures["cost of a layer"] = str(error)
+            return None
+        finally:
+            for model in models:
+                model.path.unlink()
+        return step_cost(threads, list(zip(models, fastest, strict=True)))
+
+    def _rates(
+        self, folder: Path, size_bytes: int, threads: int, step: StepCost | None, formats: Sequence[str]
+    ) -> list[FormatRate]:
+        work = [(name, threads) for name in formats]
+        others = [count for count in self._other_threads(threads) if count != threads]
+        position = min(len(work), len(_COMMON))
+        work[position:position] = [(name, count) for count in others for name in _SCALING if name in formats]
+        rates: list[FormatRate] = []
+        for index, (name, count) in enumerate(work):
+            left_seconds = self.budget_seconds - self._elapsed()
+            if left_seconds < _LEAST_FORMAT_SECONDS and rates:
+                break
+            self._tell(f"{name}, {_threads(count)}")
+            share = max(_LEAST_FORMAT_SECONDS, left_seconds / (len(work) - index))
+            seconds = min(share, _FORMAT_SHARE * self.budget_seconds)
+            model = write_probe_model(folder / "rate.gguf", name, layers_for(name, size_bytes))
+            try:
+                timings = time_model(model, count, seconds)
+            except ThriftbitError as error:
+                self.failures[f"{name} with {_threads(count)}"] = str(error)
+                continue
+            finally:
+                model.path.unlink()
+            self.device = timings.device
+            rates.append(format_rate(model, count, timings, step))
+        return rates
+
+    def _other_threads(self, threads: int) -> list[int]:
+        """-> numbers of threads that there are cores for, and that nobody else keeps busy"""
+        processor, busy = self.facts.processor, self.facts.load.busy_cores.value or 0.0
+        usable = int(processor.usable_cores.value or processor.logical_cores.value or 1)
+        idle = max(threads, usable - round(busy))
+        return [count for count in thread_counts(usable, processor.physical_cores.value or usable) if count <= idle]
+
+    def _tell(self, what: str) -> None:
+        self.progress(what, min(1.0, self._elapsed() / self.budget_seconds))
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+
+def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost:
+    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models, none of them below nothing
+
+    timed: each with its seconds for a token: wide layers, narrow layers, one narrow layer.
+    """
+    terms = np.array([[model.decode_bytes, model.layers, 1.0] for model, _ in timed])
+    seconds = np.array([each for _, each in timed])
+    _, layer_seconds, token_seconds = np.linalg.solve(terms, seconds).tolist()
+    return StepCost(threads, max(0.0, layer_seconds), max(0.0, token_seconds))
+
+
+def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:
+    """-> the rates, the cost of the steps taken off"""
+    apart = 0.0 if step is None else model.layers * step.layer_seconds + step.token_seconds
+    written = [model.decode_bytes / max(seconds - apart, seconds / 2) for seconds in timings.token_seconds]
+    read = [model.prefill_weights * PROMPT_TOKENS / seconds for seconds in timings.prompt_seconds]
+    return FormatRate(model.format, threads, spread_of(written), spread_of(read))
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

@@ -1,0 +1,70 @@
+"""What llama.cpp does with one probe model: seconds for a token written, and for a prompt read.
+
+An answer is as long as takes about a third of a second, so that a clock's tick or a moment's interruption counts
+little, and there are as many answers as there is time for. Prompts are of one length, enough for the kernels that
+multiply whole matrices; those of 256 tokens are read within a tenth as fast.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.engine import Engine
+from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
+
+PROMPT_TOKENS = 64
+_FEWEST, _MOST = 3, 9  # repetitions
+_ANSWER_SECONDS = 0.3
+_ANSWER_TOKENS = (6, 128)
+_WARM_UP_TOKENS = 3
+_READING_SHARE = 0.4  # of the time
+_SLOWEST_TOKEN_SECONDS = 2.0
+_PROMPT = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """token_seconds: for a token written, by repetition. prompt_seconds: for PROMPT_TOKENS read, by repetition."""
+
+    token_seconds: Sequence[float]
+    prompt_seconds: Sequence[float]
+    device: str
+
+
+def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool = True) -> Timings:
+    """seconds: about how long it may take; a few repetitions are made even so. reading: whether prompts are timed, too.
+    Raises ThriftbitError if llama.cpp cannot run it, or so slowly that something is wrong (too many threads)."""
+    started = time.monotonic()
+    with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads) as engine:
+        engine.name = f"a model in {model.format}"
+        pace = _written(engine, _WARM_UP_TOKENS)
+        if pace > _SLOWEST_TOKEN_SECONDS:
+            raise ThriftbitError(f"{engine.name}: {pace:.1f} s for a token with {threads} threads is not worth timing")
+        fewest, most = _ANSWER_TOKENS
+        tokens = min(max(fewest, round(_ANSWER_SECONDS / pace) if pace else most), most)
+        deadline = started + seconds * (1 - _READING_SHARE if reading else 1)
+        written = [_written(engine, tokens)]
+        while len(written) < _FEWEST or (time.monotonic() < deadline and len(written) < _MOST):
+            written.append(_written(engine, tokens))
+        read: list[float] = []
+        while reading and (len(read) < _FEWEST or (time.monotonic() < started + seconds and len(read) < _MOST)):
+            read.append(_read(engine, model.vocabulary_size))
+        return Timings(written, read, engine.device)
+
+
+def _written(engine: Engine, tokens: int) -> float:
+    """-> seconds for each of so many"""
+    answer = engine.generate(_PROMPT, max_tokens=tokens, temperature=0, ignore_end=True)
+    if answer.generated_tokens != tokens:
+        raise ThriftbitError(f"{engine.name}: llama.cpp wrote {answer.generated_tokens} tokens, not {tokens}")
+    return answer.generation_seconds / (tokens - 1)
+
+
+def _read(engine: Engine, vocabulary_size: int) -> float:
+    """-> seconds for a prompt of PROMPT_TOKENS"""
+    prompt = [1 + token % (vocabulary_size - 1) for token in range(PROMPT_TOKENS)]
+    answer = engine.generate(prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
+    return answer.prompt_seconds * PROMPT_TOKENS / answer.prompt_tokens
