@@ -1,11 +1,11 @@
 """A minute of measuring, from which everything else about speed is predicted: `thriftbit doctor --measure`.
 
 Memory bandwidth by number of threads, the disk, how many threads help llama.cpp under the present load, what a token
-costs per layer, and for every format the rate at which llama.cpp reads and multiplies weights. The formats take what
-time is left, those that most files have first; whatever there was no time for is not in the profile. Nothing is scaled
-from one format to another: that would be a guess.
+costs per layer, and for every format the rate at which llama.cpp reads and multiplies weights. The formats take turns
+for what time is left, those that most files have first; whatever there was no time for is not in the profile. Nothing
+is scaled from one format to another: that would be a guess.
 
-Every number is a median with quartiles over repetitions within one process. Files are in a temporary folder on the disk
+Every number is a median with quartiles over repetitions. Files are in a temporary folder on the disk
 where models are kept, one at a time, and gone at the end, also after Ctrl-C or a closed terminal.
 
 Left out: rates of several numbers of threads for every format (two formats show how it scales), and of the processor on
@@ -38,12 +38,26 @@ from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings, time_model
 from thriftbit.runtime.thread_choice import choose_threads
 from thriftbit.sizes import describe_bytes
 
-BUDGET_SECONDS = 60.0
-_DISK_SHARE, _THREADS_SHARE, _FORMAT_SHARE = 0.1, 0.15, 0.08  # of the time, at most
-_LEAST_FORMAT_SECONDS = 1.5
+BUDGET_SECONDS = 70.0
+_DISK_SHARE, _THREADS_SHARE = 0.06, 0.1  # of the time, at most
+_ROUNDS, _VISIT_SECONDS = 4, 1.2
 _DISK_BYTES = 256 << 20
 _SPACE = 3  # times the size of a probe model has to be free on the disk
-_COMMON = ("Q4_K", "Q8_0", "Q6_K", "Q5_K", "F16", "Q4_0", "BF16", "IQ4_XS", "Q3_K", "Q2_K", "IQ4_NL", "Q4_1", "Q5_0")
+_COMMON = (
+    "Q4_K",
+    "Q8_0",
+    "Q6_K",
+    "Q5_K",
+    "F16",
+    "Q4_0",
+    "BF16",
+    "IQ4_XS",
+    "Q3_K",
+    "Q2_K",
+    "IQ4_NL",
+    "IQ3_XXS",
+    "IQ2_XXS",
+)
 _SCALING = ("Q4_K", "Q8_0")  # also timed with other numbers of threads
 _STEP_FORMAT = "Q4_0"
 _STEP_TURNS, _STEP_SECONDS = 2, 1.2
@@ -191,36 +205,34 @@ class _Run:
     def _rates(
         self, folder: Path, size_bytes: int, threads: int, step: StepCost | None, formats: Sequence[str]
     ) -> list[FormatRate]:
-        work = [(name, threads) for name in formats]
-        others = [count for count in self._other_threads(threads) if count != threads]
-        position = min(len(work), len(_COMMON))
-        work[position:position] = [(name, count) for count in others for name in _SCALING if name in formats]
-        rates: list[FormatRate] = []
-        for index, (name, count) in enumerate(work):
-            left_seconds = self.budget_seconds - self._elapsed()
-            if left_seconds < _LEAST_FORMAT_SECONDS and rates:
-                break
-            self._tell(f"{name}, {_threads(count)}")
-            share = max(_LEAST_FORMAT_SECONDS, left_seconds / (len(work) - index))
-            seconds = min(share, _FORMAT_SHARE * self.budget_seconds)
+        """-> in rounds, as whatever else runs may slow down one visit and not the next"""
+        others = [(name, count) for count in self._other_threads(threads) for name in _SCALING if name in formats]
+        first_round = [(name, threads) for name in formats] + others
+        visits: dict[tuple[str, int], list[tuple[ProbeModel, Timings]]] = {}
+        for name, count in first_round * _ROUNDS:
+            label = f"{name} with {_threads(count)}"
+            if label in self.failures or (visits and self._elapsed() + _VISIT_SECONDS > self.budget_seconds):
+                continue
+            self._tell(label)
             model = write_probe_model(folder / "rate.gguf", name, layers_for(name, size_bytes))
             try:
-                timings = time_model(model, count, seconds)
+                timings = time_model(model, count, _VISIT_SECONDS)
             except ThriftbitError as error:
-                self.failures[f"{name} with {_threads(count)}"] = str(error)
+                self.failures[label] = str(error)
                 continue
             finally:
                 model.path.unlink()
             self.device = timings.device
-            rates.append(format_rate(model, count, timings, step))
-        return rates
+            visits.setdefault((name, count), []).append((model, timings))
+        return [format_rate(found[0][0], count, _pooled(found), step) for (_, count), found in visits.items()]
 
     def _other_threads(self, threads: int) -> list[int]:
         """-> numbers of threads that there are cores for, and that nobody else keeps busy"""
         processor, busy = self.facts.processor, self.facts.load.busy_cores.value or 0.0
         usable = int(processor.usable_cores.value or processor.logical_cores.value or 1)
         idle = max(threads, usable - round(busy))
-        return [count for count in thread_counts(usable, processor.physical_cores.value or usable) if count <= idle]
+        counts = thread_counts(usable, processor.physical_cores.value or usable)
+        return [count for count in counts if count <= idle and count != threads]
 
     def _tell(self, what: str) -> None:
         self.progress(what, min(1.0, self._elapsed() / self.budget_seconds))
@@ -246,6 +258,15 @@ def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCos
     written = [model.decode_bytes / max(seconds - apart, seconds / 2) for seconds in timings.token_seconds]
     read = [model.prefill_weights * PROMPT_TOKENS / seconds for seconds in timings.prompt_seconds]
     return FormatRate(model.format, threads, spread_of(written), spread_of(read))
+
+
+def _pooled(visits: Sequence[tuple[ProbeModel, Timings]]) -> Timings:
+    every = [timings for _, timings in visits]
+    return Timings(
+        token_seconds=[seconds for timings in every for seconds in timings.token_seconds],
+        prompt_seconds=[seconds for timings in every for seconds in timings.prompt_seconds],
+        device=every[0].device,
+    )
 
 
 def _threads(count: int) -> str:

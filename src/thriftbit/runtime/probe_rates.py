@@ -1,8 +1,7 @@
 """What llama.cpp does with one probe model: seconds for a token written, and for a prompt read.
 
-An answer is as long as takes about a third of a second, so that a clock's tick or a moment's interruption counts
-little, and there are as many answers as there is time for. Prompts are of one length, enough for the kernels that
-multiply whole matrices; those of 256 tokens are read within a tenth as fast.
+An answer is as long as takes a sixth of a second or so, and there are as many answers as there is time for. Prompts are
+of one length, enough for the kernels that multiply whole matrices; those of 256 tokens are read within a tenth as fast.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
 
 PROMPT_TOKENS = 64
-_FEWEST, _MOST = 3, 9  # repetitions
-_ANSWER_SECONDS = 0.3
+_FEWEST_ANSWERS, _FEWEST_PROMPTS, _MOST = 3, 2, 9  # repetitions
+_ANSWER_SECONDS = 0.15
 _ANSWER_TOKENS = (6, 128)
 _WARM_UP_TOKENS = 3
 _READING_SHARE = 0.4  # of the time
@@ -47,10 +46,10 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
         tokens = min(max(fewest, round(_ANSWER_SECONDS / pace) if pace else most), most)
         deadline = started + seconds * (1 - _READING_SHARE if reading else 1)
         written = [_written(engine, tokens)]
-        while len(written) < _FEWEST or (time.monotonic() < deadline and len(written) < _MOST):
+        while len(written) < _FEWEST_ANSWERS or (time.monotonic() < deadline and len(written) < _MOST):
             written.append(_written(engine, tokens))
         read: list[float] = []
-        while reading and (len(read) < _FEWEST or (time.monotonic() < started + seconds and len(read) < _MOST)):
+        while reading and (len(read) < _FEWEST_PROMPTS or (time.monotonic() < started + seconds and len(read) < _MOST)):
             read.append(_read(engine, model.vocabulary_size))
         return Timings(written, read, engine.device)
 
