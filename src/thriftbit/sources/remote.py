@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from gguf import LlamaFileType
 
 from thriftbit.containers.gguf_reader import read_header
-from thriftbit.containers.gguf_values import MetadataValue
+from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources import safetensors_file
 from thriftbit.sources.architectures import find_architecture
@@ -27,7 +28,7 @@ from thriftbit.sources.architectures.architecture import EMBEDDING, Architecture
 from thriftbit.sources.born_small import BornSmall, born_small, without_quantization
 from thriftbit.sources.checkpoint import CONFIG, Checkpoint, open_checkpoint, weight_files
 from thriftbit.sources.described import find_described
-from thriftbit.sources.gguf_source import model_of_parts, open_gguf
+from thriftbit.sources.gguf_source import model_of_parts, open_gguf, read_parts
 from thriftbit.sources.hub import HubId, describe, file_url, parse_hub_id
 from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.model import Model
@@ -49,13 +50,18 @@ class Outline:
     """model: whole but for its weights, which may be unreadable. tokenizer_known: whether its metadata has all that a
     file would, so that sizes are exact to the byte. translated: whether tensor names are only as good as llama.cpp's
     lists. obstacle: why Thriftbit cannot quantize it as it is, a sentence; "" where it can. born: if it was quantized
-    before."""
+    before. file_bytes: of a GGUF, all its parts; None for anything else.
+    weights_there: whether they are in the folder or repository, if perhaps not on this computer. level: that a GGUF
+    says it is ("Q4_K_M"); "" for anything else."""
 
     model: Model
     tokenizer_known: bool = True
     translated: bool = False
     obstacle: str = ""
     born: BornSmall | None = None
+    file_bytes: int | None = None
+    weights_there: bool = True
+    level: str = ""
 
 
 def open_outline(source: str | Path, *, offline: bool = False, announce: Announce = lambda message: None) -> Outline:
@@ -67,11 +73,13 @@ def open_outline(source: str | Path, *, offline: bool = False, announce: Announc
     """
     path, text = Path(source).expanduser(), str(source)
     if path.name == CONFIG and path.is_file():
-        return _from_configuration(path.parent, read_json_object(path), str(path.parent), announce)
+        return _from_configuration(path.parent, read_json_object(path), str(path.parent))
     if path.is_dir():
         return _open_folder(path, text, announce)
     if path.exists() or path.is_symlink():
-        return _of_gguf(open_gguf(path, allow_requantize=True, announce=lambda message: None), path.name)
+        model = open_gguf(path, allow_requantize=True, announce=lambda message: None)
+        parts = read_parts(path)
+        return _of_gguf(model, path.name, parts[0].metadata, sum(part.file_size_bytes for part in parts))
     if text.startswith(("http://", "https://")) and text.partition("?")[0].endswith(".gguf"):
         return _open_remote_gguf(text, text.rpartition("/")[2], offline)
     if match := _REMOTE_GGUF.fullmatch(text):
@@ -89,7 +97,7 @@ def _open_folder(folder: Path, source: str, announce: Announce) -> Outline:
         open_checkpoint(folder)  # says what is wrong with it
     config = read_json_object(folder / CONFIG)
     if not any(folder.glob("*.safetensors")):
-        return _from_configuration(folder, config, source, announce)
+        return _from_configuration(folder, config, source)
     born = born_small(config, name=source)
     if born is None or not _is_stored_small(config):
         architecture = _known(config)
@@ -97,7 +105,7 @@ def _open_folder(folder: Path, source: str, announce: Announce) -> Outline:
             return Outline(model_of(open_checkpoint(folder), source, announce), born=born)
     files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
     tensors = {name: t for file in files for name, t in safetensors_file.read_safetensors(folder / file).items()}
-    return _from_headers(Checkpoint(folder, config, tensors), source, announce)
+    return _from_headers(Checkpoint(folder, config, tensors), source)
 
 
 def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outline:
@@ -113,7 +121,7 @@ def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outlin
         raise ThriftbitError(f"{hub_id} has no {CONFIG}: it is not a model in Hugging Face's layout")
     config = read_json_object(folder / CONFIG)
     if not any(name.endswith(".safetensors") for name in sizes):
-        return _from_configuration(folder, config, str(hub_id), announce)
+        return _from_configuration(folder, config, str(hub_id))
     pinned = HubId(hub_id.repository, folder.name)
     tensors: dict[str, Tensor] = {}
     for name in weight_files(str(hub_id), folder, sizes):
@@ -122,7 +130,7 @@ def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outlin
     checkpoint = Checkpoint(folder, config, {name: replace(t, read=_refuse) for name, t in tensors.items()})
     if not _is_stored_small(config) and _known(config) is not None:
         return Outline(model_of(checkpoint, str(hub_id), announce), born=born_small(config, name=str(hub_id)))
-    return _from_headers(checkpoint, str(hub_id), announce)
+    return _from_headers(checkpoint, str(hub_id))
 
 
 def _open_remote_gguf(url: str, name: str, offline: bool) -> Outline:
@@ -131,21 +139,29 @@ def _open_remote_gguf(url: str, name: str, offline: bool) -> Outline:
     file, size_bytes = open_remote(url, name)
     header = read_header(Path(name), file, size_bytes)
     model = model_of_parts([header], Path(name))
-    return _of_gguf(replace(model, tensors=tuple(replace(t, read=_refuse) for t in model.tensors), source=name), name)
+    described = replace(model, tensors=tuple(replace(t, read=_refuse) for t in model.tensors), source=name)
+    return _of_gguf(described, name, header.metadata, size_bytes)
 
 
-def _of_gguf(model: Model, name: str) -> Outline:
+def _of_gguf(model: Model, name: str, metadata: Metadata, file_bytes: int) -> Outline:
     born = born_small({}, model.tensors, name)
     obstacle = "It is quantized already." if model.quantized_source else ""
-    return Outline(model, obstacle=obstacle, born=born)
+    return Outline(model, obstacle=obstacle, born=born, file_bytes=file_bytes, level=_level(metadata))
 
 
-def _from_headers(checkpoint: Checkpoint, source: str, announce: Announce) -> Outline:
+def _level(metadata: Metadata) -> str:
+    """-> llama.cpp's name of the mixture that a file says it is; "" for a number that stands for nothing"""
+    number = metadata.get("general.file_type")
+    name = next((each.name for each in LlamaFileType if each == number), "")
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_")
+
+
+def _from_headers(checkpoint: Checkpoint, source: str) -> Outline:
     """A checkpoint that cannot be converted: its weights are quantized, or its family has no table."""
     config, born = checkpoint.config, born_small(checkpoint.config, name=source)
     plain = without_quantization(config)
     if _known(plain) is not None or find_described(plain) is not None:
-        return _from_configuration(checkpoint.path, config, source, announce)
+        return _from_configuration(checkpoint.path, config, source, there=True)
     architecture = gguf_architecture(plain)
     if born is not None or architecture is None:
         _refuse_unknown(plain, source, "its weights are quantized" if born else "llama.cpp does not know it either")
@@ -158,7 +174,7 @@ def _from_headers(checkpoint: Checkpoint, source: str, announce: Announce) -> Ou
     return Outline(Model(architecture, metadata, tensors, source, config=config), known, True, obstacle)
 
 
-def _from_configuration(folder: Path, config: dict[str, Any], source: str, announce: Announce) -> Outline:
+def _from_configuration(folder: Path, config: dict[str, Any], source: str, there: bool = False) -> Outline:
     plain, born = without_quantization(config), born_small(config, name=source)
     convertible = _known(plain)
     architecture = convertible or find_described(plain)
@@ -174,7 +190,11 @@ def _from_configuration(folder: Path, config: dict[str, Any], source: str, annou
     elif convertible is None:
         obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
     return Outline(
-        Model(architecture.gguf_name, metadata, tensors, source, config=config), known, False, obstacle, born
+        Model(architecture.gguf_name, metadata, tensors, source, config=config),
+        tokenizer_known=known,
+        obstacle=obstacle,
+        born=born,
+        weights_there=there,
     )
 
 

@@ -1,0 +1,89 @@
+"""One precision recommended, with the reason, and what the neighbours would change.
+
+The rule is one a person can check: of everything that fits and is fast enough, the smallest that loses no more than is
+accepted. Smallest, because bytes are speed, memory and energy at once, and a loss that was accepted needs no more of
+them. Where nothing is within the accepted loss, the least loss that fits; and it says so. Wishes that were not
+expressed (ten tokens a second, the usual loss) bend; wishes that were do not, and then the verdict is no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from thriftbit.advice.options import Option
+from thriftbit.advice.wishes import Wishes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """option: recommended; None where nothing fits, or no wish can be granted. misses: wishes that even this one does
+    not meet, in words. better: the next that loses less; cheaper: the next that takes less; each None where there is
+    none."""
+
+    option: Option | None
+    misses: tuple[str, ...]
+    better: Option | None
+    cheaper: Option | None
+
+
+def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
+    native = [option for option in options if option.native]
+    fitting = [option for option in native or options if option.fits]
+    if not fitting:
+        return Choice(None, (), None, None)
+    fast = [option for option in fitting if _is_fast(option, wishes)]
+    faithful = [option for option in fitting if is_faithful(option, wishes)]
+    both = [option for option in fast if option in faithful]
+    misses: list[str] = []
+    if both:
+        chosen = min(both, key=_size)
+    elif wishes.min_speed is not None and not fast:
+        return Choice(None, (f"none writes {wishes.speed:g} tokens a second",), None, None)
+    elif wishes.max_loss is not None and not faithful:
+        return Choice(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
+    elif wishes.min_speed is not None and wishes.max_loss is not None:
+        return Choice(None, ("none is both fast and faithful enough",), None, None)
+    elif faithful and (wishes.max_loss is not None or not fast):
+        chosen = min(faithful, key=_size)
+        misses.append(f"it writes fewer than {wishes.speed:g} tokens a second")
+    else:
+        chosen = min(fast or fitting, key=_loss)
+        misses.append(f"it may lose more than {wishes.loss:.1%}")
+    return Choice(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
+
+
+def is_faithful(option: Option, wishes: Wishes) -> bool:
+    """-> whether the loss is accepted; of a sensitive task its pessimistic end has to be"""
+    share = option.loss.share
+    worst = share.high if wishes.is_sensitive else share.value
+    return worst is not None and worst <= wishes.loss
+
+
+def _is_fast(option: Option, wishes: Wishes) -> bool:
+    """-> whether it is fast enough, or nothing is known against it"""
+    return option.speed.value is None or option.speed.value >= wishes.speed
+
+
+def _better(options: Sequence[Option], chosen: Option) -> Option | None:
+    """-> the smallest of those that lose clearly less"""
+    less = [option for option in options if _loss(option) < 0.8 * _loss(chosen) and _size(option) > _size(chosen)]
+    return min(less, key=_size, default=None)
+
+
+def _cheaper(options: Sequence[Option], chosen: Option) -> Option | None:
+    """-> of those clearly smaller, the one that loses least for it"""
+    smaller = [option for option in options if _size(option) < 0.95 * _size(chosen)]
+    return _first(smaller, key=lambda option: (_loss(option), _size(option)))
+
+
+def _first(options: Sequence[Option], key: Callable[[Option], tuple[float, float]]) -> Option | None:
+    return min(options, key=key, default=None)
+
+
+def _size(option: Option) -> float:
+    return option.size.value or 0.0
+
+
+def _loss(option: Option) -> float:
+    return float("inf") if option.loss.share.value is None else option.loss.share.value

@@ -1,0 +1,133 @@
+"""`thriftbit fit`: which precision of a model suits this computer, this task and these wishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thriftbit.advice.choice import Choice, choose
+from thriftbit.advice.losses import Evidence, PredictedLoss, evidence_for
+from thriftbit.advice.options import Computer, Option, all_options, measured_speeds
+from thriftbit.advice.places import Room, room_in
+from thriftbit.advice.rescue import what_would_fit
+from thriftbit.advice.wishes import Wishes
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.corrections import read_correction
+from thriftbit.machine.detect import detect
+from thriftbit.machine.identity import describe_machine
+from thriftbit.machine.profile import Profile, load_profile, stored_profile
+from thriftbit.measurement.measurement import Measurement
+from thriftbit.measurement.store import read, store_path
+from thriftbit.quantization.plan import make_plan
+from thriftbit.sources.model import Model
+from thriftbit.sources.remote import Outline, open_outline
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """options: every precision, the largest first. choice: of them. rescue: what would fit, where nothing does.
+    context_tokens: planned for. is_measured: whether the computer's speed is known."""
+
+    outline: Outline
+    options: tuple[Option, ...]
+    choice: Choice
+    rescue: tuple[str, ...]
+    wishes: Wishes
+    room: Room
+    context_tokens: int
+    is_here: bool
+    is_measured: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.choice.option is not None
+
+
+def fit(
+    source: str | Path,
+    wishes: Wishes | None = None,
+    *,
+    machine: str | Path | None = None,
+    offline: bool = False,
+    announce: Announce = lambda message: None,
+) -> Advice:
+    """-> every precision of a model on a computer, and the one that suits
+
+    source: as for `open_outline`: weights are not needed. machine: a profile of another computer, as
+    `thriftbit doctor --json` prints it. announce: is told what to be warned of.
+    Raises ThriftbitError for a model that cannot be described and a profile that cannot be read.
+    """
+    wishes = wishes or Wishes()
+    outline = open_outline(source, offline=offline, announce=announce)
+    profile, is_here = computer_profile(machine)
+    rows = _stored_rows()
+    evidence = evidence_for(outline.model, rows, wishes.domain, _map_of(outline.model))
+
+    def evaluate(wanted: Wishes) -> list[Option]:
+        computer = _computer(profile, is_here, wanted)
+        options = all_options(outline, computer, wanted, evidence)
+        return _with_measured_speeds(options, rows, evidence, is_here)
+
+    options = evaluate(wishes)
+    choice = choose(options, wishes)
+    room = room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here)
+    context = wishes.context(options[0].shape.context_tokens)
+    rescue = what_would_fit(evaluate, wishes, room, context) if not any(o.fits for o in options) else []
+    return Advice(
+        outline=outline,
+        options=tuple(options),
+        choice=choice,
+        rescue=tuple(rescue),
+        wishes=wishes,
+        room=room,
+        context_tokens=context,
+        is_here=is_here,
+        is_measured=bool(profile.rates or profile.bandwidth),
+    )
+
+
+def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:
+    """-> of the computer asked about, and whether it is this one. Without measurements if it was never measured."""
+    if machine is not None:
+        return load_profile(Path(machine)), False
+    facts = detect()
+    return stored_profile(facts) or Profile(facts), True
+
+
+def _computer(profile: Profile, is_here: bool, wishes: Wishes) -> Computer:
+    return Computer(
+        profile=profile,
+        room=room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
+        is_here=is_here,
+        correction=read_correction("decode_rate", profile) if is_here else None,
+    )
+
+
+def _with_measured_speeds(
+    options: Sequence[Option], rows: Sequence[Measurement], evidence: Evidence, is_here: bool
+) -> list[Option]:
+    if not is_here or not evidence.fingerprint:
+        return list(options)
+    machine = describe_machine()
+    return [measured_speeds(rows, option, evidence.fingerprint, machine) for option in options]
+
+
+def _stored_rows() -> list[Measurement]:
+    return read(store_path())[0] if store_path().is_file() else []
+
+
+def _map_of(model: Model) -> Callable[[str], PredictedLoss] | None:
+    """-> what the model's own map says of a preset; None if none was made, or only a description of it is here"""
+    from thriftbit.quantization.model_map import read_map
+    from thriftbit.quantization.sensitivity import PLAIN
+
+    try:
+        sensitivities = read_map(model, PLAIN)
+    except ThriftbitError:
+        return None
+    if sensitivities is None:
+        return None
+    return lambda preset: sensitivities.predict(make_plan(model, preset).formats, PLAIN)

@@ -1,0 +1,154 @@
+"""What a precision costs in quality, from the best source there is.
+
+In this order: what was measured of a file of this very model; the model's own map, predicted from measurements of its
+tensors; what was measured of its family, in other sizes; what others published of other models. Every loss says which
+it is, and none is made up: where there is no source, it is unknown.
+
+The unit is the share by which perplexity rises (0.01: one percent), as everywhere in Thriftbit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from thriftbit.advice.literature import literature_loss
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.prediction import Prediction, exact, unknown
+from thriftbit.measurement.measurement import Measurement
+from thriftbit.sources.model import Model
+
+MEASURED, ELSEWHERE, PREDICTED = "measured here", "measured elsewhere", "predicted"
+FAMILY, LITERATURE, UNKNOWN = "measured on its family", "from the literature", "unknown"
+LOSSLESS = "by definition"
+
+_EVERYTHING = "all"  # the domain of rows about all texts together
+_FLOATS = {"F32": {"F32", "F16", "BF16"}, "F16": {"F16"}, "BF16": {"BF16"}}
+_FAMILY_NAME = re.compile(r"[a-z]+[-_ ]?\d*(?:\.\d+)?", re.IGNORECASE)
+_FLOAT_LOSS = 0.0005  # 16-bit floats of another kind than the model's own; smaller than can be measured
+
+
+@dataclass(frozen=True)
+class Loss:
+    """share: by which perplexity rises. provenance: where from, in the words that all of Thriftbit uses."""
+
+    share: Prediction
+    provenance: str
+
+
+class PredictedLoss(Protocol):
+    """What a map says of a plan: low and high are its interval, 19 times in 20."""
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    @property
+    def perplexity_rise(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """rows: of the store. fingerprint: of the model's weights, "" where they are not here. domain: of the task.
+    from_map: preset -> what the model's own map says of it; None where no map was made."""
+
+    rows: Sequence[Measurement]
+    fingerprint: str
+    domain: str
+    from_map: Callable[[str], PredictedLoss] | None = None
+
+
+def evidence_for(
+    model: Model, rows: Iterable[Measurement], domain: str, from_map: Callable[[str], PredictedLoss] | None = None
+) -> Evidence:
+    """rows: of the store, all or some"""
+    try:
+        fingerprint = model.fingerprint
+    except ThriftbitError:  # only its description is here
+        fingerprint = ""
+    kept = [row for row in rows if row.what == "perplexity_ratio" and row.value is not None and row.against]
+    return Evidence(kept, fingerprint, domain, from_map)
+
+
+def expected_loss(model: Model, preset: str, evidence: Evidence) -> Loss:
+    """preset: of llama.cpp's. -> what a file of it loses against the model as it is"""
+    if preset in _FLOATS:
+        return _float_loss(model, preset)
+    own = [row for row in evidence.rows if row.against and row.against.fingerprint == evidence.fingerprint]
+    if row := _newest(own, preset, evidence.domain):
+        return Loss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
+    if evidence.from_map is not None:
+        return _from_map(evidence.from_map(preset))
+    family = family_of(model.source)
+    related = [row for row in evidence.rows if family and row.against and family_of(row.against.name) == family]
+    if row := _newest(related, preset, evidence.domain):
+        measured = _measured(row)
+        spread = max(abs(measured.value or 0.0), 0.001)
+        name = row.against.name if row.against else ""
+        return Loss(
+            Prediction(measured.value, spread / 2, 2 * spread, f"{name}, {_of_what(row)}; sizes differ"), FAMILY
+        )
+    return _published(preset, model)
+
+
+def loss_of_file(model: Model, level: str, evidence: Evidence) -> Loss:
+    """-> what a file that is quantized already lost against its original. level: that it says it is"""
+    own = [row for row in evidence.rows if row.subject.fingerprint == evidence.fingerprint]
+    if row := _newest(own, level, evidence.domain):
+        return Loss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
+    return _published(level, model)
+
+
+def _published(level: str, model: Model) -> Loss:
+    found = literature_loss(level, model.parameters)
+    return Loss(found, LITERATURE) if found else Loss(unknown("nothing is published about it"), UNKNOWN)
+
+
+def family_of(name: str) -> str:
+    """ "SmolLM2-135M-Instruct" -> "smollm2"; "" for a name that names no family"""
+    match = _FAMILY_NAME.match(name.rstrip("/").rpartition("/")[2])
+    return re.sub(r"[-_ ]", "", match[0].lower()) if match and any(c.isdigit() for c in match[0]) else ""
+
+
+def _float_loss(model: Model, preset: str) -> Loss:
+    stored = {tensor.source_dtype for tensor in model.tensors if len(tensor.shape) > 1}
+    if stored <= _FLOATS[preset]:
+        return Loss(exact(0.0, "it holds every bit of the model's own weights"), LOSSLESS)
+    return Loss(
+        Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: no difference that could be measured"),
+        LOSSLESS,
+    )
+
+
+def _from_map(predicted: PredictedLoss) -> Loss:
+    """Perplexity rises by exp(KL divergence) - 1 at most; by how much less, a map does not say."""
+    share = predicted.perplexity_rise
+    low, high = math.expm1(predicted.low) / 2, math.expm1(predicted.high)
+    return Loss(Prediction(share, min(low, share), max(high, share), "the model's own map"), PREDICTED)
+
+
+def _newest(rows: Sequence[Measurement], preset: str, domain: str) -> Measurement | None:
+    """-> of this preset; about the task's domain if there is one, else about everything"""
+    about = [row for row in rows if row.subject.level == preset]
+    for wanted in (domain, _EVERYTHING):
+        of_domain = [row for row in about if row.settings.get("domain") == wanted]
+        if of_domain:
+            return max(of_domain, key=lambda row: row.time)
+    return max(about, key=lambda row: row.time, default=None)
+
+
+def _measured(row: Measurement) -> Prediction:
+    value = (row.value or 1.0) - 1
+    low = value if row.low is None else row.low - 1
+    high = value if row.high is None else row.high - 1
+    return Prediction(value, low, high, f"measured on {_of_what(row)}")
+
+
+def _of_what(row: Measurement) -> str:
+    domain = row.settings.get("domain")
+    return "all texts" if domain == _EVERYTHING else str(domain or "text")

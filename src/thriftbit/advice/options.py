@@ -1,0 +1,199 @@
+"""Every precision of a model on a computer: what it weighs, needs, does and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from thriftbit.advice.losses import LOSSLESS, MEASURED, UNKNOWN, Evidence, Loss, expected_loss, loss_of_file
+from thriftbit.advice.places import Place, Room, place
+from thriftbit.advice.wishes import Wishes
+from thriftbit.formats import FORMATS
+from thriftbit.machine.corrections import Correction
+from thriftbit.machine.memory_needed import MemoryNeeded, memory_needed
+from thriftbit.machine.model_shape import ModelShape, shape_of
+from thriftbit.machine.predict import decode_rate, first_token_seconds, prefill_rate
+from thriftbit.machine.prediction import Prediction, exact, unknown
+from thriftbit.machine.profile import Profile
+from thriftbit.measurement.measurement import Measurement
+from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
+from thriftbit.quantization.presets import PRESETS, is_quantizable
+from thriftbit.sources.remote import Outline
+
+_PROMPT_TOKENS = 512
+_OF_A_TOKENIZER = (10, 40, 80)  # bytes for each entry of the vocabulary, in the files of the families we convert
+_CPU = "CPU"
+AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True)
+class Option:
+    """name: the preset, or the format of a model that is small already. size: bytes of the file. speed: tokens written
+    in a second, prefill: read; first_token: seconds until an answer to 512 tokens begins. speed_provenance: "measured
+    here", "predicted", "unknown". native: whether it is the format that the model was made in."""
+
+    name: str
+    size: Prediction
+    bits_per_weight: float
+    shape: ModelShape
+    memory: MemoryNeeded
+    place: Place
+    speed: Prediction
+    speed_provenance: str
+    prefill: Prediction
+    first_token: Prediction
+    loss: Loss
+    native: bool = False
+
+    @property
+    def fits(self) -> bool:
+        return self.place.where not in ("no", "unknown")
+
+
+@dataclass(frozen=True)
+class Computer:
+    """profile: measured or not; None if nothing at all is known. room: for models. is_here: whether it is this one."""
+
+    profile: Profile | None
+    room: Room
+    is_here: bool
+    correction: Correction | None = None
+
+    @property
+    def instruction_sets(self) -> Sequence[str]:
+        return (self.profile.facts.processor.instruction_sets.value or ()) if self.profile else ()
+
+
+def all_options(
+    outline: Outline, computer: Computer, wishes: Wishes, evidence: Evidence, *, as_it_is: bool = False
+) -> list[Option]:
+    """-> from 32-bit floats down; with what a model is small in already, if it is. as_it_is: only a file's own"""
+    plans = [own_formats(outline)] if as_it_is else list(_plans(outline))
+    options = [_option(outline, name, plan, computer, wishes, evidence) for name, plan in plans]
+    return sorted(options, key=lambda option: -option.bits_per_weight)
+
+
+def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: str, machine: object) -> Option:
+    """-> the option with the speed that was measured of such a file here, if there is one. rows: of the store."""
+    here = [
+        row
+        for row in rows
+        if row.what == "decode_rate"
+        and row.value is not None
+        and row.provenance == MEASURED
+        and row.subject.level == option.name
+        and row.against is not None
+        and row.against.fingerprint == fingerprint
+        and row.machine == machine
+    ]
+    if not here:
+        return option
+    row = max(here, key=lambda row: row.time)
+    value = row.value or 0.0
+    low, high = (value if end is None else end for end in (row.low, row.high))
+    reason = f"measured with {row.settings.get('threads')} threads, {row.time[:10]}"
+    return replace(option, speed=Prediction(value, low, high, reason), speed_provenance=MEASURED)
+
+
+def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
+    """-> names and formats for every tensor"""
+    model = outline.model
+    if native := native_formats(outline):
+        yield native
+    if model.quantized_source:
+        return
+    for preset in PRESETS:
+        yield preset, make_plan(model, preset)
+
+
+def native_formats(outline: Outline) -> tuple[str, Plan] | None:
+    """-> the model in the format that it is in, or was made for; None for one in full precision, and for one whose
+    format llama.cpp does not have"""
+    model, born = outline.model, outline.born
+    if model.quantized_source:
+        return own_formats(outline)
+    if born is None or not born.trained or born.format not in FORMATS:
+        return None
+    has_experts = any("_exps." in tensor.name for tensor in model.tensors)
+
+    def format_of(name: str, quantizable: bool) -> str:
+        if not quantizable:
+            return "F32"
+        return "Q8_0" if has_experts and "_exps." not in name else born.format
+
+    formats = {t.name: format_of(t.name, is_quantizable(t)) for t in model.tensors}
+    return born.format, Plan(formats, CUSTOM, f"made in {born.kind}")
+
+
+def own_formats(outline: Outline) -> tuple[str, Plan]:
+    """-> a file as it is"""
+    model = outline.model
+    plan = Plan({tensor.name: tensor.source_dtype for tensor in model.tensors}, CUSTOM, AS_IT_IS)
+    return outline.level or plan.most_common_format(model), plan
+
+
+def _option(outline: Outline, name: str, plan: Plan, computer: Computer, wishes: Wishes, evidence: Evidence) -> Option:
+    model = outline.model
+    shape = shape_of(model.architecture, model.metadata, plan.entries(model))
+    context = wishes.context(shape.context_tokens)
+    memory = memory_needed(shape, context, cache_type=wishes.cache_type, instruction_sets=computer.instruction_sets)
+    where = place(shape, memory, computer.room)
+    native = plan.preset == CUSTOM
+    speed, prefill = _speeds(shape, computer, where, wishes)
+    loss = _loss(outline, name, evidence, native)
+    return Option(
+        name=name,
+        size=_file_size(outline, plan),
+        bits_per_weight=8 * shape.weights_bytes / shape.parameters,
+        shape=shape,
+        memory=memory,
+        place=where,
+        speed=speed,
+        speed_provenance="unknown" if speed.value is None else "predicted",
+        prefill=prefill,
+        first_token=first_token_seconds(prefill, speed, _PROMPT_TOKENS),
+        loss=loss,
+        native=native,
+    )
+
+
+def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Loss:
+    if native and outline.model.quantized_source and outline.born is None:
+        return loss_of_file(outline.model, name, evidence)
+    if native:
+        return Loss(exact(0.0, "the model as it was made"), LOSSLESS)
+    loss = expected_loss(outline.model, name, evidence)
+    if outline.born is None or loss.provenance in (LOSSLESS, MEASURED):
+        return loss
+    return Loss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
+
+
+def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes) -> tuple[Prediction, Prediction]:
+    """-> writing and reading"""
+    profile = computer.profile
+    if where.where in ("no", "unknown"):
+        return unknown("it does not fit"), unknown("it does not fit")
+    measured_on_gpu = profile is not None and profile.device not in ("", _CPU)
+    if profile is not None and profile.rates and measured_on_gpu != (where.where == "GPU"):
+        on = "the processor" if not measured_on_gpu else "the GPU"
+        reason = f"the speed of {on} was measured, and this would run {_words(where)}"
+        return unknown(reason), unknown(reason)
+    decode = decode_rate(shape, profile, cache_type=wishes.cache_type, correction=computer.correction)
+    return decode, prefill_rate(shape, profile, prompt_tokens=_PROMPT_TOKENS)
+
+
+def _words(where: Place) -> str:
+    return {"GPU": "on the GPU", "partly": "partly on the GPU"}.get(where.where, "on the processor")
+
+
+def _file_size(outline: Outline, plan: Plan) -> Prediction:
+    model = outline.model
+    if plan.provenance == AS_IT_IS and outline.file_bytes:
+        return exact(outline.file_bytes, "the file as it is")
+    size_bytes = file_layout(model, plan).file_size_bytes
+    if outline.tokenizer_known:
+        return exact(size_bytes, "every tensor and all metadata, to the byte")
+    tokens = next((tensor.rows for tensor in model.tensors if tensor.name == "token_embd.weight"), 0)
+    low, middle, high = (size_bytes + tokens * each for each in _OF_A_TOKENIZER)
+    return Prediction(middle, low, high, "tensors to the byte; the tokenizer is not here and was estimated")

@@ -1,0 +1,83 @@
+"""`thriftbit fit` without a model: those that are on this disk already, the best for this computer first.
+
+Each GGUF is taken as it is. What it lost is rarely known for a file from elsewhere, so the order is a rule that can be
+said in a sentence: what fits before what does not, what is fast enough before what is not, then more parameters, then
+more bits of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from thriftbit.advice.fit import computer_profile
+from thriftbit.advice.losses import Evidence
+from thriftbit.advice.options import Computer, Option, all_options
+from thriftbit.advice.places import room_in
+from thriftbit.advice.wishes import Wishes
+from thriftbit.errors import ThriftbitError
+from thriftbit.library.inventory import take_inventory
+from thriftbit.machine.corrections import read_correction
+from thriftbit.sources.remote import open_outline
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A file on this disk. name: as people know it. option: what it takes and does here; None where it could not be
+    described, and `problem` then says why."""
+
+    name: str
+    path: Path
+    level: str
+    parameters: int
+    option: Option | None
+    problem: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return self.option is not None and self.option.fits
+
+
+def rank_local(
+    wishes: Wishes, *, machine: str | Path | None = None, paths: Iterable[Path] | None = None
+) -> list[Ranked]:
+    """paths: of GGUF files; all that are found on this disk if None. -> the best first"""
+    profile, is_here = computer_profile(machine)
+    computer = Computer(
+        profile,
+        room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
+        is_here,
+        read_correction("decode_rate", profile) if is_here else None,
+    )
+    found = [(path.name, path, "") for path in paths] if paths is not None else _on_this_disk()
+    ranked = [_ranked(name, path, level, computer, wishes) for name, path, level in found]
+    return sorted(ranked, key=lambda each: _order(each, wishes))
+
+
+def _on_this_disk() -> list[tuple[str, Path, str]]:
+    """-> name, path and what it really is, of every GGUF with a whole model; copies once"""
+    models = take_inventory().models
+    return [
+        (model.name, model.path, model.label or "")
+        for model in models
+        if model.is_model and model.problem is None and model.path.is_file()
+    ]
+
+
+def _ranked(name: str, path: Path, level: str, computer: Computer, wishes: Wishes) -> Ranked:
+    try:
+        outline = open_outline(path)
+        # a file in full precision is listed as it is, not as what could be made of it
+        options = all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)
+    except ThriftbitError as error:
+        return Ranked(name, path, level, 0, None, str(error))
+    return Ranked(name, path, level or options[0].name, outline.model.parameters, options[0])
+
+
+def _order(each: Ranked, wishes: Wishes) -> tuple[bool, bool, float, float]:
+    option = each.option
+    if option is None:
+        return True, True, 0.0, 0.0
+    fast = option.speed.value is None or option.speed.value >= wishes.speed
+    return not option.fits, not fast, -each.parameters, -option.bits_per_weight

@@ -1,0 +1,59 @@
+"""Nothing fits: what would. A smaller context, a cache in 8 bits, less left free, or a smaller model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from thriftbit.advice.options import Option
+from thriftbit.advice.places import Room
+from thriftbit.advice.wishes import Wishes
+from thriftbit.sizes import describe_bytes, describe_count
+
+_SMALLEST_CONTEXT = 1024
+_USUAL_BITS, _OVERHEAD_BYTES = 4.85, 1_000_000_000  # of Q4_K_M, and of cache and program with a short context
+
+
+def what_would_fit(
+    evaluate: Callable[[Wishes], Sequence[Option]], wishes: Wishes, room: Room, context_tokens: int
+) -> list[str]:
+    """evaluate: the options for other wishes. context_tokens: planned for. -> sentences, the mildest first"""
+    sentences = list(_other_settings(evaluate, wishes, context_tokens))
+    smallest = min(evaluate(wishes), key=lambda option: option.size.value or 0.0, default=None)
+    if smallest is not None and smallest.memory.lasting.value is not None and room.main is not None:
+        needed = round(smallest.memory.lasting.value)
+        sentences.append(
+            f"Another computer: even {smallest.name} takes {describe_bytes(needed)} of memory; "
+            f"here {describe_bytes(room.main)} can be had."
+        )
+    if room.main is not None:
+        parameters = round(8 * max(0, max(room.main, room.gpu) - _OVERHEAD_BYTES) / _USUAL_BITS)
+        if parameters > 100_000_000:
+            sentences.append(
+                f"A smaller sibling of this model: up to {describe_count(parameters)} parameters fit here in Q4_K_M."
+            )
+    return sentences
+
+
+def _other_settings(
+    evaluate: Callable[[Wishes], Sequence[Option]], wishes: Wishes, context_tokens: int
+) -> Iterator[str]:
+    cached = replace(wishes, cache_type="Q8_0")
+    if wishes.cache_type != "Q8_0" and (best := _largest(evaluate(cached))):
+        yield f"Keep the text in 8 bits (--cache-type Q8_0): then {best.name} fits."
+        return
+    shorter = context_tokens
+    while shorter > _SMALLEST_CONTEXT:
+        shorter //= 2
+        if best := _largest(evaluate(replace(cached, context_tokens=shorter))):
+            yield (
+                f"A shorter context with its cache in 8 bits (--context {shorter} --cache-type Q8_0): "
+                f"then {best.name} fits."
+            )
+            return
+    if wishes.leave_free_bytes and (best := _largest(evaluate(replace(wishes, leave_free_bytes=0)))):
+        yield f"Leave nothing free: then {best.name} fits, and other programs have to be closed."
+
+
+def _largest(options: Sequence[Option]) -> Option | None:
+    return max((option for option in options if option.fits), key=lambda option: option.bits_per_weight, default=None)

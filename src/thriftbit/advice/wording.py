@@ -1,0 +1,157 @@
+"""Advice in sentences that somebody understands who has never heard of Q4_K_M."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from thriftbit.advice.fit import Advice
+from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, Loss
+from thriftbit.advice.options import Option
+from thriftbit.machine.prediction import Prediction
+from thriftbit.sizes import describe_bytes
+
+_BESIDE = {
+    LITERATURE: "as published for other models",
+    FAMILY: "as measured on its family",
+    PREDICTED: "as its own map predicts",
+}
+_SMALL = 0.0005
+_MEANING = ((0.002, "no difference you could notice"), (0.012, "hardly any difference in its answers"),
+            (0.04, "a difference that is hard to notice"), (0.10, "a difference that shows now and then"),
+            (0.30, "clearly worse answers"))  # fmt: skip
+_WORST = "badly damaged answers"
+
+
+def reason(advice: Advice) -> str:
+    """-> why the recommended precision, in one sentence; why there is none"""
+    option = advice.choice.option
+    if option is None:
+        return _refusal(advice)
+    if option.native:
+        return _native_reason(advice, option)
+    takes = f"It takes {share_of_original(advice, option)}{describe_bytes(_value(option.size))}, fits {_where(option)}"
+    speed = _speed(option)
+    loss = option.loss.share
+    if loss.value is None:
+        return f"{takes}{speed}; what it loses is not known."
+    meaning = meaning_of(loss.value)
+    return f"{takes}{speed}, and you can expect {meaning} ({describe_loss(option.loss)}{_beside(option.loss)})."
+
+
+def difference(advice: Advice, other: Option, *, better: bool) -> str:
+    """-> what the next better or next cheaper choice would change"""
+    chosen = advice.choice.option
+    assert chosen is not None
+    memory, own = other.memory.lasting.value, chosen.memory.lasting.value
+    more = describe_bytes(abs(_value(other.size) - _value(chosen.size)))
+    facts = [f"{'takes' if better else 'saves'} {more}{' more' if better else ''}"]
+    if other.speed.value and chosen.speed.value and other.fits:
+        facts.append(f"writes {describe_speed(other.speed)} a second instead of {describe_speed(chosen.speed)}")
+    if other.loss.share.value is not None and chosen.loss.share.value is not None:
+        loses = describe_percent(other.loss.share.value)
+        facts.append(f"loses {loses} instead of {describe_percent(chosen.loss.share.value)}")
+    if memory and own and not other.fits:
+        facts.append(f"does not fit: {describe_bytes(round(memory))} of memory")
+    return f"{other.name} {_joined(facts)}."
+
+
+def next_command(advice: Advice) -> str:
+    """-> what to type now; "" where Thriftbit can do nothing more"""
+    option, outline = advice.choice.option, advice.outline
+    if option is None:
+        return ""
+    source = outline.model.source
+    if option.native:
+        if Path(source).is_file():
+            return f"llama-cli -m {shlex.quote(source)} -c {advice.context_tokens}"
+        return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
+    if outline.obstacle or not outline.weights_there:
+        return ""
+    return f"thriftbit quantize {shlex.quote(source)} --to {option.name}"
+
+
+def describe_loss(loss: Loss) -> str:
+    """-> "+2.9%", "0%, lossless", "unknown\""""
+    share = loss.share
+    if share.value is None:
+        return "unknown"
+    if loss.provenance == LOSSLESS:
+        return "none" if share.is_exact else "none to speak of"
+    return f"+{describe_percent(share.value)}"
+
+
+def describe_percent(share: float) -> str:
+    """-> to two digits, as losses span four orders of magnitude"""
+    percent = 100 * share
+    if abs(percent) >= 9.95:
+        return f"{percent:.0f}%"
+    return f"{percent:.1f}%" if abs(percent) >= 0.095 else f"{percent:.2f}%"
+
+
+def describe_speed(speed: Prediction) -> str:
+    value = speed.value or 0.0
+    return f"{value:.0f} tokens" if value >= 9.5 else f"{value:.1f} tokens"
+
+
+def meaning_of(share: float) -> str:
+    """-> what a rise of perplexity means to a reader; a convention, as in report/verdict.py"""
+    return next((words for limit, words in _MEANING if share < limit), _WORST)
+
+
+def share_of_original(advice: Advice, option: Option) -> str:
+    original = advice.outline.model.size_bytes
+    share = _value(option.size) / original if original else 1.0
+    return f"{share:.0%} of the original's space, " if share < 0.95 else ""
+
+
+def _native_reason(advice: Advice, option: Option) -> str:
+    born = advice.outline.born
+    size = describe_bytes(_value(option.size))
+    if born is not None and born.trained:
+        return (
+            f"This model was made in {born.kind}: at {size} it is already as small as it was meant to be, and fits "
+            f"{_where(option)}{_speed(option)}."
+        )
+    loss = option.loss.share.value
+    lost = "" if loss is None else f"; expect {meaning_of(loss)} ({describe_loss(option.loss)}{_beside(option.loss)})"
+    return f"The file takes {size} and fits {_where(option)}{_speed(option)}{lost}."
+
+
+def _refusal(advice: Advice) -> str:
+    misses = advice.choice.misses
+    if misses:
+        return f"Nothing here grants all wishes: {', '.join(misses)}."
+    if any(option.place.where == "unknown" for option in advice.options):
+        memory = advice.options[0].memory
+        known = memory.lasting.reason if memory.cache is None else "this computer's memory is not known"
+        return f"Whether it fits cannot be said: {known}."
+    main = advice.room.main or 0
+    return f"No precision fits into the {describe_bytes(main)} of memory that is {advice.room.words}."
+
+
+def _where(option: Option) -> str:
+    place = option.place
+    if place.where == "partly":
+        return f"with {place.gpu_layers} of {place.layers + 1} layers on the GPU"
+    return {"GPU": "on the GPU", "CPU": "into memory"}.get(place.where, "nowhere")
+
+
+def _speed(option: Option) -> str:
+    if option.speed.value is None:
+        return ""
+    about = "" if option.speed_provenance == "measured here" else "about "
+    return f", writes {about}{describe_speed(option.speed)} a second"
+
+
+def _beside(loss: Loss) -> str:
+    words = _BESIDE.get(loss.provenance, "")
+    return f" in perplexity, {words}" if words else " in perplexity" if loss.provenance != LOSSLESS else ""
+
+
+def _joined(facts: list[str]) -> str:
+    return facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
+
+
+def _value(prediction: Prediction) -> int:
+    return round(prediction.value or 0.0)

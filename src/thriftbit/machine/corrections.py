@@ -1,0 +1,100 @@
+"""What real runs showed of predictions, kept beside the profile, so that the next prediction is better.
+
+Each entry is a prediction as it stood before any correction, and what was measured then. The factor between the two is
+a property of the machine that the profile missed: a memory that is slower for real models, other programs that always
+run. The median of these factors corrects later predictions, and how far single runs lie from it is their interval. Few
+runs correct little: the factor is drawn towards one, the interval towards what is assumed without any.
+
+A bad line is passed over. Left out: factors for single models or formats, of which there are never enough runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from filelock import FileLock
+
+from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.profile import Profile
+
+_NEWEST = 50  # runs; a machine changes
+_WEIGHT_OF_NONE = 2  # as so many runs that found no error
+_ASSUMED_ERROR = 0.25  # nine times in ten, before anything was run
+_COVERED = 0.9
+
+
+@dataclass(frozen=True)
+class Run:
+    """what: "decode_rate" or "prefill_rate". predicted: without correction. measured: of the same thing. measured_at:
+    of the profile that the prediction rests on. model, format, threads: for people."""
+
+    what: str
+    predicted: float
+    measured: float
+    measured_at: str
+    model: str = ""
+    format: str = ""
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Correction:
+    """factor: what a prediction is multiplied by. low, high: of the corrected prediction, nine times in ten the truth
+    lies between these multiples of it. runs: that it rests on."""
+
+    factor: float
+    low: float
+    high: float
+    runs: int
+
+
+def no_correction() -> Correction:
+    return Correction(1.0, 1 - _ASSUMED_ERROR, 1 + _ASSUMED_ERROR, 0)
+
+
+def correction_from(runs: Sequence[Run]) -> Correction:
+    """runs: of one thing on one machine"""
+    errors = [math.log(run.measured / run.predicted) for run in runs if run.measured > 0 and run.predicted > 0]
+    if not errors:
+        return no_correction()
+    shift = median(errors) * len(errors) / (len(errors) + _WEIGHT_OF_NONE)
+    residuals = sorted(abs(error - shift) for error in errors)
+    # the interval is to hold for runs to come: one more than there were, as far off as the assumed one
+    residuals = sorted([*residuals, max(residuals[-1], math.log1p(_ASSUMED_ERROR))])
+    spread = residuals[min(len(residuals) - 1, math.ceil(_COVERED * len(residuals)) - 1)]
+    return Correction(math.exp(shift), math.exp(-spread), math.exp(spread), len(errors))
+
+
+def corrections_file() -> Path:
+    return cache_folder() / "machine" / "runs.jsonl"
+
+
+def record(runs: Sequence[Run], path: Path | None = None) -> None:
+    path = path or corrections_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(asdict(run)) + "\n" for run in runs)
+    with FileLock(path.with_name(path.name + ".lock")), path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+
+
+def read_correction(what: str, profile: Profile | None, path: Path | None = None) -> Correction:
+    """-> from the newest runs that were predicted from this very profile; no correction where there are none"""
+    path = path or corrections_file()
+    if profile is None or profile.measured_at is None or not path.is_file():
+        return no_correction()
+    runs = [run for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if (run := _parsed(line))]
+    usable = [run for run in runs if run.what == what and run.measured_at == profile.measured_at]
+    return correction_from(usable[-_NEWEST:])
+
+
+def _parsed(line: str) -> Run | None:
+    try:
+        run = Run(**json.loads(line))
+        return run if math.isfinite(run.predicted) and math.isfinite(run.measured) else None
+    except (ValueError, TypeError):
+        return None
