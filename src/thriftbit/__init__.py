@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thriftbit.inspection import inspect
     from thriftbit.library.finding import find
     from thriftbit.library.names import explain
+    from thriftbit.machine.profile import profile_of
     from thriftbit.measurement.measure import MeasureSettings, measure
     from thriftbit.measurement.measurement import Measurement
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from thriftbit.quantization.quantize import QuantizeResult, quantize
     from thriftbit.report import write_report
     from thriftbit.runtime import Engine
+    from thriftbit.runtime.examine import examine
+    from thriftbit.runtime.probe import measure_machine
     from thriftbit.sources.model import Model
     from thriftbit.sources.open_model import open_model
     from thriftbit.sources.tensor import Tensor
@@ -47,12 +50,15 @@ __all__ = [
     "Tensor",
     "ThriftbitError",
     "UsageError",
+    "examine",
     "explain",
     "find",
     "inspect",
     "make_plan",
     "measure",
+    "measure_machine",
     "open_model",
+    "profile_of",
     "quantize",
     "read_importance",
     "write_report",
@@ -72,7 +78,10 @@ _HOMES = {
     "UsageError": "errors",
     "explain": "library.names",
     "find": "library.finding",
+    "examine": "runtime.examine",
     "inspect": "inspection",
+    "measure_machine": "runtime.probe",
+    "profile_of": "machine.profile",
     "make_plan": "quantization.plan",
     "measure": "measurement.measure",
     "open_model": "sources.open_model",

@@ -13,6 +13,7 @@ import click
 
 from thriftbit import __version__
 from thriftbit.cli.demo import demo
+from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
 from thriftbit.cli.find import find
 from thriftbit.cli.inspect import inspect
@@ -33,6 +34,7 @@ def commands() -> None:
     \b
     Examples:
       thriftbit demo                              see it work, offline, in under a minute
+      thriftbit doctor --measure                  what this computer is, and how fast models run on it
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
                                                   what it lost and gained; then `thriftbit report` shows it
@@ -42,7 +44,7 @@ def commands() -> None:
     """
 
 
-for command in (quantize, measure, report, inspect, find, explain, demo):
+for command in (doctor, quantize, measure, report, inspect, find, explain, demo):
     commands.add_command(command)
 
 

@@ -128,6 +128,11 @@ def read_profile(facts: Facts | None = None) -> Profile | None:
     return stored_profile(facts)
 
 
+def profile_of(facts: Facts) -> Profile:
+    """-> what was measured of the computer with those facts; the facts alone where nothing was"""
+    return stored_profile(facts) or Profile(facts)
+
+
 def stored_profile(facts: Facts) -> Profile | None:
     """-> the profile in the cache, if it is of the hardware in `facts`; a file that cannot be read counts as none"""
     try:
