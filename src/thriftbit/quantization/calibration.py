@@ -166,13 +166,15 @@ def _of_the_last(
 @dataclass
 class _Moments:
     """Sums over tokens for one linear layer. squares: of inputs; columns: x·xᵀ·|g|²; rows: g·gᵀ·|x|², None if too
-    large; total: |x|²·|g|². sizes: |g| of every token, window after window. inputs, gradients: of those held back."""
+    large; total: |x|²·|g|²; total_of_squares: of the squares of that. sizes: |g| of every token, window after window.
+    inputs, gradients: of those held back."""
 
     squares: torch.Tensor
     columns: torch.Tensor
     rows: torch.Tensor | None
     outputs: int
     total: float = 0.0
+    total_of_squares: float = 0.0
     tokens: int = 0
     sizes: list[torch.Tensor] = field(default_factory=list)
     inputs: list[torch.Tensor] = field(default_factory=list)
@@ -204,7 +206,9 @@ class _Moments:
         if self.rows is not None:
             weighted = g * x_squared.sqrt()
             self.rows.addmm_(weighted.T, weighted)
-        self.total += float((x_squared * g_squared).sum(dtype=torch.float64))
+        counts = (x_squared * g_squared).double()
+        self.total += float(counts.sum())
+        self.total_of_squares += float(counts.square().sum())
         self.tokens += len(x)
 
 
@@ -263,6 +267,7 @@ def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
         importance=(moments.squares / moments.tokens).cpu().numpy(),
         columns=packed(moments.columns.cpu().numpy() * scale),
         rows=packed(rows) if rows.size else rows,
+        tokens=np.float64(moments.total / moments.total_of_squares * moments.total),
         sizes=torch.cat(moments.sizes).cpu().numpy(),
         inputs=inputs,
         gradients=gradients[:, order],

@@ -66,7 +66,8 @@ class Calibration:
     def curvature(self, name: str) -> Curvature:
         """-> of the tensor, its rows in the container's order"""
         rows = self._read(name, "rows")
-        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, self.tokens)
+        tokens = float(self._read(name, "tokens"))
+        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, tokens)
 
     def check(self, name: str) -> Check:
         return Check(self._read(name, "inputs"), self._read(name, "gradients"))

@@ -1,7 +1,8 @@
 """What a quantized file says about itself: the model's own metadata, what llama-quantize adds, and what we add.
 
-Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it back with `Plan.from_json`) and
-`thriftbit.source.fingerprint`, which tells from which weights the file was made.
+Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it back with `Plan.from_json`),
+`thriftbit.source.fingerprint`, which tells from which weights the file was made, and if they were rounded with a
+calibration, `thriftbit.effort` and `thriftbit.calibration.tokens`.
 
 The header comes first in the file, so a hash of all weights would cost reading the model twice; `Model.fingerprint`
 samples them instead.
@@ -15,6 +16,7 @@ from gguf import GGML_QUANT_VERSION, LlamaFileType
 import thriftbit
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.containers.gguf_writer import Layout, layout
+from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.presets import PRESETS
@@ -25,10 +27,19 @@ NO_FINGERPRINT = "0" * 64
 
 
 def file_layout(
-    model: Model, plan: Plan, importance: ImportanceMatrix | None = None, fingerprint: str = NO_FINGERPRINT
+    model: Model,
+    plan: Plan,
+    importance: ImportanceMatrix | None = None,
+    fingerprint: str = NO_FINGERPRINT,
+    effort: str = "plain",
+    calibration: Calibration | None = None,
 ) -> Layout:
-    """-> the exact header and size of the file; the fingerprint, which takes reading, does not change the size"""
-    return layout(file_metadata(model, plan, importance, fingerprint), plan.entries(model))
+    """-> the exact header and size of the file; fingerprint and calibration, which take time, do not change it"""
+    metadata = dict(file_metadata(model, plan, importance, fingerprint))
+    if effort != "plain":
+        metadata["thriftbit.effort"] = effort
+        metadata["thriftbit.calibration.tokens"] = np.uint32(calibration.tokens if calibration else 0)
+    return layout(metadata, plan.entries(model))
 
 
 def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None, fingerprint: str) -> Metadata:

@@ -19,6 +19,8 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
+
 from thriftbit.containers.gguf_writer import GGUFWriter
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
@@ -29,6 +31,7 @@ from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
+from thriftbit.quantization.rounded import Rounded
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -57,6 +60,7 @@ def quantize(
     *,
     importance: ImportanceMatrix | None = None,
     calibration: Calibration | None = None,
+    rounded: Rounded | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -64,7 +68,8 @@ def quantize(
     """Write the model to `output` as a GGUF file, each tensor in the format that the plan gives it
 
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
-    rounded as a whole, and one or two of them are in memory at a time. threads: for encoding, all cores by default.
+    rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
+    this plan and calibration, and are taken as they are. threads: for encoding, all cores by default.
     force: replace an existing file. progress: called with a tensor's name, the bytes of tensor data written so far and
     in total. The file appears whole or not at all.
     Raises ThriftbitError for anything about model, plan, importance or output that cannot work, and for weights that
@@ -76,8 +81,8 @@ def quantize(
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else None
-    layout = file_layout(model, plan, importance, model.fingerprint)
-    encoding = _Encoding(plan, importance, calibration, threads or _cores())
+    layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
+    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores())
     with (
         GGUFWriter(output, layout, force=force) as writer,
         Ahead(_read(model, encoding)) as rows,
@@ -98,6 +103,7 @@ class _Encoding:
     plan: Plan
     importance: ImportanceMatrix | None
     calibration: Calibration | None
+    rounded: Rounded | None
     threads: int
     kept_plain: dict[str, str] = field(default_factory=dict)
 
@@ -105,7 +111,14 @@ class _Encoding:
         """Whether the tensor's rows have to come all at once, because they are rounded together"""
         return self.calibration is not None and tensor.name in self.calibration.names
 
+    def is_done(self, tensor: Tensor) -> bool:
+        return self.rounded is not None and tensor.name in self.rounded
+
     def encode(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
+        if self.rounded is not None and tensor.name in self.rounded:
+            if note := self.rounded.note(tensor.name):
+                self.kept_plain[tensor.name] = note
+            return self.rounded.blocks(tensor.name)
         format = format_named(self.plan.formats[tensor.name])
         if self.calibration is not None and self.takes_whole(tensor):
             outcome = encode_calibrated(rows, format, self.calibration, tensor.name, self.threads)
@@ -121,6 +134,9 @@ class _Encoding:
 def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, FloatArray]]:
     """-> (tensor, number of the first row, rows), never across two matrices of one tensor: importance is per matrix"""
     for tensor in model.tensors:
+        if encoding.is_done(tensor):
+            yield tensor, 0, np.empty((0, tensor.width), np.float32)
+            continue
         for start, stop in [(0, tensor.rows)] if encoding.takes_whole(tensor) else tensor.chunks(CHUNK_BYTES):
             yield tensor, start, tensor.load(start, stop)
 
@@ -155,6 +171,10 @@ def _refuse_source_as_output(model: Model, output: Path) -> None:
         files = source.parent.glob(re.sub(r"-\d{5}-of-", "-?????-of-", glob.escape(source.name)))
     if output.exists() and any(file.samefile(output) for file in files):
         raise ThriftbitError(f"{output}: is the model that is being read; choose another name for the result")
+
+
+def _effort(calibration: Calibration | None, rounded: Rounded | None) -> str:
+    return "tuned" if rounded is not None else "calibrated" if calibration is not None else "plain"
 
 
 def _cores() -> int:

@@ -28,9 +28,11 @@ from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
 
-# Of the mean of the diagonal, added to it: a moment of few tokens is not to be trusted to the end.
-COLUMN_DAMPING = 0.01
-ROW_DAMPING = 0.03
+# A moment of few tokens is not to be trusted to the end. To its diagonal is added a part of the mean, and to each number
+# on it a part of itself that grows with the size of the matrix ÷ tokens. The latter leads from the moment to the
+# diagonal, which is importance; one number for all would drown the rest where one huge token makes up most of it.
+COLUMN_DAMPING, ROW_DAMPING = 0.01, 0.03
+COLUMN_CHANCE, ROW_CHANCE = 2.0, 3.0
 TURNS = 3  # of choosing scales and moving codes
 PIECE = 64  # columns between two matrix products
 
@@ -44,20 +46,21 @@ def can_round(format: Format) -> bool:
 class Curvature:
     """columns: float32 (width, width), the second moment of the matrix's inputs; rows: float32 (n, n), that of the
     gradients by its outputs, None for the identity. Neither need be regular. tokens: that they were taken over, None
-    for so many that nothing is left to chance."""
+    for so many that nothing is left to chance. Where some count more than others: the number of equal ones that would
+    leave as much to chance, (Σ w)² ÷ Σ w²."""
 
     columns: FloatArray
     rows: FloatArray | None = None
-    tokens: int | None = None
+    tokens: float | None = None
 
     def damped(self) -> tuple[Curvature, float]:
         """-> symmetric, positive definite, of a diagonal around one (products of small numbers leave the range of
         float32), and what it was divided by; raises ThriftbitError for values that are not finite"""
         chance = 1 / self.tokens if self.tokens else 0.0
-        columns, scale = _damped(self.columns, COLUMN_DAMPING + chance * len(self.columns))
+        columns, scale = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns))
         if self.rows is None:
             return Curvature(columns), scale
-        rows, row_scale = _damped(self.rows, ROW_DAMPING + 2 * chance * len(self.rows))
+        rows, row_scale = damped(self.rows, ROW_DAMPING, ROW_CHANCE * chance * len(self.rows))
         return Curvature(columns, rows), scale * row_scale
 
     def cost(self, errors: FloatArray) -> float:
@@ -252,15 +255,18 @@ def _turned_bytes(values: ByteArray) -> ByteArray:
     return np.ascontiguousarray(values.T)
 
 
-def _damped(moment: FloatArray, share: float) -> tuple[FloatArray, float]:
+def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tuple[FloatArray, float]:
+    """moment: float32 (n, n). -> with those shares of the diagonal's mean and of itself added to the diagonal, divided
+    by its mean before; that mean"""
     if not np.isfinite(moment).all():
         raise ThriftbitError("calibration data with values that are not finite; calibrate again")
     mean = float(moment.diagonal().mean(dtype=np.float64))
     if not mean > 0:
         return np.eye(len(moment), dtype=np.float32), 1.0
-    damped: FloatArray = (moment + moment.T) * np.float32(0.5 / mean)
-    damped[np.diag_indices(len(damped))] += np.float32(share)
-    return damped, mean
+    result: FloatArray = (moment + moment.T) * np.float32(0.5 / mean)
+    diagonal = np.diag_indices(len(result))
+    result[diagonal] += result[diagonal] * np.float32(share_of_own) + np.float32(share_of_mean)
+    return result, mean
 
 
 def _factor(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -41,13 +41,13 @@ from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import Calibration, held_back
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded
-from thriftbit.quantization.rounding import COLUMN_DAMPING, Curvature, can_round, round_matrix
+from thriftbit.quantization.rounding import COLUMN_DAMPING, Curvature, can_round, damped, round_matrix
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
 UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's output, is made up for
 RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
-RIDGE = 4.0  # times columns ÷ tokens, of the mean of the diagonal
+RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
 BATCH_TOKENS = 1024  # that pass a layer at once
 JUDGED_WINDOWS = 4  # of those held back, with which a rounding is compared to the plain encoding
 PROBE_TOKENS = 8  # that show how a layer hangs together
@@ -226,7 +226,7 @@ class _Tuning:
         rows = self.calibration.curvature(name).rows
         try:
             wanted = matrix.wanted()
-            curvature = Curvature((matrix.columns / matrix.tokens).cpu().numpy(), rows, matrix.tokens)
+            curvature = Curvature(matrix.columns.cpu().numpy(), rows, matrix.tokens)
             blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance))
         except ThriftbitError as error:
             self.rounded.keep(name, plain, str(error))
@@ -261,7 +261,8 @@ class _Sums:
     columns: torch.Tensor
     drift: torch.Tensor
     lacking: torch.Tensor | None
-    tokens: int = 0
+    total: float = 0.0
+    total_of_squares: float = 0.0
     inputs: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
 
@@ -283,7 +284,14 @@ class _Sums:
             self.drift.addmm_((x - x_hat).T, x_hat)
             if self.lacking is not None and lacks is not None:
                 self.lacking.addmm_(lacks.T, x_hat)
-            self.tokens += len(x)
+            counts = x_hat.square().sum(dim=1, dtype=torch.float64)
+            self.total += float(counts.sum())
+            self.total_of_squares += float(counts.square().sum())
+
+    @property
+    def tokens(self) -> float:
+        """-> as `Curvature` has it"""
+        return self.total / self.total_of_squares * self.total if self.total_of_squares > 0 else 1.0
 
     def wanted(self) -> FloatArray:
         """-> float32 (n, width): the matrix that comes closest to what is aimed at, from the quantized model's inputs.
@@ -291,12 +299,11 @@ class _Sums:
         aim = UPSTREAM * self.weights @ self.drift
         if self.lacking is not None:
             aim += RESIDUAL * self.lacking
-        columns = self.columns.double().cpu()
-        mean = float(columns.diagonal().mean())
-        if not (mean > 0 and np.isfinite(mean) and bool(torch.isfinite(aim).all())):
-            raise ThriftbitError("activations that are not finite, or none at all")
-        columns.diagonal().add_(mean * (COLUMN_DAMPING + RIDGE * len(columns) / self.tokens))
-        shift = torch.cholesky_solve(aim.double().cpu().T, torch.linalg.cholesky(columns)).T
+        if not bool(torch.isfinite(aim).all()):
+            raise ThriftbitError("activations that are not finite")
+        columns, scale = damped(self.columns.cpu().numpy(), COLUMN_DAMPING, RIDGE * len(self.columns) / self.tokens)
+        factor = torch.linalg.cholesky(torch.from_numpy(columns).double())
+        shift = torch.cholesky_solve(aim.double().cpu().T / scale, factor).T
         wanted: FloatArray = (self.weights.cpu() + shift.float()).contiguous().numpy()
         return wanted
 

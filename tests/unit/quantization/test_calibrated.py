@@ -32,6 +32,7 @@ def _calibration(folder: Path, held_back_mixing: int = 1, tokens: int = 600, spo
     columns[4, 3] += spoil
     np.savez(
         folder / f"{NAME}.npz",
+        tokens=tokens,
         importance=np.square(inputs).mean(axis=0),
         columns=packed(columns),
         rows=packed(gradients.T @ gradients / tokens),

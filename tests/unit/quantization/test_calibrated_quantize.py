@@ -34,7 +34,7 @@ def test_the_same_bytes_say_more(calibration: Calibration, tmp_path: Path) -> No
     plan = make_plan(model, "Q4_0", importance=True)
     plain = quantize(model, plan, tmp_path / "plain.gguf")
     calibrated = quantize(model, plan, tmp_path / "calibrated.gguf", calibration=calibration)
-    assert calibrated.size_bytes == plain.size_bytes
+    assert abs(calibrated.size_bytes - plain.size_bytes) < 200  # it says in its header that it is calibrated
     assert inspect(calibrated.path).types == inspect(plain.path).types
     assert len(calibrated.kept_plain) < len(calibration.names) / 2
 

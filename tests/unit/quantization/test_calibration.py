@@ -49,8 +49,9 @@ def test_every_matrix_in_a_layer_has_data(model: Model, calibrated: Calibration)
             assert curvature.rows is not None
             assert curvature.columns.shape == (tensor.width, tensor.width)
             assert curvature.rows.shape == (tensor.rows, tensor.rows)
-            assert check.inputs.shape == (96, tensor.width)
-            assert check.gradients.shape == (96, tensor.rows)
+            assert check.inputs.shape == (calibration.CHECKED_TOKENS, tensor.width)
+            assert check.gradients.shape == (calibration.CHECKED_TOKENS, tensor.rows)
+            assert calibrated.sizes(tensor.name).shape == WINDOWS.shape
 
 
 def test_importance_is_the_mean_square_of_what_enters(model: Model, calibrated: Calibration) -> None:

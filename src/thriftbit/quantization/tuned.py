@@ -1,0 +1,49 @@
+"""`tuned` rounding of a model for a plan, in a folder of the cache until the file is written, so that it can go on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
+from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.plan import Plan
+from thriftbit.quantization.rounded import Rounded
+from thriftbit.sources.model import Model
+
+WINDOWS = 160  # to calibrate on: what quantized layers do to one another takes more text to learn than inputs alone
+VERSION = 1  # of the method; what another one left is not gone on with
+
+
+def tuned(
+    model: Model,
+    plan: Plan,
+    calibration: Calibration,
+    *,
+    announce: Callable[[str], None] = lambda message: None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Rounded:
+    """calibration: of this model, on WINDOWS windows or more. progress: is told the share done.
+
+    -> every matrix that the calibration has data on, rounded for this plan, for `quantize`. A run that was interrupted
+    goes on behind the last matrix that was finished. `Rounded.discard` gives the space back.
+    Raises ThriftbitError if the extra `torch` is not installed.
+    """
+    folder = cache_folder() / "tuning" / _identity(plan, calibration)
+    try:
+        from thriftbit.network.threads import choose_threads
+        from thriftbit.quantization.tuning import tune
+    except ModuleNotFoundError as error:
+        raise ThriftbitError(f'tuning needs {error.name}; try: pip install "thriftbit[torch]"') from None
+    done = sum(name in Rounded(folder) for name in calibration.names)
+    if done:
+        announce(f"Going on with {done} of {len(calibration.names)} matrices, rounded before: {folder}")
+    choose_threads()
+    return tune(model, plan, calibration, folder, progress=progress)
+
+
+def _identity(plan: Plan, calibration: Calibration) -> str:
+    """-> what the blocks depend on: weights and text, which name the calibration's folder, and the formats"""
+    formats = ",".join(f"{name}={format}" for name, format in plan.formats.items())
+    return hashlib.sha256(f"{VERSION} {calibration.folder.name} {formats}".encode()).hexdigest()[:32]
