@@ -35,7 +35,10 @@ EXCEPTIONS = {
 
 # What computes a network needs the extra `torch`, and so do intervals, which load it when they are asked for one.
 COMPUTING = ("network/", "measurement/accuracy.py", "measurement/comparison.py", "quantization/calibration")
-COMPUTING += tuple(f"quantization/{name}.py" for name in ("map_making", "sensitivity_measured", "sensitivity_probe"))
+COMPUTING += tuple(
+    f"quantization/{name}.py"
+    for name in ("estimate", "map_making", "sensitivity_measured", "sensitivity_probe", "tuning")
+)
 EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 
 

@@ -26,6 +26,11 @@ def choose_threads() -> int:
     return best
 
 
+def multiplications_per_second() -> float:
+    """-> with the threads that torch has now, in products of matrices of WIDTH"""
+    return 2 * WIDTH**3 / _seconds(torch.rand(WIDTH, WIDTH), torch.get_num_threads())
+
+
 def _seconds(matrix: torch.Tensor, threads: int) -> float:
     """-> for small operations one after the other, as a layer has them"""
     torch.set_num_threads(threads)

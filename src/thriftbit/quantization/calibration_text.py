@@ -50,9 +50,11 @@ def calibration_of(
     try:
         from thriftbit.network.threads import choose_threads
         from thriftbit.quantization.calibration import calibrate
+        from thriftbit.quantization.estimate import calibration_seconds, describe_seconds
     except ModuleNotFoundError as error:
         raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
     choose_threads()
+    announce(f"Calibrating on {cut.size:,} tokens, about {describe_seconds(calibration_seconds(model, cut.size))} here")
     return calibrate(model, cut, folder, progress=progress)
 
 

@@ -33,6 +33,7 @@ def tuned(
     folder = cache_folder() / "tuning" / _identity(plan, calibration)
     try:
         from thriftbit.network.threads import choose_threads
+        from thriftbit.quantization.estimate import describe_seconds, tuning_seconds
         from thriftbit.quantization.tuning import tune
     except ModuleNotFoundError as error:
         raise ThriftbitError(f'tuning needs {error.name}; try: pip install "thriftbit[torch]"') from None
@@ -40,6 +41,8 @@ def tuned(
     if done:
         announce(f"Going on with {done} of {len(calibration.names)} matrices, rounded before: {folder}")
     choose_threads()
+    seconds = tuning_seconds(model, calibration.windows.size)
+    announce(f"Tuning {len(calibration.names)} matrices, about {describe_seconds(seconds)} here")
     return tune(model, plan, calibration, folder, progress=progress)
 
 
