@@ -34,7 +34,7 @@ from thriftbit.containers.gguf_values import (
     alignment_of,
     padded,
 )
-from thriftbit.containers.header_stream import HeaderStream, damaged
+from thriftbit.containers.header_stream import HeaderStream, KnownTexts, damaged
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats.format import ByteArray
 
@@ -134,25 +134,33 @@ class GGUFFile:
         return rows
 
 
-def read_gguf(path: str | Path, *, any_byte_order: bool = False) -> GGUFFile:
+def read_gguf(path: str | Path, *, any_byte_order: bool = False, known: KnownTexts | None = None) -> GGUFFile:
     """Read and validate the header of one GGUF file (of one part, if it is split).
 
     any_byte_order: accept the header of a big-endian file too; its weights stay unreadable.
+    known: vocabularies of files read before, to read this one faster.
     Raises ThriftbitError naming the file, the key or tensor, and what is wrong with it.
     """
     path = Path(path)
     with _reading(path), path.open("rb", buffering=1 << 20) as file:
-        return read_header(path, file, file.seek(0, 2), any_byte_order=any_byte_order)
+        return read_header(path, file, file.seek(0, 2), any_byte_order=any_byte_order, known=known)
 
 
-def read_header(path: Path, file: BinaryIO, file_size_bytes: int, *, any_byte_order: bool = False) -> GGUFFile:
+def read_header(
+    path: Path,
+    file: BinaryIO,
+    file_size_bytes: int,
+    *,
+    any_byte_order: bool = False,
+    known: KnownTexts | None = None,
+) -> GGUFFile:
     """Read and validate a header from anything that can be read and sought, a file on a server for instance.
 
     path: what errors call it. Raises as `read_gguf` does.
     """
     file.seek(0)
     _check_magic(path, file.read(len(MAGIC)))
-    stream = HeaderStream(path, file, file_size_bytes)
+    stream = HeaderStream(path, file, file_size_bytes, known)
     version = _read_version(stream, any_byte_order)
     tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES)
     key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES)

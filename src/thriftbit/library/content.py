@@ -43,6 +43,7 @@ MODEL, VISION, ADAPTER, IMPORTANCE, VOCABULARY = (
 _KINDS = {"mmproj": VISION, "adapter": ADAPTER, "imatrix": IMPORTANCE, "vocab": VOCABULARY}
 _VISION_ARCHITECTURES = ("clip", "mmproj")
 _LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have
+_FILE_TYPES = {each.name.removeprefix("MOSTLY_").removeprefix("ALL_") for each in gguf.LlamaFileType}
 _BARE = re.compile(r"Q\d")
 _TEXT_LIMIT = 200  # characters of a stranger's text that are kept
 
@@ -150,13 +151,13 @@ def _judge_gguf(content: Content, claim: QuantizationName | None) -> Verdict:
     main = content.main_type or "nothing"
     declared = parse_quantization(content.declared) if content.declared else None
     honest = [said for said in (declared, claim) if said is not None and agrees(said, content)]
-    if claim in honest and claim is not None and (claim.dynamic or claim.name.startswith(f"{content.declared}_")):
+    if claim in honest and claim is not None and claim.name not in _FILE_TYPES and not _BARE.fullmatch(claim.name):
         honest.reverse()  # the header has no number for a UD-Q4_K_XL or a Q4_K_L, and says Q4_K_M
     label = honest[0].name if honest else main if _is_uniform(content) else f"mostly {main}"
     if claim is not None and not agrees(claim, content):
         return Verdict(label, f"called {claim.name}, and is {label}")
     if declared in honest and declared is not None and main not in declared.scheme.formats and content.is_narrow:
-        return Verdict(label, f"its rows are too short for the blocks of {declared.name}: it is mostly {main}")
+        return Verdict(label, f"its rows do not divide into the blocks of {declared.name}: most weights are {main}")
     return Verdict(label)
 
 

@@ -11,55 +11,21 @@ Nothing is downloaded.
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from thriftbit.errors import UsageError
-from thriftbit.library.content import judge
-from thriftbit.library.fits import Fits, Memory, estimated_need, memory_here
-from thriftbit.library.hub_search import HubFile, search_hub
-from thriftbit.library.inventory import LocalModel, take_inventory
-from thriftbit.library.names import parse_quantization
+from thriftbit.library.fits import Memory, estimated_need, memory_here
+from thriftbit.library.found import Finding, hub_finding, local_finding
+from thriftbit.library.hub_search import search_hub
+from thriftbit.library.inventory import take_inventory
+from thriftbit.sizes import describe_bytes
 
-HUB = "the Hub"
 _GAMMA = 2.7  # bits
 _FULL_BITS = 16.0
-_TIGHTEST, _LOOSEST = 0.75, 1.3  # true bits over claimed ones, beyond which a name on the Hub is called wrong
-
-KnownBy = Literal["header", "size and name", "name", "nothing"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """name: what it is called. what: its precision, None where that could not be told. known_by: where that is from.
-    where: the program that keeps it, or HUB. needed_bytes: to run it, None where nothing can be said. command: to run
-    next. fits: the memory of this computer."""
-
-    name: str
-    what: str | None
-    known_by: KnownBy
-    size_bytes: int
-    bits_per_weight: float | None
-    parameters: int | None
-    where: str
-    fits: Fits
-    needed_bytes: int | None
-    needed_is_counted: bool
-    command: str
-    path: str | None = None
-    warning: str | None = None
-    problem: str | None = None
-    gated: bool = False
-    aliases: tuple[str, ...] = ()
-    copies: tuple[str, ...] = ()
-    downloads: int | None = None
-
-    @property
-    def is_local(self) -> bool:
-        return self.where != HUB
+_READY_BITS = 9  # at most, of a file that is worth downloading ready-made: Q8_0 and below
+_USUAL_SHARE = 4.89 / 16  # of an original that is left of it as Q4_K_M
 
 
 @dataclass(frozen=True)
@@ -74,8 +40,13 @@ class Findings:
     memory: Memory
     hub_answered: bool
 
+    @property
+    def next_steps(self) -> tuple[tuple[str, str], ...]:
+        """-> what to do, and the command for it: with the best that is here, the best ready-made, the best original"""
+        return tuple(_next_steps(self))
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"next": [{"why": why, "command": command} for why, command in self.next_steps]}
 
 
 def find(
@@ -96,13 +67,13 @@ def find(
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
     memory = memory_here()
     inventory = take_inventory(words, announce=announce)
-    here = [_local(model, memory) for model in inventory.models if model.is_model]
+    here = [local_finding(model, memory) for model in inventory.models if model.is_model]
     notes = list(inventory.warnings)
     there: list[Finding] = []
     answered = False
     if words and not local and not offline:
         answer = search_hub(words, look=look)
-        there = [_on_hub(file, memory) for file in answer.files]
+        there = [hub_finding(file, memory) for file in answer.files]
         answered = bool(answer.files) or answer.problem is None
         notes += [answer.problem] if answer.problem else []
     return Findings(
@@ -127,96 +98,16 @@ def expected_quality(parameters: int | None, bits_per_weight: float | None) -> f
     return parameters * (1 - math.exp(-min(bits_per_weight, _FULL_BITS) / _GAMMA))
 
 
-def _local(model: LocalModel, memory: Memory) -> Finding:
-    content = model.content
-    counted = content.running_bytes if content else None
-    needed = counted or (estimated_need(model.size_bytes) if content else None)
-    return Finding(
-        name=model.name,
-        what=model.label,
-        known_by="header" if content else "nothing",
-        size_bytes=model.size_bytes,
-        bits_per_weight=content.bits_per_weight if content else None,
-        parameters=content.parameters if content else None,
-        where=model.place,
-        fits=memory.fits(needed),
-        needed_bytes=needed,
-        needed_is_counted=counted is not None,
-        command=_next_for_local(model),
-        path=str(model.path),
-        warning=model.warning,
-        problem=model.problem,
-        aliases=model.aliases,
-        copies=tuple(map(str, model.copies)),
-    )
-
-
-def _next_for_local(model: LocalModel) -> str:
-    path = shlex.quote(_short(model.path))
-    if model.content is None or model.content.container == "GGUF":
-        return f"thriftbit inspect {path}"
-    return f"thriftbit inspect {path}" if model.content.declared else f"thriftbit quantize {path} --to Q4_K_M"
-
-
-def _short(path: Path) -> str:
-    """-> as one would type it from here"""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _on_hub(file: HubFile, memory: Memory) -> Finding:
-    what, known_by, bits, warning = _what_on_hub(file)
-    content = file.content
-    counted = content.running_bytes if content else None
-    needed = counted or (estimated_need(file.size_bytes) if file.size_bytes else None)
-    return Finding(
-        name=file.name,
-        what=what,
-        known_by=known_by,
-        size_bytes=file.size_bytes,
-        bits_per_weight=bits,
-        parameters=content.parameters if content else file.parameters,
-        where=HUB,
-        fits=memory.fits(needed),
-        needed_bytes=needed,
-        needed_is_counted=counted is not None,
-        command=_next_for_hub(file),
-        warning=warning,
-        problem=file.problem,
-        gated=file.gated,
-        downloads=file.downloads,
-    )
-
-
-def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str | None]:
-    """-> its precision, how that is known, bits per weight, and a warning if the name says something else"""
-    if file.content is not None:
-        verdict = judge(file.content, file.name)
-        return verdict.label, "header", file.content.bits_per_weight, verdict.warning
-    claim = parse_quantization(file.name)
-    bits = 8 * file.size_bytes / file.parameters if file.parameters and file.size_bytes else None
-    if not file.files:
-        if claim is not None and claim.scheme.family.name != "float":
-            return claim.name, "name", None, None
-        types = max(file.types, key=lambda item: item[1])[0]
-        plain = types in ("F32", "F16", "BF16")
-        return (f"{types}, original" if plain else types), "header", bits, None
-    if claim is None:
-        return None if bits is None else f"about {bits:.1f} bits", "size and name", bits, None
-    stated = claim.bits_per_weight
-    if bits and stated and not _TIGHTEST <= bits / stated <= _LOOSEST and (file.parameters or 0) > 1_000_000_000:
-        label = f"about {bits:.1f} bits"
-        return label, "size and name", bits, f"called {claim.name}, and its size makes it {label}"
-    return claim.name, "size and name" if bits else "name", bits, None
-
-
-def _next_for_hub(file: HubFile) -> str:
-    """-> a command that says what it will download before it does, or is `hf download`, which shows it"""
-    if not file.files:
-        claim = parse_quantization(file.name)
-        if claim is not None and claim.scheme.family.name != "float":
-            return f"hf download {shlex.quote(file.repository)}"
-        return f"thriftbit quantize {shlex.quote(file.repository)} --to Q4_K_M"
-    return f"hf download {shlex.quote(file.repository)} {' '.join(map(shlex.quote, file.files))}"
+def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
+    local = next((finding for finding in findings.local if finding.fits_here), None)
+    if local is not None:
+        yield "the best that is here", local.command
+    ready = [finding for finding in findings.hub if finding.is_ready and finding.fits_here]
+    best = next((finding for finding in ready if 0 < (finding.bits_per_weight or 0) <= _READY_BITS), None)
+    if best is not None:
+        yield f"download the best ready-made one, {describe_bytes(best.size_bytes)}, into the Hub's cache", best.command
+    for finding in findings.hub:
+        smaller = estimated_need(round(finding.size_bytes * _USUAL_SHARE))
+        if finding.is_original and findings.memory.fits(smaller) == "yes":
+            yield "make your own from the original; you are told the size of the download first", finding.command
+            return

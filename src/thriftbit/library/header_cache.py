@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class HeaderCache:
             scratch.write_text(json.dumps({"version": VERSION, "files": there}), encoding="utf-8")
             scratch.replace(self._path)
         except OSError:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
 
     def _record(self, files: Sequence[Path]) -> dict[str, Any]:
         """-> what is known of these files as they are now; {} to be filled where nothing is"""

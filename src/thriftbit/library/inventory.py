@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thriftbit.containers.gguf_reader import read_gguf
+from thriftbit.containers.header_stream import KnownTexts
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
 from thriftbit.library.content import MODEL, Content, gguf_content, judge
@@ -68,7 +69,8 @@ def take_inventory(
     cache = cache or HeaderCache()
     warnings: list[str] = []
     found = list(candidates(current or Path.cwd(), warnings.append))
-    models = {candidate: _look_into(candidate, cache) for candidate in found}
+    known = KnownTexts()
+    models = {candidate: _look_into(candidate, cache, known) for candidate in found}
     chosen = [candidate for candidate in found if matches(words, models[candidate].searched)]
     for same in find_duplicates(chosen, cache, announce):
         first, *others = same
@@ -99,12 +101,12 @@ def _is_in(word: str, text: str) -> bool:
     return re.search(before + re.escape(word) + after, text) is not None
 
 
-def _look_into(candidate: Candidate, cache: HeaderCache) -> LocalModel:
+def _look_into(candidate: Candidate, cache: HeaderCache, known: KnownTexts) -> LocalModel:
     size_bytes = sum(map(_size, candidate.files))
     if candidate.problem:
         return _unreadable(candidate, size_bytes, candidate.problem)
     try:
-        content = cache.content(candidate.files, lambda: _read(candidate))
+        content = cache.content(candidate.files, lambda: _read(candidate, known))
     except ThriftbitError as error:
         return _unreadable(candidate, size_bytes, str(error))
     except OSError as error:
@@ -122,13 +124,13 @@ def _look_into(candidate: Candidate, cache: HeaderCache) -> LocalModel:
     )
 
 
-def _read(candidate: Candidate) -> Content:
+def _read(candidate: Candidate, known: KnownTexts) -> Content:
     if candidate.folder is not None:
         return checkpoint_content(candidate.folder)
     file = candidate.files[0]
     if PART_NAME.fullmatch(file.name):
         return gguf_content(read_parts(file, any_byte_order=True))
-    return gguf_content([read_gguf(file, any_byte_order=True)])
+    return gguf_content([read_gguf(file, any_byte_order=True, known=known)])
 
 
 def _unreadable(candidate: Candidate, size_bytes: int, problem: str) -> LocalModel:

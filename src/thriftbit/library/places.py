@@ -27,7 +27,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
 from thriftbit.library.ollama import PLACE as OLLAMA
 from thriftbit.library.ollama import ollama_candidates
-from thriftbit.machine.model_folders import model_folders
+from thriftbit.machine.model_folders import model_folders, shown_path
 from thriftbit.sources.checkpoint import CONFIG, is_pickle
 from thriftbit.sources.gguf_source import PART_NAME
 from thriftbit.sources.hub import CACHE_FOLDER
@@ -91,7 +91,7 @@ def _all(current: Path, warn: Warn) -> Iterator[Candidate]:
         folders = []
     for folder in folders:
         if folder.is_dir():
-            yield from _walk(folder, OWN_FOLDER, warn, prefix=str(folder))
+            yield from _walk(folder, OWN_FOLDER, warn, prefix=shown_path(folder, Path.home(), str(folder)))
         else:
             warn(f"{folder}, named in {configuration_file()}, is no folder.")
     yield from _walk(current, CURRENT, warn, depth=_CURRENT_DEPTH, limit=_FOLDER_LIMIT)

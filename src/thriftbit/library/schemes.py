@@ -12,13 +12,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Family:
     """Quantizations that work alike. what, runs: sentences. container: "GGUF", "safetensors", "any", ….
-    outer_bits: bits in which embedding and output matrix usually stay; None where they are quantized too."""
+    outer_bits: bits in which embedding and output matrix usually stay; None where they are quantized too. needs: "GPU"
+    or "Mac" where it runs on nothing else."""
 
     name: str
     what: str
     runs: str
     container: str
     outer_bits: float | None = None
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
