@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from thriftbit.machine.facts import Fact, known, unknown
-from thriftbit.machine.surroundings import Surroundings, keyed_lines, number_or_none, text_or_empty
+from thriftbit.machine.surroundings import Surroundings, attempt, keyed_lines, number_or_none, text_or_empty
 
 MOUNT = "/sys/fs/cgroup"
 _NO_LIMIT_BYTES = 1 << 60  # version 1 writes its "none" as the largest number of whole pages
@@ -18,33 +18,44 @@ _NO_LIMIT_BYTES = 1 << 60  # version 1 writes its "none" as the largest number o
 
 def memory_limit(surroundings: Surroundings) -> Fact[int]:
     """-> bytes; unknown where there is no limit"""
+    found = _lowest_memory_limit(surroundings)
+    return known(found[0], _source(found[1])) if found else unknown("no limit is set", MOUNT)
+
+
+def memory_left(surroundings: Surroundings) -> Fact[int]:
+    """-> bytes until the limit is reached. What the group holds of files counts as free: the system drops it first."""
+    found = _lowest_memory_limit(surroundings)
+    if not found:
+        return unknown("no limit is set", MOUNT)
+    limit, path = found
+    return attempt(_source(path), lambda: _left(surroundings, limit, path.rpartition("/")[0]), "use is not told")
+
+
+def _lowest_memory_limit(surroundings: Surroundings) -> tuple[int, str] | None:
     limits = [
         (limit, path)
         for folder in (*_folders(surroundings, ""), *_folders(surroundings, "memory"))
         for path in (f"{folder}/memory.max", f"{folder}/memory.limit_in_bytes")
         if (limit := number_or_none(surroundings, path)) is not None and 0 < limit < _NO_LIMIT_BYTES
     ]
-    if not limits:
-        return unknown("no limit is set", MOUNT)
-    return known(*min(limits))
+    return min(limits, default=None)
 
 
-def memory_left(surroundings: Surroundings) -> Fact[int]:
-    """-> bytes until the limit is reached. What the group holds of files counts as free: the system drops it first."""
-    limit = memory_limit(surroundings)
-    if limit.value is None:
-        return limit
-    folder = limit.source.rpartition("/")[0]
-    used = number_or_none(surroundings, f"{folder}/memory.current")
+def _left(surroundings: Surroundings, limit: int, folder: str) -> int | None:
+    uses = (number_or_none(surroundings, f"{folder}/{name}") for name in ("memory.current", "memory.usage_in_bytes"))
+    used = next((use for use in uses if use is not None), None)
     if used is None:
-        used = number_or_none(surroundings, f"{folder}/memory.usage_in_bytes")
-    if used is None:
-        return unknown("how much of the limit is used is not said", folder)
+        return None
     statistics = keyed_lines(text_or_empty(surroundings, f"{folder}/memory.stat"), " ")
     files = sum(
         int(statistics.get(f"total_{kind}", statistics.get(kind, "0"))) for kind in ("inactive_file", "active_file")
     )
-    return known(max(0, min(limit.value, limit.value - used + files)), folder)
+    return max(0, min(limit, limit - used + files))
+
+
+def _source(path: str) -> str:
+    """-> without the groups' names, which may name users and their programs"""
+    return f"{path.rpartition('/')[2]} of the control group"
 
 
 def core_quota(surroundings: Surroundings) -> Fact[float]:
@@ -59,7 +70,10 @@ def core_quota(surroundings: Surroundings) -> Fact[float]:
         period = number_or_none(surroundings, f"{folder}/cpu.cfs_period_us")
         if quota and period and quota > 0:
             quotas.append((quota / period, f"{folder}/cpu.cfs_quota_us"))
-    return known(*min(quotas)) if quotas else unknown("no quota is set", MOUNT)
+    if not quotas:
+        return unknown("no quota is set", MOUNT)
+    cores, path = min(quotas)
+    return known(cores, _source(path))
 
 
 def _folders(surroundings: Surroundings, controllers: str) -> Iterator[str]:

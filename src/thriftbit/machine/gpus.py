@@ -14,7 +14,6 @@ from typing import Any
 from thriftbit.machine.facts import Fact, Gpu, known, unknown
 from thriftbit.machine.surroundings import (
     Surroundings,
-    UnreadableError,
     attempt,
     keyed_lines,
     number,
@@ -29,21 +28,26 @@ _PCI_NAMES = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 _DISPLAY_CLASSES = ("0x0300", "0x0302", "0x0380")
 _SMI_FIELDS = ("driver_version", "name", "memory.total", "memory.free", "compute_cap")
 _SMI = ("nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits")
-_CARVED_OUT_BYTES = 3 << 30  # what firmware gives an integrated GPU of its own is less
+_CARVED_OUT_BYTES = 3 << 30  # what firmware sets aside for an integrated GPU is less, as a rule
+# AMD's processors with graphics (Raven, Renoir, Cezanne, Van Gogh, Rembrandt, Raphael, Phoenix, Strix)
+_INTEGRATED = ("gfx902", "gfx909", "gfx90c", "gfx1033", "gfx1035", "gfx1036", "gfx1037", "gfx1103", "gfx115")
 
 
 def nvidia_gpus(surroundings: Surroundings) -> tuple[list[Gpu], str]:
     """-> those that the driver answers for; and why it does not answer, if it does not"""
-    try:
-        answers = surroundings.answer("nvml")["gpus"]
-        return [_nvidia_gpu(answer, "NVML") for answer in answers], ""
-    except UnreadableError as error:
-        reason = str(error)
-    try:
-        lines = surroundings.output(*_SMI).strip().splitlines()
-        return [_nvidia_gpu(_smi_answer(line), "nvidia-smi") for line in lines], ""
-    except UnreadableError as error:
-        return [], reason if "is not there" in str(error) else f"{reason}; {error}"
+
+    def from_library() -> list[Gpu]:
+        return [_nvidia_gpu(answer, "NVML") for answer in surroundings.answer("nvml")["gpus"]]
+
+    def from_program() -> list[Gpu]:
+        return [_nvidia_gpu(_smi_answer(line), "nvidia-smi") for line in surroundings.output(*_SMI).splitlines()]
+
+    library, program = attempt("NVML", from_library), attempt("nvidia-smi", from_program)
+    for answer in (library, program):
+        if answer.value is not None:
+            return answer.value, ""
+    said_too = "" if "is not there" in program.reason else f"; {program.reason}"
+    return [], f"{library.reason}{said_too}"
 
 
 def pci_gpus(surroundings: Surroundings, nvidia_answers: int, nvidia_reason: str) -> list[Gpu]:
@@ -167,7 +171,7 @@ def _gfx_name(node: Mapping[str, str]) -> str | None:
 
 
 def _amd_shares(node: Mapping[str, str], total: Fact[int]) -> Fact[bool]:
-    if node and node.get("cpu_cores_count", "0") != "0":
+    if node and (node.get("cpu_cores_count", "0") != "0" or str(_gfx_name(node)).startswith(_INTEGRATED)):
         return known(True, KFD)
     if total.value is not None and total.value > _CARVED_OUT_BYTES:
         return known(False, total.source)
@@ -193,8 +197,8 @@ def _pci_name(surroundings: Surroundings, folder: str) -> Fact[str]:
     """-> its name in the list of PCI ids that most distributions install"""
     vendor = text_or_empty(surroundings, f"{folder}/vendor").strip().removeprefix("0x")
     device = text_or_empty(surroundings, f"{folder}/device").strip().removeprefix("0x")
-    for path in _PCI_NAMES:
+    for path in _PCI_NAMES if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{4}", f"{vendor}:{device}") else ():
         listed = re.search(rf"^{vendor}  .*\n(?:[\t#].*\n)*?\t{device}  (.+)$", text_or_empty(surroundings, path), re.M)
-        if vendor and device and listed:
+        if listed:
             return known(listed[1].strip(), path)
     return unknown(f"the list of PCI ids does not have {vendor}:{device}", folder)

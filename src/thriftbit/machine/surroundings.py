@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 10.0
 _LARGEST_TEXT_BYTES = 4 << 20
+_TOO_LARGE, _MOST_PROCESSORS = 1 << 63, 1 << 16
 _NOT_UNDERSTOOD = (ValueError, KeyError, IndexError, TypeError, AttributeError, ZeroDivisionError, StopIteration)
 
 
@@ -123,7 +124,11 @@ def first_known(*facts: Fact[T]) -> Fact[T]:
 
 
 def number(surroundings: Surroundings, path: str) -> int:
-    return int(surroundings.text(path).strip(), 0)
+    """ValueError for what is none, or none that a system would write"""
+    value = int(surroundings.text(path).strip(), 0)
+    if not 0 <= value < _TOO_LARGE:
+        raise ValueError(value)
+    return value
 
 
 def number_or_none(surroundings: Surroundings, path: str) -> int | None:
@@ -140,12 +145,16 @@ def text_or_empty(surroundings: Surroundings, path: str) -> str:
         return ""
 
 
-def json_output(surroundings: Surroundings, *command: str) -> Any:
+def json_output(surroundings: Surroundings, *command: str) -> dict[str, Any]:
+    """-> the object that a program prints as JSON"""
     text = surroundings.output(*command).lstrip("\ufeff")
     try:
-        return json.loads(text)
+        answer = json.loads(text)
     except (ValueError, RecursionError):
-        raise UnreadableError(f"{command[0]} did not answer in JSON") from None
+        answer = None
+    if not isinstance(answer, dict):
+        raise UnreadableError(f"{command[0]} did not answer in JSON")
+    return answer
 
 
 def keyed_lines(text: str, separator: str = ":") -> dict[str, str]:
@@ -163,6 +172,8 @@ def cpu_list(text: str) -> list[int]:
     numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
+        if int(last or first) > _MOST_PROCESSORS:
+            raise ValueError(part)
         numbers += range(int(first), int(last or first) + 1)
     return numbers
 

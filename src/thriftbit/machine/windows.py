@@ -26,7 +26,7 @@ _QUESTION = (
     "disks=@(Get-PhysicalDisk|Select-Object MediaType,BusType)}|ConvertTo-Json -Depth 4"
 )
 COMMAND = ("powershell", "-NoProfile", "-NonInteractive", "-Command", _QUESTION)
-_VENDORS = {"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel", "5143": "Qualcomm", "4D4F": "Qualcomm"}
+_VENDORS = {"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel", "QCOM": "Qualcomm"}
 _LARGEST_32_BITS = 4293918720  # 4 GB less a page of Windows'
 
 
