@@ -64,6 +64,8 @@ for module in pkgutil.walk_packages(thriftbit.__path__, "thriftbit."):
 
 def test_the_public_names() -> None:
     assert sorted(thriftbit.__all__) == [
+        "Advice",
+        "Budget",
         "Engine",
         "FORMATS",
         "ImportanceMatrix",
@@ -73,20 +75,28 @@ def test_the_public_names() -> None:
         "PRESETS",
         "Plan",
         "QuantizeResult",
+        "Request",
         "Tensor",
         "ThriftbitError",
         "UsageError",
+        "Wishes",
+        "budget_for",
         "examine",
         "explain",
         "find",
+        "find_plan",
+        "fit",
         "inspect",
         "make_plan",
+        "map_importance",
+        "map_model",
         "measure",
         "measure_machine",
         "open_model",
         "profile_of",
         "quantize",
         "read_importance",
+        "write_map",
         "write_report",
     ]
     assert set(thriftbit.__all__) <= set(dir(thriftbit))

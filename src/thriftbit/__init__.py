@@ -15,6 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from thriftbit.advice.budget import Request, budget_for
+    from thriftbit.advice.fit import Advice, fit
+    from thriftbit.advice.wishes import Wishes
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
     from thriftbit.inspection import inspect
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
     from thriftbit.machine.profile import profile_of
     from thriftbit.measurement.measure import MeasureSettings, measure
     from thriftbit.measurement.measurement import Measurement
+    from thriftbit.quantization.allocation import Budget, find_plan
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
+    from thriftbit.quantization.model_map import map_importance, map_model
     from thriftbit.quantization.plan import Plan, make_plan
     from thriftbit.quantization.presets import PRESETS
     from thriftbit.quantization.quantize import QuantizeResult, quantize
     from thriftbit.report import write_report
+    from thriftbit.report.map_page import write_map
     from thriftbit.runtime import Engine
     from thriftbit.runtime.examine import examine
     from thriftbit.runtime.probe import measure_machine
@@ -40,6 +46,8 @@ __version__ = "0.1.0"
 __all__ = [
     "FORMATS",
     "PRESETS",
+    "Advice",
+    "Budget",
     "Engine",
     "ImportanceMatrix",
     "MeasureSettings",
@@ -47,23 +55,38 @@ __all__ = [
     "Model",
     "Plan",
     "QuantizeResult",
+    "Request",
     "Tensor",
     "ThriftbitError",
     "UsageError",
+    "Wishes",
+    "budget_for",
     "examine",
     "explain",
     "find",
+    "find_plan",
+    "fit",
     "inspect",
     "make_plan",
+    "map_importance",
+    "map_model",
     "measure",
     "measure_machine",
     "open_model",
     "profile_of",
     "quantize",
     "read_importance",
+    "write_map",
     "write_report",
 ]
 _HOMES = {
+    "Budget": "quantization.allocation",
+    "Advice": "advice.fit",
+    "Wishes": "advice.wishes",
+    "examine": "runtime.examine",
+    "measure_machine": "runtime.probe",
+    "profile_of": "machine.profile",
+    "fit": "advice.fit",
     "FORMATS": "formats",
     "PRESETS": "quantization.presets",
     "Engine": "runtime",
@@ -73,20 +96,23 @@ _HOMES = {
     "Model": "sources.model",
     "Plan": "quantization.plan",
     "QuantizeResult": "quantization.quantize",
+    "Request": "advice.budget",
     "Tensor": "sources.tensor",
     "ThriftbitError": "errors",
     "UsageError": "errors",
+    "budget_for": "advice.budget",
     "explain": "library.names",
     "find": "library.finding",
-    "examine": "runtime.examine",
+    "find_plan": "quantization.allocation",
     "inspect": "inspection",
-    "measure_machine": "runtime.probe",
-    "profile_of": "machine.profile",
     "make_plan": "quantization.plan",
+    "map_importance": "quantization.model_map",
+    "map_model": "quantization.model_map",
     "measure": "measurement.measure",
     "open_model": "sources.open_model",
     "quantize": "quantization.quantize",
     "read_importance": "quantization.importance",
+    "write_map": "report.map_page",
     "write_report": "report",
 }
 

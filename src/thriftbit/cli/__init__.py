@@ -16,7 +16,9 @@ from thriftbit.cli.demo import demo
 from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
 from thriftbit.cli.find import find
+from thriftbit.cli.fit import fit
 from thriftbit.cli.inspect import inspect
+from thriftbit.cli.map import map_command
 from thriftbit.cli.measure import measure
 from thriftbit.cli.printing import print_error, print_json
 from thriftbit.cli.quantize import quantize
@@ -36,6 +38,7 @@ def commands() -> None:
       thriftbit demo                              see it work, offline, in under a minute
       thriftbit doctor --measure                  what this computer is, and how fast models run on it
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
+      thriftbit map ./my-model                    what it loses at every size; then --size 4GB and the like
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
                                                   what it lost and gained; then `thriftbit report` shows it
       thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
@@ -44,7 +47,7 @@ def commands() -> None:
     """
 
 
-for command in (doctor, quantize, measure, report, inspect, find, explain, demo):
+for command in (doctor, fit, map_command, quantize, measure, report, inspect, find, explain, demo):
     commands.add_command(command)
 
 

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.budget_options import budget_options
 from thriftbit.cli.printing import announce, json_option
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.quantize_printing import print_plan, print_result
+from thriftbit.containers.atomic_file import check_target
 from thriftbit.errors import ThriftbitError, UsageError
 
 if TYPE_CHECKING:
-    from thriftbit import Model, Plan
+    from thriftbit import ImportanceMatrix, Model, Plan
+    from thriftbit.advice.budget import Request
+    from thriftbit.quantization.allocation import Allocation
     from thriftbit.quantization.calibration_data import Calibration
+    from thriftbit.quantization.rounded import Rounded
 
 
 @click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
@@ -27,19 +32,20 @@ if TYPE_CHECKING:
 @click.option(
     "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
 )
+@budget_options
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
 @click.option(
     "--effort",
-    type=click.Choice(["plain", "calibrated"]),
-    default="plain",
-    show_default=True,
-    help="calibrated: see what the model does with text, and round for that. Minutes to hours; needs torch.",
+    type=click.Choice(["plain", "calibrated", "tuned"]),
+    show_default="plain; for a budget calibrated",
+    help="calibrated: see what the model does with text, and round for that; minutes to hours, needs torch. "
+    "tuned: layer after layer, each making up for those before; several times as long.",
 )
 @click.option(
     "--calibrate-on",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A text of yours for --effort calibrated; four kinds of text in the box by default.",
+    help="A text of yours for --effort calibrated or tuned; four kinds of text in the box by default.",
 )
 @click.option(
     "--plan",
@@ -58,7 +64,7 @@ def quantize(
     output: Path | None,
     preset: str | None,
     imatrix: Path | None,
-    effort: str,
+    effort: str | None,
     calibrate_on: Path | None,
     plan_file: Path | None,
     dry_run: bool,
@@ -67,6 +73,7 @@ def quantize(
     allow_requantize: bool,
     offline: bool,
     as_json: bool,
+    request: Request,
 ) -> None:
     """Quantize MODEL to a GGUF file that llama.cpp, Ollama and LM Studio run.
 
@@ -79,21 +86,33 @@ def quantize(
       thriftbit quantize HuggingFaceTB/SmolLM2-135M-Instruct --to Q8_0 -o smollm2.gguf
       thriftbit quantize model-BF16.gguf --to IQ4_XS --imatrix imatrix.gguf
       thriftbit quantize ./my-model --to Q4_K_M --effort calibrated
+      thriftbit quantize ./my-model --size 4GB                 the best file of that size
+      thriftbit quantize ./my-model --max-loss 1%              the smallest that loses no more
+      thriftbit quantize ./my-model --fits --min-speed 10      what this computer can take
       thriftbit quantize ./my-model --to Q5_K_M --dry-run
       thriftbit quantize ./my-model                            explains the presets
     """
-    _check_choice(preset, plan_file)
-    calibrated = effort == "calibrated" or calibrate_on is not None
+    _check_choice(preset, plan_file, request)
+    if effort is None or (calibrate_on and effort == "plain"):
+        effort = "calibrated" if calibrate_on or (request and not imatrix) else "plain"
+    calibrated = effort != "plain"
     if calibrated and imatrix:
-        raise UsageError("--imatrix and --effort calibrated both say what matters; give one of them")
+        raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, announce=announce)
-    plan = _plan(model, preset, plan_file, importance is not None or calibrated)
-    output = output or Path(f"{_name_of(source)}-{plan.preset}.gguf")
+    found = None
+    if request:
+        found, importance = _best(model, request, effort, importance, calibrate_on, threads)
+    plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
+    level = f"{plan.bits_per_weight(model):.2f}bpw" if found else plan.preset
+    output = output or Path(f"{_name_of(source)}-{level}.gguf")
     if dry_run:
-        print_plan(model, plan, importance, output, as_json)
+        print_plan(model, plan, importance, effort, output, as_json, found)
         return
-    calibration = _calibration(model, calibrate_on, output, force) if calibrated else None
+    calibration, rounded = None, None
+    if calibrated:
+        check_target(output, output, force)  # before the long run, and not only after it
+        calibration, rounded = _learn(model, plan, calibrate_on, effort)
     with ProgressLine() as line:
         result = thriftbit.quantize(
             model,
@@ -101,28 +120,51 @@ def quantize(
             output,
             importance=importance,
             calibration=calibration,
+            rounded=rounded,
             threads=threads,
             force=force,
             progress=lambda tensor, done_bytes, total_bytes: line.update(tensor, done_bytes / total_bytes),
         )
-    print_result(model, plan, result, as_json)
+    if rounded:
+        rounded.discard()
+    print_result(model, plan, result, as_json, found)
 
 
-def _check_choice(preset: str | None, plan_file: Path | None) -> None:
+def _check_choice(preset: str | None, plan_file: Path | None, request: Request) -> None:
     """What is wrong with the request is said before a model is opened, perhaps downloaded."""
+    request.check()
+    if request and (preset or plan_file):
+        raise UsageError(f"{'--to' if preset else '--plan'} and a budget both choose the formats; give one of them")
     if preset and plan_file:
         raise UsageError("--to and --plan both choose the formats; give one of them")
     if preset:
         from thriftbit.quantization.presets import preset_named
 
         preset_named(preset)
-    elif not plan_file:
+    elif not plan_file and not request:
         from thriftbit.cli.choices import describe_choices
 
         raise UsageError(
-            "say how small with --to PRESET; Q4_K_M suits most people. The presets, and how many gigabytes each takes "
-            f"per billion parameters:\n\n{describe_choices()}"
+            "say how small with --to PRESET, or with --size, --bpw or --max-loss; Q4_K_M suits most people. "
+            f"The presets, and how many gigabytes each takes per billion parameters:\n\n{describe_choices()}"
         )
+
+
+def _best(
+    model: Model,
+    request: Request,
+    effort: str,
+    importance: ImportanceMatrix | None,
+    text: Path | None,
+    threads: int | None,
+) -> tuple[Allocation, ImportanceMatrix | None]:
+    """-> the best plan, and for plain rounding the importance data that the map was made with"""
+    budget = thriftbit.budget_for(model, request)
+    with ProgressLine() as line:
+        known = thriftbit.map_model(model, effort, text, threads=threads, announce=announce, progress=line.update)
+    if effort == "plain" and importance is None:
+        importance = thriftbit.map_importance(model, text)
+    return thriftbit.find_plan(model, known, budget, effort, importance), importance
 
 
 def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_importance: bool) -> Plan:
@@ -139,13 +181,22 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_import
         raise ThriftbitError(f"{plan_file}: {error}") from None
 
 
-def _calibration(model: Model, text: Path | None, output: Path, force: bool) -> Calibration:
-    from thriftbit.containers.atomic_file import check_target
-    from thriftbit.quantization.calibration_text import calibration_of
+def _learn(model: Model, plan: Plan, text: Path | None, effort: str) -> tuple[Calibration, Rounded | None]:
+    """-> the calibration, and for `tuned` what was rounded with it"""
+    from thriftbit.quantization import calibration_text, tuned
 
-    check_target(output, output, force)  # before the long run, and not only after it
+    windows = tuned.WINDOWS if effort == "tuned" else calibration_text.WINDOWS
     with ProgressLine() as line:
-        return calibration_of(model, text, announce=announce, progress=lambda share: line.update("calibrating", share))
+        calibration = calibration_text.calibration_of(
+            model, text, windows=windows, announce=announce, progress=lambda share: line.update("calibrating", share)
+        )
+    if effort != "tuned":
+        return calibration, None
+    with ProgressLine() as line:
+        rounded = tuned.tuned(
+            model, plan, calibration, announce=announce, progress=lambda share: line.update("tuning", share)
+        )
+    return calibration, rounded
 
 
 def _name_of(source: str) -> str:

@@ -15,8 +15,10 @@ from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan, QuantizeResult
+    from thriftbit.quantization.allocation import Allocation
 
 NO_ROLE = "other"
+SMALLEST_GAP = 0.0005  # below which nobody would see the difference
 
 
 @dataclass
@@ -39,11 +41,19 @@ def summarize_roles(model: Model, plan: Plan) -> dict[str, RoleSummary]:
     return dict(sorted(summaries.items(), key=lambda item: -item[1].size_bytes))
 
 
-def print_plan(model: Model, plan: Plan, importance: ImportanceMatrix | None, output: Path, as_json: bool) -> None:
+def print_plan(
+    model: Model,
+    plan: Plan,
+    importance: ImportanceMatrix | None,
+    effort: str,
+    output: Path,
+    as_json: bool,
+    found: Allocation | None = None,
+) -> None:
     from thriftbit.containers.atomic_file import free_bytes_for
     from thriftbit.quantization.metadata import file_layout
 
-    size_bytes = file_layout(model, plan, importance).file_size_bytes
+    size_bytes = file_layout(model, plan, importance, effort=effort).file_size_bytes
     free_bytes = free_bytes_for(output)
     roles = summarize_roles(model, plan)
     if as_json:
@@ -53,7 +63,7 @@ def print_plan(model: Model, plan: Plan, importance: ImportanceMatrix | None, ou
             {"role": role, "parameters": s.parameters, "size_bytes": s.size_bytes, "formats": dict(s.formats)}
             for role, s in roles.items()
         ]
-        print_json(document | {"plan": json.loads(plan.to_json())})
+        print_json(document | _prediction(found) | {"plan": json.loads(plan.to_json())})
         return
     rows = [
         (
@@ -69,23 +79,58 @@ def print_plan(model: Model, plan: Plan, importance: ImportanceMatrix | None, ou
     show(table(headings, rows))
     say(f"\n{output} would be written, from {plan.provenance}:")
     say(_sizes_line(model, plan, size_bytes))
+    if found:
+        say(describe_prediction(found))
     say(f"  {size_bytes:,} bytes exactly; its disk has {describe_bytes(free_bytes)} free")
 
 
-def print_result(model: Model, plan: Plan, result: QuantizeResult, as_json: bool) -> None:
+def print_result(
+    model: Model, plan: Plan, result: QuantizeResult, as_json: bool, found: Allocation | None = None
+) -> None:
     missing = result.coverage.missing if result.coverage else ()
     if as_json:
         document = _sizes_document(model, plan, result.path, result.size_bytes)
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
-        print_json(document)
+        document |= {"kept_plain": dict(result.kept_plain)}
+        print_json(document | _prediction(found))
         return
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
     say(_sizes_line(model, plan, result.size_bytes))
+    if found:
+        say(describe_prediction(found))
     if missing:
         say(f"  The importance data says nothing about {len(missing)} tensors: {enumeration(missing)}")
+    if result.kept_plain:
+        kept = list(result.kept_plain)
+        say(f"  Rounded block by block after all, {len(kept)} matrices: {enumeration(kept)}")
     say("\nTo run it:")
     for program, command in _ways_to_run(result.path):
         say(f"  {program:<11}{command}")
+
+
+def describe_prediction(found: Allocation) -> str:
+    """-> what a plan that a budget led to is predicted to lose, and how far from the best it may be"""
+    from thriftbit.report.numbers import significant
+
+    loss = found.loss
+    value, low, high = (significant(each, 2) for each in (loss.value, loss.low, loss.high))
+    best = "no plan is better" if found.gap < SMALLEST_GAP else f"at most {100 * found.gap:.2g} % from the best plan"
+    return f"  predicted to lose {value} nats ({low}–{high}), perplexity up by {100 * loss.perplexity_rise:.2g} % at most; {best}"
+
+
+def _prediction(found: Allocation | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    loss = found.loss
+    return {
+        "predicted": {
+            "kl_divergence": loss.value,
+            "low": loss.low,
+            "high": loss.high,
+            "perplexity_rise_at_most": loss.perplexity_rise,
+            "gap": found.gap,
+        }
+    }
 
 
 def _sizes_line(model: Model, plan: Plan, size_bytes: int) -> str:

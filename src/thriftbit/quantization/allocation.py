@@ -83,11 +83,11 @@ class Allocation:
 
 
 def allocate(model: Model, sensitivities: Sensitivities, budget: Budget, effort: str = PLAIN) -> Plan:
-    """-> the plan alone; see `solve`"""
-    return solve(model, sensitivities, budget, effort).plan
+    """-> the plan alone; see `find_plan`"""
+    return find_plan(model, sensitivities, budget, effort).plan
 
 
-def solve(
+def find_plan(
     model: Model,
     sensitivities: Sensitivities,
     budget: Budget,

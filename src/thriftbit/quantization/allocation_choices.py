@@ -28,6 +28,7 @@ class Choices:
     """
 
     model: Model
+    effort: str
     importance: ImportanceMatrix | None
     tensors: Sequence[Tensor]
     names: Sequence[Sequence[str]]
@@ -68,9 +69,10 @@ class Choices:
         file_bytes, weight_bytes = table(in_file), table(_size_bytes)
         first = [names[tensor.name][0] for tensor in tensors]
         plan = _plan(model, tensors, first, "")
-        rest = file_layout(model, plan, importance).file_size_bytes - file_bytes[:, 0].sum()
+        rest = file_layout(model, plan, importance, effort=effort).file_size_bytes - file_bytes[:, 0].sum()
         return cls(
             model,
+            effort,
             importance,
             tensors,
             [names[tensor.name] for tensor in tensors],
@@ -93,7 +95,7 @@ class Choices:
 
     def size_bytes(self, plan: Plan) -> int:
         """-> of the plan's file, exactly"""
-        return file_layout(self.model, plan, self.importance).file_size_bytes
+        return file_layout(self.model, plan, self.importance, effort=self.effort).file_size_bytes
 
 
 def _plan(model: Model, tensors: Sequence[Tensor], names: Sequence[str], provenance: str) -> Plan:

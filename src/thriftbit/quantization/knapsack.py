@@ -4,7 +4,8 @@ The problem is hard in theory and easy here: with hundreds of items and none tha
 The choice: give each limit a price, take for every item whatever is cheapest at these prices, and look for the prices
 at which the limits are just kept (Lagrange relaxation, Everett 1963). That also bounds from below what any choice can
 reach, so the answer comes with its distance from the optimum. What is left of the budget is used up by single moves and
-by pairs of them, one to make room for the other. Left out: branch and bound, for what is a ten-thousandth.
+by pairs of them, one to make room for the other; and with one limit, where little enough is undecided then, the best of
+all is found (`knapsack_exact.py`). Left out: the same with two limits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thriftbit.quantization.knapsack_exact import choose_exactly
 
 Floats = NDArray[np.float64]
 Picks = NDArray[np.int64]
@@ -63,6 +66,7 @@ def choose(costs: Floats, limits: Sequence[Limit]) -> Choice | None:
     if search.picks is None:
         return None
     search.improve()
+    search.decide()
     return Choice(search.picks, search.value, search.bound)
 
 
@@ -137,6 +141,16 @@ class _Search:
         for _ in range(ROUNDS):
             if not (self._move_one() or self._move_two()):
                 break
+
+    def decide(self) -> None:
+        """The best of all, where that does not take too long; then there is no gap"""
+        if len(self.limits) != 1 or self.value <= self.bound:
+            return
+        (limit,), (price,) = self.limits, self.prices
+        picks = choose_exactly(self.costs, limit.uses, limit.most, price, self.value - self.bound)
+        if picks is not None:
+            self.picks, self.value = picks, float(self.costs[self.rows, picks].sum())
+            self.bound = self.value
 
     def _changes(self) -> tuple[Floats, list[Floats], list[float]]:
         """-> for each move of an item to another choice, how cost and uses change; and what is left of the limits"""

@@ -28,7 +28,7 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.threads import choose_threads
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.allocation import Budget, solve
+from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.model_map import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
@@ -144,7 +144,7 @@ class MapMaking:
         most = sum(LARGEST_BITS * t.parameters for t in free)
         kept = sum(32 * t.parameters for t in self.model.tensors if t.name not in known.losses)
         bits = (kept + fewest + share * (most - fewest)) / self.model.parameters
-        formats = solve(self.model, known, Budget(bits_per_weight=bits)).plan.formats
+        formats = find_plan(self.model, known, Budget(bits_per_weight=bits)).plan.formats
         weights = with_formats(self.model, {t.name: formats[t.name] for t in free}, self.calibration)
         return self._measured(weights, PLAIN, known.total(formats))
 

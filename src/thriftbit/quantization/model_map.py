@@ -9,7 +9,9 @@ Needs the extra `torch` to be made (`map_making.py`), and not to be read.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.quantization import calibration_text
 from thriftbit.quantization.calibration_text import CORPORA, WINDOWS, calibration_of
+from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.journal import Journal
-from thriftbit.quantization.sensitivity import CALIBRATED, Anchor, Sensitivities
+from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, Sensitivities
 from thriftbit.sources.model import Model
 
 VERSION = 1  # of what is kept; another one does not read it
@@ -45,17 +48,18 @@ def map_model(
     text: Path | None = None,
     *,
     windows: int = WINDOWS,
-    threads: int = 1,
+    threads: int | None = None,
     announce: Callable[[str], None] = lambda message: None,
     progress: Progress = lambda what, share: None,
 ) -> Sensitivities:
-    """model: in full precision. effort: how files will be rounded, PLAIN or CALIBRATED. text: to calibrate on, the
-    texts in the box if None; windows: of it. threads: for encoding. progress: is told what is done and the share of
-    everything.
+    """model: in full precision. effort: how files will be rounded; whatever is more than PLAIN counts as CALIBRATED.
+    text: to calibrate on, the texts in the box if None; windows: of it. threads: for encoding, all cores if None.
+    progress: is told what is done and the share of everything.
 
     -> the map: from the user's cache, if it was made before
     Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed.
     """
+    effort = PLAIN if effort == PLAIN else CALIBRATED  # more effort than that is not mapped
     if known := read_map(model, effort, text):
         return known
     calibrated_before = True
@@ -77,7 +81,7 @@ def map_model(
         _other_windows(model, text, windows),
         journal,
         folder / "rounded",
-        threads,
+        threads or _cores(),
         lambda what, share: progress(what, begun + (1 - begun) * share),
     ).make(effort)
     return sensitivities_in(journal, model)
@@ -90,6 +94,11 @@ def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.
     others = [window for window in cut if window.tobytes() not in used] or list(cut)
     chosen = np.unique(np.linspace(0, len(others) - 1, MEASURED_WINDOWS).astype(np.int64))
     return np.stack([others[number] for number in chosen])
+
+
+def _cores() -> int:
+    """-> how many cores this process may use"""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
@@ -106,6 +115,13 @@ def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
         journal.under(BY_FORMAT),
         tuple(Anchor(**anchor) for anchor in journal.under(PLAN).values()),
     )
+
+
+def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
+    """-> the importance data that a map's plain losses are with; of a model that was mapped with this text"""
+    calibration = calibration_of(model, text)
+    entries = {name: partial(calibration.importance, name) for name in sorted(calibration.names)}
+    return ImportanceMatrix(calibration.folder, ("thriftbit's calibration",), 0, entries)
 
 
 def _folder(model: Model, text: Path | None) -> Path:

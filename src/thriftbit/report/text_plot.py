@@ -76,6 +76,8 @@ def _column(dot: Dot, dots: Sequence[Dot], columns: int) -> int:
 
 def _write_label(cells: list[str], column: int, label: str) -> None:
     """Beside the dot, on the right if there is room, else on the left; the cell after a wide character stays empty"""
+    if not label:
+        return
     text = [" ", *(cell for c in label for cell in (c, *[""] * (cell_len(c) - 1))), " "]
     for start in (column + 1, column - len(text)):
         end = start + len(text)

@@ -1,0 +1,121 @@
+"""From what a person asks of a file to the limits that an allocation keeps.
+
+"It shall fit here" and "so many tokens a second" are bytes and seconds, once this computer is known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from thriftbit.advice.places import room_in
+from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS
+from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.machine.facts import Facts
+from thriftbit.machine.memory_needed import memory_needed
+from thriftbit.machine.model_shape import shape_of
+from thriftbit.machine.predict import NOT_MEASURED, decode_rate
+from thriftbit.machine.profile import Profile, stored_profile
+from thriftbit.quantization.allocation import Budget, CannotFitError
+from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.plan import make_plan
+from thriftbit.sizes import describe_bytes
+from thriftbit.sources.model import Model
+
+MODELLED = "Q8_0"  # what is the same at every precision is computed at this one
+
+
+class NotMeasuredError(ThriftbitError):
+    """It depends on this computer, and that was not measured."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks of a file; None or False where nothing is asked. size_bytes: of the file at most.
+    max_loss: the share by which perplexity may rise. fits: in this computer's memory, with context_tokens of text.
+    tokens_per_second: written, at least."""
+
+    size_bytes: int | None = None
+    bits_per_weight: float | None = None
+    max_loss: float | None = None
+    fits: bool = False
+    context_tokens: int | None = None
+    tokens_per_second: float | None = None
+
+    def __bool__(self) -> bool:
+        limits = (self.size_bytes, self.bits_per_weight, self.max_loss, self.tokens_per_second)
+        return self.fits or any(limit is not None for limit in limits)
+
+    def check(self) -> None:
+        """Raises UsageError for what contradicts itself, before anything long begins."""
+        if self.size_bytes is not None and self.bits_per_weight is not None:
+            raise UsageError("--size and --bpw are the same budget; give one of them")
+        if self.fits and self.bits_per_weight is not None:
+            raise UsageError("--fits and --bpw are the same budget; give one of them")
+        if self.context_tokens is not None and not self.fits:
+            raise UsageError("--context says how much text has to fit; it goes with --fits")
+
+
+def budget_for(model: Model, request: Request, facts: Facts | None = None) -> Budget:
+    """facts: of this computer, found out if they are needed. -> the limits that the request means for this model here
+
+    Raises CannotFitError where memory does not suffice for any file, NotMeasuredError for a speed on a computer that
+    was not measured, and UsageError for a request that contradicts itself.
+    """
+    request.check()
+    if facts is None and (request.fits or request.tokens_per_second is not None):
+        from thriftbit.machine.detect import detect
+
+        facts = detect()
+    size_bytes, seconds, rates = request.size_bytes, None, None
+    if request.fits and facts is not None:
+        largest_bytes = _largest_file(model, facts, request.context_tokens)
+        size_bytes = min(size_bytes or largest_bytes, largest_bytes)
+    if request.tokens_per_second is not None and facts is not None:
+        rates, seconds = _speed(model, stored_profile(facts), request.tokens_per_second)
+    return Budget(size_bytes, request.bits_per_weight, request.max_loss, seconds, rates)
+
+
+def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int:
+    """-> bytes of a file that still fits, in the larger of the two memories where there is a GPU"""
+    plan = make_plan(model, MODELLED)
+    shape = shape_of(model.architecture, model.metadata, plan.entries(model))
+    context = min(context_tokens or DEFAULT_CONTEXT_TOKENS, shape.context_tokens or DEFAULT_CONTEXT_TOKENS)
+    needed = memory_needed(shape, context, instruction_sets=facts.processor.instruction_sets.value or ())
+    room = room_in(facts, None, is_here=True)
+    if room.main is None or needed.lasting.high is None:
+        raise NotMeasuredError(
+            f"--fits: {needed.lasting.reason if room.main else 'free memory is not known'}; say --size"
+        )
+    beside = needed.lasting.high - needed.weights
+    left = max(room.main, room.gpu) - beside
+    if left <= 0:
+        raise CannotFitError(
+            f"{model.source}: {describe_bytes(max(room.main, room.gpu))} of memory are {room.words}, and a context of "
+            f"{context:,} tokens takes {describe_bytes(round(beside))} beside the weights; shorten --context"
+        )
+    outside_weights = file_layout(model, plan).file_size_bytes - plan.weights_bytes(model)
+    return math.floor(left) + outside_weights
+
+
+def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> tuple[dict[str, float], float]:
+    """-> bytes per second of each format, and the seconds that a token's weights may take: all that it takes, less what
+    it would take at any precision"""
+    if profile is None or not profile.rates:
+        raise NotMeasuredError(f"--min-speed: {NOT_MEASURED}")
+    threads = profile.best_threads or profile.rates[0].threads
+    rates = {rate.format: rate.decode_bytes_per_second.median for rate in profile.rates if rate.threads == threads}
+    shape = shape_of(model.architecture, model.metadata, make_plan(model, MODELLED).entries(model))
+    predicted = decode_rate(shape, profile)
+    if predicted.value is None or MODELLED not in rates:
+        raise NotMeasuredError(f"--min-speed: {predicted.reason if MODELLED in rates else NOT_MEASURED}")
+    of_weights = sum(size / rates[name] for name, size in shape.bytes_per_token().items() if name in rates)
+    left = 1 / tokens_per_second - (1 / predicted.value - of_weights)
+    if left <= 0:
+        raise CannotFitError(
+            f"{model.source}: {tokens_per_second:g} tokens a second are out of reach here: what is the same at every "
+            f"precision takes {1000 * (1 / tokens_per_second - left):.2g} ms a token; ask for less, or take another model"
+        )
+    return rates, left
