@@ -3,7 +3,7 @@
 The rule is one a person can check: of everything that fits and is fast enough, the smallest that loses no more than is
 accepted. Smallest, because bytes are speed, memory and energy at once, and a loss that was accepted needs no more of
 them. Where nothing is within the accepted loss, the least loss that fits; and it says so. Wishes that were not
-expressed (ten tokens a second, the usual loss) bend; wishes that were do not, and then the verdict is no.
+expressed (the speed of reading, the usual loss) bend; wishes that were do not, and then the verdict is no.
 """
 
 from __future__ import annotations

@@ -175,8 +175,8 @@ def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes)
     if where.where in ("no", "unknown"):
         return unknown("it does not fit"), unknown("it does not fit")
     measured_on_gpu = profile is not None and profile.device not in ("", _CPU)
-    if profile is not None and profile.rates and measured_on_gpu != (where.where == "GPU"):
-        on = "the processor" if not measured_on_gpu else "the GPU"
+    if profile is not None and profile.rates and where.where != ("GPU" if measured_on_gpu else _CPU):
+        on = "the GPU" if measured_on_gpu else "the processor"
         reason = f"the speed of {on} was measured, and this would run {_words(where)}"
         return unknown(reason), unknown(reason)
     decode = decode_rate(shape, profile, cache_type=wishes.cache_type, correction=computer.correction)

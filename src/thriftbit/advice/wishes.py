@@ -9,7 +9,7 @@ from pathlib import Path
 from thriftbit.errors import UsageError
 
 DEFAULT_CONTEXT_TOKENS = 8192
-READING_SPEED = 10.0  # tokens a second: a little faster than people read
+READING_SPEED = 6.0  # tokens a second: about as fast as people read
 
 # task -> (the share by which perplexity may rise, whether the pessimistic end of the interval has to stay below it,
 # the domain of measurements that is nearest to it)

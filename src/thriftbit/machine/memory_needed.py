@@ -37,6 +37,7 @@ _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd
 # Room to compute, in 32-bit numbers for each token of a batch: measured as llama.cpp plans its graphs (see
 # tests/conformance/test_memory.py) for dense models, mixtures, and windows.
 _OF_WIDTH, _OF_FFN, _OF_EXPERT_FFN, _OF_EXPERT_WIDTH = 5, 3, 3, 1
+_OF_RECURRENT = 5  # of what a recurrent layer convolves; so much only roughly
 _MASK_BYTES = 2
 _FIXED_COMPUTE_BYTES = 20 << 10
 
@@ -74,8 +75,8 @@ def memory_needed(
 ) -> MemoryNeeded:
     """-> what running the model on the processor takes, with that much context
 
-    cache_type: of keys and values. instruction_sets: as `Processor` has them, upper case. program_bytes: of the
-    engine's process before it loads anything.
+    cache_type: of keys and values. instruction_sets: as `Processor` has them. program_bytes: of the engine's process
+    before it loads anything.
     """
     weights, copied = shape.weights_bytes, repacked_bytes(shape.entries, instruction_sets)
     compute = compute_bytes(shape, context_tokens)
@@ -107,7 +108,7 @@ def memory_needed(
 
 def repacked_bytes(entries: Sequence[Entry], instruction_sets: Collection[str]) -> int:
     """-> of the matrices that llama.cpp copies into another order on a processor with these instruction sets"""
-    available = {name.upper().replace("ASIMD", "NEON") for name in instruction_sets}
+    available = set(instruction_sets)
     total = 0
     for entry in entries:
         rows = next((n for needed, n in _REPACKED.get(entry.format.name, ()) if available.issuperset(needed)), 0)
@@ -122,7 +123,7 @@ def compute_bytes(shape: ModelShape, context_tokens: int) -> int:
     dense = _OF_FFN * shape.ffn
     experts = shape.experts_used * (_OF_EXPERT_FFN * shape.expert_ffn + _OF_EXPERT_WIDTH * shape.width)
     masks = sum(batch * cells * _MASK_BYTES for cells in _mask_cells(shape.layers or (), context_tokens))
-    numbers = _OF_WIDTH * shape.width + max(dense, experts, 2 * shape.query)
+    numbers = _OF_WIDTH * shape.width + max(dense, experts, 2 * shape.query, _OF_RECURRENT * shape.convolved)
     return 4 * batch * numbers + masks + 4 * shape.tokens + _FIXED_COMPUTE_BYTES
 
 

@@ -16,6 +16,7 @@ from thriftbit.machine.kv_cache import LayerCache, layer_caches
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _LOOKED_UP = ("position_embd.weight", "per_layer_token_embd.weight", "token_types.weight")
 _EXPERTS = "_exps."
+_RWKV_WIDTHS = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ModelShape:
     context_tokens: int
     tokens: int
     merges: int
+    convolved: int = 0
+    """Numbers for each token inside a recurrent layer."""
 
     @property
     def weights_bytes(self) -> int:
@@ -103,6 +106,9 @@ def shape_of(architecture: str, metadata: Metadata, entries: Sequence[Entry]) ->
         context_tokens=number("context_length"),
         tokens=embedding.shape[0] if embedding else number("vocab_size"),
         merges=_length(metadata, "tokenizer.ggml.merges"),
+        convolved=_RWKV_WIDTHS * width
+        if number("wkv.head_size")
+        else number("ssm.inner_size") + 2 * number("ssm.group_count") * number("ssm.state_size"),
     )
 
 

@@ -30,7 +30,11 @@ _OF_BANDWIDTH = Spread(0.55, 0.2, 1.0)
 # Handling, where it was not measured: starting the operations of a layer. And choosing among the vocabulary.
 _LAYER_SECONDS = Spread(20e-6, 5e-6, 60e-6)
 _TOKEN_SECONDS = Spread(8e-9, 2e-9, 20e-9)
-_MATCHING = 1.15  # a machine is never twice in the same state: apart from the spread of the measurement itself
+# A machine is never twice in the same state, apart from the spread of the measurement itself; and much less so where
+# other programs kept its cores busy meanwhile. As factors, of an idle machine and of one with no idle core.
+_IDLE_DRIFT, _BUSY_DRIFT = 1.15, 1.4
+
+_NOTABLY_BUSY = 0.25
 
 _PLAIN = ("F32", "F16", "BF16")
 
@@ -68,7 +72,7 @@ def decode_rate(
     cached = sum(layer.read_bytes(filled_tokens, cache_type, cache_type) for layer in shape.layers)
     seconds = _plus(seconds, _over(cached, widened(reading, 0.3, 1.0)))
     reason = _reason("weights read for a token over the measured rate of each format", guessed, threads)
-    return _corrected(seconds, reason, correction)
+    return _corrected(seconds, reason, correction, profile)
 
 
 def prefill_rate(
@@ -105,7 +109,7 @@ def prefill_rate(
     )
     seconds = _plus(seconds, _over(2 * shape.query * seen, widened(whole_range, 0.5, 1.5)))
     reason = _reason("arithmetic of a prompt over the measured rate of each format", guessed, threads)
-    return _corrected(seconds, reason, correction)
+    return _corrected(seconds, reason, correction, profile)
 
 
 def first_token_seconds(prefill: Prediction, decode: Prediction, prompt_tokens: int) -> Prediction:
@@ -162,12 +166,15 @@ def _from_bandwidth(bandwidth: Spread | None, measured: Iterable[FormatRate]) ->
 def _handling_seconds(shape: ModelShape, measured: StepCost | None) -> Spread:
     """-> what a token takes beyond reading weights"""
     layers = len(shape.layers or ())
-    chosen = Spread(*(shape.tokens * each for each in (_TOKEN_SECONDS.median, _TOKEN_SECONDS.low, _TOKEN_SECONDS.high)))
-    if measured is not None:
-        handled = layers * measured.layer_seconds + measured.token_seconds
-        return _plus(chosen, widened(Spread(handled, handled, handled), 0.6, 1.7))
-    handled = Spread(*(layers * each for each in (_LAYER_SECONDS.median, _LAYER_SECONDS.low, _LAYER_SECONDS.high)))
-    return _plus(chosen, handled)
+    chosen = _times(shape.tokens, _TOKEN_SECONDS)
+    if measured is None:
+        return _plus(chosen, _times(layers, _LAYER_SECONDS))
+    seconds = layers * measured.layer_seconds + measured.token_seconds
+    return _plus(chosen, Spread(seconds, 0.6 * seconds, 1.7 * seconds))
+
+
+def _times(count: int, each: Spread) -> Spread:
+    return Spread(count * each.median, count * each.low, count * each.high)
 
 
 def _over(amount: float, rate: Spread) -> Spread:
@@ -179,16 +186,26 @@ def _plus(one: Spread, other: Spread) -> Spread:
     return Spread(one.median + other.median, one.low + other.low, one.high + other.high)
 
 
-def _corrected(seconds: Spread, reason: str, correction: Correction | None) -> Prediction:
+def _corrected(seconds: Spread, reason: str, correction: Correction | None, profile: Profile) -> Prediction:
     correction = correction or no_correction()
+    busy = _busy_share(profile)
+    drift = _IDLE_DRIFT + busy * (_BUSY_DRIFT - _IDLE_DRIFT)
     value = correction.factor / seconds.median
     if correction.runs:
         # what runs showed of the error replaces what the parts may add up to
-        low, high = value * correction.low, value * correction.high
+        low, high = value * min(correction.low, 1 / drift), value * max(correction.high, drift)
         reason = f"{reason}; corrected by {correction.runs} runs here"
     else:
-        low, high = 1 / seconds.high / _MATCHING, 1 / seconds.low * _MATCHING
+        low, high = 1 / seconds.high / drift, 1 / seconds.low * drift
+    if busy > _NOTABLY_BUSY:
+        reason = f"{reason}; other programs kept it busy when it was measured, so less sure"
     return Prediction(value, low, high, reason)
+
+
+def _busy_share(profile: Profile) -> float:
+    """-> of its cores, that other programs used while it was measured, from 0 to 1"""
+    cores = profile.facts.processor.usable_cores.value or profile.facts.processor.logical_cores.value or 1
+    return min(1.0, (profile.busy_cores or 0.0) / max(1.0, cores))
 
 
 def _reason(what: str, guessed: list[str], threads: int) -> str:

@@ -22,7 +22,8 @@ class Prediction:
         return self.value is not None and self.low == self.value == self.high
 
     def scaled(self, factor: float) -> Prediction:
-        return Prediction(*(None if n is None else factor * n for n in (self.value, self.low, self.high)), self.reason)
+        value, low, high = (None if n is None else factor * n for n in (self.value, self.low, self.high))
+        return Prediction(value, low, high, self.reason)
 
 
 def exact(value: float, reason: str) -> Prediction:

@@ -1,0 +1,270 @@
+"""What is recommended, on computers that are written down here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from thriftbit.advice.fit import Advice, fit
+from thriftbit.advice.literature import literature_loss, published
+from thriftbit.advice.ranking import rank_local
+from thriftbit.advice.wishes import Wishes
+from thriftbit.advice.wording import next_command, reason
+from thriftbit.errors import UsageError
+from thriftbit.machine.detect import detect
+from thriftbit.machine.facts import Gpu, known
+from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread
+from thriftbit.measurement.measurement import Measurement, Subject
+from thriftbit.measurement.store import append
+from thriftbit.quantization.plan import make_plan
+from thriftbit.quantization.presets import PRESETS
+from thriftbit.quantization.quantize import quantize
+from thriftbit.sources.open_model import open_model
+
+CONFIGURATIONS = Path(__file__).parent / "configurations"
+GIGA = 10**9
+
+
+def spread(value: float) -> Spread:
+    return Spread(value, 0.9 * value, 1.1 * value)
+
+
+def computer(path: Path, memory_gb: float, *, gpu_gb: float = 0, rate_gb: float = 40, shared: bool = False) -> Path:
+    """A profile of a computer with so much memory, on which every format is read at one rate"""
+    facts = detect()
+    memory = replace(
+        facts.memory,
+        total_bytes=known(round(memory_gb * GIGA), "here"),
+        available_bytes=known(round(memory_gb * GIGA), "here"),
+    )
+    card = Gpu(
+        "NVIDIA", known("RTX", ""), known(round(gpu_gb * GIGA), ""), known(round(gpu_gb * GIGA), ""), known(shared, ""),
+        known("8.9", ""), known("", ""),
+    )  # fmt: skip
+    facts = replace(facts, memory=memory, gpus=(card,) if gpu_gb else ())
+    formats = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "MXFP4", "Q4_0", "IQ4_XS")
+    rates = tuple(FormatRate(f, 8, spread(rate_gb * GIGA), spread(200 * GIGA)) for f in formats) if rate_gb else ()
+    bandwidth = (Bandwidth(8, spread(rate_gb * GIGA)),) if rate_gb else ()
+    profile = Profile(facts, bandwidth, rates, best_threads=8, measured_at="2026-11-01", device="CPU", busy_cores=0.0)
+    file = path / "computer.json"
+    file.write_text(profile.to_json())
+    return file
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def advise(name: str, machine: Path, **wishes: object) -> Advice:
+    return fit(CONFIGURATIONS / name, Wishes(**wishes), machine=machine)  # type: ignore[arg-type]
+
+
+def chosen(advice: Advice) -> str:
+    assert advice.choice.option is not None
+    return advice.choice.option.name
+
+
+# Published: Mistral AI, Meta, Qwen and Google on their pages; OpenAI in the model card of gpt-oss, where active
+# parameters leave out the embedding. Sizes: the files of these models on the Hub.
+@pytest.mark.parametrize(
+    ("name", "parameters", "active", "kilobytes_a_token", "size_q4_gb"),
+    [
+        ("mistral-7b", 7.2417e9, 7.2417e9, 128, 4.37),
+        ("llama-3-70b", 70.5537e9, 70.5537e9, 320, 42.52),
+        ("qwen3-30b-a3b", 30.532e9, 3.35e9, 96, 18.56),
+        ("gemma-3-27b", 27.009e9, 27.009e9, None, 16.55),
+        ("gpt-oss-20b", 20.9148e9, 4.19e9, None, 12.11),
+    ],
+)
+def test_published_models_are_read_right(
+    name: str, parameters: float, active: float, kilobytes_a_token: int | None, size_q4_gb: float, tmp_path: Path,
+    empty_store: Path,
+) -> None:  # fmt: skip
+    advice = advise(name, computer(tmp_path, 128), context_tokens=8192)
+    wanted = "MXFP4" if name == "gpt-oss-20b" else "Q4_K_M"
+    option = next(option for option in advice.options if option.name == wanted)
+    assert advice.outline.model.parameters == pytest.approx(parameters, rel=1e-4)
+    assert option.shape.active_parameters == pytest.approx(active, rel=0.01)
+    assert option.size.value == pytest.approx(size_q4_gb * GIGA, rel=0.003)
+    if kilobytes_a_token:
+        assert option.memory.cache == kilobytes_a_token * 1024 * 8192
+
+
+def test_every_precision_has_a_row_from_32_bits_down(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("mistral-7b", computer(tmp_path, 64))
+    assert {option.name for option in advice.options} == set(PRESETS)
+    bits = [option.bits_per_weight for option in advice.options]
+    assert bits == sorted(bits, reverse=True) and advice.options[0].name == "F32"
+
+
+def test_a_7b_model_on_an_8_gb_laptop(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("mistral-7b", computer(tmp_path, 8))
+    assert chosen(advice) == "Q4_K_M"
+    assert {option.name for option in advice.options if not option.fits} >= {"F32", "F16", "Q8_0", "Q6_K"}
+    sentence = reason(advice)
+    assert "30% of the original's space" in sentence and "hard to notice" in sentence
+    assert next_command(advice) == ""  # there are no weights in that folder
+
+
+def test_a_sensitive_task_takes_more_bits(tmp_path: Path, empty_store: Path) -> None:
+    machine = computer(tmp_path, 64)
+    bits = {}
+    for task in ("chat", "code"):
+        option = advise("mistral-7b", machine, task=task).choice.option
+        assert option is not None
+        bits[task] = option.bits_per_weight
+    assert bits["code"] > bits["chat"]
+
+
+def test_an_accepted_loss_that_is_larger_takes_less(tmp_path: Path, empty_store: Path) -> None:
+    machine = computer(tmp_path, 64)
+    sizes = [advise("mistral-7b", machine, max_loss=loss).choice.option.size.value for loss in (0.001, 0.01, 0.05, 0.2)]  # type: ignore[union-attr]
+    assert sizes == sorted(sizes, reverse=True)  # type: ignore[type-var]
+
+
+def test_when_nothing_fits_it_says_what_would(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("llama-3-70b", computer(tmp_path, 8))
+    assert not advice.fits
+    assert any("smaller sibling" in sentence for sentence in advice.rescue)
+    assert any("GB of memory" in sentence for sentence in advice.rescue)
+
+
+def test_a_shorter_context_or_a_smaller_cache_are_offered(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("mistral-7b", computer(tmp_path, 5.5), context_tokens=32768)
+    assert not advice.fits
+    assert any("--cache-type Q8_0" in sentence for sentence in advice.rescue)
+
+
+def test_a_speed_that_was_asked_for_is_not_bent(tmp_path: Path, empty_store: Path) -> None:
+    machine = computer(tmp_path, 64, rate_gb=10)
+    assert not advise("gemma-3-27b", machine, min_speed=100.0).fits
+    usual = advise("gemma-3-27b", machine)
+    assert usual.fits and "fewer than 6 tokens a second" in usual.choice.misses[0]
+
+
+def test_fewer_bits_are_faster_and_a_mixture_is_as_fast_as_what_it_uses(tmp_path: Path, empty_store: Path) -> None:
+    machine = computer(tmp_path, 64)
+    dense = {o.name: o.speed.value for o in advise("gemma-3-27b", machine).options if o.speed.value}
+    mixture = {o.name: o.speed.value for o in advise("qwen3-30b-a3b", machine).options if o.speed.value}
+    assert dense["Q4_K_M"] > dense["Q6_K"] > dense["Q8_0"]
+    assert 5 < mixture["Q4_K_M"] / dense["Q4_K_M"] < 10
+
+
+def test_without_a_measurement_speeds_are_unknown(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("mistral-7b", computer(tmp_path, 16, rate_gb=0))
+    assert not advice.is_measured and advice.fits
+    assert all(option.speed.value is None for option in advice.options)
+
+
+@pytest.mark.parametrize(("gpu_gb", "where"), [(24, "GPU"), (4, "partly"), (1.05, "CPU")])
+def test_where_it_runs(gpu_gb: float, where: str, tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("mistral-7b", computer(tmp_path, 16, gpu_gb=gpu_gb))
+    option = next(option for option in advice.options if option.name == "Q4_K_M")
+    assert option.place.where == where
+    if where == "partly":
+        assert 0 < option.place.gpu_layers < 33
+    if where != "CPU":
+        assert option.speed.value is None and "processor" in option.speed.reason  # that was measured, and not the GPU
+
+
+def test_memory_to_be_left_free_is_left_free(tmp_path: Path, empty_store: Path) -> None:
+    machine = computer(tmp_path, 16)
+    assert advise("mistral-7b", machine).room.main == 14_500_000_000
+    assert advise("mistral-7b", machine, leave_free_bytes=4 * GIGA).room.main == 10_500_000_000
+
+
+def test_a_model_that_was_made_small_is_left_as_it_is(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("gpt-oss-20b", computer(tmp_path, 32))
+    assert chosen(advice) == "MXFP4"
+    assert "made in MXFP4" in reason(advice)
+    assert "quantize" not in next_command(advice)
+    others = [option for option in advice.options if option.name in ("Q4_K_M", "Q6_K")]
+    assert all(option.loss.share.value is None for option in others)
+
+
+def row(what: str, level: str, value: float, fingerprint: str, name: str = "tiny", **more: object) -> Measurement:
+    original = Subject(name, "F32", fingerprint, 1, 32.0)
+    subject = Subject(f"{name}-{level}.gguf", level, f"of {level}", 1, 4.0)
+    return Measurement(what=what, value=value, subject=subject, against=original, **more)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_was_measured_of_this_model_comes_first(
+    tiny_llama: Path, tmp_path: Path, empty_store: Path
+) -> None:
+    fingerprint = open_model(tiny_llama).fingerprint
+    append(
+        [
+            row("perplexity_ratio", "Q4_K_M", 1.02, fingerprint, low=1.01, high=1.03, settings={"domain": "all"}),
+            row("perplexity_ratio", "Q4_K_M", 1.04, fingerprint, low=1.03, high=1.05, settings={"domain": "code"}),
+            row("perplexity_ratio", "Q5_K_M", 1.5, "another model", name="other-7B", settings={"domain": "all"}),
+        ]
+    )
+    found = {}
+    for task in ("chat", "code"):
+        advice = fit(tiny_llama, Wishes(task=task), machine=computer(tmp_path, 8))
+        found[task] = {option.name: option.loss for option in advice.options}
+    assert found["chat"]["Q4_K_M"].provenance == "measured here"
+    assert found["chat"]["Q4_K_M"].share.value == pytest.approx(0.02)
+    assert found["code"]["Q4_K_M"].share.value == pytest.approx(0.04)
+    assert found["chat"]["Q5_K_M"].provenance == "from the literature"
+    assert found["chat"]["F32"].share.is_exact
+
+
+def test_then_what_was_measured_of_its_family(tiny_llama: Path, tmp_path: Path, empty_store: Path) -> None:
+    append([row("perplexity_ratio", "Q4_K_M", 1.02, "x", name="Mini2-7B", settings={"domain": "all"})])
+    folder = tmp_path / "Mini2-135M-Instruct"
+    folder.symlink_to(tiny_llama)
+    advice = fit(folder, machine=computer(tmp_path, 8))
+    loss = next(option.loss for option in advice.options if option.name == "Q4_K_M")
+    assert loss.provenance == "measured on its family"
+    assert loss.share.low and loss.share.high and loss.share.low < 0.02 < loss.share.high
+
+
+def test_losses_from_the_literature_agree_with_one_another() -> None:
+    order = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q3_K_S", "Q2_K")
+    losses = [literature_loss(preset, 7e9) for preset in order]
+    values = [loss.value for loss in losses if loss and loss.value]
+    assert len(values) == len(order) and values == sorted(values)
+    assert literature_loss("TQ1_0", 7e9) is None
+    for loss in losses:
+        assert loss and loss.low and loss.high and loss.value and loss.low < loss.value < loss.high
+    assert all(row.address.startswith("https://") for row in published())
+
+
+def test_small_models_may_lose_more_than_published_ones() -> None:
+    small, large = literature_loss("Q4_K_M", 0.135e9), literature_loss("Q4_K_M", 7e9)
+    assert small and large and small.high and large.high and small.high > large.high
+
+
+def test_a_file_is_taken_as_it_is(tiny_llama: Path, tmp_path: Path, empty_store: Path) -> None:
+    model = open_model(tiny_llama)
+    path = quantize(model, make_plan(model, "Q4_K_M"), tmp_path / "tiny.gguf").path
+    advice = fit(path, machine=computer(tmp_path, 8))
+    (option,) = advice.options
+    assert option.name == "Q4_K_M" and option.size.value == path.stat().st_size and option.size.is_exact
+    assert next_command(advice).startswith("llama-cli -m ")
+
+
+def test_files_on_the_disk_are_ranked(tiny_llama: Path, tmp_path: Path, empty_store: Path) -> None:
+    model = open_model(tiny_llama)
+    paths = [quantize(model, make_plan(model, preset), tmp_path / f"{preset}.gguf").path for preset in ("Q2_K", "Q8_0")]
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    ranked = rank_local(Wishes(), machine=computer(tmp_path, 8), paths=[*paths, broken])
+    assert [each.path.stem for each in ranked] == ["Q8_0", "Q2_K", "broken"]
+    assert ranked[-1].option is None and ranked[-1].problem
+
+
+def test_a_task_that_is_neither(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="chat, code, math, science"):
+        Wishes(task=str(tmp_path / "absent.txt"))
+
+
+def test_the_table_of_the_literature_is_what_llama_cpp_published() -> None:
+    document = json.loads((Path(literature_loss.__code__.co_filename).with_name("literature.json")).read_text())
+    assert {row["source"] for row in document["rows"]} == set(document["sources"])
