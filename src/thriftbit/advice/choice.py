@@ -2,8 +2,9 @@
 
 The rule is one a person can check: of everything that fits and is fast enough, the smallest that loses no more than is
 accepted. Smallest, because bytes are speed, memory and energy at once, and a loss that was accepted needs no more of
-them. Where nothing is within the accepted loss, the least loss that fits; and it says so. Wishes that were not
-expressed (the speed of reading, the usual loss) bend; wishes that were do not, and then the verdict is no.
+them; on battery, that of which a token costs the least energy, which is nearly the same. Where nothing is within the
+accepted loss, the least loss that fits; and it says so. Wishes that were not expressed (the speed of reading, the usual
+loss) bend; wishes that were do not, and then the verdict is no.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
     both = [option for option in fast if option in faithful]
     misses: list[str] = []
     if both:
-        chosen = min(both, key=_size)
+        chosen = min(both, key=_work if wishes.saves_energy else _size)
     elif wishes.min_speed is not None and not fast:
         return Choice(None, (f"none writes {wishes.speed:g} tokens a second",), None, None)
     elif wishes.max_loss is not None and not faithful:
@@ -79,6 +80,12 @@ def _cheaper(options: Sequence[Option], chosen: Option) -> Option | None:
 
 def _first(options: Sequence[Option], key: Callable[[Option], tuple[float, float]]) -> Option | None:
     return min(options, key=key, default=None)
+
+
+def _work(option: Option) -> float:
+    """-> what a token costs in energy: joules where they are known, else bytes that are moved for it"""
+    moved = sum(option.shape.bytes_per_token().values())
+    return moved if option.energy.value is None else option.energy.value
 
 
 def _size(option: Option) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thriftbit.advice.choice import Choice, choose
 from thriftbit.advice.losses import Evidence, PredictedLoss, evidence_for
-from thriftbit.advice.options import Computer, Option, all_options, measured_speeds
+from thriftbit.advice.options import Computer, Option, all_options, measured_speeds, measured_watts
 from thriftbit.advice.places import Room, room_in
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
@@ -67,7 +67,7 @@ def fit(
     evidence = evidence_for(outline.model, rows, wishes.domain, _map_of(outline.model))
 
     def evaluate(wanted: Wishes) -> list[Option]:
-        computer = _computer(profile, is_here, wanted)
+        computer = computer_for(profile, is_here, wanted, rows)
         options = all_options(outline, computer, wanted, evidence)
         return _with_measured_speeds(options, rows, evidence, is_here)
 
@@ -97,12 +97,14 @@ def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:
     return stored_profile(facts) or Profile(facts), True
 
 
-def _computer(profile: Profile, is_here: bool, wishes: Wishes) -> Computer:
+def computer_for(profile: Profile, is_here: bool, wishes: Wishes, rows: Sequence[Measurement] = ()) -> Computer:
+    """rows: of the store, for what was measured of this computer beside its profile"""
     return Computer(
         profile=profile,
         room=room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
         is_here=is_here,
         correction=read_correction("decode_rate", profile) if is_here else None,
+        watts=measured_watts(rows, describe_machine()) if is_here and rows else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from thriftbit.advice.losses import LOSSLESS, MEASURED, UNKNOWN, Evidence, Loss, expected_loss, loss_of_file
 from thriftbit.advice.places import Place, Room, place
@@ -12,9 +13,9 @@ from thriftbit.formats import FORMATS
 from thriftbit.machine.corrections import Correction
 from thriftbit.machine.memory_needed import MemoryNeeded, memory_needed
 from thriftbit.machine.model_shape import ModelShape, shape_of
-from thriftbit.machine.predict import decode_rate, first_token_seconds, prefill_rate
+from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
-from thriftbit.machine.profile import Profile
+from thriftbit.machine.profile import Profile, Spread
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
@@ -30,8 +31,9 @@ AS_IT_IS = "as it is"
 @dataclass(frozen=True)
 class Option:
     """name: the preset, or the format of a model that is small already. size: bytes of the file. speed: tokens written
-    in a second, prefill: read; first_token: seconds until an answer to 512 tokens begins. speed_provenance: "measured
-    here", "predicted", "unknown". native: whether it is the format that the model was made in."""
+    in a second, prefill: read; first_token: seconds until an answer to 512 tokens begins. energy: joules for a token.
+    speed_provenance: "measured here", "predicted", "unknown". native: whether it is the format that the model was made
+    in."""
 
     name: str
     size: Prediction
@@ -44,6 +46,7 @@ class Option:
     prefill: Prediction
     first_token: Prediction
     loss: Loss
+    energy: Prediction
     native: bool = False
 
     @property
@@ -53,12 +56,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Computer:
-    """profile: measured or not; None if nothing at all is known. room: for models. is_here: whether it is this one."""
+    """profile: measured or not; None if nothing at all is known. room: for models. is_here: whether it is this one.
+    watts: that it drew while models wrote, where a counter measured it."""
 
     profile: Profile | None
     room: Room
     is_here: bool
     correction: Correction | None = None
+    watts: Spread | None = None
 
     @property
     def instruction_sets(self) -> Sequence[str]:
@@ -94,6 +99,17 @@ def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: st
     low, high = (value if end is None else end for end in (row.low, row.high))
     reason = f"measured with {row.settings.get('threads')} threads, {row.time[:10]}"
     return replace(option, speed=Prediction(value, low, high, reason), speed_provenance=MEASURED)
+
+
+def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | None:
+    """-> what this computer drew while it wrote: energy of a token over its time, of every file that has both"""
+    found: dict[tuple[str, object], dict[str, float]] = {}
+    for row in rows:
+        if row.what in ("energy_per_token", "decode_rate") and row.value is not None and row.machine == machine:
+            key = row.subject.fingerprint, row.settings.get("threads")
+            found.setdefault(key, {})[row.what] = row.value
+    watts = sorted(each["energy_per_token"] * each["decode_rate"] for each in found.values() if len(each) == 2)
+    return Spread(median(watts), watts[0], watts[-1]) if watts else None
 
 
 def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
@@ -154,6 +170,7 @@ def _option(outline: Outline, name: str, plan: Plan, computer: Computer, wishes:
         prefill=prefill,
         first_token=first_token_seconds(prefill, speed, _PROMPT_TOKENS),
         loss=loss,
+        energy=energy_per_token(speed, computer.watts),
         native=native,
     )
 

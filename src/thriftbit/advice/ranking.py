@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from thriftbit.advice.fit import computer_profile
+from thriftbit.advice.fit import computer_for, computer_profile
 from thriftbit.advice.losses import Evidence
 from thriftbit.advice.options import Computer, Option, all_options
-from thriftbit.advice.places import room_in
 from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import take_inventory
-from thriftbit.machine.corrections import read_correction
 from thriftbit.sources.remote import open_outline
 
 
@@ -44,12 +42,7 @@ def rank_local(
 ) -> list[Ranked]:
     """paths: of GGUF files; all that are found on this disk if None. -> the best first"""
     profile, is_here = computer_profile(machine)
-    computer = Computer(
-        profile,
-        room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
-        is_here,
-        read_correction("decode_rate", profile) if is_here else None,
-    )
+    computer = computer_for(profile, is_here, wishes)
     found = [(path.name, path, "") for path in paths] if paths is not None else _on_this_disk()
     ranked = [_ranked(name, path, level, computer, wishes) for name, path, level in found]
     return sorted(ranked, key=lambda each: _order(each, wishes))

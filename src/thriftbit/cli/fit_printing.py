@@ -163,6 +163,8 @@ def _show_choice(advice: Advice, option: Option) -> None:
 def _notes(option: Option) -> Iterator[str]:
     if option.speed.value is not None and option.first_token.value is not None:
         yield (f"Speed: {option.speed.reason}. The answer to 512 tokens begins after {_seconds(option.first_token)}.")
+    if option.energy.value is not None:
+        yield f"Energy: about {option.energy.value:.2g} joules for a token; {option.energy.reason}."
     if option.loss.share.value:
         yield f"Loss: how much perplexity rises; {_interval(option.loss.share)}, from {option.loss.share.reason}."
     if option.memory.copied and option.memory.resident.value:
@@ -237,6 +239,7 @@ def _option_document(option: Option) -> dict[str, Any]:
         "tokens_per_second": _prediction_document(option.speed) | {"provenance": option.speed_provenance},
         "prompt_tokens_per_second": _prediction_document(option.prefill),
         "first_token_seconds": _prediction_document(option.first_token),
+        "joules_per_token": _prediction_document(option.energy),
         "loss": _prediction_document(option.loss.share) | {"provenance": option.loss.provenance},
         "as_made": option.native,
     }

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from thriftbit.advice.fit import Advice, fit
+from thriftbit.advice.fit import Advice, computer_for, fit
 from thriftbit.advice.literature import literature_loss, published
+from thriftbit.advice.options import measured_watts
 from thriftbit.advice.ranking import rank_local
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import next_command, reason
 from thriftbit.errors import UsageError
 from thriftbit.machine.detect import detect
 from thriftbit.machine.facts import Gpu, known
+from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread
 from thriftbit.measurement.measurement import Measurement, Subject
-from thriftbit.measurement.store import append
+from thriftbit.measurement.store import append, read, store_path
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -268,3 +270,25 @@ def test_a_task_that_is_neither(tmp_path: Path) -> None:
 def test_the_table_of_the_literature_is_what_llama_cpp_published() -> None:
     document = json.loads((Path(literature_loss.__code__.co_filename).with_name("literature.json")).read_text())
     assert {row["source"] for row in document["rows"]} == set(document["sources"])
+
+
+def test_energy_is_known_where_a_counter_gave_it(tiny_llama: Path, empty_store: Path) -> None:
+    machine = describe_machine()
+    append(
+        [
+            row("decode_rate", "Q8_0", 20.0, "x", machine=machine, settings={"threads": 2}),
+            row("energy_per_token", "Q8_0", 1.5, "x", machine=machine, settings={"threads": 2}),
+        ]
+    )
+    rows = [row("decode_rate", "Q8_0", 20.0, "x"), row("energy_per_token", "Q8_0", 1.5, "x")]
+    assert measured_watts(rows, machine) is None  # of another computer
+    assert computer_for(Profile(detect()), True, Wishes(), read(store_path())[0]).watts == Spread(30.0, 30.0, 30.0)
+
+
+def test_on_battery_the_least_work_is_chosen(tmp_path: Path, empty_store: Path) -> None:
+    advice = advise("qwen3-30b-a3b", computer(tmp_path, 64), saves_energy=True)
+    option = advice.choice.option
+    assert option is not None
+    work = sum(option.shape.bytes_per_token().values())
+    accepted = [each for each in advice.options if each.loss.share.value is not None and each.loss.share.value <= 0.03]
+    assert work == min(sum(each.shape.bytes_per_token().values()) for each in accepted)
