@@ -104,6 +104,7 @@ def computer_for(profile: Profile, is_here: bool, wishes: Wishes, rows: Sequence
         room=room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
         is_here=is_here,
         correction=read_correction("decode_rate", profile) if is_here else None,
+        prefill_correction=read_correction("prefill_rate", profile) if is_here else None,
         watts=measured_watts(rows, describe_machine()) if is_here and rows else None,
     )
 

@@ -63,6 +63,7 @@ class Computer:
     room: Room
     is_here: bool
     correction: Correction | None = None
+    prefill_correction: Correction | None = None
     watts: Spread | None = None
 
     @property
@@ -197,7 +198,7 @@ def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes)
         reason = f"the speed of {on} was measured, and this would run {_words(where)}"
         return unknown(reason), unknown(reason)
     decode = decode_rate(shape, profile, cache_type=wishes.cache_type, correction=computer.correction)
-    return decode, prefill_rate(shape, profile, prompt_tokens=_PROMPT_TOKENS)
+    return decode, prefill_rate(shape, profile, prompt_tokens=_PROMPT_TOKENS, correction=computer.prefill_correction)
 
 
 def _words(where: Place) -> str:

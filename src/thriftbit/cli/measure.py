@@ -128,6 +128,7 @@ def measure(
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model --task my-work.txt --max-loss 1%
       thriftbit measure my-model-Q4_K_M.gguf --only speed
     """
+    from thriftbit.advice.feedback import learn
     from thriftbit.measurement.measure import DEFAULT_TASKS, PARTS, MeasureSettings
     from thriftbit.measurement.store import append
 
@@ -159,6 +160,7 @@ def measure(
     finally:  # Ctrl-C, or a failure: what was measured is kept
         if rows:
             append(rows)
+            learn(rows, files)
             if output:
                 append(rows, output)
     if as_json:

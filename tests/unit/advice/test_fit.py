@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from thriftbit.advice.feedback import learn
 from thriftbit.advice.fit import Advice, computer_for, fit
 from thriftbit.advice.literature import literature_loss, published
 from thriftbit.advice.options import measured_watts
@@ -15,10 +16,11 @@ from thriftbit.advice.ranking import rank_local
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import next_command, reason
 from thriftbit.errors import UsageError
+from thriftbit.machine.corrections import read_correction
 from thriftbit.machine.detect import detect
 from thriftbit.machine.facts import Gpu, known
 from thriftbit.machine.identity import describe_machine
-from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread
+from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, load_profile
 from thriftbit.measurement.measurement import Measurement, Subject
 from thriftbit.measurement.store import append, read, store_path
 from thriftbit.quantization.plan import make_plan
@@ -292,3 +294,17 @@ def test_on_battery_the_least_work_is_chosen(tmp_path: Path, empty_store: Path) 
     work = sum(option.shape.bytes_per_token().values())
     accepted = [each for each in advice.options if each.loss.share.value is not None and each.loss.share.value <= 0.03]
     assert work == min(sum(each.shape.bytes_per_token().values()) for each in accepted)
+
+
+def test_what_was_measured_corrects_what_is_predicted(tiny_llama: Path, tmp_path: Path, empty_store: Path) -> None:
+    model = open_model(tiny_llama)
+    path = quantize(model, make_plan(model, "Q8_0"), tmp_path / "tiny.gguf").path
+    profile = load_profile(computer(tmp_path, 8))
+    settings = {"prompt_tokens": 64, "generated_tokens": 16, "threads": 8, "device": "CPU"}
+    subject = Subject(path.name, "Q8_0", "", 1, 8.5)
+    measured = Measurement(what="decode_rate", value=1000.0, subject=subject, settings=settings)
+    on_gpu = replace(measured, settings=settings | {"device": "RTX"})
+    (run,) = learn([measured, on_gpu], [path, tmp_path / "absent.gguf"], profile)
+    assert run.measured == 1000.0 and run.predicted > 0
+    assert read_correction("decode_rate", profile).factor == pytest.approx((1000.0 / run.predicted) ** (1 / 3))
+    assert learn([measured], [path], Profile(profile.facts)) == []
