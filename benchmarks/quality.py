@@ -1,13 +1,15 @@
-"""What calibrated rounding saves at the same bytes: our encoders and llama.cpp's, with the same text to calibrate on.
+"""What calibrated and tuned rounding save at the same bytes, against llama.cpp's encoder with the same text.
 
     python benchmarks/quality.py [MODEL] [--calibrate-on prose.txt code.txt ...] [--preset Q4_0 Q4_K_M ...]
+                                 [--effort calibrated tuned] [--calibration-windows 40]
 
-Without arguments: the model and the texts in the box, and the presets that the README claims something about.
+Without arguments: the model and the texts in the box, the presets that the README claims something about, either
+effort, on as much text as `thriftbit quantize` takes for it.
 
 For every preset, each tensor gets the format that the preset gives it, once from llama.cpp's encoder with an importance
-matrix (mean squares of inputs over the calibration text), once from `encode_calibrated`. Both are judged by the KL
-divergence from the original on the package's evaluation texts, of which nothing may be in the calibration text: per
-domain, with a 95 % interval of the ratio from a bootstrap over windows, the same windows for both. The last line is
+matrix (mean squares of inputs over the calibration text), once from `encode_calibrated` or `tune`. All are judged by
+the KL divergence from the original on the package's evaluation texts, of which nothing may be in the calibration text:
+per domain, with a 95 % interval of the ratio from a bootstrap over windows, the same windows for all. The last line is
 JSON.
 """
 
@@ -19,7 +21,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from peers import llama_cpp
 
-from thriftbit import open_model
+from thriftbit import make_plan, open_model
 from thriftbit.demo import DEMO_MODEL
 from thriftbit.formats import FORMATS, format_named
 from thriftbit.measurement.comparison import compare
@@ -37,47 +39,63 @@ from thriftbit.measurement.texts import DOMAINS, read_text, scored_positions, sp
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
+from thriftbit.quantization import calibration_text, tuned
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration import calibrate
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
 from thriftbit.quantization.calibration_text import calibration_windows
 from thriftbit.quantization.presets import choose_formats, preset_named
 from thriftbit.quantization.rounding import can_round
+from thriftbit.quantization.tuning import tune
 from thriftbit.runtime.tokenizer import Tokenizer
 from thriftbit.sources.model import Model
 
 CLAIMED = ["Q4_K_M", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "IQ4_NL", "Q5_1"]
+WINDOWS = {"calibrated": calibration_text.WINDOWS, "tuned": tuned.WINDOWS}
 CONTEXT_TOKENS = 512
 BOOTSTRAPS = 2000
 Floats = NDArray[np.float32]
+
+
+@dataclass
+class Encoded:
+    """A model with a preset's formats. encoder: "llama.cpp" or an effort of ours. kept_plain: tensors -> why."""
+
+    encoder: str
+    weights: Weights
+    cpu_seconds: float
+    kept_plain: Mapping[str, str] = field(default_factory=dict)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=str(DEMO_MODEL))
     parser.add_argument("--calibrate-on", nargs="+", metavar="FILE")
-    parser.add_argument("--calibration-windows", type=int, default=40, help="of 512 tokens, from all files together")
+    parser.add_argument("--calibration-windows", type=int, help="of 512 tokens, from all files together")
     parser.add_argument("--preset", nargs="+", default=CLAIMED)
+    parser.add_argument("--effort", nargs="+", choices=list(WINDOWS), default=list(WINDOWS))
     parser.add_argument("--windows", type=int, default=6, help="of 512 tokens to judge on, for each domain")
-    parser.add_argument("--keep", type=Path, help="folder for the calibration; one that is there is used again")
+    parser.add_argument("--keep", type=Path, help="folder for calibrations; one that is there is used again")
     arguments = parser.parse_args()
     assert can_round(FORMATS["Q4_0"]), "the rounding kernels are not compiled; install the package again"
     torch.set_num_threads(1)
     model = open_model(arguments.model)
-    with tempfile.TemporaryDirectory() as temporary, Tokenizer(model.metadata, model.source) as tokenizer:
-        if arguments.calibrate_on:
-            each = -(-arguments.calibration_windows // len(arguments.calibrate_on))
-            text = np.concatenate([_windows(tokenizer, path, each) for path in arguments.calibrate_on])
-        else:
-            text = calibration_windows(model, None, arguments.calibration_windows)
-        judged = {domain: _windows(tokenizer, domain, arguments.windows) for domain in DOMAINS}
-        started = time.perf_counter()
-        calibration = _calibration(model, text, arguments.keep or Path(temporary))
-        print(f"calibrated in {time.perf_counter() - started:.0f} s on {calibration.tokens} tokens")
-        rows = [_encode(model, calibration, preset) for preset in arguments.preset]
-        results = _judge(model, rows, judged)
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        with Tokenizer(model.metadata, model.source) as tokenizer:
+            judged = {domain: _windows(tokenizer, domain, arguments.windows) for domain in DOMAINS}
+            calibrations = {
+                effort: _calibration(model, tokenizer, arguments, effort, arguments.keep or Path(temporary))
+                for effort in arguments.effort
+            }
+        for preset in arguments.preset:
+            encoded = [_theirs(model, calibrations[arguments.effort[-1]], preset)]
+            for effort, calibration in calibrations.items():
+                encoded.append(_ours(model, calibration, preset, effort, Path(temporary) / preset))
+            results.append({"preset": preset, "encoders": _judge(model, preset, encoded, judged)})
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"model": arguments.model, "tokens": calibration.tokens, "peak_mb": peak_mb, "presets": results}))
+    tokens = {effort: calibration.tokens for effort, calibration in calibrations.items()}
+    print(json.dumps({"model": arguments.model, "tokens": tokens, "peak_mb": peak_mb, "presets": results}))
 
 
 def _windows(tokenizer: Tokenizer, name_or_path: str, count: int) -> NDArray[np.int64]:
@@ -87,34 +105,52 @@ def _windows(tokenizer: Tokenizer, name_or_path: str, count: int) -> NDArray[np.
     return cut[np.sort(spread(len(cut), count))]
 
 
-def _calibration(model: Model, text: NDArray[np.int64], folder: Path) -> Calibration:
-    mixed = text[np.random.default_rng(0).permutation(len(text))]  # so that every domain is held back in part
-    return open_calibration(folder) if (folder / INDEX).exists() else calibrate(model, mixed, folder)
+def _calibration(
+    model: Model, tokenizer: Tokenizer, arguments: argparse.Namespace, effort: str, folder: Path
+) -> Calibration:
+    count = arguments.calibration_windows or WINDOWS[effort]
+    folder /= str(count)
+    if (folder / INDEX).exists():
+        return open_calibration(folder)
+    if arguments.calibrate_on:
+        each = -(-count // len(arguments.calibrate_on))
+        text = np.concatenate([_windows(tokenizer, path, each) for path in arguments.calibrate_on])
+    else:
+        text = calibration_windows(model, None, count)
+    started = time.process_time()
+    calibration = calibrate(model, text, folder)
+    print(f"calibrated on {calibration.tokens} tokens in {time.process_time() - started:.0f} s of processor time")
+    return calibration
 
 
-def _encode(model: Model, calibration: Calibration, preset: str) -> tuple[dict[str, Any], Weights, Weights]:
-    """-> what is to be said of it, the model from llama.cpp's encoder, and from ours"""
-    formats = choose_formats(model, preset_named(preset), importance=True)
-    theirs, ours = dict[str, Floats](), dict[str, Floats]()
-    seconds, notes = [0.0, 0.0], {}
+def _theirs(model: Model, calibration: Calibration, preset: str) -> Encoded:
+    formats, decoded = choose_formats(model, preset_named(preset), importance=True), dict[str, Floats]()
+    started = time.process_time()
     for tensor in model.tensors:
         format = format_named(formats[tensor.name])
+        if format.block_size > 1:
+            importance = calibration.importance(tensor.name) if tensor.name in calibration.names else None
+            decoded[tensor.name] = format.decode(llama_cpp.encode(tensor.load(), format.ggml_type, importance))
+    return Encoded("llama.cpp", _with(model, decoded), time.process_time() - started)
+
+
+def _ours(model: Model, calibration: Calibration, preset: str, effort: str, folder: Path) -> Encoded:
+    plan = make_plan(model, preset, importance=True)
+    started, decoded, kept = time.process_time(), dict[str, Floats](), dict[str, str]()
+    rounded = tune(model, plan, calibration, folder) if effort == "tuned" else None
+    for tensor in model.tensors:
+        format = format_named(plan.formats[tensor.name])
         if format.block_size == 1:
             continue
-        weights = tensor.load()
-        known = tensor.name in calibration.names
-        started = time.process_time()
-        importance = calibration.importance(tensor.name) if known else None
-        theirs[tensor.name] = format.decode(llama_cpp.encode(weights, format.ggml_type, importance))
-        between = time.process_time()
-        outcome = encode_calibrated(weights, format, calibration, tensor.name)
-        ours[tensor.name] = format.decode(outcome.blocks)
-        seconds[0] += between - started
-        seconds[1] += time.process_time() - between
-        if outcome.note:
-            notes[tensor.name] = outcome.note
-    facts = {"preset": preset, "cpu_seconds_theirs": seconds[0], "cpu_seconds_ours": seconds[1], "not_rounded": notes}
-    return facts, _with(model, theirs), _with(model, ours)
+        if rounded is not None and tensor.name in rounded:
+            blocks, note = rounded.blocks(tensor.name), rounded.note(tensor.name)
+        else:
+            outcome = encode_calibrated(tensor.load(), format, calibration, tensor.name)
+            blocks, note = outcome.blocks, outcome.note
+        decoded[tensor.name] = format.decode(blocks)
+        if note:
+            kept[tensor.name] = note
+    return Encoded(effort, _with(model, decoded), time.process_time() - started, kept)
 
 
 def _with(model: Model, decoded: Mapping[str, Floats]) -> Weights:
@@ -129,33 +165,35 @@ def _with(model: Model, decoded: Mapping[str, Floats]) -> Weights:
 
 
 def _judge(
-    model: Model,
-    encoded: Sequence[tuple[dict[str, Any], Weights, Weights]],
-    judged: Mapping[str, NDArray[np.int64]],
+    model: Model, preset: str, encoded: Sequence[Encoded], judged: Mapping[str, NDArray[np.int64]]
 ) -> list[dict[str, Any]]:
     network = Network(configuration_of(model), torch.device("cpu"))
     passages = [Passage(w.tolist(), scored_positions(CONTEXT_TOKENS)) for cut in judged.values() for w in cut]
     domains = np.array([domain for domain, cut in judged.items() for _ in cut])
-    models = [Weights(model), *(weights for _, *pair in encoded for weights in pair)]
-    scores = compare(network, models, passages)[1:]
-    results = []
-    for number, (facts, *_) in enumerate(encoded):
-        theirs, ours = scores[2 * number], scores[2 * number + 1]
-        result = facts | _compared(theirs, ours)
-        result["domains"] = {}
+    theirs, *scores = compare(network, [Weights(model), *(each.weights for each in encoded)], passages)[1:]
+    results = [{"encoder": encoded[0].encoder, "cpu_seconds": encoded[0].cpu_seconds} | _summary(theirs)]
+    for each, ours in zip(encoded[1:], scores, strict=True):
+        result: dict[str, Any] = {"encoder": each.encoder, "cpu_seconds": each.cpu_seconds}
+        result |= _summary(ours) | _compared(theirs, ours) | {"kept_plain": dict(each.kept_plain), "domains": {}}
         for domain in judged:
             chosen = np.flatnonzero(domains == domain)
-            result["domains"][domain] = _compared([theirs[i] for i in chosen], [ours[i] for i in chosen])
+            pair = [[part[i] for i in chosen] for part in (theirs, ours)]
+            result["domains"][domain] = _summary(pair[1]) | _compared(*pair)
         results.append(result)
-        by_domain = ", ".join(f"{domain} {part['ratio']:.2f}" for domain, part in result["domains"].items())
-        low, high = result["interval"]
-        print(
-            f"{result['preset']:8s} KL {result['theirs']['divergence']:.5f} → {result['ours']['divergence']:.5f}, "
-            f"ratio {result['ratio']:.3f} [{low:.3f}, {high:.3f}]; {by_domain}; "
-            f"same top token {result['theirs']['same_top']:.4f} → {result['ours']['same_top']:.4f}; "
-            f"99.9 % {result['theirs']['divergence_999']:.3f} → {result['ours']['divergence_999']:.3f}"
-        )
+        _print(preset, results[0], result)
     return results
+
+
+def _print(preset: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    by_domain = ", ".join(f"{domain} {part['ratio']:.2f}" for domain, part in ours["domains"].items())
+    print(
+        f"{preset:8s} {ours['encoder']:10s} KL {theirs['divergence']:.5f} → {ours['divergence']:.5f}, "
+        f"ratio {ours['ratio']:.3f} [{ours['interval'][0]:.3f}, {ours['interval'][1]:.3f}]; {by_domain}; "
+        f"same top token {theirs['same_top']:.4f} → {ours['same_top']:.4f}; "
+        f"99.9 % {theirs['divergence_999']:.3f} → {ours['divergence_999']:.3f}; "
+        f"{len(ours['kept_plain'])} kept plain; {ours['cpu_seconds']:.0f} s of processor time",
+        flush=True,
+    )
 
 
 def _compared(theirs: Sequence[Scores], ours: Sequence[Scores]) -> dict[str, Any]:
@@ -165,8 +203,6 @@ def _compared(theirs: Sequence[Scores], ours: Sequence[Scores]) -> dict[str, Any
     return {
         "ratio": float(by_window[1].mean() / by_window[0].mean()),
         "interval": [float(edge) for edge in np.quantile(ratios, [0.025, 0.975])],
-        "theirs": _summary(theirs),
-        "ours": _summary(ours),
     }
 
 

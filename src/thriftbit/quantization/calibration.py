@@ -8,9 +8,9 @@ token's input counts with |g|² and its gradient with |x|², so that tokens nobo
 product has the right size (the first step of the power iteration for the nearest product, arXiv 2505.22988).
 
 Two passes, layer by layer: forward, keeping what enters each layer on disk, then backward, each layer computed again
-from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Every eighth
-window takes no part in the moments; of those, some tokens' x and g are kept, to check a rounding on text that it has
-not seen. They are drawn by what they count, since in some layers one token in a thousand counts for nearly all, and a
+from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Some windows
+take no part in the moments; of those, some tokens' x and g are kept, to check a rounding on text that it has not seen.
+They are drawn by what they count, since in some layers one token in a thousand counts for nearly all, and a
 draw that left it out would check nothing.
 
 Left out: what is not an ordinary matrix between inputs and outputs (experts that transformers holds in one tensor,

@@ -21,12 +21,13 @@ from thriftbit.quantization.rounding import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
 WINDOWS = "windows.npy"
-HELD_BACK = 8  # of so many windows, one is kept for checking
+HELD_BACK = 5  # windows are kept for checking, or one in eight if that is less
 
 
 def held_back(windows: int) -> NDArray[np.bool_]:
     """-> for each window, whether it takes no part in the moments"""
-    held: NDArray[np.bool_] = np.arange(windows) % HELD_BACK == HELD_BACK - 1
+    every = max(8, -(-windows // HELD_BACK))
+    held: NDArray[np.bool_] = np.arange(windows) % every == every - 1
     return held
 
 

@@ -29,8 +29,8 @@ from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
 
 # A moment of few tokens is not to be trusted to the end. Its diagonal gets a part of its mean on top, and each number a
-# part of itself that grows with the size of the matrix ÷ tokens. The latter leads from the moment to the diagonal, which
-# is importance; one number for all would drown everything where one huge token makes up most of the moment.
+# part of itself that grows with the size of the matrix ÷ tokens. The latter leads from the moment to its diagonal, that
+# is to importance; one number for all would drown everything where one huge token makes up most of the moment.
 COLUMN_DAMPING, ROW_DAMPING = 0.01, 0.03
 COLUMN_CHANCE, ROW_CHANCE = 2.0, 3.0
 TURNS = 3  # of choosing scales and moving codes

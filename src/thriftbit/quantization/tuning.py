@@ -49,7 +49,6 @@ UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's out
 RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
 RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
 BATCH_TOKENS = 1024  # that pass a layer at once
-JUDGED_WINDOWS = 4  # of those held back, with which a rounding is compared to the plain encoding
 PROBE_TOKENS = 8  # that show how a layer hangs together
 
 Progress = Callable[[float], None]
@@ -103,8 +102,7 @@ class _Tuning:
         self.quantized = Weights(replace(model, tensors=tuple(map(self._quantized, model.tensors))))
         self.tensors = {tensor.name: tensor for tensor in model.tensors}
         self.places = places(model, self.network)
-        judged = np.flatnonzero(held_back(len(calibration.windows)))
-        self.judged = judged[:: max(1, -(-len(judged) // JUDGED_WINDOWS))]
+        self.judged = np.flatnonzero(held_back(len(calibration.windows)))
 
     def streams(self) -> list[_Stream]:
         tokens = torch.from_numpy(self.calibration.windows)
