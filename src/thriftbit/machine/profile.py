@@ -92,7 +92,7 @@ class Profile:
     @staticmethod
     def from_json(text: str) -> Profile:
         """Raises ThriftbitError for what is no profile."""
-        return from_document(Profile, _document(text), "profile")
+        return _checked(from_document(Profile, _document(text), "profile"))
 
 
 def fingerprint(facts: Facts) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def stored_profile(facts: Facts) -> Profile | None:
     """-> the profile in the cache, if it is of the hardware in `facts`; a file that cannot be read counts as none"""
     try:
         document = _document(read_limited(profile_file()))
-        profile = from_document(Profile, document, "profile")
+        profile = _checked(from_document(Profile, document, "profile"))
     except (ThriftbitError, OSError, UnicodeDecodeError):
         return None
     return replace(profile, facts=facts) if document.get("fingerprint") == fingerprint(facts) else None
@@ -175,6 +175,19 @@ def read_limited(path: Path) -> str:
     if len(content) > _LARGEST_FILE_BYTES:
         raise ThriftbitError("it is larger than a profile can be")
     return content.decode("utf-8")
+
+
+def _checked(profile: Profile) -> Profile:
+    """ThriftbitError for rates that nobody can have measured: everything is divided by them"""
+    rates = [each.bytes_per_second for each in profile.bandwidth]
+    rates += [
+        spread for each in profile.rates for spread in (each.decode_bytes_per_second, each.prefill_weights_per_second)
+    ]
+    rates += [profile.disk_read_bytes_per_second] if profile.disk_read_bytes_per_second else []
+    costs = [seconds for each in profile.step_costs for seconds in (each.layer_seconds, each.token_seconds)]
+    if any(not 0 < rate.low <= rate.median <= rate.high for rate in rates) or any(seconds < 0 for seconds in costs):
+        raise ThriftbitError("it has rates that are not above zero, or quartiles out of order")
+    return profile
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -22,11 +22,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from thriftbit.containers.atomic_file import stop_signals_raise
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.bandwidth import BandwidthProbe, beyond_caches_bytes, spread_of
+from thriftbit.machine.bandwidth import BandwidthProbe, beyond_caches_bytes
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.disk_speed import disk_read_rate
 from thriftbit.machine.facts import Facts
@@ -34,7 +32,8 @@ from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, St
 from thriftbit.runtime.engine import engine_version
 from thriftbit.runtime.examine import examine
 from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, ProbeModel, layers_for, write_probe_model
-from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings, time_model
+from thriftbit.runtime.probe_rates import Timings, time_model
+from thriftbit.runtime.probe_results import format_rate, pooled, step_cost
 from thriftbit.runtime.thread_choice import choose_threads
 from thriftbit.sizes import describe_bytes
 
@@ -60,7 +59,7 @@ _COMMON = (
 )
 _SCALING = ("Q4_K", "Q8_0")  # also timed with other numbers of threads
 _STEP_FORMAT = "Q4_0"
-_STEP_TURNS, _STEP_SECONDS = 2, 1.2
+_STEP_TURNS, _STEP_SHARE = 2, 0.017
 
 Progress = Callable[[str, float], None]
 Announce = Callable[[str], None]
@@ -192,7 +191,7 @@ class _Run:
             for _ in range(_STEP_TURNS):
                 for index, model in enumerate(models):
                     self._tell("cost of a layer")
-                    timings = time_model(model, threads, _STEP_SECONDS, reading=False)
+                    timings = time_model(model, threads, _STEP_SHARE * self.budget_seconds, reading=False)
                     fastest[index] = min(fastest[index], *timings.token_seconds)
         except ThriftbitError as error:
             self.failures["cost of a layer"] = str(error)
@@ -224,7 +223,10 @@ class _Run:
                 model.path.unlink()
             self.device = timings.device
             visits.setdefault((name, count), []).append((model, timings))
-        return [format_rate(found[0][0], count, _pooled(found), step) for (_, count), found in visits.items()]
+        return [
+            format_rate(found[0][0], count, pooled(timings for _, timings in found), step)
+            for (_, count), found in visits.items()
+        ]
 
     def _other_threads(self, threads: int) -> list[int]:
         """-> numbers of threads that there are cores for, and that nobody else keeps busy"""
@@ -239,34 +241,6 @@ class _Run:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
-
-
-def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost:
-    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models, none of them below nothing
-
-    timed: each with its seconds for a token: wide layers, narrow layers, one narrow layer.
-    """
-    terms = np.array([[model.decode_bytes, model.layers, 1.0] for model, _ in timed])
-    seconds = np.array([each for _, each in timed])
-    _, layer_seconds, token_seconds = np.linalg.solve(terms, seconds).tolist()
-    return StepCost(threads, max(0.0, layer_seconds), max(0.0, token_seconds))
-
-
-def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:
-    """-> the rates, the cost of the steps taken off"""
-    apart = 0.0 if step is None else model.layers * step.layer_seconds + step.token_seconds
-    written = [model.decode_bytes / max(seconds - apart, seconds / 2) for seconds in timings.token_seconds]
-    read = [model.prefill_weights * PROMPT_TOKENS / seconds for seconds in timings.prompt_seconds]
-    return FormatRate(model.format, threads, spread_of(written), spread_of(read))
-
-
-def _pooled(visits: Sequence[tuple[ProbeModel, Timings]]) -> Timings:
-    every = [timings for _, timings in visits]
-    return Timings(
-        token_seconds=[seconds for timings in every for seconds in timings.token_seconds],
-        prompt_seconds=[seconds for timings in every for seconds in timings.prompt_seconds],
-        device=every[0].device,
-    )
 
 
 def _threads(count: int) -> str:

@@ -1,0 +1,46 @@
+"""From timings to rates.
+
+A token takes its weights' bytes over the rate of their format, and something for every layer whatever its size. The
+latter is told apart from the former through models that have the same bytes in few wide layers and in many narrow ones;
+then it is taken off, so that a rate holds for layers of any width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from thriftbit.machine.bandwidth import spread_of
+from thriftbit.machine.profile import FormatRate, StepCost
+from thriftbit.runtime.probe_model import ProbeModel
+from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings
+
+
+def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost:
+    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models, none of them below nothing
+
+    timed: each with its seconds for a token: wide layers, narrow layers, one narrow layer.
+    """
+    terms = np.array([[model.decode_bytes, model.layers, 1.0] for model, _ in timed])
+    seconds = np.array([each for _, each in timed])
+    _, layer_seconds, token_seconds = np.linalg.solve(terms, seconds).tolist()
+    return StepCost(threads, max(0.0, layer_seconds), max(0.0, token_seconds))
+
+
+def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:
+    """-> the rates, the cost of the steps taken off"""
+    apart = 0.0 if step is None else model.layers * step.layer_seconds + step.token_seconds
+    written = [model.decode_bytes / max(seconds - apart, seconds / 2) for seconds in timings.token_seconds]
+    read = [model.prefill_weights * PROMPT_TOKENS / seconds for seconds in timings.prompt_seconds]
+    return FormatRate(model.format, threads, spread_of(written), spread_of(read))
+
+
+def pooled(visits: Iterable[Timings]) -> Timings:
+    """-> the repetitions of several visits to one format"""
+    every = list(visits)
+    return Timings(
+        token_seconds=[seconds for timings in every for seconds in timings.token_seconds],
+        prompt_seconds=[seconds for timings in every for seconds in timings.prompt_seconds],
+        device=every[0].device,
+    )
