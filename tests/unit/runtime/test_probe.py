@@ -160,6 +160,6 @@ def test_a_disk_that_is_too_full_is_said_before_anything_is_written(
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
     facts = examine()
     full = replace(facts, disk=replace(facts.disk, free_bytes=known(1000, "df")))
-    with pytest.raises(ThriftbitError, match="1.00 kB are free"):
+    with pytest.raises(ThriftbitError, match=r"1\.00 kB are free"):
         measure_machine(full)
     assert list(tmp_path.iterdir()) == []
