@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from thriftbit.advice.options import Option
 from thriftbit.advice.wishes import Wishes
 
+_TOO_SLOW = "slower than people read: a smaller model would suit this computer better"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -47,10 +49,12 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
         return Choice(None, ("none is both fast and faithful enough",), None, None)
     elif faithful and (wishes.max_loss is not None or not fast):
         chosen = min(faithful, key=_size)
-        misses.append(f"it writes fewer than {wishes.speed:g} tokens a second")
+        misses.append(f"it writes fewer than {wishes.speed:g} tokens a second, {_TOO_SLOW}")
     else:
         chosen = min(fast or fitting, key=_loss)
         misses.append(f"it may lose more than {wishes.loss:.1%}")
+    if wishes.min_speed is not None and chosen.speed.value is None:
+        misses.append(f"whether it writes {wishes.speed:g} tokens a second is not known ({chosen.speed.reason})")
     return Choice(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
 
 

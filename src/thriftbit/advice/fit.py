@@ -45,6 +45,14 @@ class Advice:
     def fits(self) -> bool:
         return self.choice.option is not None
 
+    @property
+    def is_undecided(self) -> bool:
+        """-> whether the speed that was asked for may or may not be reached, or memory is not known"""
+        option = self.choice.option
+        if option is None:
+            return not self.choice.misses and any(each.place.where == "unknown" for each in self.options)
+        return self.wishes.min_speed is not None and option.speed.value is None
+
 
 def fit(
     source: str | Path,

@@ -18,8 +18,9 @@ from typing import Any
 from thriftbit.machine.prediction import Prediction
 
 REFERENCE = "Llama 3 8B"
-# How far a model that nobody published may lie beyond those that were: a judgement, by billions of parameters.
-_BEYOND = ((1.0, 3.0), (3.0, 1.75), (float("inf"), 1.5))
+# How far a model that nobody published may lie beyond those that were: a judgement, by billions of parameters. (What
+# we measured ourselves of one of 135 million, SmolLM2 in Q4_0, rose by 25 %, three times the published 7.8 %.)
+_BEYOND = ((1.0, 4.0), (3.0, 1.75), (float("inf"), 1.5))
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,10 @@ def difference(advice: Advice, other: Option, *, better: bool) -> str:
     more = describe_bytes(abs(_value(other.size) - _value(chosen.size)))
     facts = [f"{'takes' if better else 'saves'} {more}{' more' if better else ''}"]
     if other.speed.value and chosen.speed.value and other.fits:
-        facts.append(f"writes {describe_speed(other.speed)} a second instead of {describe_speed(chosen.speed)}")
+        theirs, ours = describe_number(other.speed.value), describe_number(chosen.speed.value)
+        facts.append("is as fast" if theirs == ours else f"writes {theirs} tokens a second instead of {ours}")
     if other.loss.share.value is not None and chosen.loss.share.value is not None:
-        loses = describe_percent(other.loss.share.value)
-        facts.append(f"loses {loses} instead of {describe_percent(chosen.loss.share.value)}")
+        facts.append(f"loses {_lost(other.loss)} instead of {_lost(chosen.loss)}")
     if memory and own and not other.fits:
         facts.append(f"does not fit: {describe_bytes(round(memory))} of memory")
     return f"{other.name} {_joined(facts)}."
@@ -89,9 +89,8 @@ def describe_percent(share: float) -> str:
     return f"{percent:.1f}%" if abs(percent) >= 0.095 else f"{percent:.2f}%"
 
 
-def describe_speed(speed: Prediction) -> str:
-    value = speed.value or 0.0
-    return f"{value:.0f} tokens" if value >= 9.5 else f"{value:.1f} tokens"
+def describe_number(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def meaning_of(share: float) -> str:
@@ -141,12 +140,16 @@ def _speed(option: Option) -> str:
     if option.speed.value is None:
         return ""
     about = "" if option.speed_provenance == "measured here" else "about "
-    return f", writes {about}{describe_speed(option.speed)} a second"
+    return f", writes {about}{describe_number(option.speed.value)} tokens a second"
 
 
 def _beside(loss: Loss) -> str:
     words = _BESIDE.get(loss.provenance, "")
     return f" in perplexity, {words}" if words else " in perplexity" if loss.provenance != LOSSLESS else ""
+
+
+def _lost(loss: Loss) -> str:
+    return "nothing" if loss.provenance == LOSSLESS else describe_percent(loss.share.value or 0.0)
 
 
 def _joined(facts: list[str]) -> str:

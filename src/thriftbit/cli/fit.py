@@ -12,7 +12,7 @@ from thriftbit.cli.measure import Share
 from thriftbit.cli.printing import announce, json_option
 from thriftbit.errors import UsageError
 
-NOTHING_FITS = 3
+NOTHING_FITS, CANNOT_TELL = 3, 4
 
 
 class Amount(click.ParamType[int]):
@@ -80,7 +80,7 @@ def fit(
     models on this disk are ranked.
 
     Every number says where it comes from. Speeds need `thriftbit doctor --measure`, once. The exit code is 3 where
-    nothing fits.
+    nothing fits, and 4 where that cannot be told.
 
     \b
     Examples:
@@ -109,4 +109,6 @@ def fit(
         return 0 if any(each.fits for each in ranked) else NOTHING_FITS
     advice = thriftbit.fit(source, wishes, machine=machine, offline=offline, announce=announce)
     print_advice(advice, as_json)
+    if advice.is_undecided:
+        return CANNOT_TELL
     return 0 if advice.fits else NOTHING_FITS

@@ -128,16 +128,14 @@ def _fits(option: Option) -> str:
 
 
 def _speed(option: Option) -> str:
+    from thriftbit.advice.wording import describe_number
+
     speed = option.speed
     if speed.value is None or speed.low is None or speed.high is None:
         return "" if not option.fits else "unknown"
     if option.speed_provenance == "measured here":
-        return _number(speed.value)
-    return f"~{_number(speed.value)} ({_number(speed.low)}–{_number(speed.high)})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+        return describe_number(speed.value)
+    return f"~{describe_number(speed.value)} ({describe_number(speed.low)}–{describe_number(speed.high)})"
 
 
 def _show_choice(advice: Advice, option: Option) -> None:
@@ -181,14 +179,17 @@ def _interval(share: Prediction) -> str:
 
 
 def _seconds(prediction: Prediction) -> str:
+    from thriftbit.advice.wording import describe_number
+
     low, high = prediction.low or 0.0, prediction.high or 0.0
-    return f"{_number(low)} to {_number(high)} seconds"
+    return f"{describe_number(low)} to {describe_number(high)} seconds"
 
 
 def _paragraph(text: str, style: str = "") -> None:
     """A sentence, wrapped between words; later lines are indented."""
     lines = Text(printable(text), style=style).wrap(output, output.width - 2)
     for number, line in enumerate(lines):
+        line.rstrip()
         show(line if number == 0 else Padding(line, (0, 0, 0, 2)))
 
 

@@ -163,6 +163,8 @@ def test_without_a_measurement_speeds_are_unknown(tmp_path: Path, empty_store: P
     advice = advise("mistral-7b", computer(tmp_path, 16, rate_gb=0))
     assert not advice.is_measured and advice.fits
     assert all(option.speed.value is None for option in advice.options)
+    assert not advice.is_undecided
+    assert advise("mistral-7b", computer(tmp_path, 16, rate_gb=0), min_speed=10.0).is_undecided
 
 
 @pytest.mark.parametrize(("gpu_gb", "where"), [(24, "GPU"), (4, "partly"), (1.05, "CPU")])
