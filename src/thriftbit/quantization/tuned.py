@@ -12,7 +12,7 @@ from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.sources.model import Model
 
-WINDOWS = 160  # to calibrate on: what quantized layers do to one another takes more text to learn than inputs alone
+WINDOWS = 80  # to calibrate on: what quantized layers do to one another takes more text to learn than inputs alone
 VERSION = 1  # of the method; what another one left is not gone on with
 
 
