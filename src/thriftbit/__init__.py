@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thriftbit.measurement.measurement import Measurement
     from thriftbit.quantization.allocation import Budget, find_plan
     from thriftbit.quantization.importance import ImportanceMatrix, read_importance
+    from thriftbit.quantization.importance_file import write_importance
     from thriftbit.quantization.model_map import map_importance, map_model
     from thriftbit.quantization.plan import Plan, make_plan
     from thriftbit.quantization.presets import PRESETS
@@ -76,6 +77,7 @@ __all__ = [
     "profile_of",
     "quantize",
     "read_importance",
+    "write_importance",
     "write_map",
     "write_report",
 ]
@@ -112,6 +114,7 @@ _HOMES = {
     "open_model": "sources.open_model",
     "quantize": "quantization.quantize",
     "read_importance": "quantization.importance",
+    "write_importance": "quantization.importance_file",
     "write_map": "report.map_page",
     "write_report": "report",
 }

@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     help="A text of yours for --effort calibrated or tuned; four kinds of text in the box by default.",
 )
 @click.option(
+    "--save-imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write what calibration found as importance data for llama-quantize.",
+)
+@click.option(
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path),
@@ -66,6 +72,7 @@ def quantize(
     imatrix: Path | None,
     effort: str | None,
     calibrate_on: Path | None,
+    save_imatrix: Path | None,
     plan_file: Path | None,
     dry_run: bool,
     force: bool,
@@ -98,6 +105,8 @@ def quantize(
     calibrated = effort != "plain"
     if calibrated and imatrix:
         raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
+    if save_imatrix and not calibrated:
+        raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, announce=announce)
     found = None
@@ -112,7 +121,12 @@ def quantize(
     calibration, rounded = None, None
     if calibrated:
         check_target(output, output, force)  # before the long run, and not only after it
+        if save_imatrix:
+            check_target(save_imatrix, save_imatrix, force)
         calibration, rounded = _learn(model, plan, calibrate_on, effort)
+        if save_imatrix:
+            text = calibrate_on.name if calibrate_on else "thriftbit's calibration texts"
+            thriftbit.write_importance(calibration, save_imatrix, text=text, force=force)
     with ProgressLine() as line:
         result = thriftbit.quantize(
             model,

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from conftest import RunThriftbit
-from thriftbit import ThriftbitError, UsageError, inspect, make_plan, open_model, quantize
+from thriftbit import (
+    ThriftbitError,
+    UsageError,
+    inspect,
+    make_plan,
+    open_model,
+    quantize,
+    read_importance,
+    write_importance,
+)
 from thriftbit.demo import DEMO_MODEL, open_demo_model
 from thriftbit.measurement.comparison import compare
 from thriftbit.measurement.material import gather
@@ -112,3 +121,18 @@ def test_what_does_not_go_together(calibration: Calibration, tmp_path: Path, run
     (tmp_path / "there.gguf").touch()
     done = run_thriftbit("quantize", DEMO_MODEL, "--to", "Q4_0", "--effort", "calibrated", "-o", "there.gguf")
     assert done.returncode == 1 and "exists already" in done.stderr and "calibrating" not in done.stderr
+
+
+def test_what_was_found_goes_to_llama_cpp_and_back(calibration: Calibration, tmp_path: Path) -> None:
+    model = open_demo_model()
+    write_importance(calibration, tmp_path / "imatrix.gguf", text="mine")
+    found = read_importance(tmp_path / "imatrix.gguf")
+    assert found.datasets == ("mine",) and found.chunks == calibration.tokens // WINDOW_TOKENS
+    assert found.check(model).missing == () and found.entries.keys() == calibration.names
+    for tensor in model.tensors:
+        if tensor.name in calibration.names:
+            values = found.for_tensor(tensor)
+            assert values is not None
+            np.testing.assert_allclose(values[0], calibration.importance(tensor.name), rtol=1e-6)
+    with pytest.raises(ThriftbitError, match="exists already"):
+        write_importance(calibration, tmp_path / "imatrix.gguf")
