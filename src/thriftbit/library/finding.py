@@ -19,7 +19,8 @@ from thriftbit.errors import UsageError
 from thriftbit.library.fits import Memory, estimated_need, memory_here
 from thriftbit.library.found import Finding, hub_finding, local_finding
 from thriftbit.library.hub_search import search_hub
-from thriftbit.library.inventory import take_inventory
+from thriftbit.library.inventory import matches, take_inventory
+from thriftbit.library.names import parse_quantization
 from thriftbit.sizes import describe_bytes
 
 _GAMMA = 2.7  # bits
@@ -72,8 +73,9 @@ def find(
     there: list[Finding] = []
     answered = False
     if words and not local and not offline:
-        answer = search_hub(words, look=look)
-        there = [hub_finding(file, memory) for file in answer.files]
+        levels = [word for word in words if _is_level(word)]
+        answer = search_hub([word for word in words if word not in levels] or words, look=look)
+        there = [finding for file in answer.files if _has(levels, finding := hub_finding(file, memory))]
         answered = bool(answer.files) or answer.problem is None
         notes += [answer.problem] if answer.problem else []
     return Findings(
@@ -84,6 +86,18 @@ def find(
         memory=memory,
         hub_answered=answered,
     )
+
+
+def _is_level(word: str) -> bool:
+    """-> whether it names a precision that files have in their names; the Hub searches those of repositories"""
+    quantization = parse_quantization(word)
+    return quantization is not None and (
+        quantization.scheme.family.container == "GGUF" or quantization.scheme.family.name == "float"
+    )
+
+
+def _has(levels: Sequence[str], finding: Finding) -> bool:
+    return matches(levels, f"{finding.name} {finding.what}")
 
 
 def _order(finding: Finding) -> tuple[bool, float, float, str]:

@@ -107,7 +107,7 @@ def plain_reason(error: Exception) -> str:
     if isinstance(error, ValueError):
         return f"{constants.ENDPOINT} answered with something that is not the Hub's; is HF_ENDPOINT right?"
     reason = str(error).partition("\n")[0].strip() or type(error).__name__
-    return f"The Hub cannot be reached ({reason})."
+    return f"The Hub cannot be reached ({reason}). Check the network; --local does without."
 
 
 def _repositories(words: Sequence[str], kind: str) -> list[ModelInfo]:

@@ -107,6 +107,20 @@ def test_the_best_comes_first_and_the_next_steps_fit(full_hub: FakeHub) -> None:
     assert "8.70 GB" in findings.next_steps[0][0]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["qwen3", "q4_k_m"], {"Qwen3-8B-Q4_K_M.gguf"}),
+        (["qwen3", "8b", "Q8_0"], {"Qwen3-8B-Q8_0.gguf", "somebody/Qwen3-8B-GGUF/Qwen3-8B-Q8_0.gguf"}),
+        (["qwen3", "bf16"], {"Qwen3-8B-BF16.gguf", "Qwen/Qwen3-8B"}),
+        (["qwen3", "awq"], {"Qwen/Qwen3-8B-AWQ"}),
+    ],
+)
+def test_a_level_among_the_words_chooses_files(full_hub: FakeHub, words: list[str], expected: set[str]) -> None:
+    """Repositories of GGUF files have no level in their names, and the Hub searches nothing else."""
+    assert set(named(find(words))) == expected
+
+
 def test_this_disk_comes_with_it(full_hub: FakeHub, home: Path) -> None:
     write_gguf(home / "work/Qwen3-8B-Q4_K_M.gguf")
     write_gguf(home / "work/gemma.gguf", layers=2)
