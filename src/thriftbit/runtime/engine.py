@@ -3,7 +3,7 @@
 llama.cpp is C++ that reads files from anywhere: on a bad one it may abort, and an abort ends the process. So it runs in
 a process of its own (`engine_process.py`), spoken to in lines of JSON, and all that can happen to us is an error. A
 pipe costs microseconds a request, nothing beside a token; and the system accounts that process's memory by itself.
-Left out until something needs it: streaming, logits.
+Left out until something needs it: logits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,15 @@ from typing import Any, Self
 from thriftbit.errors import ThriftbitError
 
 CPU = "CPU"
+STOPPED = "stopped"
+
+
+class EngineDiedError(ThriftbitError):
+    """llama.cpp's process is gone; a new Engine can be started."""
+
+
+class TemplateError(ThriftbitError):
+    """llama.cpp cannot use the chat template in the file, and so did not load it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Generation:
 
     prompt_tokens: of the prompt, those that were read and not remembered. prompt_seconds: until the first token of the
     answer was known. generation_seconds: from then until the last was. seconds: all of it, by our clock.
+    Of an answer that was streamed also: thought, what a model that thinks first thought; ended, "stop" by itself,
+    "length" for want of room, "stopped" by us; remembered_tokens, of the prompt, that were not read again.
     """
 
     text: str
@@ -42,6 +54,9 @@ class Generation:
     generated_tokens: int
     generation_seconds: float
     seconds: float
+    thought: str = ""
+    ended: str = ""
+    remembered_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -65,20 +80,36 @@ class Memory:
 class Engine:
     """A GGUF, loaded: `with Engine(path) as engine: engine.generate("Once upon a time")`.
 
-    context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None.
+    context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None. chat_template: in
+    Jinja, in place of the file's own.
     Inside `with`: load_seconds, from starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs
     that llama.cpp uses; process_id, of the process it runs in.
-    Raises ThriftbitError where llama.cpp cannot be had, refuses the file or dies.
+    Raises ThriftbitError where llama.cpp cannot be had or refuses the file, TemplateError where it would take the file
+    with another chat template, EngineDiedError where it dies.
     """
 
-    def __init__(self, path: str | Path, *, context_tokens: int = 2048, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        context_tokens: int = 2048,
+        threads: int | None = None,
+        chat_template: str | None = None,
+    ) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise ThriftbitError(f"{self.path}: no such file")
         if importlib.util.find_spec("xllamacpp") is None:
             raise ThriftbitError("llama.cpp is not installed here, so no model can be run; try: pip install xllamacpp")
         self.name = str(path)  # in errors
-        self._settings = {"path": str(self.path), "context_tokens": context_tokens, "threads": threads}
+        self._settings = {
+            "path": str(self.path),
+            "context_tokens": context_tokens,
+            "threads": threads,
+            "chat_template": chat_template,
+        }
+        self._answers = 0  # so many were begun; a late wish to stop one does not stop the next
+        self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
@@ -92,8 +123,11 @@ class Engine:
         self.process_id = self._process.pid
         try:
             loaded = self._ask(self._settings)
-        except BaseException:
+        except BaseException as error:
+            refused = isinstance(error, ThriftbitError) and b"chat template parsing error" in self._logged()
             self.close()
+            if refused:
+                raise TemplateError(str(error)) from None
             raise
         self.load_seconds: float = loaded["load_seconds"]
         self.device = ", ".join(loaded["gpus"]) or CPU
@@ -128,6 +162,64 @@ class Engine:
         messages = [{"role": "user", "content": message}]
         request = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
         return self._generate("chat", request, max_tokens, temperature, seed)
+
+    def stream(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        on_text: Callable[[str, bool], None],
+        *,
+        max_tokens: int | None = None,
+        thinks: bool = False,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> Generation:
+        """Answers a conversation, telling what it writes as it does so.
+
+        messages: {"role": "system" | "user" | "assistant", "content": text}, the oldest first. on_text: is given a
+        piece of text, and whether it is thought and not yet answer. max_tokens: as long as there is room, if None.
+        thinks: whether a model that can think first is asked to. sampling: llama.cpp's names ("top_k") and values.
+        """
+        self._answers += 1
+        request = {
+            "messages": [dict(message) for message in messages],
+            "max_tokens": -1 if max_tokens is None else max_tokens,
+            "chat_template_kwargs": {"enable_thinking": thinks},
+            **(sampling or {}),
+        }
+        answer = self._ask({"do": "stream", "answer": self._answers, **request})
+        texts: tuple[list[str], list[str]] = ([], [])
+        try:
+            while "piece" in answer:
+                texts[answer["is_thought"]].append(answer["piece"])
+                on_text(answer["piece"], answer["is_thought"])
+                answer = self._answer()
+        except BaseException as error:
+            if not isinstance(error, ThriftbitError):  # the listener's: the rest of the lines is not for the next one
+                self.stop()
+                while "piece" in self._answer():
+                    pass
+            raise
+        timings = answer["timings"]
+        return Generation(
+            text="".join(texts[False]),
+            prompt_tokens=timings.get("prompt_n", 0),
+            prompt_seconds=timings.get("prompt_ms", 0.0) / 1000,
+            generated_tokens=timings.get("predicted_n", 0),
+            generation_seconds=timings.get("predicted_ms", 0.0) / 1000,
+            seconds=answer["seconds"],
+            thought="".join(texts[True]),
+            ended=answer["ended"],
+            remembered_tokens=timings.get("cache_n", 0),
+        )
+
+    def stop(self) -> None:
+        """Ends the answer that `stream` is at, which returns what there is; nothing happens if it is at none. For other
+        threads: a signal handler starts one, as it may have interrupted a request that was being sent."""
+        self._send({"do": "stop", "answer": self._answers})
+
+    def count(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """-> tokens that a conversation takes, put as the chat template puts it"""
+        tokens: int = self._ask({"do": "count", "messages": [dict(message) for message in messages]})["tokens"]
+        return tokens
 
     def tokenize(self, texts: Sequence[str], *, add_special: bool, parse_special: bool = False) -> list[list[int]]:
         """-> token ids of each text, by llama.cpp's own tokenizer. add_special: with the tokens that the model has at
@@ -168,12 +260,24 @@ class Engine:
         )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # if it is gone, it says why below
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._send(request)
+        return self._answer()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        """Whole, which no other thread's comes into the middle of."""
+        assert self._process.stdin is not None
+        line = json.dumps(request).encode() + b"\n"
+        # if it is gone, it says why when it is asked for an answer; a closed one has nothing left to stop
+        with contextlib.suppress(BrokenPipeError, ValueError), self._writing:
+            self._process.stdin.write(line)
             self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": self._last_words()}
+        if not line.endswith(b"\n"):
+            raise EngineDiedError(f"{self.name}: llama.cpp could not run it: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ThriftbitError(f"{self.name}: llama.cpp could not run it: {answer['error'] or self._logged_error()}")
         return answer

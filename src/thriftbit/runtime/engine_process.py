@@ -1,10 +1,12 @@
 """The process that llama.cpp lives in; `engine.py` starts it and says why.
 
 Lines of JSON: the first one in is the settings, every other a request, `{"do": what, ...}`; each is answered by one
-line out. It ends when its input does.
+line out, an answer that is streamed by several. A thread of its own reads them, so that `stop` is heard while llama.cpp
+is at work. It ends when its input does.
 
 llama.cpp's tokenizer is reached only through the HTTP server that comes with the model. It listens on the loopback
 interface alone, on a port that the system picks, and answers nobody without a key that this process invents and keeps.
+Answers are streamed the same way: hanging up stops them, even while the prompt is read, which the bindings cannot.
 """
 
 from __future__ import annotations
@@ -14,8 +16,13 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +46,10 @@ class Model:
         started = time.perf_counter()
         self._server = xllamacpp.Server(parameters)
         self._load_seconds = time.perf_counter() - started
+        self._hanging_up = threading.Lock()
+        self._socket: socket.socket | None = None  # of the answer that is being streamed
+        self._streamed = 0  # its number
+        self._stopped = 0  # of the last that was to stop
 
     def loaded(self) -> Answer:
         """Answers the settings"""
@@ -50,15 +61,57 @@ class Model:
     def chat(self, request: dict[str, Any]) -> Answer:
         return _timed(self._server.handle_chat_completions, request)
 
+    def stream(self, request: dict[str, Any], tell: Callable[[Answer], None]) -> Answer:
+        """tell: is given every piece of the answer as it comes. -> how it ended"""
+        number = request.pop("answer")
+        request |= {"stream": True, "timings_per_token": True}
+        started = time.perf_counter()
+        ended = ""
+        timings: dict[str, Any] = {}
+        connection = self._connection()
+        connection.connect()
+        with self._hanging_up:
+            self._socket, self._streamed = connection.sock, number
+        try:
+            for event in self._events(connection, request):
+                if "error" in event:
+                    return _only_the_message(event)
+                timings = event.get("timings", timings)
+                for choice in event["choices"]:
+                    ended = choice["finish_reason"] or ended
+                    for name in ("reasoning_content", "content"):
+                        if choice["delta"].get(name):
+                            tell({"piece": choice["delta"][name], "is_thought": name != "content"})
+        except (OSError, http.client.HTTPException):
+            if self._stopped != number:
+                raise
+        finally:
+            with self._hanging_up:
+                self._socket = None
+            connection.close()
+        if not ended and self._stopped != number:
+            return {"error": "the answer broke off"}
+        return {"ended": ended or "stopped", "timings": timings, "seconds": time.perf_counter() - started}
+
+    def stop(self, number: int) -> None:
+        """Called by another thread while `stream` is at work."""
+        with self._hanging_up:
+            self._stopped = number
+            if self._socket is not None and self._streamed == number:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def count(self, request: dict[str, Any]) -> Answer:
+        prompt = self._post("/apply-template", request)
+        if "error" in prompt:
+            return _only_the_message(prompt)
+        text = {"content": prompt["prompt"], "add_special": True, "parse_special": True}
+        return {"tokens": len(self._post("/tokenize", text)["tokens"])}
+
     def tokenize(self, request: dict[str, Any]) -> Answer:
-        address = urlsplit(self._server.listening_address)
-        assert address.hostname is not None
-        connection = http.client.HTTPConnection(address.hostname, address.port)
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
         tokens = []
         for text in request.pop("texts"):
-            connection.request("POST", "/tokenize", json.dumps({"content": text, **request}), headers)
-            answer = json.loads(connection.getresponse().read())
+            answer = self._post("/tokenize", {"content": text, **request})
             if "error" in answer:
                 return _only_the_message(answer)
             tokens.append(answer["tokens"])
@@ -66,6 +119,35 @@ class Model:
 
     def memory(self, request: dict[str, Any]) -> Answer:
         return {"peak_bytes": peak_memory_bytes(), "before_loading_bytes": self._bytes_before}
+
+    def _events(self, connection: http.client.HTTPConnection, request: dict[str, Any]) -> Iterator[Answer]:
+        """-> what the server sends of an answer, piece by piece"""
+        if self._stopped == self._streamed:
+            return
+        connection.request("POST", "/v1/chat/completions", json.dumps(request), self._headers())
+        response = connection.getresponse()
+        if response.status != http.HTTPStatus.OK:
+            yield json.loads(response.read())
+            return
+        for line in response:
+            event = line.removeprefix(b"data: ").strip()
+            if event != line.strip() and event != b"[DONE]":
+                yield json.loads(event)
+
+    def _post(self, path: str, request: dict[str, Any]) -> Answer:
+        connection = self._connection()
+        connection.request("POST", path, json.dumps(request), self._headers())
+        answer: Answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        address = urlsplit(self._server.listening_address)
+        assert address.hostname is not None
+        return http.client.HTTPConnection(address.hostname, address.port)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
 
 
 def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
@@ -77,6 +159,8 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     if settings["threads"]:
         parameters.cpuparams.n_threads = settings["threads"]
         parameters.cpuparams_batch.n_threads = settings["threads"]
+    if settings["chat_template"]:
+        parameters.chat_template = settings["chat_template"]
     parameters.cache_ram_mib = 0  # one conversation at a time: earlier ones need not be kept, nor counted as its memory
     parameters.offline = True
     parameters.endpoint_slots = False
@@ -101,18 +185,34 @@ def main() -> None:
     # llama.cpp may print; the answers keep the standard output to themselves, and prints join the log
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    model: Model | None = None
+
+    def tell(answer: Answer) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    loaded: list[Model] = []  # none or one
+    threading.Thread(target=_listen, args=(requests, loaded), daemon=True).start()
+    while True:
+        request = requests.get()
+        try:
+            if not loaded:
+                loaded.append(Model(request))
+                tell(loaded[0].loaded())
+                continue
+            do = request.pop("do")
+            tell(loaded[0].stream(request, tell) if do == "stream" else getattr(loaded[0], do)(request))
+        except Exception as error:
+            tell({"error": str(error) if loaded else ""})  # why it could not load stands in the log alone
+
+
+def _listen(requests: SimpleQueue[dict[str, Any]], loaded: list[Model]) -> None:
     for line in sys.stdin:
         request = json.loads(line)
-        try:
-            if model is None:
-                model = Model(request)
-                answer = model.loaded()
-            else:
-                answer = getattr(model, request.pop("do"))(request)
-        except Exception as error:
-            answer = {"error": str(error) if model else ""}  # why it could not load stands in the log alone
-        print(json.dumps(answer), file=answers, flush=True)
+        if request.get("do") != "stop":
+            requests.put(request)
+        elif loaded:
+            loaded[0].stop(request["answer"])
+    os._exit(0)  # whoever wanted an answer is gone, and llama.cpp holds nothing that would need saving
 
 
 if __name__ == "__main__":
