@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: which tensors the importance data left out, None if none was given.
-    kept_plain: tensors with calibration data that were rounded block by block all the same -> why."""
+    kept_plain: matrices that were rounded block by block although there was a calibration -> why."""
 
     path: Path
     size_bytes: int
@@ -82,7 +82,8 @@ def quantize(
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else None
     layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
-    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores())
+    without_data = dict.fromkeys(calibration.missing if calibration else (), "the calibration has no data on it")
+    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores(), without_data)
     with (
         GGUFWriter(output, layout, force=force) as writer,
         Ahead(_read(model, encoding)) as rows,
@@ -105,7 +106,7 @@ class _Encoding:
     calibration: Calibration | None
     rounded: Rounded | None
     threads: int
-    kept_plain: dict[str, str] = field(default_factory=dict)
+    kept_plain: dict[str, str]
 
     def takes_whole(self, tensor: Tensor) -> bool:
         """Whether the tensor's rows have to come all at once, because they are rounded together"""

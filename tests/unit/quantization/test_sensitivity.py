@@ -12,7 +12,7 @@ from thriftbit.formats import format_named
 from thriftbit.quantization.rounding import Curvature
 from thriftbit.quantization.sensitivity import (
     CALIBRATED,
-    LEAST_SPREAD,
+    LEAST_SCATTER,
     PLAIN,
     Anchor,
     Loss,
@@ -46,7 +46,7 @@ def test_whole_plans_correct_the_sum() -> None:
     anchors = tuple(Anchor(PLAIN, total, 1.3 * total**1.1, 0.05) for total in (0.001, 0.01, 0.1))
     trust = Trust.of(anchors, PLAIN)
     assert trust.slope == pytest.approx(1.1) and trust.predict(0.02).value == pytest.approx(1.3 * 0.02**1.1)
-    assert trust.spread == pytest.approx(LEAST_SPREAD)
+    assert trust.spread == pytest.approx(math.hypot(LEAST_SCATTER, 0.05))
     loss = trust.predict(0.02)
     assert loss.low < loss.value < loss.high
     assert trust.predict(trust.total_for(0.01)).high == pytest.approx(0.01)

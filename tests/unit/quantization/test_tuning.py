@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import RunThriftbit
 from thriftbit import inspect, make_plan, open_model, quantize
 from thriftbit.demo import open_demo_model
 from thriftbit.formats import format_named
@@ -79,13 +80,26 @@ def test_an_interrupted_run_goes_on_behind_what_is_finished(
         tuned(model, plan, calibration, progress=interrupt)
     told = list[str]()
     again = tuned(model, plan, calibration, announce=told.append)
-    assert told[0].startswith("Going on with ") and "about a minute here" in told[1]
+    assert told[0].startswith("Going on with ") and "Tuning 21 matrices, about " in told[1]
     assert not list(again.folder.glob("states-*"))
     straight = tune(model, plan, calibration, tmp_path / "straight")
     for name in calibration.names:
         np.testing.assert_array_equal(again.blocks(name), straight.blocks(name))
     again.discard()
     assert not again.folder.exists()
+
+
+def test_in_one_command(tiny_llama: Path, tmp_path: Path, run_thriftbit: RunThriftbit) -> None:
+    text, cache = tmp_path / "mine.txt", tmp_path / "cache"
+    text.write_text("Somebody has to write what is read. " * 60)
+    arguments = ("--to", "Q4_0", "--effort", "tuned", "--calibrate-on", text, "-o", "out.gguf")
+    done = run_thriftbit("quantize", tiny_llama, *arguments, THRIFTBIT_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert "Calibrating on " in done.stderr and "Tuning 21 matrices, about " in done.stderr
+    assert open_model(tmp_path / "out.gguf", allow_requantize=True).metadata["thriftbit.effort"] == "tuned"
+    assert not list((cache / "tuning").iterdir())  # nothing waits for a file that is written
+    again = run_thriftbit("quantize", tiny_llama, *arguments, THRIFTBIT_CACHE=str(cache))
+    assert again.returncode == 1 and "exists already" in again.stderr and "Tuning" not in again.stderr
 
 
 def test_the_file_holds_the_blocks_that_were_rounded(model: Model, calibration: Calibration, tmp_path: Path) -> None:
