@@ -116,6 +116,6 @@ def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> t
     if left <= 0:
         raise CannotFitError(
             f"{model.source}: {tokens_per_second:g} tokens a second are out of reach here: what is the same at every "
-            f"precision takes {1000 * (1 / tokens_per_second - left):.2g} ms a token; ask for less, or take another model"
+            f"precision takes {1000 * (1 / tokens_per_second - left):.2g} ms a token; ask for less"
         )
     return rates, left

@@ -15,6 +15,7 @@ from thriftbit import __version__
 from thriftbit.cli.demo import demo
 from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
+from thriftbit.cli.export import export
 from thriftbit.cli.find import find
 from thriftbit.cli.fit import fit
 from thriftbit.cli.inspect import inspect
@@ -44,10 +45,12 @@ def commands() -> None:
       thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
       thriftbit find qwen3 4b                     models on this disk and on the Hub, and which fit here
       thriftbit explain Q4_K_M                    what such a name means
+      thriftbit export my-model-Q4_K_M.gguf --to ollama
+                                                  for Ollama, LM Studio or llama.cpp, without a copy
     """
 
 
-for command in (doctor, fit, map_command, quantize, measure, report, inspect, find, explain, demo):
+for command in (doctor, fit, map_command, quantize, measure, report, inspect, find, explain, export, demo):
     commands.add_command(command)
 
 

@@ -30,7 +30,7 @@ JSON_VERSION = 1
 OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
 PLAIN, CALIBRATED = "plain", "calibrated"
 TWO_SIGMA = 2.0
-LEAST_SPREAD = 0.05  # of a prediction's logarithm; few anchors may agree by chance
+LEAST_SCATTER = 0.08  # of logarithms around the line, as benchmarks/allocation.py finds it; few may agree by chance
 UNTRIED_SPREAD = 0.5  # where no plan was measured
 FEWEST_FOR_SLOPE = 3  # anchors
 
@@ -89,7 +89,7 @@ class Trust:
         slope, scatter = _slope(plain)
         off = [math.log(anchor.measured) - slope * math.log(anchor.predicted) for anchor in own]
         text = fmean(anchor.spread**2 for anchor in own)
-        return cls(fmean(off), slope, max(math.sqrt(scatter + text), LEAST_SPREAD))
+        return cls(fmean(off), slope, math.sqrt(max(scatter, LEAST_SCATTER**2) + text))
 
     def predict(self, total: float) -> Loss:
         """total: the sum of losses"""

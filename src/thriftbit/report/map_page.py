@@ -23,7 +23,6 @@ from thriftbit.report.numbers import significant
 from thriftbit.report.page import TEMPLATES
 from thriftbit.report.scales import LogScale, nice_ticks, size_tick
 from thriftbit.report.strangers import shortened, visible
-from thriftbit.report.verdict import LOSS_SCALE
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
@@ -92,10 +91,8 @@ def render_map(model: Model, sensitivities: Sensitivities, effort: str) -> str:
         model_bytes=model.size_bytes,
         drawings=[_draw(presets, ours, "wide", 760, 460), _draw(presets, ours, "narrow", 344, 400)],
         pairs=[(preset, own[-1] if own else None) for preset, own in pairs],
-        best=max((own[-1].loss.value / preset.loss.value for preset, own in pairs if own), default=1.0),
         factor=math.exp(TWO_SIGMA * sensitivities.trust(effort).spread),
         anchors=sensitivities.anchors,
-        loss_scale=LOSS_SCALE,
     )
 
 
