@@ -67,6 +67,7 @@ def test_the_public_names() -> None:
         "Advice",
         "Budget",
         "Engine",
+        "Export",
         "FORMATS",
         "ImportanceMatrix",
         "MeasureSettings",
@@ -83,6 +84,7 @@ def test_the_public_names() -> None:
         "budget_for",
         "examine",
         "explain",
+        "export",
         "find",
         "find_plan",
         "fit",
@@ -96,6 +98,7 @@ def test_the_public_names() -> None:
         "profile_of",
         "quantize",
         "read_importance",
+        "write_importance",
         "write_map",
         "write_report",
     ]
