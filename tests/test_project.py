@@ -66,6 +66,7 @@ def test_the_public_names() -> None:
     assert sorted(thriftbit.__all__) == [
         "Advice",
         "Budget",
+        "Conversation",
         "Engine",
         "Export",
         "FORMATS",
@@ -98,6 +99,7 @@ def test_the_public_names() -> None:
         "profile_of",
         "quantize",
         "read_importance",
+        "ready_to_run",
         "write_importance",
         "write_map",
         "write_report",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thriftbit.advice.budget import Request, budget_for
     from thriftbit.advice.fit import Advice, fit
+    from thriftbit.advice.ready import ready_to_run
     from thriftbit.advice.wishes import Wishes
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from thriftbit.report import write_report
     from thriftbit.report.map_page import write_map
     from thriftbit.runtime import Engine
+    from thriftbit.runtime.conversation import Conversation
     from thriftbit.runtime.examine import examine
     from thriftbit.runtime.probe import measure_machine
     from thriftbit.sources.model import Model
@@ -49,6 +51,7 @@ __all__ = [
     "PRESETS",
     "Advice",
     "Budget",
+    "Conversation",
     "Engine",
     "ImportanceMatrix",
     "MeasureSettings",
@@ -77,11 +80,14 @@ __all__ = [
     "profile_of",
     "quantize",
     "read_importance",
+    "ready_to_run",
     "write_importance",
     "write_map",
     "write_report",
 ]
 _HOMES = {
+    "Conversation": "runtime.conversation",
+    "ready_to_run": "advice.ready",
     "Budget": "quantization.allocation",
     "Advice": "advice.fit",
     "Wishes": "advice.wishes",

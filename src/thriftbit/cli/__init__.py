@@ -12,6 +12,7 @@ import sys
 import click
 
 from thriftbit import __version__
+from thriftbit.cli.chat import chat
 from thriftbit.cli.demo import demo
 from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
@@ -39,6 +40,7 @@ def commands() -> None:
       thriftbit demo                              see it work, offline, in under a minute
       thriftbit doctor --measure                  what this computer is, and how fast models run on it
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
+      thriftbit chat my-model-Q4_K_M.gguf         talk to it, on this computer alone
       thriftbit map ./my-model                    what it loses at every size; then --size 4GB and the like
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
                                                   what it lost and gained; then `thriftbit report` shows it
@@ -50,7 +52,7 @@ def commands() -> None:
     """
 
 
-for command in (doctor, fit, map_command, quantize, measure, report, inspect, find, explain, export, demo):
+for command in (doctor, fit, map_command, quantize, chat, measure, report, inspect, find, explain, export, demo):
     commands.add_command(command)
 
 

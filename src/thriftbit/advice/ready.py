@@ -1,0 +1,180 @@
+"""From whatever a person calls a model to a file that runs here, and how much text it can keep in mind.
+
+A GGUF runs as it is. Of a folder or a model on the Hub one is made: of what `fit` recommends, unless one that was made
+of it is here already. The memory that is free now decides the context: it is halved until the model fits, and said.
+
+Left out: a hidden folder for such files. What takes gigabytes stands where the person is, under the name that
+`thriftbit quantize` would give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thriftbit.advice.fit import computer_for, computer_profile, fit
+from thriftbit.advice.losses import Evidence
+from thriftbit.advice.options import Option, all_options, native_formats, own_formats
+from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS, Wishes
+from thriftbit.errors import ThriftbitError
+from thriftbit.quantization.plan import Plan, make_plan
+from thriftbit.quantization.presets import PRESETS
+from thriftbit.quantization.quantize import quantize
+from thriftbit.sizes import describe_bytes
+from thriftbit.sources.gguf_source import read_parts
+from thriftbit.sources.model import Model
+from thriftbit.sources.open_model import open_model
+from thriftbit.sources.remote import Outline, open_outline
+
+LITTLE_BYTES = 100_000_000  # written without asking
+LEAST_CONTEXT_TOKENS = 512
+_FINGERPRINT = "thriftbit.source.fingerprint"
+
+Announce = Callable[[str], None]
+Confirm = Callable[[str], bool]
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """path: of a GGUF. context_tokens: that fit into memory with it. threads: measured best here; None if nothing was
+    measured."""
+
+    path: Path
+    context_tokens: int
+    threads: int | None
+
+
+def ready_to_run(
+    source: str,
+    *,
+    context_tokens: int | None = None,
+    offline: bool = False,
+    confirm: Confirm,
+    announce: Announce = lambda message: None,
+    progress: Progress = lambda what, share: None,
+) -> Ready:
+    """source: a GGUF, a folder, or a hub id. confirm: is asked before much is downloaded or written.
+
+    Raises ThriftbitError for what is missing or damaged, does not fit, or was not agreed to.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        path = _made_of(source, context_tokens, offline, confirm, announce, progress)
+    profile, _ = computer_profile(None)
+    return Ready(path, context_that_fits(path, context_tokens, announce), profile.best_threads)
+
+
+def context_that_fits(path: Path, wanted: int | None, announce: Announce) -> int:
+    """-> tokens of text that fit into the memory that is free, as many as wanted if possible. Raises ThriftbitError if
+    the model does not even fit with a little."""
+    outline = open_outline(path)
+    option = _option(outline, wanted or DEFAULT_CONTEXT_TOKENS)
+    made_for = option.shape.context_tokens
+    context = asked = min(wanted or DEFAULT_CONTEXT_TOKENS, made_for or (1 << 31))
+    if wanted and asked < wanted:
+        announce(f"{path.name} was made for a context of {made_for:,} tokens, and gets that.")
+    while option.place.where == "no" and context > LEAST_CONTEXT_TOKENS:
+        context = max(LEAST_CONTEXT_TOKENS, context // 2)
+        option = _option(outline, context)
+    if option.place.where == "no":
+        raise ThriftbitError(_too_large(path, option, context))
+    if option.place.where == "unknown":
+        announce(f"Note: whether {path.name} fits into memory cannot be told.")
+    if context < asked:
+        announce(f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}.")
+    return context
+
+
+def _option(outline: Outline, context_tokens: int) -> Option:
+    """-> the file as it is, on this computer"""
+    wishes = Wishes(context_tokens=context_tokens)
+    computer = computer_for(*computer_profile(None), wishes)
+    return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)[0]
+
+
+def _too_large(path: Path, option: Option, context: int) -> str:
+    computer = computer_for(*computer_profile(None), Wishes())
+    return (
+        f"{path}: takes {describe_bytes(option.place.main_bytes)} of memory even with a context of {context:,} tokens, "
+        f"and {describe_bytes(computer.room.main or 0)} can be used now. Close other programs, or take a smaller file: "
+        "`thriftbit fit` shows which"
+    )
+
+
+def _made_of(
+    source: str,
+    context_tokens: int | None,
+    offline: bool,
+    confirm: Confirm,
+    announce: Announce,
+    progress: Progress,
+) -> Path:
+    """-> a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends"""
+    if source.endswith(".gguf"):
+        raise ThriftbitError(f"{source}: no such file; `thriftbit find` shows the models on this disk")
+    advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline, announce=announce)
+    option = advice.choice.option
+    model = _opened(source)
+    name = Path(source).resolve().name.partition("@")[0]
+    for found in _already_made(name, model, option.name if option else ""):
+        announce(f"Using {found}, which is here already and was made of {source}.")
+        return found
+    if option is None:
+        rescue = f" {advice.rescue[0]}" if advice.rescue else ""
+        raise ThriftbitError(f"{source}: no precision of it fits this computer now.{rescue}")
+    target = Path(f"{name}-{option.name}.gguf")
+    size_bytes = round(option.size.value or 0)
+    words = f"{source} is quantized to {option.name}, which `thriftbit fit` recommends: {target}, "
+    words += describe_bytes(size_bytes)
+    if model is None:
+        download_bytes = own_formats(advice.outline)[1].weights_bytes(advice.outline.model)
+        words += f", after a download of about {describe_bytes(download_bytes)}"
+    announce(f"{words}.")
+    if (model is None or size_bytes > LITTLE_BYTES) and not confirm("Go on?"):
+        raise ThriftbitError("nothing was downloaded or written")
+    model = model or open_model(source, offline=offline, announce=announce)
+    plan = make_plan(model, option.name) if option.name in PRESETS else _native_plan(advice.outline)
+    quantize(model, plan, target, progress=lambda tensor, done, total: progress(tensor, done / total))
+    return target
+
+
+def _native_plan(outline: Outline) -> Plan:
+    native = native_formats(outline)
+    assert native is not None
+    return native[1]
+
+
+def _opened(source: str) -> Model | None:
+    """-> the model, if its weights are on this disk"""
+    try:
+        return open_model(source, offline=True)
+    except ThriftbitError:
+        if Path(source).expanduser().exists():
+            raise
+        return None
+
+
+def _already_made(name: str, model: Model | None, preferred: str) -> Iterator[Path]:
+    """-> files here that were made of the model, what `fit` recommends first, else the largest; only by what they say
+    of their weights, so none if these are not here to compare with"""
+    if model is None:
+        return
+    files = sorted(Path().glob("*.gguf"), key=lambda file: (file.name != f"{name}-{preferred}.gguf", -_size(file)))
+    for file in files:
+        try:
+            if (
+                read_parts(file)[0].metadata.get(_FINGERPRINT) == model.fingerprint
+                and _option(open_outline(file), LEAST_CONTEXT_TOKENS).place.where != "no"
+            ):
+                yield file
+        except (ThriftbitError, OSError):
+            continue
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

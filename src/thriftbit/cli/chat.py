@@ -1,0 +1,112 @@
+"""`thriftbit chat`: talk to a model, on this computer alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import thriftbit
+from thriftbit.cli.fit import Amount
+from thriftbit.cli.printing import announce, json_option
+from thriftbit.cli.progress import ProgressLine
+from thriftbit.errors import ThriftbitError, UsageError
+
+
+@click.command(short_help="Talk to a model, on this computer alone.")
+@click.argument("model", metavar="MODEL")
+@click.option("-p", "--prompt", metavar="TEXT", help="Answer this, and leave. Piped text is added to it.")
+@click.option("--system", default="", metavar="TEXT", help="What the model is told before everything else.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="How it answers, for example temperature=0.2."
+)
+@click.option(
+    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="How much text; 8k by default."
+)
+@click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
+@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@json_option
+def chat(
+    model: str,
+    prompt: str | None,
+    system: str,
+    assignments: tuple[str, ...],
+    context_tokens: int | None,
+    conversation_file: Path | None,
+    threads: int | None,
+    yes: bool,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Talk to MODEL. Nothing leaves this computer, and nothing is kept unless you save it.
+
+    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
+    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+
+    In a chat, /help shows what you can do. With -p, or with text piped into it, the answer is on the standard output
+    and nothing else.
+
+    \b
+    Examples:
+      thriftbit chat my-model-Q4_K_M.gguf
+      thriftbit chat HuggingFaceTB/SmolLM2-135M-Instruct
+      thriftbit chat my-model-Q4_K_M.gguf -p "A name for a cat?" --set temperature=1.2
+      thriftbit chat my-model-Q4_K_M.gguf -p "Sum this up:" < report.txt > summary.txt
+    """
+    from thriftbit.runtime.chat_settings import parse_assignments
+
+    settings = parse_assignments(assignments)
+    if context_tokens is not None and context_tokens < 1:
+        raise UsageError("--context: a context has at least one token")
+    question = _question(prompt, as_json)
+    with ProgressLine() as line:
+        ready = thriftbit.ready_to_run(
+            model,
+            context_tokens=context_tokens,
+            offline=offline,
+            confirm=lambda words: yes or _confirmed(words),
+            announce=announce,
+            progress=line.update,
+        )
+    with thriftbit.Conversation(
+        ready.path,
+        context_tokens=ready.context_tokens,
+        threads=threads or ready.threads,
+        system=system,
+        settings=settings,
+        announce=announce,
+    ) as conversation:
+        if conversation_file:
+            from thriftbit.runtime.conversation_file import load
+
+            load(conversation, conversation_file)
+        if question is not None:
+            from thriftbit.cli.chat_once import answer_once
+
+            return answer_once(conversation, question, as_json)
+        from thriftbit.cli.chat_session import converse
+
+        converse(conversation)
+    return 0
+
+
+def _question(prompt: str | None, as_json: bool) -> str | None:
+    """-> what a script asks; None for a person at a terminal"""
+    if prompt is None and sys.stdin.isatty():
+        if as_json or not sys.stdout.isatty():
+            raise UsageError("a chat takes a terminal; for a script, give the question with -p or pipe it in")
+        return None
+    piped = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace")
+    question = "\n\n".join(part for part in (prompt, piped.rstrip("\n")) if part and part.strip())
+    if not question:
+        raise UsageError("there is no question: give one with -p, or pipe it in")
+    return question
+
+
+def _confirmed(words: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ThriftbitError("nothing was downloaded or written, as nobody can be asked here; --yes agrees beforehand")
+    return click.confirm(words, err=True)

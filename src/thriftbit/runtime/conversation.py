@@ -1,0 +1,239 @@
+"""A conversation with a model: what was said, how much of it the model still sees, and an engine that may die.
+
+llama.cpp is stopped by a context that is full and by a crash; a conversation is by neither. Before every question it is
+counted what the model would be shown, and the oldest turns are left out, whole, until a fair answer fits. When the
+engine dies, its answer ends with the reason, and the next question starts another one. Nothing said is forgotten here:
+what is saved is all of it.
+
+Left out: summing up what is dropped, which takes minutes on the computers this is for and changes what was said.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.runtime.chat_settings import SETTINGS, Value
+from thriftbit.runtime.chat_template import Fallback, fallback_for, has_template
+from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, Generation, TemplateError
+
+Announce = Callable[[str], None]
+Listen = Callable[[str, bool], None]
+
+_ANSWER_TOKENS = 512  # kept free for an answer, or
+_ANSWER_SHARE = 0.25  # this share of a small context
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the last answer: speeds in tokens a second, 0 before there is one. memory_bytes: resident now, of the engine's
+    process; None if it is not running. used_tokens: of the context, by what the model would be shown now."""
+
+    tokens_per_second: float
+    prompt_tokens_per_second: float
+    memory_bytes: int | None
+    used_tokens: int
+    context_tokens: int
+    dropped_messages: int
+
+    @property
+    def left_tokens(self) -> int:
+        return max(0, self.context_tokens - self.used_tokens)
+
+
+class Conversation:
+    """`with Conversation(path, context_tokens=4096) as conversation: conversation.ask("Hello", on_text)`
+
+    messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
+    what the model is told beforehand, "" for the template's own. settings: of `chat_settings.py`. dropped_messages: of
+    the oldest, that the model is not shown any more. announce: is told what the user has to know.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        context_tokens: int,
+        threads: int | None = None,
+        system: str = "",
+        settings: dict[str, Value] | None = None,
+        announce: Announce = lambda message: None,
+    ) -> None:
+        self.path = Path(path)
+        self.context_tokens = context_tokens
+        self.system = system
+        self.settings: dict[str, Value] = dict(settings or {})
+        self.messages: list[dict[str, str]] = []
+        self.dropped_messages = 0
+        self._threads = threads
+        self._announce = announce
+        self._fallback: Fallback | None = None
+        self._engine: Engine | None = None
+        self._last: Generation | None = None
+        self._question = ""
+        self._stop_wanted = threading.Event()
+
+    def __enter__(self) -> Self:
+        if not has_template(self.path):
+            self._fallback = fallback_for(self.path)
+            self._announce(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
+        self._running()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def ask(self, question: str, on_text: Listen) -> Generation:
+        """-> the answer, of which `on_text` is told every piece, and whether that is thought and not yet answer
+
+        Raises ThriftbitError if the question alone is too long, and EngineDiedError if the engine dies; what was said
+        stays as it was before, and `retry` asks again.
+        """
+        self._question = question
+        self._stop_wanted.clear()
+        engine = self._running()
+        try:
+            shown = self._room_for(engine, question)
+            if self._stop_wanted.is_set():
+                return Generation("", 0, 0.0, 0, 0.0, 0.0, ended=STOPPED)
+            answer = engine.stream(
+                shown,
+                on_text,
+                max_tokens=int(self.settings["max-tokens"]) if "max-tokens" in self.settings else None,
+                thinks=bool(self.settings.get("think", False)),
+                sampling=self._sampling(),
+            )
+        except EngineDiedError:
+            self._end()
+            raise
+        if answer.ended == STOPPED and not answer.text:
+            return answer
+        self._last = answer
+        self.messages += [_said("user", question), _said("assistant", answer.text)]
+        if answer.ended == "length" and "max-tokens" not in self.settings:
+            self._announce("The context is full, so the answer ends here. From now on the oldest turns are left out.")
+        return answer
+
+    def retry(self, on_text: Listen) -> Generation:
+        """-> another answer to the last question, which replaces the one it had"""
+        if not self._question:
+            raise UsageError("there is no question yet that could be asked again")
+        before = list(self.messages)
+        if self.messages and self.messages[-2]["content"] == self._question:
+            del self.messages[-2:]
+        kept = len(self.messages)
+        try:
+            return self.ask(self._question, on_text)
+        finally:
+            if len(self.messages) == kept:  # no other answer came
+                self.messages = before
+
+    def stop(self) -> None:
+        """Ends the answer that is being written; from another thread."""
+        self._stop_wanted.set()
+        if self._engine is not None:
+            self._engine.stop()
+
+    def clear(self) -> None:
+        """Forgets what was said; what the model is told beforehand and the settings stay."""
+        self.restore([], self.system, self.settings)
+
+    def restore(self, messages: list[dict[str, str]], system: str, settings: dict[str, Value]) -> None:
+        """Goes on with what was said another time."""
+        self.messages, self.system, self.settings = list(messages), system, dict(settings)
+        self.dropped_messages, self._last = 0, None
+        self._question = messages[-2]["content"] if messages else ""
+
+    def statistics(self) -> Statistics:
+        last = self._last
+        shown = self._shown(self.messages[self.dropped_messages :])
+        try:
+            used = self._running().count(shown) if shown else 0
+        except EngineDiedError:
+            self._end()
+            raise
+        return Statistics(
+            tokens_per_second=last.tokens_per_second if last else 0.0,
+            prompt_tokens_per_second=last.prompt_tokens_per_second if last else 0.0,
+            memory_bytes=self._memory_bytes(),
+            used_tokens=used,
+            context_tokens=self.context_tokens,
+            dropped_messages=self.dropped_messages,
+        )
+
+    def _room_for(self, engine: Engine, question: str) -> list[dict[str, str]]:
+        """-> what the model is shown, so that an answer fits; drops turns for it, and says so"""
+        free = min(_ANSWER_TOKENS, int(_ANSWER_SHARE * self.context_tokens))
+        first = self.dropped_messages
+        while True:
+            shown = self._shown([*self.messages[first:], _said("user", question)])
+            tokens = engine.count(shown)
+            if tokens + free <= self.context_tokens:
+                break
+            if first >= len(self.messages):
+                raise ThriftbitError(
+                    f"that is too long: {tokens:,} tokens, and the context holds {self.context_tokens:,}, of which "
+                    f"{free:,} are for the answer. Shorten it, or start with a larger --context"
+                )
+            first += 2
+        if first > self.dropped_messages:
+            turns = (first - self.dropped_messages) // 2
+            self._announce(
+                f"The context of {self.context_tokens:,} tokens is full: the model no longer sees the oldest "
+                f"{'question and its answer' if turns == 1 else f'{turns} questions and their answers'}."
+            )
+            self.dropped_messages = first
+        return shown
+
+    def _shown(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [_said("system", self.system), *messages] if self.system else messages
+
+    def _sampling(self) -> dict[str, Any]:
+        sampling: dict[str, Any] = {
+            SETTINGS[name].sent_as: value for name, value in self.settings.items() if SETTINGS[name].sent_as
+        }
+        if self._fallback and self._fallback.ends:
+            sampling["stop"] = list(self._fallback.ends)
+        return sampling
+
+    def _running(self) -> Engine:
+        """-> the engine, started if it is not there"""
+        if self._engine is None:
+            try:
+                self._engine = self._started()
+            except TemplateError:
+                self._fallback = fallback_for(self.path)
+                self._announce(
+                    f"Note: {self.path.name} has a chat template that llama.cpp cannot use: {self._fallback.words}."
+                )
+                self._engine = self._started()
+        return self._engine
+
+    def _started(self) -> Engine:
+        template = self._fallback.template if self._fallback else None
+        engine = Engine(self.path, context_tokens=self.context_tokens, threads=self._threads, chat_template=template)
+        return engine.__enter__()
+
+    def _end(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _memory_bytes(self) -> int | None:
+        try:
+            return psutil.Process(self._engine.process_id).memory_info().rss if self._engine else None
+        except psutil.Error:
+            return None
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

@@ -1,0 +1,63 @@
+"""Conversations on disk: one JSON document, which appears whole or not at all.
+
+A file that somebody sends is read as what it is, a stranger's: every part is checked, and nothing in it names a file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.runtime.chat_settings import SETTINGS, checked
+from thriftbit.runtime.conversation import Conversation
+
+_KIND, _VERSION = "thriftbit conversation", 1
+_LARGEST_BYTES = 64 << 20
+_TURN = ("user", "assistant")
+
+
+def save(conversation: Conversation, path: Path, *, force: bool = False) -> None:
+    """Raises ThriftbitError if it cannot be written, or exists and `force` is not given; the conversation goes on."""
+    document = {
+        "kind": _KIND,
+        "version": _VERSION,
+        "model": conversation.path.name,
+        "system": conversation.system,
+        "settings": conversation.settings,
+        "messages": conversation.messages,
+    }
+    # a model may write half a character; that is kept as an escape, which every reader of JSON takes
+    content = (json.dumps(document, indent=1) + "\n").encode()
+    with AtomicFile(path.expanduser(), len(content), force=force) as file:
+        file.write(content)
+
+
+def load(conversation: Conversation, path: Path) -> None:
+    """Goes on with what `path` has; ThriftbitError if that is no conversation, and then nothing has changed."""
+    path = path.expanduser()
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ThriftbitError(f"{path}: is too large to be a conversation")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ThriftbitError(f"{path}: is no conversation: it is not JSON; /save writes one") from None
+    if not isinstance(document, dict) or document.get("kind") != _KIND:
+        raise ThriftbitError(f"{path}: is no conversation that /save wrote")
+    if document.get("version") != _VERSION:
+        raise ThriftbitError(f"{path}: was written by another version of Thriftbit ({shown(document.get('version'))})")
+    system, settings, messages = (document.get(name) for name in ("system", "settings", "messages"))
+    if not isinstance(system, str) or not isinstance(settings, dict) or not isinstance(messages, list):
+        raise ThriftbitError(f"{path}: is damaged: system, settings or messages are missing")
+    if len(messages) % 2 or not all(_is_message(each, _TURN[i % 2]) for i, each in enumerate(messages)):
+        raise ThriftbitError(f"{path}: is damaged: questions and answers do not alternate")
+    known = {name: checked(SETTINGS[name], value) for name, value in settings.items() if name in SETTINGS}
+    said = [{"role": each["role"], "content": each["content"]} for each in messages]
+    conversation.restore(said, system, known)
+
+
+def _is_message(message: object, role: str) -> bool:
+    return isinstance(message, dict) and message.get("role") == role and isinstance(message.get("content"), str)
