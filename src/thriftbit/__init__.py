@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from thriftbit.runtime import Engine
     from thriftbit.runtime.conversation import Conversation
     from thriftbit.runtime.examine import examine
+    from thriftbit.runtime.export import Export, export
     from thriftbit.runtime.probe import measure_machine
     from thriftbit.sources.model import Model
     from thriftbit.sources.open_model import open_model
@@ -53,6 +54,7 @@ __all__ = [
     "Budget",
     "Conversation",
     "Engine",
+    "Export",
     "ImportanceMatrix",
     "MeasureSettings",
     "Measurement",
@@ -67,6 +69,7 @@ __all__ = [
     "budget_for",
     "examine",
     "explain",
+    "export",
     "find",
     "find_plan",
     "fit",
@@ -98,6 +101,7 @@ _HOMES = {
     "FORMATS": "formats",
     "PRESETS": "quantization.presets",
     "Engine": "runtime",
+    "Export": "runtime.export",
     "ImportanceMatrix": "quantization.importance",
     "MeasureSettings": "measurement.measure",
     "Measurement": "measurement.measurement",
@@ -110,6 +114,7 @@ _HOMES = {
     "UsageError": "errors",
     "budget_for": "advice.budget",
     "explain": "library.names",
+    "export": "runtime.export",
     "find": "library.finding",
     "find_plan": "quantization.allocation",
     "inspect": "inspection",
