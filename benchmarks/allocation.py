@@ -74,14 +74,11 @@ def main() -> None:
     known = map_model(model, CALIBRATED)
     print(f"the map took {time.perf_counter() - started:.0f} s")
     calibration = calibration_of(model)
-    files = [file for preset in arguments.preset for file in _files(model, known, preset)]
     random = np.random.default_rng(0)
-    files += [_at_random(model, known, random, number) for number in range(arguments.random)]
+    together = [_files(model, known, preset) for preset in arguments.preset]
+    together += [[_at_random(model, known, random, number)] for number in range(arguments.random)]
     judge = _Judge(model, arguments.windows)
-    judged = []
-    for file in files:
-        judged.append(judge.judge(file, _weights(model, file, calibration)))
-        _tell(judged[-1])
+    judged = [file for files in together for file in judge.judge(files, calibration)]
     results = [_compared(judged, preset) for preset in arguments.preset]
     errors = _errors([file for file in judged if file.predicted])
     print(json.dumps({"model": arguments.model, "presets": results, "predictions": errors}))
@@ -133,6 +130,7 @@ def _weights(model: Model, file: File, calibration: Calibration) -> Weights:
 
 class _Judge:
     def __init__(self, model: Model, count: int) -> None:
+        self._model = model
         self._network = Network(configuration_of(model), torch.device("cpu"))
         self._original = Weights(model)
         self._passages = []
@@ -142,9 +140,17 @@ class _Judge:
                 chosen = cut[np.sort(spread(len(cut), count))]
                 self._passages += [Passage(w.tolist(), scored_positions(CONTEXT_TOKENS)) for w in chosen]
 
-    def judge(self, file: File, weights: Weights) -> File:
-        (scores,) = compare(self._network, [self._original, weights], self._passages)[1:]
-        return replace(file, of_windows=np.array([score.divergence.mean() for score in scores]), scores=scores)
+    def judge(self, files: Sequence[File], calibration: Calibration) -> list[File]:
+        """-> the files with how they were judged. All of them are in memory at once."""
+        weights = [_weights(self._model, file, calibration) for file in files]
+        found = compare(self._network, [self._original, *weights], self._passages)[1:]
+        judged = [
+            replace(file, of_windows=np.array([score.divergence.mean() for score in scores]), scores=scores)
+            for file, scores in zip(files, found, strict=True)
+        ]
+        for file in judged:
+            _tell(file)
+        return judged
 
 
 def _tell(file: File) -> None:

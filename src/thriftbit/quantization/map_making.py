@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,14 @@ from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.model_map import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
 from thriftbit.quantization.rounding import can_round
-from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, offered_formats
+from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, offered_formats, tried_format
 from thriftbit.quantization.sensitivity_curvature import losses_by_curvature, saving
 from thriftbit.quantization.sensitivity_measured import Losses, Outside, embedding_losses, group_losses, output_losses
 from thriftbit.quantization.sensitivity_probe import Listener, with_formats
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-TRIED = ("Q4_K", "Q4_0")  # the format that rounding is tried in: the first that rows allow
-COMPARED = (0.4, 0.6)  # matrices that are rounded in every format, as shares of the way through the model
+COMPARED = (0.4, 0.6)  # matrices that are rounded in every format: as shares of the way through the model
 PLANS = (0.1, 0.35, 0.7)  # that are measured: shares of the way from the smallest to the largest below 16 bits
 LARGEST_BITS = 8.5
 SHARES = {"matrices": 0.25, "rounding": 0.4, "other tensors": 0.15, "whole plans": 0.2}  # of the work, roughly
@@ -83,30 +83,33 @@ class MapMaking:
             self._tell("matrices", (number + 1) / len(self._matrices))
 
     def _savings(self) -> None:
-        matrices = [tensor for tensor in self._matrices if can_round(_tried(tensor))]
-        compared = [matrices[int(share * len(matrices))] for share in COMPARED if matrices]
+        matrices = [tensor for tensor in self._matrices if _tried(tensor) and can_round(format_named(_tried(tensor)))]
         for number, tensor in enumerate(matrices):
             self.journal.once(SAVING + tensor.name, partial(self._round, tensor))
             self._tell("rounding", 0.8 * (number + 1) / len(matrices))
-        for format in {f.name: f for tensor in compared for f in offered_formats(tensor) if can_round(f)}.values():
-            self.journal.once(BY_FORMAT + format.name, partial(self._against_tried, format, compared))
-            self._tell("rounding", 0.9)
+        for number, tried in enumerate(sorted({_tried(tensor) for tensor in matrices})):
+            alike = [tensor for tensor in matrices if _tried(tensor) == tried]
+            compared = [alike[int(share * len(alike))] for share in COMPARED]
+            self._tell("rounding", 0.8 + 0.1 * number)
+            self.journal.once(BY_FORMAT + tried, partial(self._by_format, compared))
 
     def _round(self, tensor: Tensor) -> float:
-        factor, blocks = saving(tensor, _tried(tensor), self.calibration, self.threads)
+        factor, blocks = saving(tensor, format_named(_tried(tensor)), self.calibration, self.threads)
         self.rounded.mkdir(parents=True, exist_ok=True)
         np.save(self.rounded / f"{tensor.name}.npy", blocks)
         return factor
 
-    def _against_tried(self, format: Format, compared: list[Tensor]) -> float:
-        """-> the factor of this format, divided by that of the format that every matrix was tried in"""
-        logarithms = [
-            math.log(saving(tensor, format, self.calibration, self.threads)[0])
-            - math.log(self.journal.under(SAVING)[tensor.name])
-            for tensor in compared
-            if format in offered_formats(tensor)
-        ]
-        return math.exp(sum(logarithms) / len(logarithms))
+    def _by_format(self, compared: list[Tensor]) -> dict[str, float]:
+        """compared: matrices of one shape of rows. -> for each format, its factor divided by that of the one that they
+        were tried in"""
+        tried = self.journal.under(SAVING)
+        differs = {}
+        for format in filter(can_round, offered_formats(compared[0])):
+            factors = [saving(tensor, format, self.calibration, self.threads)[0] for tensor in compared]
+            differs[format.name] = math.exp(
+                fmean(math.log(factor / tried[t.name]) for factor, t in zip(factors, compared, strict=True))
+            )
+        return differs
 
     def _other_tensors(self) -> None:
         outside = Outside.of(self.model, self.calibration)
@@ -150,9 +153,11 @@ class MapMaking:
 
     def _of_the_rounded(self, matrices: list[Tensor]) -> dict[str, Any]:
         known = sensitivities_in(self.journal, self.model)
-        formats = {tensor.name: _tried(tensor).name for tensor in matrices}
+        formats = {tensor.name: _tried(tensor) for tensor in matrices}
         tensors = (
-            replace(t, read=_Rounded(_tried(t), self.rounded / f"{t.name}.npy")) if t.name in formats else t
+            replace(t, read=_Rounded(format_named(formats[t.name]), self.rounded / f"{t.name}.npy"))
+            if t.name in formats
+            else t
             for t in self.model.tensors
         )
         weights = Weights(replace(self.model, tensors=tuple(tensors)))
@@ -186,6 +191,5 @@ class _Rounded:
         return self.format.decode(np.ascontiguousarray(np.load(self.path, mmap_mode="r")[start:stop]))
 
 
-def _tried(tensor: Tensor) -> Format:
-    offered = {format.name for format in offered_formats(tensor)}
-    return format_named(next((name for name in TRIED if name in offered), "F16"))
+def _tried(tensor: Tensor) -> str:
+    return tried_format({format.name for format in offered_formats(tensor)})

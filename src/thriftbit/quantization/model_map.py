@@ -26,10 +26,17 @@ from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, Sensitivities
 from thriftbit.sources.model import Model
 
-VERSION = 1  # of what is kept; another one does not read it
-# What keys of the journal begin with. Of a matrix: its losses, and what rounding saves; of a format: how its saving
-# differs from the others'; losses that were measured: {tensor: {format: loss}}; a whole plan: an anchor.
-LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = "losses ", "saving ", "format ", "measured ", "plan ", "finished "
+VERSION = 2  # of what is kept; another one does not read it
+# What keys of the journal begin with. Of a matrix: its losses, and what rounding saves; of a format that was tried: how
+# the saving of others differs; losses that were measured: {tensor: {format: loss}}; a whole plan: an anchor.
+LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = (
+    "losses ",
+    "saving ",
+    "tried in ",
+    "measured ",
+    "plan ",
+    "finished ",
+)
 MEASURED_WINDOWS = 12
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -28,6 +28,8 @@ from thriftbit.sources.tensor import Tensor
 JSON_VERSION = 1
 # What every build of llama.cpp computes with, on every device. Of what else it can hold, nothing is better at its size.
 OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
+# Rounding is tried in one format for each matrix: the first of these that its rows allow
+TRIED = ("Q4_K", "Q4_0")
 PLAIN, CALIBRATED = "plain", "calibrated"
 TWO_SIGMA = 2.0
 LEAST_SCATTER = 0.08  # of logarithms around the line, as benchmarks/allocation.py finds it; few may agree by chance
@@ -41,6 +43,11 @@ def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
         return ()
     formats = (format_named(name) for name in OFFERED)
     return tuple(format for format in formats if tensor.width % format.block_size == 0)
+
+
+def tried_format(offered: Collection[str]) -> str:
+    """offered: names of formats. -> in which of them rounding is tried; "" if in none"""
+    return next((name for name in TRIED if name in offered), "")
 
 
 @dataclass(frozen=True)
@@ -121,14 +128,14 @@ def _slope(anchors: Sequence[Anchor]) -> tuple[float, float]:
 class Sensitivities:
     """Of one model. fingerprint: the model's. losses: for each tensor that can be quantized, and each format offered
     for it, nats per token when encoded block by block with importance. savings: for matrices, by what factor calibrated
-    rounding changes that, in one format; by_format: how the factor of another format differs from it. anchors: plans
-    that were measured.
+    rounding changes that, in the format it was tried in; by_format: for each such format, how the factor of another one
+    differs. anchors: plans that were measured.
     """
 
     fingerprint: str
     losses: Mapping[str, Mapping[str, float]]
     savings: Mapping[str, float]
-    by_format: Mapping[str, float]
+    by_format: Mapping[str, Mapping[str, float]]
     anchors: tuple[Anchor, ...]
 
     def trust(self, effort: str = PLAIN) -> Trust:
@@ -136,10 +143,12 @@ class Sensitivities:
 
     def loss_of(self, tensor: str, format_name: str, effort: str = PLAIN) -> float:
         """-> nats per token; 0 for tensors and formats that lose nothing"""
-        loss = self.losses.get(tensor, {}).get(format_name, 0.0)
-        if effort == PLAIN or tensor not in self.savings or format_name not in self.by_format:
+        losses = self.losses.get(tensor, {})
+        loss = losses.get(format_name, 0.0)
+        if effort == PLAIN or tensor not in self.savings:
             return loss
-        return loss * min(self.savings[tensor] * self.by_format[format_name], 1.0)
+        differs = self.by_format.get(tried_format(losses), {}).get(format_name, 1.0)
+        return loss * min(self.savings[tensor] * differs, 1.0)
 
     def total(self, formats: Mapping[str, str], effort: str = PLAIN) -> float:
         return math.fsum(self.loss_of(tensor, name, effort) for tensor, name in formats.items())
@@ -169,7 +178,10 @@ class Sensitivities:
                     for tensor, losses in document["losses"].items()
                 },
                 savings={str(name): float(factor) for name, factor in document["savings"].items()},
-                by_format={str(name): float(factor) for name, factor in document["by_format"].items()},
+                by_format={
+                    str(tried): {str(name): float(factor) for name, factor in factors.items()}
+                    for tried, factors in document["by_format"].items()
+                },
                 anchors=tuple(Anchor(**anchor) for anchor in document["anchors"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

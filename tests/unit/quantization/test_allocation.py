@@ -33,7 +33,7 @@ def known(model: Model) -> Sensitivities:
         if offered_formats(tensor)
     }
     savings = {name: 0.2 if "attn" in name else 0.9 for name in losses}
-    return Sensitivities(model.fingerprint, losses, savings, dict.fromkeys(RATES, 1.0), ())
+    return Sensitivities(model.fingerprint, losses, savings, {}, ())
 
 
 def test_no_byte_too_many(model: Model, known: Sensitivities, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def known(**changes: object) -> Sensitivities:
         "fingerprint": "f",
         "losses": {"a": {"Q4_K": 0.02, "Q8_0": 0.001}, "b": {"Q4_K": 0.01}},
         "savings": {"a": 0.25},
-        "by_format": {"Q4_K": 1.0, "Q8_0": 0.8},
+        "by_format": {"Q4_K": {"Q4_K": 1.0, "Q8_0": 0.8}},
         "anchors": (),
     }
     return Sensitivities(**{**values, **changes})  # type: ignore[arg-type]
