@@ -33,7 +33,7 @@ class LlamaCpp:
     program = "llama.cpp"
 
     def __init__(self, subject: Subject, name: str | None, folder: Path | None) -> None:
-        owner, repository = _parse(name) if name else (_OWNER, f"{_single(subject.model_name)}-GGUF")
+        owner, repository = _parse(name) if name is not None else (_OWNER, f"{_single(subject.model_name)}-GGUF")
         self._subject = subject
         folder = folder or cache_folder(os.environ, Path.home())
         self._repository = folder / f"models--{owner}--{repository}"

@@ -26,7 +26,7 @@ class LMStudio:
     program = "LM Studio"
 
     def __init__(self, subject: Subject, name: str | None, folder: Path | None) -> None:
-        publisher, repository = _parse(name) if name else (_PUBLISHER, f"{subject.model_name}-GGUF")
+        publisher, repository = _parse(name) if name is not None else (_PUBLISHER, f"{subject.model_name}-GGUF")
         self._subject = subject
         folder = folder or models_folder(Path.home())
         self._repository = folder / publisher / repository

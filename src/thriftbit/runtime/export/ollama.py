@@ -65,7 +65,7 @@ class Ollama:
                 "Join them first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
             )
         self._subject, self._progress = subject, progress
-        self._name = _parse(name) if name else _default_name(subject)
+        self._name = _parse(name) if name is not None else _default_name(subject)
         usual = models_folder(os.environ, Path.home())
         self._folder = folder or usual
         self._manifest = self._find_manifest()

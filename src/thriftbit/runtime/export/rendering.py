@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _PATIENCE_SECONDS = 20
-_MEMORY_BYTES, _PROCESSOR_SECONDS = 1 << 30, 10
+_MEMORY_BYTES, _PROCESSOR_SECONDS = 1 << 30, 5
 _LONGEST = 1 << 20  # characters of a template, or of what comes of it
 _GENERATION = re.compile(r"\{%(-?)\s*(?:end)?generation\s*(-?)%\}")  # marks of transformers' own, without effect here
 

@@ -135,6 +135,8 @@ class Transaction:
         """Out of the way, to come back if the rest fails"""
         if not os.path.lexists(target):
             return
+        if target.is_dir():
+            raise ThriftbitError(f"{target} is a folder, and a file should be there; move it out of the way first")
         aside = target.with_name(target.name + _REPLACED_SUFFIX)
 
         def bring_back() -> None:

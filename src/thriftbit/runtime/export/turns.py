@@ -41,8 +41,8 @@ _PROOFS: tuple[Conversation, ...] = (
 class Turns:
     """first: before the first question. before_system and after_system: around the system's text, up to the first
     question, where there is one. to_answer: between a question and its answer. to_question: between an answer and the
-    next question. to_end: after the last question. takes_system: whether the template has a place for it; otherwise it
-    goes before the first question."""
+    next question. to_end: after the last question. takes_system: whether the template has a place for it; if it refuses
+    or drops it, the system's text goes before the first question."""
 
     first: str
     before_system: str
@@ -81,8 +81,8 @@ def find_turns(template: str, bos: str, eos: str) -> Turns | None:
     if (again, end_again) != (first, to_end):
         return None
     pieces = _between(with_system, (_S, _U))
-    if pieces is None and with_system is not None:
-        return None  # it says nothing of the system's text, or moves it about
+    if pieces is None and with_system not in (None, alone):
+        return None  # it moves the system's text about
     before, after, _ = pieces or (first, "\n\n", to_end)
     turns = Turns(first, before, after, to_answer, to_question, to_end, takes_system=pieces is not None)
     proven = _PROOFS if turns.takes_system else _PROOFS[:1]
