@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 @click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
 @click.argument("source", metavar="MODEL")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The file to write; MODEL-PRESET.gguf by default."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write; MODEL-PRESET.gguf or MODEL-4.50bpw.gguf by default.",
 )
 @click.option(
     "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
@@ -100,7 +103,7 @@ def quantize(
       thriftbit quantize ./my-model                            explains the presets
     """
     _check_choice(preset, plan_file, request)
-    if effort is None or (calibrate_on and effort == "plain"):
+    if effort is None or (calibrate_on and effort == "plain" and not request):  # with a budget it is the map's text
         effort = "calibrated" if calibrate_on or (request and not imatrix) else "plain"
     calibrated = effort != "plain"
     if calibrated and imatrix:
