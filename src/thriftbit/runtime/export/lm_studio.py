@@ -35,8 +35,8 @@ class LMStudio:
             name=f"{publisher}/{repository}",
             folder=folder,
             marker=self._targets[0],
-            command=f"lms load {publisher}/{repository}",
-            notes=("LM Studio lists it under My Models.",),
+            command="lms load",
+            notes=("LM Studio lists it under My Models; `lms load` lets you choose it there.",),
             details={},
         )
 

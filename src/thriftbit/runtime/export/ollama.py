@@ -169,8 +169,8 @@ class Ollama:
         notes = [self._format.note] if self._format.note else []
         if self._folder != usual:
             notes.append(f"Ollama finds it if it is started with OLLAMA_MODELS={self._folder}")
-        elif self._folder == _SERVICE and not os.access(self._subject.files[0], os.R_OK):
-            notes.append("The service runs as another user, who must be able to read the file.")
+        elif self._folder == _SERVICE and not self._subject.files[0].stat().st_mode & stat.S_IROTH:
+            notes.append(f"Ollama's service is another user, who may not read it yet: chmod o+r {self._subject.path}")
         return notes
 
 
