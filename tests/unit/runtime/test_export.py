@@ -272,6 +272,16 @@ def test_ollamas_names_are_the_same_in_any_case(home: Path, model: Path) -> None
     assert done.placed[0].way == THERE_ALREADY
 
 
+def test_a_failure_while_replacing_leaves_ollama_the_model_that_it_had(home: Path, model: Path) -> None:
+    done = export(model, "ollama")
+    before = files_below(done.folder)
+    other = write_model(home / "again" / model.name, LLAMA_3, seed=5)
+    (done.marker.parent / f"{done.marker.name}.thriftbit-partial").mkdir()
+    with pytest.raises(ThriftbitError):
+        export(other, "ollama", force=True)
+    assert files_below(done.folder) == before
+
+
 def test_a_damaged_blob_is_made_whole(home: Path, model: Path) -> None:
     blob = export(model, "ollama").placed[0].path
     blob.unlink()

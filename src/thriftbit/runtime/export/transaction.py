@@ -106,12 +106,11 @@ class Transaction:
 
     def write(self, target: Path, content: bytes, *, replace: bool = False) -> Placed:
         """A small file of our own at `target`, at once. replace: what is there may go."""
-        if replace:
-            self._set_aside(target)
-        if not os.path.lexists(target):
+        if replace and target.is_file():
+            self._undo.callback(_write, target, target.read_bytes())
+        elif not os.path.lexists(target):
             self._undo.callback(_forgiving(target.unlink))
-        with AtomicFile(target, len(content)) as file:
-            file.write(content)
+        _write(target, content, replace)
         return Placed(target, len(content), WRITTEN)
 
     def _copy(self, source: Path, target: Path, size_bytes: int) -> None:
@@ -171,6 +170,11 @@ def not_writable(path: Path, error: OSError) -> ThriftbitError:
         f"{path}: cannot be written: {error.strerror}. If the folder belongs to another user, name one that program "
         "and you may both use with --folder, or run this as that user"
     )
+
+
+def _write(target: Path, content: bytes, replace: bool = True) -> None:
+    with AtomicFile(target, len(content), force=replace) as file:
+        file.write(content)
 
 
 def _share(source: Path, target: Path) -> str:
