@@ -15,7 +15,7 @@ from thriftbit.cli.chat_commands import COMMANDS, Chat, Next, run_command
 from thriftbit.cli.chat_once import ctrl_c_stops
 from thriftbit.cli.chat_screen import Screen
 from thriftbit.cli.chat_text import harmless
-from thriftbit.cli.printing import output, print_error
+from thriftbit.cli.printing import output
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.conversation import Conversation, Listen
 from thriftbit.runtime.engine import EngineDiedError, Generation
@@ -26,7 +26,8 @@ _PROMPT, _CONTINUED = "> ", ". "
 def converse(conversation: Conversation) -> None:
     """Until /exit or Ctrl-D. What goes wrong is told, and the chat goes on."""
     chat = Chat(conversation)
-    read = _reader()
+    conversation.announce = _note
+    read = _plain_reader if output.is_dumb_terminal else _reader().prompt
     _note(
         f"{conversation.path.name}, context of {conversation.context_tokens:,} tokens. It all stays on this computer."
     )
@@ -35,7 +36,7 @@ def converse(conversation: Conversation) -> None:
     while following is not Next.LEAVE:
         output.print()
         try:
-            text = read.prompt(_PROMPT)
+            text = read(_PROMPT)
         except KeyboardInterrupt:
             continue
         except EOFError:
@@ -51,7 +52,7 @@ def converse(conversation: Conversation) -> None:
 
 
 def _tell_error(error: ThriftbitError) -> None:
-    print_error(str(error))
+    output.print(Text(harmless(f"error: {error}"), style="red"))
     if isinstance(error, EngineDiedError):
         _note("The conversation is still here: /retry asks again, with a fresh engine.")
 
@@ -67,12 +68,23 @@ def _afterwards(conversation: Conversation, answer: Generation) -> str:
     used = answer.prompt_tokens + answer.remembered_tokens + answer.generated_tokens
     words = [f"{answer.tokens_per_second:.1f} tokens a second"] if answer.tokens_per_second else []
     words += [f"{max(0, conversation.context_tokens - used):,} tokens left"] if used else []
-    words += ["stopped"] if answer.ended == "stopped" else []
+    if answer.ended == "stopped":
+        words.append("stopped")
+    elif answer.ended == "length" and "max-tokens" in conversation.settings:
+        words.append("cut at max-tokens")
     return " · ".join(words)
 
 
 def _note(text: str) -> None:
     output.print(Text(harmless(text), style="dim"))
+
+
+def _plain_reader(prompt: str) -> str:
+    """For a terminal that cannot move its cursor"""
+    text = input(prompt)
+    while text.endswith("\\"):
+        text = f"{text[:-1]}\n{input(_CONTINUED)}"
+    return text
 
 
 def _reader() -> PromptSession[str]:
@@ -96,7 +108,7 @@ def _reader() -> PromptSession[str]:
         history=InMemoryHistory(),  # no file: what was asked is nobody's business tomorrow
         multiline=True,
         key_bindings=keys,
-        prompt_continuation=_CONTINUED,
+        prompt_continuation=lambda width, line, wraps: "" if wraps else _CONTINUED,
         completer=WordCompleter([f"/{name}" for name in COMMANDS], sentence=True),
         complete_while_typing=False,
         enable_history_search=True,

@@ -73,7 +73,7 @@ class Conversation:
         self.messages: list[dict[str, str]] = []
         self.dropped_messages = 0
         self._threads = threads
-        self._announce = announce
+        self.announce = announce
         self._fallback: Fallback | None = None
         self._engine: Engine | None = None
         self._last: Generation | None = None
@@ -83,7 +83,7 @@ class Conversation:
     def __enter__(self) -> Self:
         if not has_template(self.path):
             self._fallback = fallback_for(self.path)
-            self._announce(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
+            self.announce(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
         self._running()
         return self
 
@@ -120,7 +120,7 @@ class Conversation:
         self._last = answer
         self.messages += [_said("user", question), _said("assistant", answer.text)]
         if answer.ended == "length" and "max-tokens" not in self.settings:
-            self._announce("The context is full, so the answer ends here. From now on the oldest turns are left out.")
+            self.announce("The context is full, so the answer ends here. From now on the oldest turns are left out.")
         return answer
 
     def retry(self, on_text: Listen) -> Generation:
@@ -187,7 +187,7 @@ class Conversation:
             first += 2
         if first > self.dropped_messages:
             turns = (first - self.dropped_messages) // 2
-            self._announce(
+            self.announce(
                 f"The context of {self.context_tokens:,} tokens is full: the model no longer sees the oldest "
                 f"{'question and its answer' if turns == 1 else f'{turns} questions and their answers'}."
             )
@@ -212,7 +212,7 @@ class Conversation:
                 self._engine = self._started()
             except TemplateError:
                 self._fallback = fallback_for(self.path)
-                self._announce(
+                self.announce(
                     f"Note: {self.path.name} has a chat template that llama.cpp cannot use: {self._fallback.words}."
                 )
                 self._engine = self._started()
