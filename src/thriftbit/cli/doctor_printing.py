@@ -125,7 +125,7 @@ def _gpu(gpu: Gpu) -> str:
 
 def _power(facts: Facts) -> str:
     percent = facts.power.battery_percent.value
-    return _said(facts.power.source) + ("" if percent is None else f", battery at {percent} %")
+    return _said(facts.power.source) + ("" if percent is None else f", {percent} % charged")
 
 
 def _load(facts: Facts) -> str:

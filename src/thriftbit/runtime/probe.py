@@ -59,7 +59,7 @@ _COMMON = (
 )
 _SCALING = ("Q4_K", "Q8_0")  # also timed with other numbers of threads
 _STEP_FORMAT = "Q4_0"
-_STEP_TURNS, _STEP_SHARE = 2, 0.017
+_FEWEST_STEP_TURNS, _MOST_STEP_TURNS, _STEP_SHARE = 2, 4, 0.017
 
 Progress = Callable[[str, float], None]
 Announce = Callable[[str], None]
@@ -187,19 +187,25 @@ class _Run:
             for index, (shape, size) in enumerate(shapes)
         ]
         fastest = [math.inf] * len(models)
+        cost: StepCost | None = None
         try:
-            for _ in range(_STEP_TURNS):
+            for turn in range(_MOST_STEP_TURNS):
+                if turn >= _FEWEST_STEP_TURNS and cost is not None:
+                    break
                 for index, model in enumerate(models):
                     self._tell("cost of a layer")
                     timings = time_model(model, threads, _STEP_SHARE * self.budget_seconds, reading=False)
                     fastest[index] = min(fastest[index], *timings.token_seconds)
+                cost = step_cost(threads, list(zip(models, fastest, strict=True)))
         except ThriftbitError as error:
             self.failures["cost of a layer"] = str(error)
             return None
         finally:
             for model in models:
                 model.path.unlink()
-        return step_cost(threads, list(zip(models, fastest, strict=True)))
+        if cost is None:
+            self.failures["cost of a layer"] = "lost in the noise of what else runs; measure again when it rests"
+        return cost
 
     def _rates(
         self, folder: Path, size_bytes: int, threads: int, step: StepCost | None, formats: Sequence[str]

@@ -17,15 +17,16 @@ from thriftbit.runtime.probe_model import ProbeModel
 from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings
 
 
-def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost:
-    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models, none of them below nothing
+def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost | None:
+    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models
 
-    timed: each with its seconds for a token: wide layers, narrow layers, one narrow layer.
+    timed: each with its seconds for a token: wide layers, narrow layers, one narrow layer. None where a layer would
+    cost nothing: then something else disturbed one of them by more than all layers take.
     """
     terms = np.array([[model.decode_bytes, model.layers, 1.0] for model, _ in timed])
     seconds = np.array([each for _, each in timed])
     _, layer_seconds, token_seconds = np.linalg.solve(terms, seconds).tolist()
-    return StepCost(threads, max(0.0, layer_seconds), max(0.0, token_seconds))
+    return StepCost(threads, layer_seconds, max(0.0, token_seconds)) if layer_seconds > 0 else None
 
 
 def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:

@@ -71,11 +71,11 @@ def test_the_cost_of_a_layer_is_what_is_left(tmp_path: Path) -> None:
     ]
     seconds = [model.decode_bytes / rate + model.layers * layer_seconds + token_seconds for model in models]
     cost = step_cost(3, list(zip(models, seconds, strict=True)))
-    assert cost.threads == 3
+    assert cost is not None and cost.threads == 3
     assert cost.layer_seconds == pytest.approx(layer_seconds)
     assert cost.token_seconds == pytest.approx(token_seconds)
-    impossible = step_cost(3, list(zip(models, [10 * seconds[0], seconds[1], seconds[2]], strict=True)))
-    assert impossible.layer_seconds == 0  # noise does not become a gift
+    disturbed = [10 * seconds[0], seconds[1], seconds[2]]
+    assert step_cost(3, list(zip(models, disturbed, strict=True))) is None
 
     timings = Timings([seconds[0], seconds[0]], [0.5, 0.5], "CPU")
     measured = format_rate(models[0], 3, timings, cost)
@@ -111,7 +111,7 @@ def test_doctor_measures_keeps_and_shows(run_thriftbit: RunThriftbit, tmp_path: 
     profile = Profile.from_json(measuring.stdout)
     assert profile.best_threads is not None and profile.measured_at is not None
     assert "Q4_K" in {rate.format for rate in profile.rates if rate.threads == profile.best_threads}
-    assert profile.bandwidth and profile.step_costs
+    assert profile.bandwidth and (profile.step_costs or "cost of a layer" in measuring.stderr)
     # nothing reads weights faster than memory is read: quartiles, caches and a busy neighbour allow for some
     fastest = max(each.bytes_per_second.high for each in profile.bandwidth)
     assert all(1e7 < rate.decode_bytes_per_second.median < 3 * fastest for rate in profile.rates)
