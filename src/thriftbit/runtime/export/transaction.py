@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,7 +108,7 @@ class Transaction:
     def write(self, target: Path, content: bytes, *, replace: bool = False) -> Placed:
         """A small file of our own at `target`, at once. replace: what is there may go."""
         if replace and target.is_file():
-            self._undo.callback(_write, target, target.read_bytes())
+            self._undo.callback(_forgiving(partial(_write, target, target.read_bytes())))
         elif not os.path.lexists(target):
             self._undo.callback(_forgiving(target.unlink))
         _write(target, content, replace)
@@ -189,19 +190,19 @@ def _reflink(source: Path, target: Path) -> bool:
     """-> whether the file system could; then the new file is at `target`, and was there whole or not at all"""
     import fcntl
 
-    partial = target.with_name(f"{target.name}{PARTIAL_SUFFIX}-{os.getpid()}")
+    unfinished = target.with_name(f"{target.name}{PARTIAL_SUFFIX}-{os.getpid()}")
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     try:
-        with source.open("rb") as reading, partial.open("xb") as writing:
+        with source.open("rb") as reading, unfinished.open("xb") as writing:
             fcntl.ioctl(writing.fileno(), _FICLONE, reading.fileno())
             os.fsync(writing.fileno())
-        partial.rename(target)
+        unfinished.rename(target)
     except OSError:
         return False
     finally:
         with suppress(OSError):
-            partial.unlink()
+            unfinished.unlink()
     return True
 
 
@@ -217,7 +218,7 @@ def _forgiving(act: Callable[[], Any]) -> Callable[[], None]:
     """-> the act, which may find that there is nothing to take back"""
 
     def attempt() -> None:
-        with suppress(OSError):
+        with suppress(OSError, ThriftbitError):
             act()
 
     return attempt
