@@ -25,6 +25,7 @@ from thriftbit.cli.measure import measure
 from thriftbit.cli.printing import print_error, print_json
 from thriftbit.cli.quantize import quantize
 from thriftbit.cli.report import report
+from thriftbit.cli.serve import serve
 from thriftbit.errors import ThriftbitError
 
 INTERRUPTED = 130
@@ -52,7 +53,7 @@ def commands() -> None:
     """
 
 
-for command in (doctor, fit, map_command, quantize, chat, measure, report, inspect, find, explain, export, demo):
+for command in (doctor, fit, map_command, quantize, chat, serve, measure, report, inspect, find, explain, export, demo):
     commands.add_command(command)
 
 

@@ -67,7 +67,7 @@ def chat(
             model,
             context_tokens=context_tokens,
             offline=offline,
-            confirm=lambda words: yes or _confirmed(words),
+            confirm=lambda words: yes or confirmed(words),
             announce=announce,
             progress=line.update,
         )
@@ -106,7 +106,7 @@ def _question(prompt: str | None, as_json: bool) -> str | None:
     return question
 
 
-def _confirmed(words: str) -> bool:
+def confirmed(words: str) -> bool:
     if not sys.stdin.isatty():
         raise ThriftbitError("nothing was downloaded or written, as nobody can be asked here; --yes agrees beforehand")
     return click.confirm(words, err=True)

@@ -102,7 +102,7 @@ class Engine:
         if importlib.util.find_spec("xllamacpp") is None:
             raise ThriftbitError("llama.cpp is not installed here, so no model can be run; try: pip install xllamacpp")
         self.name = str(path)  # in errors
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "path": str(self.path),
             "context_tokens": context_tokens,
             "threads": threads,
@@ -130,6 +130,7 @@ class Engine:
                 raise TemplateError(str(error)) from None
             raise
         self.load_seconds: float = loaded["load_seconds"]
+        self.address: str = loaded["address"]
         self.device = ", ".join(loaded["gpus"]) or CPU
         return self
 

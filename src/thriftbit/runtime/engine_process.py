@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from urllib.parse import urlsplit
 from thriftbit.runtime.peak_memory import peak_memory_bytes
 
 _ERRORS_ONLY = 1
+_LOG_SECONDS = 2.0
 
 Answer = dict[str, Any]
 
@@ -53,7 +55,8 @@ class Model:
 
     def loaded(self) -> Answer:
         """Answers the settings"""
-        return {"load_seconds": self._load_seconds, "gpus": [gpu["description"] for gpu in self._gpus]}
+        gpus = [gpu["description"] for gpu in self._gpus]
+        return {"load_seconds": self._load_seconds, "gpus": gpus, "address": self._server.listening_address}
 
     def complete(self, request: dict[str, Any]) -> Answer:
         return _timed(self._server.handle_completions, request)
@@ -165,7 +168,21 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     parameters.offline = True
     parameters.endpoint_slots = False
     parameters.api_keys = [key]
+    if "serve" in settings:
+        _serve(parameters, **settings["serve"])
     return parameters
+
+
+def _serve(parameters: Any, host: str, port: int, api_key: str, users: int) -> None:
+    """For other programs, at an address and with a key that they know"""
+    parameters.hostnames = [host]
+    parameters.port = port
+    parameters.api_keys = [api_key] if api_key else []
+    parameters.n_parallel = users
+    parameters.kv_unified = True  # one context for all
+    parameters.endpoint_metrics = True
+    parameters.model_alias = {Path(parameters.model.path).name}  # and not where it lies
+    parameters.cors_origins = f"http://{host}:{port}"  # pages from elsewhere, open in a browser here, are not answered
 
 
 def _timed(handle: Any, request: dict[str, Any]) -> Answer:
@@ -202,7 +219,19 @@ def main() -> None:
             do = request.pop("do")
             tell(loaded[0].stream(request, tell) if do == "stream" else getattr(loaded[0], do)(request))
         except Exception as error:
+            if not loaded:
+                _wait_for_the_log()
             tell({"error": str(error) if loaded else ""})  # why it could not load stands in the log alone
+
+
+def _wait_for_the_log() -> None:
+    """A thread of llama.cpp's writes it, somewhat later; on a busy computer after the error has been told."""
+    deadline, size = time.monotonic() + _LOG_SECONDS, 0
+    while time.monotonic() < deadline:
+        time.sleep(_LOG_SECONDS / 20)
+        before, size = size, os.fstat(sys.stderr.fileno()).st_size
+        if size and size == before:
+            return
 
 
 def _listen(requests: SimpleQueue[dict[str, Any]], loaded: list[Model]) -> None:

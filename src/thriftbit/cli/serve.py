@@ -1,0 +1,115 @@
+"""`thriftbit serve`: a model for other programs on this computer."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+import thriftbit
+from thriftbit.cli.chat import confirmed
+from thriftbit.cli.fit import Amount
+from thriftbit.cli.printing import announce, json_option, print_json, say
+from thriftbit.cli.progress import ProgressLine
+from thriftbit.errors import UsageError
+
+if TYPE_CHECKING:
+    from thriftbit.advice.ready import Ready
+    from thriftbit.runtime.serve import Server
+
+_PATIENCE_SECONDS = 10.0
+
+
+@click.command(short_help="Let other programs use a model, as they use OpenAI's.")
+@click.argument("model", metavar="MODEL")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere takes --api-key.")
+@click.option("--port", type=int, default=8080, show_default=True, help="0 takes one that is free.")
+@click.option("--api-key", envvar="THRIFTBIT_API_KEY", default="", help="Answer only those who have it.")
+@click.option("--users", type=click.IntRange(1, 64), default=4, show_default=True, help="Answered at the same time.")
+@click.option(
+    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="Shared by all; 8k by default."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
+@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@json_option
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    api_key: str,
+    users: int,
+    context_tokens: int | None,
+    threads: int | None,
+    yes: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Let other programs use MODEL as they use OpenAI's, until Ctrl-C; and people, on a web page.
+
+    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
+    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+
+    Only this computer can reach it, unless you say --host and give an --api-key, better as THRIFTBIT_API_KEY in the
+    environment, where other users do not see it.
+
+    \b
+    Examples:
+      thriftbit serve my-model-Q4_K_M.gguf
+      thriftbit serve my-model-Q4_K_M.gguf --port 9000 --context 16k
+    """
+    from thriftbit.runtime.serve import check_free, is_loopback, serving
+
+    if not is_loopback(host) and not api_key:
+        raise UsageError(
+            f"--host {host} lets everybody who can reach this computer use the model, its memory and its power: give "
+            "an --api-key that they need for it"
+        )
+    if context_tokens is not None and context_tokens < 1:
+        raise UsageError("--context: a context has at least one token")
+    check_free(host, port)  # before anything long begins
+    with ProgressLine() as line:
+        ready = thriftbit.ready_to_run(
+            model,
+            context_tokens=context_tokens,
+            offline=offline,
+            confirm=lambda words: yes or confirmed(words),
+            announce=announce,
+            progress=line.update,
+        )
+    signal.signal(signal.SIGTERM, _interrupt)
+    with serving(
+        ready.path,
+        host=host,
+        port=port,
+        api_key=api_key,
+        context_tokens=ready.context_tokens,
+        users=users,
+        threads=threads or ready.threads,
+        announce=announce,
+    ) as server:
+        try:
+            _tell(server, ready, host, as_json)
+            server.wait()
+        except KeyboardInterrupt:
+            if server.answering():
+                announce("Answers that are being written are finished first; Ctrl-C again ends them.")
+            server.finish(_PATIENCE_SECONDS)
+
+
+def _tell(server: Server, ready: Ready, host: str, as_json: bool) -> None:
+    from thriftbit.runtime.serve import is_loopback
+
+    if not is_loopback(host):
+        announce("Everybody who has the key and can reach this computer can use the model; nothing is encrypted.")
+    if as_json:
+        print_json({"address": server.address, "model": ready.path.name, "context_tokens": ready.context_tokens})
+        return
+    say(f"{ready.path.name} answers at {server.address}, with a context of {ready.context_tokens:,} tokens.")
+    say(f"For programs: {server.address}/v1   For people: open {server.address}   Ctrl-C ends it.")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
