@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from thriftbit.advice.ready import context_that_fits
+from thriftbit.cli.chat_once import answer_once
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.quantization.plan import make_plan
@@ -242,3 +243,14 @@ def test_a_context_that_does_not_fit_is_shrunk_or_refused(path: Path, monkeypatc
     leave(needed / 2)
     with pytest.raises(ThriftbitError, match=r"demo\.gguf: takes .* of memory even with a context of 128 tokens"):
         context_that_fits(path, None, told.append)
+
+
+def test_a_model_that_writes_escape_sequences_drives_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forced = {"grammar": 'root ::= "a\\x1b]0;title\\x07b" "\\u202e\\u009b31m"'}  # a real model, made to write them
+    with Conversation(path, context_tokens=256, threads=1) as conversation:
+        conversation._sampling = lambda: forced  # type: ignore[method-assign]
+        for as_json in (False, True):
+            assert answer_once(conversation, "Where?", as_json) == 0
+            written = capsys.readouterr().out
+            assert not set(written) & set("\x1b\x07\u202e\x9b") and "title" in written
+    assert conversation.messages[-1]["content"] == "a\x1b]0;title\x07b\u202e\x9b31m"
