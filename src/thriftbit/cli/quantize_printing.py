@@ -115,7 +115,8 @@ def describe_prediction(found: Allocation) -> str:
     loss = found.loss
     value, low, high = (significant(each, 2) for each in (loss.value, loss.low, loss.high))
     best = "no plan is better" if found.gap < SMALLEST_GAP else f"at most {100 * found.gap:.2g} % from the best plan"
-    return f"  predicted to lose {value} nats ({low}–{high}), perplexity up by {100 * loss.perplexity_rise:.2g} % at most; {best}"
+    rise = f"perplexity up by {100 * loss.perplexity_rise:.2g} % at most"
+    return f"  predicted to lose {value} nats ({low}–{high}), {rise}; {best}"
 
 
 def _prediction(found: Allocation | None) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.nvidia import gpu_energy_joules
 from thriftbit.measurement.energy_apple import PowerMetrics
 from thriftbit.measurement.energy_linux import SYSFS, Battery, Rapl
-from thriftbit.machine.nvidia import gpu_energy_joules
 
 T = TypeVar("T")
 _NOT_MEASURABLE = "not measurable here"

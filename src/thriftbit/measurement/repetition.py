@@ -23,9 +23,9 @@ from gguf import Keys, TokenType
 
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.nvidia import gpu_memory_bytes
 from thriftbit.measurement.energy import EnergyMeter, metered
 from thriftbit.runtime.engine import CPU, Engine, Generation
-from thriftbit.machine.nvidia import gpu_memory_bytes
 
 _WARM_UP_TOKENS = 3
 

@@ -1,9 +1,9 @@
 """The best choice of all within one limit, where few enough choices can be part of it.
 
-Prices (`knapsack.py`) leave a gap between the best that was found and what nothing can be below. A choice that by itself
-costs more than this gap, at the price of the limit, is in no better solution, and neither is a combination of such
-choices whose surplus is larger than the gap. What remains is gone through item by item, keeping what no other partial
-choice beats in both use and cost: dynamic programming over Pareto sets (Nemhauser and Ullmann 1969).
+Prices (`knapsack.py`) leave a gap between the best that was found and what nothing can be below. A choice that by
+itself costs more than this gap, at the price of the limit, is in no better solution, and neither is a combination of
+such choices whose surplus is larger than the gap. What remains is gone through item by item, keeping what no other
+partial choice beats in both use and cost: dynamic programming over Pareto sets (Nemhauser and Ullmann 1969).
 """
 
 from __future__ import annotations
