@@ -62,6 +62,7 @@ def measured(model: Model, weights: list[Weights]) -> list[float]:
     return [float(np.mean([each.divergence.mean() for each in own])) for own in scores[1:]]
 
 
+@pytest.mark.slow
 def test_every_tensor_has_a_loss_in_every_format(model: Model, known: Sensitivities) -> None:
     for tensor in model.tensors:
         offered = {format.name for format in offered_formats(tensor)}
@@ -74,6 +75,7 @@ def test_every_tensor_has_a_loss_in_every_format(model: Model, known: Sensitivit
     assert 0.1 < np.mean([*known.savings.values()]) < 0.9
 
 
+@pytest.mark.slow
 def test_predictions_are_measured(
     model: Model, known: Sensitivities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_tensors_without_curvature_are_measured_together(
     assert all(known.losses[name]["Q8_0"] < 0.05 * known.losses[name]["Q4_K"] for name in names)
 
 
+@pytest.mark.slow
 def test_the_page(model: Model, known: Sensitivities, tmp_path: Path) -> None:
     page = render_map(model, known, CALIBRATED)
     assert "What it loses at every size" in page and "<script" not in page
