@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 ROOT = Path(__file__).parents[1]
 WIDTH, FFN, VALUES, LAYERS, VOCABULARY = 256, 512, 128, 3, 257
+
+# Started in the background by a shell, we would pass on to every program we test that it ignores Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RunThriftbit = Callable[..., "subprocess.CompletedProcess[str]"]
 

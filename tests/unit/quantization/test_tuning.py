@@ -46,6 +46,7 @@ def calibration(model: Model, tmp_path: Path) -> Calibration:
     return calibrate(model, WINDOWS, tmp_path / "calibration")
 
 
+@pytest.mark.slow
 def test_it_says_more_than_calibrated_in_the_same_bytes(tmp_path: Path) -> None:
     model = open_demo_model()
     calibration = calibrate(model, calibration_windows(model, None, 24), tmp_path / "calibration")
