@@ -14,7 +14,7 @@ from thriftbit.sizes import describe_bytes
 if TYPE_CHECKING:
     from thriftbit import Model
     from thriftbit.quantization.model_frontier import Point
-    from thriftbit.quantization.sensitivity import Loss, Sensitivities
+    from thriftbit.quantization.sensitivity import Sensitivities
 
 MOST_PLOT_COLUMNS = 110
 
@@ -62,14 +62,6 @@ def map_document(model: Model, sensitivities: Sensitivities, effort: str) -> Non
             },
         }
     )
-
-
-def describe_loss(loss: Loss) -> str:
-    """-> "0.0123 nats (0.0101–0.0150)\""""
-    from thriftbit.report.numbers import significant
-
-    value, low, high = (significant(each, 2) for each in (loss.value, loss.low, loss.high))
-    return f"{value} nats ({low}–{high})"
 
 
 def _rows(presets: list[Point], best: list[Point]) -> Sequence[tuple[str, ...]]:

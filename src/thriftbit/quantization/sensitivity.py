@@ -7,17 +7,15 @@ curvature (½ · trace(Eᵀ G E A), see `rounding.py`), with no pass through the
 (`sensitivity_probe.py`). Losses of tensors add up, nearly: errors in different places are as good as independent. What
 "nearly" means for this model is measured too, on a few whole plans, and stands in `Trust`.
 
-Needs no torch to be read. JSON there and back, so that it is made once.
+Needs no torch to be read.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format, format_named
@@ -25,7 +23,6 @@ from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-JSON_VERSION = 1
 # What every build of llama.cpp computes with, on every device. Of what else it can hold, nothing is better at its size.
 OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
 # Rounding is tried in one format for each matrix: the first of these that its rows allow
@@ -160,29 +157,3 @@ class Sensitivities:
     def check_belongs(self, model: Model) -> None:
         if self.fingerprint != model.fingerprint:
             raise ThriftbitError(f"{model.source}: the map is of another model; run thriftbit map {model.source}")
-
-    def to_json(self) -> str:
-        return json.dumps({"thriftbit_sensitivities": JSON_VERSION, **asdict(self)}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Sensitivities:
-        """Raises ThriftbitError for what `to_json` did not write"""
-        try:
-            document: Any = json.loads(text)
-            if document["thriftbit_sensitivities"] != JSON_VERSION:
-                raise ValueError
-            return cls(
-                fingerprint=str(document["fingerprint"]),
-                losses={
-                    str(tensor): {str(name): float(loss) for name, loss in losses.items()}
-                    for tensor, losses in document["losses"].items()
-                },
-                savings={str(name): float(factor) for name, factor in document["savings"].items()},
-                by_format={
-                    str(tried): {str(name): float(factor) for name, factor in factors.items()}
-                    for tried, factors in document["by_format"].items()
-                },
-                anchors=tuple(Anchor(**anchor) for anchor in document["anchors"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ThriftbitError("is no map of a model, or one of another version; make it again") from None

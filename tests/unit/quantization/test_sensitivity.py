@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.quantization.rounding import Curvature
 from thriftbit.quantization.sensitivity import (
@@ -66,14 +65,6 @@ def test_anchors_that_disagree_widen_the_prediction() -> None:
 def test_perplexity_rises_by_the_exponential_at_most() -> None:
     assert Loss(0.01, 0.008, 0.012).perplexity_rise == pytest.approx(math.e**0.01 - 1)
     assert Trust().predict(0.0) == Loss(0.0, 0.0, 0.0)
-
-
-def test_json_and_back() -> None:
-    made = known(anchors=(Anchor(PLAIN, 0.1, 0.2, 0.3),))
-    assert Sensitivities.from_json(made.to_json()) == made
-    for text in ("", "[]", "{}", '{"thriftbit_sensitivities": 1}', made.to_json().replace("0.02", '"x"')):
-        with pytest.raises(ThriftbitError, match="make it again"):
-            Sensitivities.from_json(text)
 
 
 def test_rows_decide_what_is_offered(model: Model) -> None:
