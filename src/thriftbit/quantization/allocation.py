@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thriftbit.containers.gguf_values import alignment_of
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.quantization.allocation_choices import Choices
 from thriftbit.quantization.importance import ImportanceMatrix
@@ -113,7 +114,8 @@ def find_plan(
             return Allocation(plan, size_bytes, sensitivities.predict(plan.formats, effort), choice.gap)
         if budget.max_loss is not None:
             break
-        allowed_bytes -= size_bytes - budget.size_bytes  # the header is padded, and the plan's words are part of it
+        # the header is padded, and the plan's words are part of it
+        allowed_bytes -= max(size_bytes - budget.size_bytes, alignment_of(model.metadata))
     raise CannotFitError(_refusal(choices, sensitivities, budget, effort))
 
 

@@ -46,6 +46,12 @@ def test_no_byte_too_many(model: Model, known: Sensitivities, tmp_path: Path) ->
         assert found.gap < 0.2
 
 
+def test_sizes_of_every_kind_are_kept(model: Model, known: Sensitivities) -> None:
+    middle = file_layout(model, make_plan(model, "Q4_K_M")).file_size_bytes
+    for size_bytes in range(middle, middle + 700, 7):
+        assert find_plan(model, known, Budget(size_bytes=size_bytes), CALIBRATED).size_bytes <= size_bytes
+
+
 def test_a_preset_of_the_same_size_loses_more(model: Model, known: Sensitivities) -> None:
     for preset in preset_points(model, known, PLAIN):
         if preset.name in ("Q4_K_M", "Q3_K_M", "Q4_0"):
