@@ -208,8 +208,7 @@ class _Run:
             model = write_probe_model(folder / "rate.gguf", name, layers_for(name, size_bytes))
             try:
                 for count in counts:
-                    is_best = count == threads
-                    self._visit(visits, model, count, _VISIT_SECONDS * (1 if is_best else _BESIDE_SHARE), is_best)
+                    self._visit(visits, model, count, _VISIT_SECONDS * (1 if count == threads else _BESIDE_SHARE))
             finally:
                 model.path.unlink()
         return [
@@ -231,10 +230,9 @@ class _Run:
         model: ProbeModel,
         threads: int,
         seconds: float,
-        reading: bool,
     ) -> None:
         try:
-            timings = time_model(model, threads, seconds, reading=reading)
+            timings = time_model(model, threads, seconds)
         except ThriftbitError as error:
             self.failures[_label(model.format, threads)] = str(error)
             return
