@@ -8,7 +8,6 @@ changed there is no profile. As JSON it answers for another computer.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,8 @@ def fingerprint(facts: Facts) -> dict[str, Any]:
         "usable_cores": processor.usable_cores.value,
         # what the firmware keeps for itself changes with its version, by a few MB
         "memory_gibibytes": total and round(total / (1 << 30) * 2) / 2,
-        "gpus": sorted(f"{gpu.vendor} {gpu.name.value} {_gibibytes(gpu)}" for gpu in facts.gpus),
+        # not their memory: of some it is known only where the engine was asked
+        "gpus": sorted(f"{gpu.vendor} {gpu.name.value}" for gpu in facts.gpus),
     }
 
 
@@ -205,8 +205,3 @@ def _document(text: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("thriftbit_profile") != VERSION:
         raise ThriftbitError(f'it does not say "thriftbit_profile": {VERSION}')
     return document
-
-
-def _gibibytes(gpu: Any) -> int | None:
-    size_bytes = gpu.memory_bytes.value
-    return None if size_bytes is None or math.isinf(size_bytes) else round(size_bytes / (1 << 30))

@@ -9,7 +9,7 @@ the prediction, and they are its interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from thriftbit.machine.profile import FormatRate, Profile, Spread, StepCost
 
@@ -37,33 +37,23 @@ def step_cost_with(profile: Profile, threads: int) -> StepCost | None:
 
 def _between(measured: Iterable[FormatRate], threads: int, bandwidth: Spread | None) -> FormatRate:
     known = sorted(measured, key=lambda rate: rate.threads)
-    fewer = [rate for rate in known if rate.threads < threads]
-    more = [rate for rate in known if rate.threads > threads]
-    below, above = (fewer[-1] if fewer else None), (more[0] if more else None)
-    decode = _bounded(
-        below and (below.threads, below.decode_bytes_per_second),
-        above and (above.threads, above.decode_bytes_per_second),
-        threads,
-        bandwidth.high if bandwidth else math.inf,
-    )
-    prefill = _bounded(
-        below and (below.threads, below.prefill_weights_per_second),
-        above and (above.threads, above.prefill_weights_per_second),
-        threads,
-        math.inf,
-    )
-    return FormatRate(known[0].format, threads, decode, prefill)
+    below = max((rate for rate in known if rate.threads < threads), key=lambda rate: rate.threads, default=None)
+    above = min((rate for rate in known if rate.threads > threads), key=lambda rate: rate.threads, default=None)
 
+    def bounded(what: Callable[[FormatRate], Spread], limit: float) -> Spread:
+        lows, highs = [], [limit]
+        if below is not None:
+            lows.append(what(below).low)
+            highs.append(what(below).high * threads / below.threads)
+        if above is not None:
+            lows.append(what(above).low * threads / above.threads)
+            highs.append(what(above).high)
+        low, high = max(lows), max(max(lows), min(highs))
+        return Spread(math.sqrt(low * high), low, high)
 
-def _bounded(below: tuple[int, Spread] | None, above: tuple[int, Spread] | None, threads: int, limit: float) -> Spread:
-    """below, above: the nearest numbers of threads that were measured, one of them at least"""
-    lows, highs = [], []
-    if below:
-        lows.append(below[1].low)
-        highs.append(below[1].high * threads / below[0])
-    if above:
-        lows.append(above[1].low * threads / above[0])
-        highs.append(above[1].high)
-    low = max(lows)
-    high = max(low, min([*highs, limit]))
-    return Spread(math.sqrt(low * high), low, high)
+    return FormatRate(
+        known[0].format,
+        threads,
+        bounded(lambda rate: rate.decode_bytes_per_second, bandwidth.high if bandwidth else math.inf),
+        bounded(lambda rate: rate.prefill_weights_per_second, math.inf),
+    )
