@@ -49,7 +49,7 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
         return Choice(None, ("none is both fast and faithful enough",), None, None)
     elif faithful and (wishes.max_loss is not None or not fast):
         chosen = min(faithful, key=_size)
-        misses.append(f"it writes fewer than {wishes.speed:g} tokens a second, {_TOO_SLOW}")
+        misses.append(f"that is less than {wishes.speed:g} tokens a second, {_TOO_SLOW}")
     else:
         chosen = min(fast or fitting, key=_loss)
         misses.append(f"it may lose more than {wishes.loss:.1%}")
