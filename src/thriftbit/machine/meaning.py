@@ -14,7 +14,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from thriftbit.machine.profile import FormatRate, Profile, Spread
 from thriftbit.sizes import describe_bytes
 
-TYPICAL_WEIGHTS, TYPICAL_LAYERS = 7_000_000_000, 32
+TYPICAL_WEIGHTS, TYPICAL_LAYERS, TYPICAL_QUERY = 7_000_000_000, 32, 4096
+TEXT_TOKENS = 512  # so far, as `fit` has it
 _SHOWN = {
     "F16": "16 bits",
     "Q8_0": "8 bits",
@@ -87,6 +88,7 @@ def _outlook(profile: Profile, rate: FormatRate) -> Outlook:
     size_bytes = TYPICAL_WEIGHTS * size // block
     steps = next((cost for cost in profile.step_costs if cost.threads == rate.threads), None)
     apart = TYPICAL_LAYERS * steps.layer_seconds + steps.token_seconds if steps else 0.0
+    apart += TYPICAL_LAYERS * TYPICAL_QUERY * TEXT_TOKENS * ((steps and steps.attention_seconds) or 0.0)
     room = room_bytes(profile)
     return Outlook(
         format=rate.format,

@@ -14,9 +14,11 @@ these), and of the processor on a computer where llama.cpp computes on a GPU.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -42,6 +44,7 @@ BUDGET_SECONDS = 70.0
 _DISK_SHARE, _THREADS_SHARE = 0.06, 0.1  # of the time, at most
 _ROUNDS, _VISIT_SECONDS, _BESIDE_SHARE = 4, 1.2, 0.5
 _DISK_BYTES = 256 << 20
+_PREFIX, _ABANDONED_SECONDS = "measuring-", 3600.0
 _SPACE = 3  # times the size of a probe model has to be free on the disk
 _COMMON = (
     "Q4_K",
@@ -112,9 +115,10 @@ class _Run:
 
     def profile(self, formats: Sequence[str]) -> Profile:
         cache_folder().mkdir(parents=True, exist_ok=True)
+        _clear_abandoned()
         with (
             stop_signals_raise(),
-            tempfile.TemporaryDirectory(prefix="measuring-", dir=cache_folder(), ignore_cleanup_errors=True) as name,
+            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache_folder(), ignore_cleanup_errors=True) as name,
         ):
             folder = Path(name)
             size_bytes = self._size_bytes()
@@ -252,6 +256,14 @@ class _Run:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
+
+
+def _clear_abandoned() -> None:
+    """What a killed process or a power cut left, as no measuring takes an hour"""
+    for folder in cache_folder().glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cost_with(steps: Sequence[StepCost], threads: int) -> StepCost | None:
