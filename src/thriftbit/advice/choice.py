@@ -42,7 +42,9 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
     if both:
         chosen = min(both, key=_work if wishes.saves_energy else _size)
     elif wishes.min_speed is not None and not fast:
-        return Choice(None, (f"none writes {wishes.speed:g} tokens a second",), None, None)
+        quickest = max(fitting, key=lambda option: option.speed.value or 0.0)
+        beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
+        return Choice(None, (f"none writes {wishes.speed:g} tokens a second{beside}",), None, None)
     elif wishes.max_loss is not None and not faithful:
         return Choice(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
     elif wishes.min_speed is not None and wishes.max_loss is not None:

@@ -64,7 +64,7 @@ def next_command(advice: Advice) -> str:
     source = outline.model.source
     if option.native:
         if Path(source).is_file():
-            return f"llama-cli -m {shlex.quote(source)} -c {advice.context_tokens}"
+            return f"thriftbit chat {shlex.quote(source)} --context {advice.context_tokens}"
         return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
     if not outline.weights_there:
         return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
@@ -127,8 +127,8 @@ def _refusal(advice: Advice) -> str:
         memory = advice.options[0].memory
         known = memory.lasting.reason if memory.cache is None else "this computer's memory is not known"
         return f"Whether it fits cannot be said: {known}."
-    main = advice.room.main or 0
-    return f"No precision fits into the {describe_bytes(main)} of memory that is {advice.room.words}."
+    which = "is free now" if advice.is_here else "its system leaves"
+    return f"No precision fits into the {describe_bytes(advice.room.main or 0)} of memory that {which}."
 
 
 def _where(option: Option) -> str:

@@ -16,6 +16,11 @@ from thriftbit.cli.printing import announce
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import ThriftbitError
 
+_WHY = {
+    False: "How fast models run here was not measured yet.",
+    True: "This computer has changed since it was measured, so how fast models run here is not known any more.",
+}
+
 
 def offer_measuring(as_json: bool) -> None:
     """Asks, where that makes sense, and measures on a yes; where measuring fails, says why and goes on"""
@@ -28,8 +33,8 @@ def offer_measuring(as_json: bool) -> None:
     found = standing(facts)
     if found not in (Standing.NEW, Standing.CHANGED):
         return
-    why = "This computer has changed since it was measured" if found is Standing.CHANGED else "Not measured here yet"
-    announce(f"{why}: how fast models run. It takes about a minute, is done once, and nothing leaves this computer.")
+    announce(_WHY[found is Standing.CHANGED])
+    announce("Measuring takes about a minute, is done once, and nothing leaves this computer.")
     if not click.confirm("Measure now?", default=True, err=True):
         remember_no(facts)
         announce("Later: thriftbit doctor --measure\n")

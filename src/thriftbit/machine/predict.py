@@ -77,7 +77,8 @@ def decode_rate(
         seconds = _plus(seconds, _over(size_bytes, spread))
     reading = bandwidth or next(iter(rates.values())).decode_bytes_per_second
     seconds = _plus(seconds, _looking_back_seconds(shape, filled_tokens, cache_type, reading, steps, threads))
-    reason = _reason("weights read for a token over the measured rate of each format", guessed, threads)
+    what = f"weights read for a token over the measured rate of each format, after {filled_tokens} tokens of text"
+    reason = _reason(what, guessed, threads)
     return _corrected(seconds, reason, correction, profile)
 
 

@@ -254,7 +254,7 @@ def test_a_file_is_taken_as_it_is(tiny_llama: Path, tmp_path: Path, empty_store:
     advice = fit(path, machine=computer(tmp_path, 8))
     (option,) = advice.options
     assert option.name == "Q4_K_M" and option.size.value == path.stat().st_size and option.size.is_exact
-    assert next_command(advice).startswith("llama-cli -m ")
+    assert next_command(advice).startswith("thriftbit chat ")
 
 
 def test_files_on_the_disk_are_ranked(tiny_llama: Path, tmp_path: Path, empty_store: Path) -> None:
