@@ -43,5 +43,6 @@ def offer_measuring(as_json: bool) -> None:
         with ProgressLine() as line:
             thriftbit.measure_machine(progress=line.update, announce=announce)
     except ThriftbitError as error:
+        remember_no(facts)  # it would fail again
         announce(f"Not measured: {error}")
     announce("")
