@@ -15,7 +15,7 @@ from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
 
 PROMPT_TOKENS = 64
-LONG_TEXT_TOKENS = 3072
+LONG_TEXT_TOKENS = 1024
 _ROOM_TOKENS = 512
 _FEWEST_ANSWERS, _FEWEST_PROMPTS, _MOST = 3, 2, 9  # repetitions
 _ANSWER_SECONDS = 0.15

@@ -150,8 +150,12 @@ def test_a_busy_machine_is_less_sure() -> None:
 
 
 def test_a_prompt_is_weights_and_attention_over_the_arithmetic() -> None:
-    found = seconds_of(prefill_rate(shape("Q4_K"), PROFILE, prompt_tokens=1000))
+    unmeasured = replace(PROFILE, step_costs=())
+    found = seconds_of(prefill_rate(shape("Q4_K"), unmeasured, prompt_tokens=1000))
     assert found == pytest.approx((4096 * 4096 + 2 * 4096 * 2 * 500) / (100 * GIGA))
+    measured = replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0, 1e-9),))
+    found = seconds_of(prefill_rate(shape("Q4_K"), measured, prompt_tokens=1000))
+    assert found == pytest.approx(4096 * 4096 / (100 * GIGA) + 0.3 * 2 * 4096 * 500 * 1e-9)
 
 
 def test_the_first_token_comes_after_the_prompt() -> None:
