@@ -26,9 +26,9 @@ _SHOWN = {
     "Q2_K": "2 bits",
 }
 _READING_PACE = 5  # tokens a second: 250 words a minute, of a token and a bit each
-PREDICTION_ERROR = 0.15
-"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights in 4 bits, run beside four
-such predictions, was within 10 %. Small models on a busy machine were off by half and more; they are not shown here."""
+PREDICTION_ERROR = 0.25
+"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights was slower by 19 % in the
+median of five formats on a machine at rest (docs/lab-notes.md). Small models are off by more; they are not shown."""
 _ROOM = 0.9  # of the memory, for weights; the rest is for the conversation and the computation
 
 
