@@ -25,7 +25,7 @@ ENDED = {
     "stop": "",
     "length": "Cut here: it had reached the length that was asked for.",
     STOPPED: "Stopped.",
-    "failed": "It failed.",
+    "failed": "",  # its error is shown
 }
 LEAST_TOKENS_FOR_SPEED = 5  # of fewer it would say more about the clock
 
@@ -40,6 +40,10 @@ class Answer:
     ended: str = ""
     error: str = ""
     numbers: Numbers | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.ended in ("stop", "length")
 
     def end(self, written: Written) -> None:
         self.state, self.text, self.ended = "ended", written.text, written.ended
@@ -67,7 +71,7 @@ class Round:
 
     @property
     def counts(self) -> bool:
-        return self.has_ended and all(answer.ended in ("stop", "length") for answer in self.answers)
+        return self.has_ended and all(answer.is_whole for answer in self.answers)
 
     @property
     def is_secret(self) -> bool:
@@ -130,19 +134,16 @@ def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, A
 
 
 def _differences(it: Round, answer: Answer) -> tuple[Sequence[Piece], str]:
-    """-> the text in pieces that differ from the original or not, and how they compare. The original's own are marked
-    where it is compared with one other only."""
-    original, text = _shown(it.of_model(0).text), _shown(answer.text)
-    others = [_shown(other.text) for other in it.answers if other.model != 0]
+    """-> the text in pieces that differ from the original or not, and how they compare, if both are whole.
+    The original's own pieces are marked where there is one other only."""
+    original, text = it.of_model(0), _shown(answer.text)
     plain = (Piece(text, False),)
-    if it.of_model(0).ended == "failed" or answer.ended == "failed":
+    others = [other for other in it.answers if other.model != 0] if answer.model == 0 else [answer]
+    if len(others) > 1 or not (original.is_whole and others[0].is_whole):
         return plain, ""
+    comparison = compare_texts(_shown(original.text), _shown(others[0].text))
     if answer.model == 0:
-        alone = (
-            len(others) == 1 and others[0] != original and it.answers[1 - it.answers.index(answer)].ended != "failed"
-        )
-        return (compare_texts(original, others[0]).original if alone else plain), ""
-    comparison = compare_texts(original, text)
+        return (plain if comparison.identical else comparison.original), ""
     return (plain if comparison.identical else comparison.quantized), remark(comparison)
 
 
@@ -150,8 +151,8 @@ def _numbers(numbers: Numbers | None, file: Contender) -> list[list[str]]:
     """-> rows of a name and a value"""
     rows = []
     if numbers is not None:
-        known = numbers.tokens >= LEAST_TOKENS_FOR_SPEED
-        rows.append(["Speed", f"{numbers.tokens_per_second:.3g} tokens a second" if known else "too short to tell"])
+        speed = f"{numbers.tokens_per_second:.{1 if numbers.tokens_per_second < 100 else 0}f} tokens a second"
+        rows.append(["Speed", speed if numbers.tokens >= LEAST_TOKENS_FOR_SPEED else "too short to tell"])
         if numbers.first_text_seconds is not None:
             rows.append(["First word", f"after {numbers.first_text_seconds:.2f} s"])
         if numbers.memory_bytes is not None:
