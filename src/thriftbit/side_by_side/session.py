@@ -89,8 +89,9 @@ class Session:
 
     def stop(self) -> None:
         """Ends the answers that are being written, if any are."""
-        if self.is_busy:
-            self._writers.stop()
+        with self._lock:  # so that the last answer does not end meanwhile, and the next question is stopped instead
+            if self.is_busy:
+                self._writers.stop()
 
     def vote(self, number: int, picked: int | None) -> None:
         """number: of the round. picked: the place of the answer that is taken for the original, 0 or 1; None for "I

@@ -101,8 +101,7 @@ class Writers:
         on_end: Callable[[int, Written], None],
     ) -> None:
         """models: by their numbers, in the order in which they answer; the three are told by the same numbers, and
-        perhaps from several threads. Returns when all have ended, and raises nothing."""
-        self._stopped.clear()
+        perhaps from several threads. Returns when all have ended; what goes wrong is told, and not raised."""
 
         def one(model: int) -> None:
             on_start(model)
@@ -110,9 +109,10 @@ class Writers:
 
         with ThreadPoolExecutor(len(models) if self._manner == "at once" else 1) as workers:
             list(workers.map(one, models))
+        self._stopped.clear()
 
     def stop(self) -> None:
-        """Ends the answers that are being written, and those that were still to come."""
+        """Ends the answers that are being written, and those that were still to come; of no other question."""
         self._stopped.set()
         for conversation in self._conversations:
             conversation.stop()
