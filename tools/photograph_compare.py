@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import thriftbit
 
+THREADS = 1  # as two wait for each other wherever something else runs as well
 WIDTH, COLUMNS, LINES = 1000, 92, 30
 PATIENCE_SECONDS = 120
 QUESTION = "Why is the sky blue? Explain it to a child in three sentences."
@@ -42,7 +43,7 @@ def main(original: Path, other: Path, folder: Path, votes: int = 20) -> None:
         os.environ["THRIFTBIT_DATA"] = data  # a script's votes are nobody's, and end with it
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         photograph_chat(browser, other, folder)
-        with thriftbit.compare([original, other]) as compared:
+        with thriftbit.compare([original, other], threads=THREADS) as compared:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1.5)
             page.goto(compared.address)
             ask(page, QUESTION, blind=False)
@@ -86,11 +87,12 @@ def photograph(page: Page, folder: Path, name: str, start: str) -> None:
 
 def photograph_chat(browser: Browser, model: Path, folder: Path) -> None:
     """A terminal of its own, typed into; what then stands on it, as a page"""
+    command = ["chat", model.name, "--threads", str(THREADS)]
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.Stream(screen)
     program = pexpect.spawn(
         sys.executable,
-        ["-P", "-m", "thriftbit", "chat", model.name, "--set", "temperature=0"],
+        ["-P", "-m", "thriftbit", *command],
         cwd=str(model.resolve().parent),
         env=os.environ | {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"},
         dimensions=(LINES, COLUMNS),
@@ -104,7 +106,7 @@ def photograph_chat(browser: Browser, model: Path, folder: Path) -> None:
     program.close(force=True)
     lines = "\n".join("".join(styled(screen, line)).rstrip() for line in range(LINES)).rstrip()
     page = browser.new_page(viewport={"width": WIDTH, "height": 300}, device_scale_factor=1.5)
-    page.set_content(f"{TERMINAL}$ thriftbit chat {html.escape(model.name)}\n{lines}</pre>")
+    page.set_content(f"{TERMINAL}$ thriftbit {html.escape(' '.join(command))}\n{lines}</pre>")
     page.locator("pre").screenshot(path=folder / "chat.png")
 
 

@@ -193,7 +193,12 @@ class Session:
 
         models = [answer.model for answer in asked.answers]
         settings = {"temperature": asked.temperature, "seed": asked.seed, "max-tokens": longest}
-        self._writers.write(models, asked.question, settings, on_start=started, on_text=wrote, on_end=ended)
+        try:
+            self._writers.write(models, asked.question, settings, on_start=started, on_text=wrote, on_end=ended)
+        finally:
+            for answer in asked.answers:
+                if answer.state != "ended":  # a bug of ours, whose traceback goes to the terminal
+                    ended(answer.model, Written(answer.text, "failed", "Thriftbit failed; the terminal says how"))
 
     def _blind_order(self, against: int) -> list[int]:
         return [0, against] if self._chance.random() < 0.5 else [against, 0]

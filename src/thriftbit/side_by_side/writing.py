@@ -1,9 +1,8 @@
 """One question, answered by several models; each is a conversation of its own, in a process of its own.
 
-By default they write one after the other. Side by side they would share the processor and the memory's bandwidth, which
-is what writing waits for: nothing is gained in time, and every speed shown would be that of a computer that is busy
-with something else. All stay loaded if they fit into memory together; otherwise each is loaded for its answer and let
-go.
+By default they write one after the other. At the same time they would share the processor and the memory's bandwidth,
+which is what writing waits for, and every speed shown would be that of a computer that is busy with something else. All
+stay loaded if they fit into memory together; otherwise each is loaded for its answer and let go.
 
 Every question stands for itself, and nobody sees earlier ones. After the first answer that differs, the models would be
 asked different things.
