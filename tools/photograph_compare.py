@@ -61,7 +61,7 @@ def ask(page: Page, question: str, blind: bool) -> None:
     page.locator("#longest").select_option("100")
     page.locator("#question").fill(question)
     page.locator("#question").press("Enter")
-    page.get_by_role("heading", name=question).wait_for()
+    page.get_by_role("heading", name=question, exact=True).wait_for()
     page.locator("#send:enabled").wait_for(timeout=1000 * PATIENCE_SECONDS)
 
 

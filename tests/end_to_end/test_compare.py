@@ -90,7 +90,7 @@ def ask(page: Page, text: str, blind: bool = False, longest: str = "100") -> Non
     page.locator("#longest").select_option(longest)
     page.locator("#question").fill(text)
     page.locator("#question").press("Enter")
-    page.get_by_role("heading", name=text).wait_for()
+    page.get_by_role("heading", name=text, exact=True).wait_for()
 
 
 def answered(page: Page) -> None:
@@ -167,7 +167,7 @@ def test_with_the_keyboard_alone(browser: Browser, compared: ComparePage) -> Non
         assert page.locator(".round h3").first.inner_text() == "One\ntwo?"
         assert page.evaluate("document.activeElement.className") == "vote"
         page.keyboard.press("3")
-        page.locator(".verdict-line").first.wait_for()
+        page.locator(".round").first.locator(".verdict-line").wait_for()
         assert "counted half" in page.locator("#tallies").inner_text()
         assert page.evaluate("document.activeElement.id") == "question"
 
