@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import thriftbit
 
 THREADS = 1  # as two wait for each other wherever something else runs as well
-WIDTH, COLUMNS, LINES = 1000, 92, 30
+WIDTH, COLUMNS, LINES = 960, 92, 30
 PATIENCE_SECONDS = 120
 QUESTION = "Why is the sky blue? Explain it to a child in three sentences."
 CHAT = ("What is a good name for a grey cat?", "/stats")
@@ -44,7 +44,7 @@ def main(original: Path, other: Path, folder: Path, votes: int = 20) -> None:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         photograph_chat(browser, other, folder)
         with thriftbit.compare([original, other], threads=THREADS) as compared:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1.5)
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1.25)
             page.goto(compared.address)
             ask(page, QUESTION, blind=False)
             photograph(page, folder, "compare", "body")
@@ -87,7 +87,7 @@ def photograph(page: Page, folder: Path, name: str, start: str) -> None:
 
 def photograph_chat(browser: Browser, model: Path, folder: Path) -> None:
     """A terminal of its own, typed into; what then stands on it, as a page"""
-    command = ["chat", model.name, "--threads", str(THREADS)]
+    command = ["chat", model.name, "--threads", str(THREADS), "--set", "temperature=0"]
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.Stream(screen)
     program = pexpect.spawn(

@@ -123,7 +123,7 @@ def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, A
     file = lineup[answer.model]
     pieces, said = _differences(it, answer) if it.has_ended else ((Piece(_shown(answer.text), False),), "")
     return {
-        "title": file.label,
+        "title": f"Answer {it.answers.index(answer) + 1}: {file.label}" if it.blind else file.label,
         "original": answer.model == 0,
         "state": answer.state,
         "pieces": [[piece.text, piece.differs] for piece in pieces],
