@@ -44,7 +44,7 @@ def main(original: Path, other: Path, folder: Path, votes: int = 20) -> None:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         photograph_chat(browser, other, folder)
         with thriftbit.compare([original, other], threads=THREADS) as compared:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1.25)
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1.15)
             page.goto(compared.address)
             ask(page, QUESTION, blind=False)
             photograph(page, folder, "compare", "body")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import thriftbit
 from conftest import RunThriftbit
 from end_to_end.test_report_page import BROWSERS, LAYOUT_PROBLEMS, MAC_BROWSER, THEMES
+from thriftbit.advice import places, ready
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError
 from thriftbit.quantization.plan import make_plan
@@ -389,3 +391,12 @@ def test_another_model_is_told_to_be_one(files: list[Path], tiny_llama: Path, tm
     another = quantize(model, make_plan(model, "Q4_K_M"), tmp_path / "another.gguf").path
     assert [file.path for file in lineup([another, files[1]], told.append)] == [files[1], another]
     assert told == ["Note: another.gguf is another model than demo-Q8_0.gguf, not another precision of it."]
+
+
+def test_whether_they_fit_together_is_counted(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ready.computer_for
+    needed = sum(ready._option(ready.open_outline(file), 256).place.main_bytes for file in files)
+    for room, fits in ((needed, True), (needed - 1, False), (None, True)):
+        found = places.Room(room, 0, "", False, "free now")
+        monkeypatch.setattr(ready, "computer_for", lambda *given, found=found: replace(real(*given), room=found))
+        assert ready.fit_together(files, 256) is fits

@@ -57,20 +57,8 @@ def commands() -> None:
 
 
 for command in (
-    doctor,
-    fit,
-    map_command,
-    quantize,
-    chat,
-    serve,
-    compare,
-    measure,
-    report,
-    inspect,
-    find,
-    explain,
-    export,
-    demo,
+    *(doctor, fit, map_command, quantize, chat, serve, compare),
+    *(measure, report, inspect, find, explain, export, demo),
 ):
     commands.add_command(command)
 
