@@ -26,7 +26,7 @@ from thriftbit.runtime.chat_settings import Value
 from thriftbit.runtime.conversation import Conversation
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.polite import Readings
-from thriftbit.runtime.polite_process import NICENESS, WAITING_ASLEEP
+from thriftbit.runtime.polite_process import NICENESS, SHORT_WAITING
 from thriftbit.runtime.serve import Server
 
 SOON = 0.01  # minutes
@@ -65,13 +65,13 @@ def test_every_thread_of_llama_cpp_steps_back_and_no_other(demo: Path) -> None:
     with Engine(demo, context_tokens=512, threads=2, polite=True) as engine:
         engine.generate("Hello", max_tokens=300, ignore_end=True)
         process = psutil.Process(engine.process_id)
-        assert process.nice() == max(NICENESS, ours) and WAITING_ASLEEP.items() <= process.environ().items()
+        assert process.nice() == max(NICENESS, ours) and SHORT_WAITING.items() <= process.environ().items()
         if sys.platform == "linux":
             computing = [thread.id for thread in process.threads() if thread.user_time > 0.02]
             assert len(computing) >= 2
             assert {os.getpriority(os.PRIO_PROCESS, each) for each in computing} == {process.nice()}
             assert process.ionice() == (psutil.IOPRIO_CLASS_BE, 7)
-    assert os.getpriority(os.PRIO_PROCESS, 0) == ours and not WAITING_ASLEEP.keys() & os.environ.keys()
+    assert os.getpriority(os.PRIO_PROCESS, 0) == ours and not SHORT_WAITING.keys() & os.environ.keys()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has classes of priority")
@@ -79,7 +79,7 @@ def test_at_full_speed_nothing_is_different(demo: Path) -> None:
     with Engine(demo, context_tokens=64, threads=2) as engine:
         process = psutil.Process(engine.process_id)
         assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0)
-        assert not WAITING_ASLEEP.keys() & process.environ().keys()
+        assert not SHORT_WAITING.keys() & process.environ().keys()
         assert os.getsid(engine.process_id) == os.getsid(0)
 
 

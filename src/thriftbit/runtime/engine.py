@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.polite import spared_threads
-from thriftbit.runtime.polite_process import WAITING_ASLEEP
+from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
 STOPPED = "stopped"
@@ -126,7 +126,7 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **WAITING_ASLEEP} if polite else None,
+            env={**os.environ, **SHORT_WAITING} if polite else None,
             start_new_session=polite,  # for a niceness that counts between sessions
         )
         self.process_id = self._process.pid

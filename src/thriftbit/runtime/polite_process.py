@@ -1,9 +1,11 @@
 """What the engine's process does to itself so that other programs come first: priority, and how its threads wait.
 
 The system then decides anew at every moment, which no count of busy cores can: a model has all that is idle, and
-whoever wakes up gets a core at once. For that its threads must sleep while they wait for one another. llama.cpp's wait
-by spinning: one that waits for another which has lost its core keeps a core busy with nothing, and beside other work a
-model gets several times slower. Where llama.cpp is built with OpenMP (on Linux), OpenMP's own waiting is told to sleep.
+whoever wakes up gets a core at once. For that its threads must not wait for one another for long with a core in hand.
+llama.cpp's spin: one that waits for another which has lost its core keeps a core busy with nothing, and beside other
+work a model gets several times slower. But hundreds of times per token they wait for a few microseconds only, in which
+falling asleep and waking up would take longer than the wait. So they spin for some 25 microseconds, then sleep. OpenMP
+can be told to, where llama.cpp is built with it (on Linux).
 
 Left out: the background class of macOS, which confines a process to the slow cores, and Linux's idle class for input
 and output, in which loading a model may stand still for as long as others use the disk.
@@ -22,8 +24,9 @@ NICENESS = 10
 _AUTOGROUP = Path("/proc/self/autogroup")
 _LOWEST_BEST_EFFORT = 7
 
-# For the environment in which the process starts: GNU's OpenMP reads the first, LLVM's and Intel's the second.
-WAITING_ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+# For the environment in which the process starts. GNU's OpenMP reads the first, in turns of its loop; LLVM's and Intel's
+# the second, in milliseconds.
+SHORT_WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
 def step_back() -> None:
