@@ -24,8 +24,8 @@ NICENESS = 10
 _AUTOGROUP = Path("/proc/self/autogroup")
 _LOWEST_BEST_EFFORT = 7
 
-# For the environment in which the process starts. GNU's OpenMP reads the first, in turns of its loop; LLVM's and Intel's
-# the second, in milliseconds.
+# For the environment in which the process starts. GNU's OpenMP reads the first, in turns of its loop, LLVM's and
+# Intel's the second, in milliseconds.
 SHORT_WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
