@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from thriftbit.measurement.scores import Passage, Scores
+from thriftbit.network.batches import in_batches
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 
-BATCH_TOKENS = 1024  # that pass a layer at once
 VOCABULARY_BYTES = 32 << 20  # of the output matrix that are in memory at once, as float32
 POSITIONS = 512  # that meet a range of the vocabulary at once
 LENGTH_STEP = 16  # texts are padded to a multiple: every length has a mask of its own
@@ -35,8 +35,19 @@ def compare(
     """models: the first is what the others are compared with. progress: is told the share that is done.
 
     -> for each model, the scores of each passage
+    Raises ThriftbitError for want of memory.
     """
-    batches = list(_batches(passages))
+    return in_batches(lambda tokens: _compared(network, models, passages, tokens, progress), "comparing models")
+
+
+def _compared(
+    network: Network,
+    models: Sequence[Weights],
+    passages: Sequence[Passage],
+    batch_tokens: int,
+    progress: Callable[[float], None],
+) -> list[list[Scores]]:
+    batches = list(_batches(passages, batch_tokens))
     states = [[network.embed(weights, batch.tokens) for batch in batches] for weights in models]
     steps = network.layers * len(models)
     head_steps = max(1, steps // 4)  # the vocabulary's part of the work, roughly
@@ -68,11 +79,11 @@ class _Batch:
     counts: list[int]
 
 
-def _batches(passages: Sequence[Passage]) -> Iterator[_Batch]:
+def _batches(passages: Sequence[Passage], batch_tokens: int) -> Iterator[_Batch]:
     order = sorted(range(len(passages)), key=lambda number: -len(passages[number].tokens))
     while order:
         length = -(-len(passages[order[0]].tokens) // LENGTH_STEP) * LENGTH_STEP
-        count = max(1, BATCH_TOKENS // length)
+        count = max(1, batch_tokens // length)
         chosen, order = order[:count], order[count:]
         tokens = torch.zeros(len(chosen), length, dtype=torch.int64)
         for row, number in enumerate(chosen):

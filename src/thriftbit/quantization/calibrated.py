@@ -14,6 +14,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.product_threads import fastest_products
 from thriftbit.quantization.rounding import can_round, round_matrix
 
 
@@ -30,6 +31,7 @@ class Outcome:
     note: str
 
 
+@fastest_products()
 def encode_calibrated(
     rows: FloatArray, format: Format, calibration: Calibration, name: str, threads: int = 1
 ) -> Outcome:

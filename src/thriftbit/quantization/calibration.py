@@ -32,6 +32,7 @@ from torch import nn
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
+from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.places import Place, places
@@ -40,7 +41,6 @@ from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, held_back, packed
 from thriftbit.sources.model import Model
 
-BATCH_TOKENS = 1024  # that pass a layer at once
 CHECKED_TOKENS = 256  # drawn from those windows
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
@@ -62,7 +62,7 @@ def calibrate(
     gigabytes for a model of some gigabytes. progress: is told the share that is done. The same for the same seed and
     number of threads.
 
-    Raises ThriftbitError for text without a window or with tokens the model does not have.
+    Raises ThriftbitError for text without a window or with tokens the model does not have, and for want of memory.
     """
     weights = Weights(model)
     if windows.ndim != 2 or windows.shape[1] < 2 or not len(windows):
@@ -72,7 +72,26 @@ def calibrate(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     network = Network(configuration_of(model), device or torch.device("cpu"))
-    count = max(1, BATCH_TOKENS // windows.shape[1])
+    names = in_batches(
+        lambda tokens: _calibrated(model, network, weights, windows, folder, seed, tokens, progress),
+        f"calibrating {model.source}",
+    )
+    missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
+    return finish_calibration(folder, names, missing, windows, seed)
+
+
+def _calibrated(
+    model: Model,
+    network: Network,
+    weights: Weights,
+    windows: NDArray[np.int64],
+    folder: Path,
+    seed: int,
+    batch_tokens: int,
+    progress: Progress,
+) -> list[str]:
+    """-> the names of the tensors whose data was written"""
+    count = max(1, batch_tokens // windows.shape[1])
     batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
     held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
     generator = torch.Generator().manual_seed(seed)
@@ -89,8 +108,7 @@ def calibrate(
                     _write(folder, placed[name], moments, seed)
                     names.append(placed[name].container_name)
             progress(1 - 0.65 * index / network.layers)
-    missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
-    return finish_calibration(folder, names, missing, windows, seed)
+    return names
 
 
 # What enters the layers

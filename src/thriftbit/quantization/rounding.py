@@ -27,6 +27,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
+from thriftbit.quantization.product_threads import fastest_products
 
 # A moment of few tokens is not to be trusted to the end. Its diagonal gets a part of its mean on top, and each number a
 # part of itself that grows with the size of the matrix ÷ tokens. The latter leads from the moment to its diagonal, that
@@ -70,6 +71,7 @@ class Curvature:
         return float(np.einsum("ij,ij->", by_columns, by_rows, dtype=np.float64))
 
 
+@fastest_products()
 def round_matrix(
     weights: FloatArray,
     format: Format,

@@ -14,6 +14,7 @@ from thriftbit.formats import Format, WeightError
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.product_threads import fastest_products
 from thriftbit.quantization.rounding import Curvature
 from thriftbit.quantization.sensitivity import offered_formats
 from thriftbit.sources.tensor import Tensor
@@ -21,6 +22,7 @@ from thriftbit.sources.tensor import Tensor
 PROBES = 1024  # columns of Z
 
 
+@fastest_products()
 def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int = 1) -> dict[str, float]:
     """tensor: that the calibration has data on. -> for each format offered, nats per token; formats that cannot hold
     one of its weights are left out"""

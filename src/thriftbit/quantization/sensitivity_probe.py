@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from thriftbit.formats import Format, format_named
 from thriftbit.formats.format import FloatArray
+from thriftbit.network.batches import BATCH_TOKENS
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-BATCH_TOKENS = 1024  # that pass a layer at once
 VOCABULARY_BYTES = 32 << 20  # of the output matrix in memory at once, as float32
 POSITIONS = 512  # that meet a range of the vocabulary at once
 

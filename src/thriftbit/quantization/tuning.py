@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.formats.format import FloatArray
+from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.places import places
@@ -48,7 +49,6 @@ from thriftbit.sources.tensor import Tensor
 UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's output, is made up for
 RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
 RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
-BATCH_TOKENS = 1024  # that pass a layer at once
 PROBE_TOKENS = 8  # that show how a layer hangs together
 
 Progress = Callable[[float], None]
@@ -67,15 +67,20 @@ def tune(
     the calibration has data on, and what is there is not computed again. progress: is told the share that is done.
 
     -> the blocks, for `quantize`
+    Raises ThriftbitError for want of memory.
     """
     tuning = _Tuning(model, plan, calibration, Rounded(folder), device or torch.device("cpu"))
+    in_batches(lambda tokens: _tune(tuning, folder, tokens, progress), f"tuning {model.source}")
+    return tuning.rounded
+
+
+def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) -> None:
     with torch.no_grad():
-        streams = tuning.streams()
+        streams = tuning.streams(batch_tokens)
         for index in range(tuning.network.layers):
             with tempfile.TemporaryDirectory(dir=folder, prefix="states-") as states:
                 for done in tuning.round_layer(index, streams, Path(states)):
                     progress((index + done) / tuning.network.layers)
-    return tuning.rounded
 
 
 @dataclass
@@ -104,9 +109,10 @@ class _Tuning:
         self.places = places(model, self.network)
         self.judged = np.flatnonzero(held_back(len(calibration.windows)))
 
-    def streams(self) -> list[_Stream]:
+    def streams(self, batch_tokens: int) -> list[_Stream]:
+        """batch_tokens: that pass a layer at once"""
         tokens = torch.from_numpy(self.calibration.windows)
-        count = max(1, BATCH_TOKENS // tokens.shape[1])
+        count = max(1, batch_tokens // tokens.shape[1])
         self.network.embed(self.original, tokens[:1, :PROBE_TOKENS])  # so that `call` knows texts of this length
         streams = []
         for first in range(0, len(tokens), count):
