@@ -37,9 +37,11 @@ class IdleWatch:
         self._in_use = threading.RLock()
         self._used = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
+        self._ended.clear()
+        self._used = time.monotonic()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
