@@ -50,7 +50,7 @@ from thriftbit.sources.remote import open_outline
 
 PRESETS = "BF16,Q8_0,Q6_K,Q4_K_M,Q4_0,Q2_K"
 PROFILE_SECONDS = 40.0
-LONG_PROMPT, SHORT_PROMPT = 512, 32  # tokens; a whole batch first, so that all room to compute is used
+BATCH_TOKENS, FILLED_SHARE = 512, 8  # of the context, an eighth is text when the writing begins
 MEMORY_BAR, SPEED_BAR, COVERED_BAR = 0.05, 0.15, 0.9
 
 
@@ -119,15 +119,17 @@ def prepare(models: Sequence[str], presets: Sequence[str], folder: Path, argumen
 
 
 def measure(case: Case, profile: Profile, first: bool, tokens: int) -> None:
-    prompt_tokens = min(LONG_PROMPT if first else SHORT_PROMPT, case.context_tokens - tokens - 8)
-    prompt = [100 + number % 1000 for number in range(prompt_tokens)]
-    prompt = [token % case.shape.tokens for token in prompt]
+    """Writes after an eighth of the context; before that, once, reads a whole batch, so that all room is used."""
+    batch = [(100 + number % 1000) % case.shape.tokens for number in range(BATCH_TOKENS)]
+    text = batch[: case.context_tokens // FILLED_SHARE]
     with Engine(case.path, context_tokens=case.context_tokens, threads=case.threads) as engine:
-        engine.generate(prompt, max_tokens=2, temperature=0, ignore_end=True)
-        answer = engine.generate(prompt, max_tokens=tokens, temperature=0, ignore_end=True)
+        if first:
+            engine.generate(batch, max_tokens=2, temperature=0, ignore_end=True)
+        engine.generate(text, max_tokens=2, temperature=0, ignore_end=True)
+        answer = engine.generate(text, max_tokens=tokens, temperature=0, ignore_end=True)
         if first:
             case.measured_memory = engine.memory().peak_bytes
-    filled = prompt_tokens + tokens // 2
+    filled = len(text) + tokens // 2
     predicted = decode_rate(case.shape, profile, filled_tokens=filled, threads=case.threads)
     case.rounds.append((predicted, answer.tokens_per_second))
 
@@ -135,7 +137,7 @@ def measure(case: Case, profile: Profile, first: bool, tokens: int) -> None:
 def learned(case: Case, cases: Sequence[Case], profile: Profile) -> Prediction:
     """-> the prediction as it is after runs of other files, this one's left out"""
     correction = correction_from([other.run() for other in cases if other.path != case.path])
-    filled = SHORT_PROMPT
+    filled = case.context_tokens // FILLED_SHARE
     plain = decode_rate(case.shape, profile, filled_tokens=filled, threads=case.threads)
     fresh = decode_rate(case.shape, profile, filled_tokens=filled, threads=case.threads, correction=correction)
     scale = case.predicted / (plain.value or 1.0)

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "thriftbit"
 # "__init__" is the package itself, which gives every public verb, so that the command line can call them as users do.
 ROOMS = (
     *("formats", "containers", "sources", "machine", "library", "runtime", "network", "quantization", "inspection"),
-    *("measurement", "advice", "report", "demo"),
+    *("measurement", "advice", "report", "side_by_side", "demo"),
     *("__init__", "cli", "__main__"),
 )
 FREE = ("errors", "sizes")

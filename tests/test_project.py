@@ -83,6 +83,7 @@ def test_the_public_names() -> None:
         "UsageError",
         "Wishes",
         "budget_for",
+        "compare",
         "examine",
         "explain",
         "export",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from thriftbit.runtime.examine import examine
     from thriftbit.runtime.export import Export, export
     from thriftbit.runtime.probe import measure_machine
+    from thriftbit.side_by_side.comparing import compare
     from thriftbit.sources.model import Model
     from thriftbit.sources.open_model import open_model
     from thriftbit.sources.tensor import Tensor
@@ -67,6 +68,7 @@ __all__ = [
     "UsageError",
     "Wishes",
     "budget_for",
+    "compare",
     "examine",
     "explain",
     "export",
@@ -113,6 +115,7 @@ _HOMES = {
     "ThriftbitError": "errors",
     "UsageError": "errors",
     "budget_for": "advice.budget",
+    "compare": "side_by_side.comparing",
     "explain": "library.names",
     "export": "runtime.export",
     "find": "library.finding",

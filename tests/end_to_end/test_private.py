@@ -1,4 +1,5 @@
-"""Nothing leaves the computer: chat and quantize work without any network, and open no socket but to themselves."""
+"""Nothing leaves the computer: chat, serve, compare and quantize work where there is no network, and open no socket but
+to this computer."""
 
 from __future__ import annotations
 
@@ -33,6 +34,37 @@ def watch(event, arguments):
             print(json.dumps([event, repr(place)]), file=file)
 sys.addaudithook(watch)
 """
+# Starts a server of ours, asks it something, and ends it as Ctrl-C does; becomes its exit code.
+ASK = """
+import http.client, json, signal, subprocess, sys, urllib.parse
+server = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+said = ""
+while not said.endswith("}\\n"):
+    line = server.stdout.readline()
+    assert line, said
+    said += line
+place = urllib.parse.urlsplit(json.loads(said)["address"])
+key = place.fragment.partition("key=")[2]
+def ask(method, path, **body):
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+    connection.request(method, path, json.dumps(body), {"Authorization": "Bearer " + key} if key else {})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    return answer
+if key:
+    ask("POST", "/api/ask", question="Where?", blind=False, against=1, temperature=0, longest=100)
+    changes = ask("GET", "/api/changes")
+    while json.loads(changes.readline()).get("busy", True):
+        pass
+    changes.close()
+else:
+    message = {"role": "user", "content": "Where?"}
+    assert json.loads(ask("POST", "/v1/chat/completions", messages=[message], max_tokens=4).read())["choices"]
+server.send_signal(signal.SIGINT)
+server.wait(30)
+print(said)
+sys.exit(server.returncode)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +73,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return quantize(model, make_plan(model, "Q8_0"), tmp_path_factory.mktemp("private") / "demo.gguf").path
 
 
-def commands(demo: Path, folder: Path) -> list[list[str]]:
-    chat = ["chat", str(demo), "-p", "Where?", "--threads", "1", "--set", "max-tokens=4", "--json"]
-    return [chat, ["quantize", str(folder), "--to", "Q8_0", "-o", "made.gguf", "--json"]]
+@pytest.fixture(scope="module")
+def smaller(demo: Path) -> Path:
+    model = open_demo_model()
+    return quantize(model, make_plan(model, "Q4_0"), demo.with_name("smaller.gguf")).path
+
+
+@pytest.fixture
+def commands(demo: Path, smaller: Path, tiny_llama: Path) -> dict[str, list[str]]:
+    """-> the lines that do something with each verb, from its start to its end"""
+    ours, short = [sys.executable, "-P", "-m", "thriftbit"], ["--threads", "1", "--json"]
+    asking = [sys.executable, "-c", ASK, *ours]
+    return {
+        "chat": [*ours, "chat", str(demo), "-p", "Where?", "--set", "max-tokens=4", *short],
+        "serve": [*asking, "serve", str(demo), "--port", "0", *short],
+        "compare": [*asking, "compare", str(demo), str(smaller), *short],
+        "quantize": [*ours, "quantize", str(tiny_llama), "--to", "Q8_0", "-o", "made.gguf", "--json"],
+    }
 
 
 def can_be_alone() -> bool:
@@ -54,12 +100,12 @@ def can_be_alone() -> bool:
 
 
 @pytest.mark.skipif(not can_be_alone(), reason="no network namespaces here")
-def test_chat_and_quantize_work_where_there_is_no_network(
-    demo: Path, tiny_llama: Path, tmp_path: Path, thriftbit_environment: dict[str, str]
+def test_chat_serve_compare_and_quantize_work_where_there_is_no_network(
+    commands: dict[str, list[str]], tmp_path: Path, thriftbit_environment: dict[str, str]
 ) -> None:
     environment = {key: value for key, value in thriftbit_environment.items() if key != "HF_HUB_OFFLINE"}
-    for command in commands(demo, tiny_llama):
-        line = ["unshare", "-rn", sys.executable, "-c", ALONE, sys.executable, "-P", "-m", "thriftbit", *command]
+    for command in commands.values():
+        line = ["unshare", "-rn", sys.executable, "-c", ALONE, *command]
         result = subprocess.run(
             line, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
@@ -68,7 +114,7 @@ def test_chat_and_quantize_work_where_there_is_no_network(
 
 
 def test_no_socket_is_opened_but_to_this_computer(
-    demo: Path, tiny_llama: Path, tmp_path: Path, thriftbit_environment: dict[str, str]
+    commands: dict[str, list[str]], tmp_path: Path, thriftbit_environment: dict[str, str]
 ) -> None:
     (tmp_path / "watch").mkdir()
     (tmp_path / "watch" / "sitecustomize.py").write_text(textwrap.dedent(WATCH))
@@ -77,12 +123,12 @@ def test_no_socket_is_opened_but_to_this_computer(
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "watch"), environment["PYTHONPATH"]])
     environment["WATCHED"] = str(watched)
     events: dict[str, list[list[str]]] = {}
-    for command in commands(demo, tiny_llama):
+    for verb, command in commands.items():
         watched.write_text("")
-        line = [sys.executable, "-P", "-m", "thriftbit", *command]
-        result = subprocess.run(line, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+        result = subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
         assert result.returncode == 0, result.stderr
-        events[command[0]] = [json.loads(each) for each in watched.read_text().splitlines()]
+        events[verb] = [json.loads(each) for each in watched.read_text().splitlines()]
     assert events["quantize"] == []
-    assert ["socket.connect", "('127.0.0.1', "] in [[name, where[:14]] for name, where in events["chat"]]
-    assert all("127.0.0.1" in where for _, where in events["chat"]), events["chat"]
+    for verb in ("chat", "serve", "compare"):
+        assert ["socket.connect", "('127.0.0.1', "] in [[name, where[:14]] for name, where in events[verb]], verb
+        assert all("127.0.0.1" in where for _, where in events[verb]), events[verb]

@@ -9,7 +9,7 @@ Left out: a hidden folder for such files. What takes gigabytes stands where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,17 @@ def context_that_fits(path: Path, wanted: int | None, announce: Announce) -> int
     if context < asked:
         announce(f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}.")
     return context
+
+
+def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
+    """-> whether all fit into the memory that is free now, together and each with a context of its own;
+    where that cannot be told, yes"""
+    places = [_option(open_outline(path), context_tokens).place for path in paths]
+    room = computer_for(*computer_profile(None), Wishes()).room
+    main, gpu = sum(place.main_bytes for place in places), sum(place.gpu_bytes for place in places)
+    if room.main is None:
+        return True
+    return main + gpu <= room.main if room.shared else main <= room.main and gpu <= room.gpu
 
 
 def _option(outline: Outline, context_tokens: int) -> Option:

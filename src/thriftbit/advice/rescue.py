@@ -19,7 +19,9 @@ def what_would_fit(
 ) -> list[str]:
     """evaluate: the options for other wishes. context_tokens: planned for. -> sentences, the mildest first"""
     sentences = list(_other_settings(evaluate, wishes, context_tokens))
-    smallest = min(evaluate(wishes), key=lambda option: option.size.value or 0.0, default=None)
+    options = evaluate(wishes)
+    as_made = [option for option in options if option.native]
+    smallest = min(as_made or options, key=lambda option: option.size.value or 0.0, default=None)
     if smallest is not None and smallest.memory.lasting.value is not None and room.main is not None:
         needed = round(smallest.memory.lasting.value)
         sentences.append(
@@ -30,7 +32,7 @@ def what_would_fit(
         parameters = round(8 * max(0, max(room.main, room.gpu) - _OVERHEAD_BYTES) / _USUAL_BITS)
         if parameters > 100_000_000:
             sentences.append(
-                f"A smaller sibling of this model: up to {describe_count(parameters)} parameters fit here in Q4_K_M."
+                f"A smaller sibling of this model: up to {describe_count(parameters)} parameters fit in Q4_K_M."
             )
     return sentences
 

@@ -64,9 +64,11 @@ def next_command(advice: Advice) -> str:
     source = outline.model.source
     if option.native:
         if Path(source).is_file():
-            return f"llama-cli -m {shlex.quote(source)} -c {advice.context_tokens}"
+            return f"thriftbit chat {shlex.quote(source)} --context {advice.context_tokens}"
         return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
-    if outline.obstacle or not outline.weights_there:
+    if not outline.weights_there:
+        return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
+    if outline.obstacle:
         return ""
     return f"thriftbit quantize {shlex.quote(source)} --to {option.name}"
 
@@ -109,8 +111,8 @@ def _native_reason(advice: Advice, option: Option) -> str:
     size = describe_bytes(_value(option.size))
     if born is not None and born.trained:
         return (
-            f"This model was made in {born.kind}: at {size} it is already as small as it was meant to be, and fits "
-            f"{_where(option)}{_speed(option)}."
+            f"This model was made in {born.kind} and is already as small as it was meant to be: it takes {size}, fits "
+            f"{_where(option)}{_speed(option)}, and loses nothing."
         )
     loss = option.loss.share.value
     lost = "" if loss is None else f"; expect {meaning_of(loss)} ({describe_loss(option.loss)}{_beside(option.loss)})"
@@ -125,8 +127,8 @@ def _refusal(advice: Advice) -> str:
         memory = advice.options[0].memory
         known = memory.lasting.reason if memory.cache is None else "this computer's memory is not known"
         return f"Whether it fits cannot be said: {known}."
-    main = advice.room.main or 0
-    return f"No precision fits into the {describe_bytes(main)} of memory that is {advice.room.words}."
+    which = "is free now" if advice.is_here else "its system leaves"
+    return f"No precision fits into the {describe_bytes(advice.room.main or 0)} of memory that {which}."
 
 
 def _where(option: Option) -> str:

@@ -13,6 +13,7 @@ import click
 
 from thriftbit import __version__
 from thriftbit.cli.chat import chat
+from thriftbit.cli.compare import compare
 from thriftbit.cli.demo import demo
 from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
@@ -42,6 +43,8 @@ def commands() -> None:
       thriftbit doctor --measure                  what this computer is, and how fast models run on it
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
       thriftbit chat my-model-Q4_K_M.gguf         talk to it, on this computer alone
+      thriftbit compare my-model-BF16.gguf my-model-Q4_K_M.gguf
+                                                  both answer side by side; can you tell which is which?
       thriftbit map ./my-model                    what it loses at every size; then --size 4GB and the like
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model
                                                   what it lost and gained; then `thriftbit report` shows it
@@ -53,7 +56,10 @@ def commands() -> None:
     """
 
 
-for command in (doctor, fit, map_command, quantize, chat, serve, measure, report, inspect, find, explain, export, demo):
+for command in (
+    *(doctor, fit, map_command, quantize, chat, serve, compare),
+    *(measure, report, inspect, find, explain, export, demo),
+):
     commands.add_command(command)
 
 

@@ -7,6 +7,7 @@ import click
 import thriftbit
 from thriftbit.cli.doctor_printing import print_profile
 from thriftbit.cli.measure import Duration
+from thriftbit.cli.offer import offer_measuring
 from thriftbit.cli.printing import announce, json_option
 from thriftbit.cli.progress import ProgressLine
 
@@ -22,6 +23,7 @@ def doctor(measuring: bool, budget: float, as_json: bool) -> None:
 
     --measure takes a minute: how fast memory and disk are read, how many threads help, and how fast llama.cpp computes
     with each format. It is kept, and everything that predicts a speed uses it. Measure while nothing else is running.
+    At a terminal it is offered once, and again when the hardware has changed.
 
     With --json everything is told, each fact with where it was read: what a bug report wants. Nothing in it names you
     or your computer. Saved to a file, it answers for this computer on another one.
@@ -33,6 +35,8 @@ def doctor(measuring: bool, budget: float, as_json: bool) -> None:
       thriftbit doctor --measure --time 3m        every format, several times over
       thriftbit doctor --json > profile.json
     """
+    if not measuring:
+        offer_measuring(as_json)
     facts = thriftbit.examine()
     if measuring:
         with ProgressLine() as line:

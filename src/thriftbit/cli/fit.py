@@ -9,6 +9,7 @@ import click
 import thriftbit
 from thriftbit.cli.fit_printing import print_advice, print_ranking
 from thriftbit.cli.measure import Share
+from thriftbit.cli.offer import offer_measuring
 from thriftbit.cli.printing import announce, json_option
 from thriftbit.errors import UsageError
 
@@ -101,6 +102,8 @@ def fit(
         cache_type=cache_type.upper(),
         saves_energy=battery,
     )
+    if machine is None:
+        offer_measuring(as_json)
     if source is None:
         from thriftbit.advice.ranking import rank_local
 

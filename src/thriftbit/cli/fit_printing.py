@@ -190,7 +190,7 @@ def _paragraph(text: str, style: str = "") -> None:
     lines = Text(printable(text), style=style).wrap(output, output.width - 2)
     for number, line in enumerate(lines):
         line.rstrip()
-        show(line if number == 0 else Padding(line, (0, 0, 0, 2)))
+        show(line if number == 0 else Padding(line, (0, 0, 0, 2), expand=False))
 
 
 def advice_document(advice: Advice) -> dict[str, Any]:
@@ -256,7 +256,8 @@ def print_ranking(ranked: Sequence[Ranked], as_json: bool) -> None:
         return
     if not ranked:
         _paragraph(
-            "No models were found on this disk. `thriftbit find WORDS` looks on the Hub; `thriftbit fit OWNER/NAME`"
+            "No models were found on this disk. `thriftbit find WORDS` looks on the Hub; `thriftbit fit OWNER/NAME` "
+            "says which precision of a model there suits this computer."
         )
         return
     headings = ("model", "precision", ">parameters", ">size", ">memory", "fits", ">tokens/s")

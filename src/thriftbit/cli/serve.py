@@ -84,7 +84,7 @@ def serve(
             announce=announce,
             progress=line.update,
         )
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     with serving(
         ready.path,
         host=host,
@@ -118,5 +118,5 @@ def _tell(server: Server, ready: Ready, host: str, as_json: bool) -> None:
     say(f"For programs: {server.address}/v1   For people: open {server.address}   Ctrl-C ends it.")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

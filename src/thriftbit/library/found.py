@@ -92,8 +92,10 @@ def _needs(what: str | None) -> str | None:
 
 def _next_for_local(model: LocalModel) -> str:
     path = shlex.quote(_short(model.path))
-    if model.content is None or model.content.container == "GGUF":
+    if model.content is None:
         return f"thriftbit inspect {path}"
+    if model.content.container == "GGUF":
+        return f"thriftbit {'chat' if model.is_model else 'inspect'} {path}"
     return f"thriftbit inspect {path}" if model.content.declared else f"thriftbit quantize {path} --to Q4_K_M"
 
 

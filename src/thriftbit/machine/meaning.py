@@ -14,7 +14,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from thriftbit.machine.profile import FormatRate, Profile, Spread
 from thriftbit.sizes import describe_bytes
 
-TYPICAL_WEIGHTS, TYPICAL_LAYERS = 7_000_000_000, 32
+TYPICAL_WEIGHTS, TYPICAL_LAYERS, TYPICAL_QUERY = 7_000_000_000, 32, 4096
+TEXT_TOKENS = 512  # so far, as `fit` has it
 _SHOWN = {
     "F16": "16 bits",
     "Q8_0": "8 bits",
@@ -25,9 +26,9 @@ _SHOWN = {
     "Q2_K": "2 bits",
 }
 _READING_PACE = 5  # tokens a second: 250 words a minute, of a token and a bit each
-PREDICTION_ERROR = 0.15
-"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights in 4 bits, run beside four
-such predictions, was within 10 %. Small models on a busy machine were off by half and more; they are not shown here."""
+PREDICTION_ERROR = 0.25
+"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights was slower by 19 % in the
+median of five formats on a machine at rest (docs/lab-notes.md). Small models are off by more; they are not shown."""
 _ROOM = 0.9  # of the memory, for weights; the rest is for the conversation and the computation
 
 
@@ -87,6 +88,7 @@ def _outlook(profile: Profile, rate: FormatRate) -> Outlook:
     size_bytes = TYPICAL_WEIGHTS * size // block
     steps = next((cost for cost in profile.step_costs if cost.threads == rate.threads), None)
     apart = TYPICAL_LAYERS * steps.layer_seconds + steps.token_seconds if steps else 0.0
+    apart += TYPICAL_LAYERS * TYPICAL_QUERY * TEXT_TOKENS * ((steps and steps.attention_seconds) or 0.0)
     room = room_bytes(profile)
     return Outlook(
         format=rate.format,

@@ -49,9 +49,11 @@ class ModelShape:
 
     @property
     def active_parameters(self) -> float:
-        """-> that take part in one token: all of a dense model, the chosen experts of a mixture; an embedding that is
-        only looked up counts, as those who publish the number count it"""
-        return sum(math.prod(entry.shape) * self._share(entry) for entry in self.entries)
+        """-> that take part in one token: all of a dense model; of a mixture the chosen experts and the rest, without
+        an embedding that is only looked up (OpenAI leaves it out of the published number, Qwen does not)"""
+        if not self.experts:
+            return self.parameters
+        return sum(math.prod(entry.shape) * self._share_read(entry) for entry in self.entries)
 
     @property
     def is_tied(self) -> bool:

@@ -8,7 +8,6 @@ changed there is no profile. As JSON it answers for another computer.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,13 +57,16 @@ class StepCost:
     """What a token written takes beyond reading the weights at the rate of their format: small next to a large model,
     a third of the time of a small one.
 
-    layer_seconds: for every layer: norms, attention, narrow matrices, waiting for one another. token_seconds: once. So
-    a token takes sum(bytes / rate of their format) + layers × layer_seconds + token_seconds.
+    layer_seconds: for every layer: norms, narrow matrices, waiting for one another. token_seconds: once.
+    attention_seconds: for every number of a query and every token that it looks back at; None where it was not
+    measured. So a token takes sum(bytes / rate of their format) + layers × layer_seconds + token_seconds
+    + layers × query width × tokens so far × attention_seconds.
     """
 
     threads: int
     layer_seconds: float
     token_seconds: float
+    attention_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def fingerprint(facts: Facts) -> dict[str, Any]:
         "usable_cores": processor.usable_cores.value,
         # what the firmware keeps for itself changes with its version, by a few MB
         "memory_gibibytes": total and round(total / (1 << 30) * 2) / 2,
-        "gpus": sorted(f"{gpu.vendor} {gpu.name.value} {_gibibytes(gpu)}" for gpu in facts.gpus),
+        # not their memory: of some it is known only where the engine was asked
+        "gpus": sorted(f"{gpu.vendor} {gpu.name.value}" for gpu in facts.gpus),
     }
 
 
@@ -184,7 +187,11 @@ def _checked(profile: Profile) -> Profile:
         spread for each in profile.rates for spread in (each.decode_bytes_per_second, each.prefill_weights_per_second)
     ]
     rates += [profile.disk_read_bytes_per_second] if profile.disk_read_bytes_per_second else []
-    costs = [seconds for each in profile.step_costs for seconds in (each.layer_seconds, each.token_seconds)]
+    costs = [
+        seconds or 0.0
+        for each in profile.step_costs
+        for seconds in (each.layer_seconds, each.token_seconds, each.attention_seconds)
+    ]
     if any(not 0 < rate.low <= rate.median <= rate.high for rate in rates) or any(seconds < 0 for seconds in costs):
         raise ThriftbitError("it has rates that are not above zero, or quartiles out of order")
     return profile
@@ -198,8 +205,3 @@ def _document(text: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("thriftbit_profile") != VERSION:
         raise ThriftbitError(f'it does not say "thriftbit_profile": {VERSION}')
     return document
-
-
-def _gibibytes(gpu: Any) -> int | None:
-    size_bytes = gpu.memory_bytes.value
-    return None if size_bytes is None or math.isinf(size_bytes) else round(size_bytes / (1 << 30))

@@ -24,9 +24,13 @@ def store_path() -> Path:
 
 def append(rows: Iterable[Measurement], path: Path | None = None) -> None:
     """Adds rows to the file, by default the user's store. Raises ThriftbitError if it cannot be written."""
-    path = path or store_path()
     # names of files may hold what is no character; as a JSON escape it can be written and comes back as it was
     lines = "".join(row.to_json() + "\n" for row in rows).encode(errors="backslashreplace")
+    append_lines(lines, path or store_path(), "measurements")
+
+
+def append_lines(lines: bytes, path: Path, what: str) -> None:
+    """what: these lines are, in the words of the ThriftbitError that is raised if they cannot be written"""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock")), path.open("ab+") as file:
@@ -34,7 +38,7 @@ def append(rows: Iterable[Measurement], path: Path | None = None) -> None:
                 lines = b"\n" + lines
             file.write(lines)
     except OSError as error:
-        raise ThriftbitError(f"{path}: measurements cannot be kept: {error.strerror or error}") from None
+        raise ThriftbitError(f"{path}: {what} cannot be kept: {error.strerror or error}") from None
 
 
 def read(path: Path) -> tuple[list[Measurement], list[str]]:

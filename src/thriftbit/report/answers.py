@@ -61,10 +61,11 @@ def choice_style(found: list[Prompt]) -> str:
 
 def _pair(number: int, label: str, original: str, quantized: str) -> Pair:
     comparison = compare_texts(original, quantized)
-    return Pair(number, label, comparison, _remark(comparison))
+    return Pair(number, label, comparison, remark(comparison))
 
 
-def _remark(comparison: Comparison) -> str:
+def remark(comparison: Comparison) -> str:
+    """-> in a sentence how the two texts compare"""
     if comparison.identical:
         return "Both wrote the same, letter by letter."
     if comparison.agreed_words == 0:

@@ -8,18 +8,20 @@ is scaled from one format to another: that would be a guess.
 Every number is a median with quartiles over repetitions. Files are in a temporary folder on the disk
 where models are kept, one at a time, and gone at the end, also after Ctrl-C or a closed terminal.
 
-Left out: rates of several numbers of threads for every format (two formats show how it scales), and of the processor on
-a computer where llama.cpp computes on a GPU.
+Left out: rates of other numbers of threads than the best and one, but for two formats (what lies between is bounded by
+these), and of the processor on a computer where llama.cpp computes on a GPU.
 """
 
 from __future__ import annotations
 
-import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from thriftbit.containers.atomic_file import stop_signals_raise
@@ -31,16 +33,18 @@ from thriftbit.machine.facts import Facts
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost, store_profile
 from thriftbit.runtime.engine import engine_version
 from thriftbit.runtime.examine import examine
-from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, ProbeModel, layers_for, write_probe_model
+from thriftbit.runtime.probe_model import PROBED_FORMATS, ProbeModel, layers_for, write_probe_model
 from thriftbit.runtime.probe_rates import Timings, time_model
-from thriftbit.runtime.probe_results import format_rate, pooled, step_cost
+from thriftbit.runtime.probe_results import format_rate, pooled
+from thriftbit.runtime.probe_steps import NOISE, StepProbe
 from thriftbit.runtime.thread_choice import choose_threads
 from thriftbit.sizes import describe_bytes
 
 BUDGET_SECONDS = 70.0
 _DISK_SHARE, _THREADS_SHARE = 0.06, 0.1  # of the time, at most
-_ROUNDS, _VISIT_SECONDS = 4, 1.2
+_ROUNDS, _VISIT_SECONDS, _BESIDE_SHARE = 4, 1.2, 0.5
 _DISK_BYTES = 256 << 20
+_PREFIX, _ABANDONED_SECONDS = "measuring-", 3600.0
 _SPACE = 3  # times the size of a probe model has to be free on the disk
 _COMMON = (
     "Q4_K",
@@ -57,9 +61,8 @@ _COMMON = (
     "IQ3_XXS",
     "IQ2_XXS",
 )
-_SCALING = ("Q4_K", "Q8_0")  # also timed with other numbers of threads
-_STEP_FORMAT = "Q4_0"
-_FEWEST_STEP_TURNS, _MOST_STEP_TURNS, _STEP_SHARE = 2, 4, 0.017
+_SCALING = ("Q4_K", "Q8_0")  # timed with every number of threads; the common ones with the best and with one
+_STEP_SHARE = 0.012
 
 Progress = Callable[[str, float], None]
 Announce = Callable[[str], None]
@@ -112,17 +115,19 @@ class _Run:
 
     def profile(self, formats: Sequence[str]) -> Profile:
         cache_folder().mkdir(parents=True, exist_ok=True)
+        _clear_abandoned()
         with (
             stop_signals_raise(),
-            tempfile.TemporaryDirectory(prefix="measuring-", dir=cache_folder(), ignore_cleanup_errors=True) as name,
+            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache_folder(), ignore_cleanup_errors=True) as name,
         ):
             folder = Path(name)
             size_bytes = self._size_bytes()
             bandwidth = self._bandwidth(size_bytes)
             disk = self._disk(folder)
             threads = self._best_threads(folder, size_bytes)
-            step = self._step_cost(folder, size_bytes, threads)
-            rates = self._rates(folder, size_bytes, threads, step, formats)
+            timed = [threads, *(count for count in self._other_threads(threads) if count == 1)]
+            steps = self._step_costs(folder, size_bytes, timed)
+            rates = self._rates(folder, size_bytes, threads, steps, formats)
         if not rates:
             raise CannotMeasure(f"nothing could be measured: {next(iter(self.failures.values()), 'there was no time')}")
         for name, reason in self.failures.items():
@@ -131,7 +136,7 @@ class _Run:
             facts=self.facts,
             bandwidth=bandwidth,
             rates=tuple(rates),
-            step_costs=(step,) if step else (),
+            step_costs=steps,
             disk_read_bytes_per_second=disk,
             best_threads=threads,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,61 +183,65 @@ class _Run:
         finally:
             model.path.unlink()
 
-    def _step_cost(self, folder: Path, size_bytes: int, threads: int) -> StepCost | None:
-        """-> from three models in one format: wide layers, narrow layers, one layer; in turns, and of each its fastest
-        answer, since the difference of two totals is small and whatever else runs only ever slows one down"""
-        shapes = ((WIDE, size_bytes), (NARROW, size_bytes), (NARROW, 0))
-        models = [
-            write_probe_model(folder / f"step-{index}.gguf", _STEP_FORMAT, layers_for(_STEP_FORMAT, size, shape), shape)
-            for index, (shape, size) in enumerate(shapes)
-        ]
-        fastest = [math.inf] * len(models)
-        cost: StepCost | None = None
-        try:
-            for turn in range(_MOST_STEP_TURNS):
-                if turn >= _FEWEST_STEP_TURNS and cost is not None:
-                    break
-                for index, model in enumerate(models):
-                    self._tell("cost of a layer")
-                    timings = time_model(model, threads, _STEP_SHARE * self.budget_seconds, reading=False)
-                    fastest[index] = min(fastest[index], *timings.token_seconds)
-                cost = step_cost(threads, list(zip(models, fastest, strict=True)))
-        except ThriftbitError as error:
-            self.failures["cost of a layer"] = str(error)
-            return None
-        finally:
-            for model in models:
-                model.path.unlink()
-        if cost is None:
-            self.failures["cost of a layer"] = "lost in the noise of what else runs; measure again when it rests"
-        return cost
+    def _step_costs(self, folder: Path, size_bytes: int, threads: Sequence[int]) -> tuple[StepCost, ...]:
+        costs = []
+        with StepProbe(folder, size_bytes) as probe:
+            for count in threads:
+                label = f"cost of a layer with {_threads(count)}"
+                try:
+                    cost = probe.measure(count, _STEP_SHARE * self.budget_seconds, partial(self._tell, label))
+                except ThriftbitError as error:
+                    self.failures[label] = str(error)
+                    continue
+                if cost is None:
+                    self.failures[label] = NOISE
+                else:
+                    costs.append(cost)
+        return tuple(costs)
 
     def _rates(
-        self, folder: Path, size_bytes: int, threads: int, step: StepCost | None, formats: Sequence[str]
+        self, folder: Path, size_bytes: int, threads: int, steps: Sequence[StepCost], formats: Sequence[str]
     ) -> list[FormatRate]:
         """-> in rounds, as whatever else runs may slow down one visit and not the next"""
-        others = [(name, count) for count in self._other_threads(threads) for name in _SCALING if name in formats]
-        first_round = [(name, threads) for name in formats] + others
         visits: dict[tuple[str, int], list[tuple[ProbeModel, Timings]]] = {}
-        for name, count in first_round * _ROUNDS:
-            label = f"{name} with {_threads(count)}"
-            if label in self.failures or (visits and self._elapsed() + _VISIT_SECONDS > self.budget_seconds):
+        for name, counts in self._first_round(threads, formats) * _ROUNDS:
+            counts = [count for count in counts if _label(name, count) not in self.failures]
+            if not counts or (visits and self._elapsed() + len(counts) * _VISIT_SECONDS > self.budget_seconds):
                 continue
-            self._tell(label)
+            self._tell(_label(name, counts[0]))
             model = write_probe_model(folder / "rate.gguf", name, layers_for(name, size_bytes))
             try:
-                timings = time_model(model, count, _VISIT_SECONDS)
-            except ThriftbitError as error:
-                self.failures[label] = str(error)
-                continue
+                for count in counts:
+                    self._visit(visits, model, count, _VISIT_SECONDS * (1 if count == threads else _BESIDE_SHARE))
             finally:
                 model.path.unlink()
-            self.device = timings.device
-            visits.setdefault((name, count), []).append((model, timings))
         return [
-            format_rate(found[0][0], count, pooled(timings for _, timings in found), step)
+            format_rate(found[0][0], count, pooled(timings for _, timings in found), _cost_with(steps, count))
             for (_, count), found in visits.items()
         ]
+
+    def _first_round(self, threads: int, formats: Sequence[str]) -> list[tuple[str, list[int]]]:
+        """-> formats, and the numbers of threads that each is timed with while its file is there"""
+        others = self._other_threads(threads)
+        single = [count for count in others if count == 1]
+        return [
+            (name, [threads, *(others if name in _SCALING else single if name in _COMMON else ())]) for name in formats
+        ]
+
+    def _visit(
+        self,
+        visits: dict[tuple[str, int], list[tuple[ProbeModel, Timings]]],
+        model: ProbeModel,
+        threads: int,
+        seconds: float,
+    ) -> None:
+        try:
+            timings = time_model(model, threads, seconds)
+        except ThriftbitError as error:
+            self.failures[_label(model.format, threads)] = str(error)
+            return
+        self.device = timings.device
+        visits.setdefault((model.format, threads), []).append((model, timings))
 
     def _other_threads(self, threads: int) -> list[int]:
         """-> numbers of threads that there are cores for, and that nobody else keeps busy"""
@@ -247,6 +256,22 @@ class _Run:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
+
+
+def _clear_abandoned() -> None:
+    """What a killed process or a power cut left, as no measuring takes an hour"""
+    for folder in cache_folder().glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cost_with(steps: Sequence[StepCost], threads: int) -> StepCost | None:
+    return next((cost for cost in steps if cost.threads == threads), None)
+
+
+def _label(format_name: str, threads: int) -> str:
+    return f"{format_name} with {_threads(threads)}"
 
 
 def _threads(count: int) -> str:

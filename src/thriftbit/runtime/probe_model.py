@@ -29,7 +29,7 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model
 
 DEMO_MODEL = Path(__file__).parents[1] / "demo_model"
-CONTEXT_TOKENS = 512
+CONTEXT_TOKENS = 2048
 _EMBEDDING, _SAMPLE = "token_embd.weight", "blk.0.ffn_gate.weight"
 _SAMPLE_WEIGHTS = 128 << 10
 _CHUNK_BYTES = 4 << 20

@@ -15,6 +15,8 @@ from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
 
 PROMPT_TOKENS = 64
+LONG_TEXT_TOKENS = 1024
+_ROOM_TOKENS = 512
 _FEWEST_ANSWERS, _FEWEST_PROMPTS, _MOST = 3, 2, 9  # repetitions
 _ANSWER_SECONDS = 0.15
 _ANSWER_TOKENS = (6, 128)
@@ -37,7 +39,7 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
     """seconds: about how long it may take; a few repetitions are made even so. reading: whether prompts are timed, too.
     Raises ThriftbitError if llama.cpp cannot run it, or so slowly that something is wrong (too many threads)."""
     started = time.monotonic()
-    with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads) as engine:
+    with Engine(model.path, context_tokens=_ROOM_TOKENS, threads=threads) as engine:
         engine.name = f"a model in {model.format}"
         pace = _written(engine, _WARM_UP_TOKENS)
         if pace > _SLOWEST_TOKEN_SECONDS:
@@ -54,9 +56,21 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
         return Timings(written, read, engine.device)
 
 
-def _written(engine: Engine, tokens: int) -> float:
-    """-> seconds for each of so many"""
-    answer = engine.generate(_PROMPT, max_tokens=tokens, temperature=0, ignore_end=True)
+def time_looking_back(model: ProbeModel, threads: int) -> float:
+    """-> seconds by which a token takes longer after LONG_TEXT_TOKENS than at the beginning of a text: the fastest of
+    each, since the difference of two times is small and whatever else runs only ever slows one down"""
+    with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads) as engine:
+        engine.name = f"a model in {model.format}"
+        _written(engine, _WARM_UP_TOKENS)
+        text = _text(LONG_TEXT_TOKENS, model.vocabulary_size)
+        shortly = min(_written(engine, _ANSWER_TOKENS[1]) for _ in range(_FEWEST_ANSWERS))
+        at_length = min(_written(engine, _ANSWER_TOKENS[1], text) for _ in range(_FEWEST_ANSWERS))
+    return at_length - shortly
+
+
+def _written(engine: Engine, tokens: int, text: Sequence[int] = _PROMPT) -> float:
+    """-> seconds for each of so many, after a text"""
+    answer = engine.generate(text, max_tokens=tokens, temperature=0, ignore_end=True)
     if answer.generated_tokens != tokens:
         raise ThriftbitError(f"{engine.name}: llama.cpp wrote {answer.generated_tokens} tokens, not {tokens}")
     return answer.generation_seconds / (tokens - 1)
@@ -64,6 +78,11 @@ def _written(engine: Engine, tokens: int) -> float:
 
 def _read(engine: Engine, vocabulary_size: int) -> float:
     """-> seconds for a prompt of PROMPT_TOKENS"""
-    prompt = [1 + token % (vocabulary_size - 1) for token in range(PROMPT_TOKENS)]
-    answer = engine.generate(prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
+    answer = engine.generate(
+        _text(PROMPT_TOKENS, vocabulary_size), max_tokens=1, temperature=0, ignore_end=True, read_anew=True
+    )
     return answer.prompt_seconds * PROMPT_TOKENS / answer.prompt_tokens
+
+
+def _text(tokens: int, vocabulary_size: int) -> list[int]:
+    return [1 + token % (vocabulary_size - 1) for token in range(tokens)]

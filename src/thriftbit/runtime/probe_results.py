@@ -8,13 +8,14 @@ then it is taken off, so that a rate holds for layers of any width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from thriftbit.machine.bandwidth import spread_of
 from thriftbit.machine.profile import FormatRate, StepCost
-from thriftbit.runtime.probe_model import ProbeModel
-from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings
+from thriftbit.runtime.probe_model import ProbeModel, Shape
+from thriftbit.runtime.probe_rates import LONG_TEXT_TOKENS, PROMPT_TOKENS, Timings
 
 
 def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCost | None:
@@ -27,6 +28,14 @@ def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, float]]) -> StepCo
     seconds = np.array([each for _, each in timed])
     _, layer_seconds, token_seconds = np.linalg.solve(terms, seconds).tolist()
     return StepCost(threads, layer_seconds, max(0.0, token_seconds)) if layer_seconds > 0 else None
+
+
+def attention_seconds(cost: StepCost, model: ProbeModel, shape: Shape, longer_seconds: float | None) -> StepCost:
+    """longer_seconds: that a token takes more after LONG_TEXT_TOKENS; None where it was not measured, and what is not
+    above zero was lost in noise. -> the cost, with that of looking back at one token with one number of a query"""
+    if longer_seconds is None or longer_seconds <= 0:
+        return cost
+    return replace(cost, attention_seconds=longer_seconds / (model.layers * shape.width * LONG_TEXT_TOKENS))
 
 
 def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:

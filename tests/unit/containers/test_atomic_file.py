@@ -2,9 +2,10 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, PIECE_BYTES, AtomicFile
 from thriftbit.errors import ThriftbitError
 
 
@@ -21,6 +22,20 @@ def test_file_gets_its_name_at_the_end(tmp_path: Path) -> None:
         file.write(memoryview(b"def"))
     assert path.read_bytes() == b"abcdef"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_small_writes_reach_the_system_in_large_pieces(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).integers(0, 256, 2 * PIECE_BYTES + 12_345, np.uint8).tobytes()
+    partial, sizes = tmp_path / f"a.gguf{PARTIAL_SUFFIX}", set()
+    with AtomicFile(tmp_path / "a.gguf", len(content)) as file:
+        for start in range(0, len(content), 70_001):
+            file.write(content[start : start + 70_001])
+            sizes.add(partial.stat().st_size)
+    assert sizes == {0, PIECE_BYTES, 2 * PIECE_BYTES}
+    assert (tmp_path / "a.gguf").read_bytes() == content
+    with AtomicFile(tmp_path / "b.gguf", len(content)) as file:
+        file.write(memoryview(content))
+    assert (tmp_path / "b.gguf").read_bytes() == content
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])

@@ -126,7 +126,7 @@ def test_this_disk_comes_with_it(full_hub: FakeHub, home: Path) -> None:
     write_gguf(home / "work/gemma.gguf", layers=2)
     findings = find(["qwen3", "8b"])
     assert [finding.name for finding in findings.local] == ["Qwen3-8B-Q4_K_M.gguf"]
-    assert findings.next_steps[0] == ("the best that is here", "thriftbit inspect Qwen3-8B-Q4_K_M.gguf")
+    assert findings.next_steps[0] == ("the best that is here", "thriftbit chat Qwen3-8B-Q4_K_M.gguf")
 
 
 @pytest.mark.parametrize("options", [{"local": True}, {"offline": True}])
@@ -271,7 +271,7 @@ def test_the_command_as_json(full_hub: FakeHub, home: Path) -> None:
     assert document["local"][0]["what"] == "Q4_K_M"
     assert document["local"][0]["path"] == str(home / "work/Qwen3-8B-Q8_0.gguf")
     assert {row["known_by"] for row in document["hub"]} == {"header", "size and name", "name"}
-    assert document["next"][0]["command"].startswith("thriftbit inspect ")
+    assert document["next"][0]["command"].startswith("thriftbit chat ")
 
 
 def test_exit_codes(full_hub: FakeHub, home: Path) -> None:

@@ -16,6 +16,7 @@ from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost
+from thriftbit.machine.rates import format_rates
 
 GIGA = 1e9
 
@@ -32,7 +33,7 @@ PROFILE = Profile(
     facts=detect(),
     bandwidth=(Bandwidth(4, spread(40 * GIGA)),),
     rates=(rate("Q4_K", 20 * GIGA), rate("Q8_0", 30 * GIGA), rate("F32", 40 * GIGA)),
-    step_costs=(StepCost(4, 0.0, 0.0),),
+    step_costs=(StepCost(4, 0.0, 0.0, 0.0),),
     best_threads=4,
     measured_at="2026-11-01T12:00:00+00:00",
     device="CPU",
@@ -81,9 +82,36 @@ def test_the_text_so_far_is_read_too_but_not_beyond_a_window() -> None:
 
 
 def test_steps_cost_what_was_measured() -> None:
-    slow = replace(PROFILE, step_costs=(StepCost(4, 0.001, 0.002),))
+    slow = replace(PROFILE, step_costs=(StepCost(4, 0.001, 0.002, 0.0),))
     more = seconds_of(decode_rate(shape("Q4_K"), slow)) - seconds_of(decode_rate(shape("Q4_K"), PROFILE))
     assert more == pytest.approx(2 * 0.001 + 0.002)
+
+
+def test_looking_back_costs_more_than_reading_what_was_kept() -> None:
+    """For every number of a query, every layer and every token that it sees"""
+    slow = replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0, 1e-9),))
+    for window, seen in ((0, 8192), (1024, 1024)):
+        model = shape("Q4_K", window=window)
+        more, less = (seconds_of(decode_rate(model, each, filled_tokens=8192)) for each in (slow, PROFILE))
+        assert more - less == pytest.approx(2 * 4096 * seen * 1e-9)
+    unmeasured = decode_rate(shape("Q4_K"), replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0),)), filled_tokens=8192)
+    assert unmeasured.value and unmeasured.low and unmeasured.high
+    assert unmeasured.high / unmeasured.low > 5  # nearly all of it is looking back, and nobody knows how fast that is
+
+
+def test_other_numbers_of_threads_lie_between_those_that_were_measured() -> None:
+    """Fewer threads are not faster, and twice as many are at most twice as fast and no faster than memory"""
+    scaling = replace(PROFILE, rates=(rate("Q4_K", 8 * GIGA, 1), rate("Q4_K", 20 * GIGA, 4)))
+    two = format_rates(scaling, 2)["Q4_K"].decode_bytes_per_second
+    assert two.low == pytest.approx(max(0.9 * 8 * GIGA, 0.9 * 20 * GIGA / 2))
+    assert two.high == pytest.approx(1.1 * 8 * GIGA * 2)
+    assert two.low < two.median < two.high
+    (one,) = (each.decode_bytes_per_second for each in format_rates(PROFILE, 1).values() if each.format == "F32")
+    assert one.low == pytest.approx(0.9 * 10 * GIGA) and one.high == pytest.approx(1.1 * 40 * GIGA)
+    many = format_rates(scaling, 16)["Q4_K"].decode_bytes_per_second
+    assert many.high == pytest.approx(1.1 * 40 * GIGA)
+    asked = decode_rate(shape("Q4_K"), scaling, threads=2)
+    assert asked.value and asked.low and asked.high and asked.low < asked.value < asked.high
 
 
 def test_without_a_measurement_there_is_no_number() -> None:
@@ -122,8 +150,12 @@ def test_a_busy_machine_is_less_sure() -> None:
 
 
 def test_a_prompt_is_weights_and_attention_over_the_arithmetic() -> None:
-    found = seconds_of(prefill_rate(shape("Q4_K"), PROFILE, prompt_tokens=1000))
+    unmeasured = replace(PROFILE, step_costs=())
+    found = seconds_of(prefill_rate(shape("Q4_K"), unmeasured, prompt_tokens=1000))
     assert found == pytest.approx((4096 * 4096 + 2 * 4096 * 2 * 500) / (100 * GIGA))
+    measured = replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0, 1e-9),))
+    found = seconds_of(prefill_rate(shape("Q4_K"), measured, prompt_tokens=1000))
+    assert found == pytest.approx(4096 * 4096 / (100 * GIGA) + 0.3 * 2 * 4096 * 500 * 1e-9)
 
 
 def test_the_first_token_comes_after_the_prompt() -> None:

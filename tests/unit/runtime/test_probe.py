@@ -24,8 +24,8 @@ from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.examine import BUILT_IN, examine
 from thriftbit.runtime.probe import measure_machine, thread_counts
 from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, layers_for, write_probe_model
-from thriftbit.runtime.probe_rates import PROMPT_TOKENS, Timings
-from thriftbit.runtime.probe_results import format_rate, step_cost
+from thriftbit.runtime.probe_rates import LONG_TEXT_TOKENS, PROMPT_TOKENS, Timings, time_looking_back
+from thriftbit.runtime.probe_results import attention_seconds, format_rate, step_cost
 
 
 @pytest.mark.parametrize("name", PROBED_FORMATS)
@@ -62,6 +62,11 @@ def test_llama_cpp_runs_a_probe_model(tmp_path: Path) -> None:
     assert answer.generated_tokens == 5 and answer.tokens_per_second > 0
 
 
+def test_looking_back_at_a_long_text_takes_time(tmp_path: Path) -> None:
+    model = write_probe_model(tmp_path / "m.gguf", "Q4_0", 1, NARROW)
+    assert 1e-6 < time_looking_back(model, 1) < 1.0
+
+
 def test_the_cost_of_a_layer_is_what_is_left(tmp_path: Path) -> None:
     """Timings made of a known rate and costs give those costs back"""
     rate, layer_seconds, token_seconds = 20e9, 7e-5, 3e-4
@@ -76,6 +81,10 @@ def test_the_cost_of_a_layer_is_what_is_left(tmp_path: Path) -> None:
     assert cost.token_seconds == pytest.approx(token_seconds)
     disturbed = [10 * seconds[0], seconds[1], seconds[2]]
     assert step_cost(3, list(zip(models, disturbed, strict=True))) is None
+
+    back = attention_seconds(cost, models[2], NARROW, 1e-10 * NARROW.width * LONG_TEXT_TOKENS)
+    assert back.attention_seconds == pytest.approx(1e-10)
+    assert attention_seconds(cost, models[2], NARROW, -1.0) == cost == attention_seconds(cost, models[2], NARROW, None)
 
     timings = Timings([seconds[0], seconds[0]], [0.5, 0.5], "CPU")
     measured = format_rate(models[0], 3, timings, cost)
@@ -152,6 +161,19 @@ def test_an_interruption_leaves_nothing(
         for _ in range(50):  # its llama.cpp went with it
             os.killpg(process.pid, 0)
             time.sleep(0.1)
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
+    for name, age_seconds in (("measuring-old", 7200), ("measuring-now", 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rate.gguf").write_bytes(b"weights")
+        os.utime(tmp_path / name, (time.time() - age_seconds,) * 2)
+    facts = examine()
+    full = replace(facts, disk=replace(facts.disk, free_bytes=known(1000, "df")))
+    with pytest.raises(ThriftbitError, match="are free"):
+        measure_machine(full)
+    assert [path.name for path in tmp_path.iterdir()] == ["measuring-now"]
 
 
 def test_a_disk_that_is_too_full_is_said_before_anything_is_written(

@@ -1,0 +1,117 @@
+"""`thriftbit compare`: precisions of a model side by side, on a page of this computer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import webbrowser
+from typing import TYPE_CHECKING
+
+import click
+
+import thriftbit
+from thriftbit.cli.chat import confirmed
+from thriftbit.cli.fit import Amount
+from thriftbit.cli.printing import announce, json_option, print_json, say
+from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.serve import interrupt
+from thriftbit.errors import UsageError
+
+if TYPE_CHECKING:
+    from thriftbit.side_by_side.comparing import Page
+
+
+@click.command(short_help="See precisions of a model answer side by side, and whether you can tell them apart.")
+@click.argument("models", metavar="MODEL MODEL...", nargs=-1, required=True)
+@click.option("--port", type=int, default=0, show_default=True, help="0 takes one that is free.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page; its address is printed anyway.")
+@click.option(
+    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="Of each; 4k by default."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@click.option("--at-once", is_flag=True, help="All write at the same time, and slow each other down.")
+@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
+@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@json_option
+def compare(
+    models: tuple[str, ...],
+    port: int,
+    no_browser: bool,
+    context_tokens: int | None,
+    threads: int | None,
+    at_once: bool,
+    yes: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """See two MODELs or more answer the same questions side by side, on a page in your browser, until Ctrl-C.
+
+    Under each answer stand its speed and memory, and words that differ from the original are marked. The original is
+    the file with the most bits per weight. In a blind test you are shown two answers without names, and pick the
+    original: after some votes you know whether you can tell them apart.
+
+    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
+    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+
+    The page is for you alone: only this computer reaches it, and only with the key in its address.
+
+    \b
+    Examples:
+      thriftbit compare my-model-BF16.gguf my-model-Q4_K_M.gguf
+      thriftbit compare my-model-Q8_0.gguf my-model-Q4_K_M.gguf my-model-Q2_K.gguf --context 8k
+    """
+    from thriftbit.runtime.serve import check_free
+    from thriftbit.side_by_side.comparing import DEFAULT_CONTEXT_TOKENS, HOST
+
+    if len(models) < 2:
+        raise UsageError("compare takes two files or more; `thriftbit quantize` makes another precision of one")
+    if context_tokens is not None and context_tokens < 1:
+        raise UsageError("--context: a context has at least one token")
+    check_free(HOST, port)  # before anything long begins
+    with ProgressLine() as line:
+        ready = [
+            thriftbit.ready_to_run(
+                model,
+                context_tokens=context_tokens,
+                offline=offline,
+                confirm=lambda words: yes or confirmed(words),
+                announce=announce,
+                progress=line.update,
+            )
+            for model in models
+        ]
+    signal.signal(signal.SIGTERM, interrupt)
+    with thriftbit.compare(
+        [each.path for each in ready],
+        port=port,
+        context_tokens=min(context_tokens or DEFAULT_CONTEXT_TOKENS, *(each.context_tokens for each in ready)),
+        threads=threads or ready[0].threads,
+        at_once=at_once,
+        announce=announce,
+    ) as page:
+        try:
+            _tell(page, as_json)
+            if not no_browser and not as_json and has_browser():
+                webbrowser.open(page.address_for_once())
+            page.wait()
+        except KeyboardInterrupt:
+            for sentence in page.results():
+                (announce if as_json else say)(sentence)
+
+
+def _tell(page: Page, as_json: bool) -> None:
+    original, *others = page.lineup
+    if as_json:
+        names = {"original": original.path.name, "others": [other.path.name for other in others]}
+        print_json({"address": page.address, **names, "manner": page.manner})
+        return
+    say(f"{original.label} is the original, as it has the most bits per weight.")
+    say(f"Open {page.address}")
+    say("The address holds the key to the page: keep it to yourself. Ctrl-C ends it.")
+
+
+def has_browser() -> bool:
+    """-> whether a person sits here, with a browser that does not take over the terminal"""
+    has_windows = sys.platform in ("win32", "darwin") or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.stdout.isatty() and has_windows

@@ -1,0 +1,50 @@
+"""Whether a person should be asked to measure this computer: once for this hardware, and not again after a no."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum, auto
+from pathlib import Path
+
+from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.facts import Facts
+from thriftbit.machine.profile import fingerprint, profile_file, read_limited, stored_profile
+
+
+class Standing(Enum):
+    """What is known of this hardware's speed."""
+
+    MEASURED = auto()
+    DECLINED = auto()
+    NEW = auto()
+    CHANGED = auto()
+    """Other hardware was measured here."""
+
+
+def standing(facts: Facts) -> Standing:
+    if stored_profile(facts) is not None:
+        return Standing.MEASURED
+    try:
+        declined = json.loads(read_limited(_answer_file()))
+    except (OSError, ValueError, RecursionError, ThriftbitError):
+        declined = None  # a file that cannot be read counts as none: it is asked once more
+    if declined == fingerprint(facts):
+        return Standing.DECLINED
+    return Standing.CHANGED if profile_file().is_file() else Standing.NEW
+
+
+def remember_no(facts: Facts) -> None:
+    """For this hardware; if that cannot be written, it is asked again"""
+    content = json.dumps(fingerprint(facts)).encode()
+    try:
+        _answer_file().parent.mkdir(parents=True, exist_ok=True)
+        with AtomicFile(_answer_file(), len(content), force=True) as file:
+            file.write(content)
+    except (OSError, ThriftbitError):
+        return
+
+
+def _answer_file() -> Path:
+    return cache_folder() / "machine" / "not-measured.json"

@@ -1,0 +1,136 @@
+"""The verb: files in, a page at an address.
+
+`with thriftbit.compare(["model-BF16.gguf", "model-Q4_K_M.gguf"]) as page: print(page.address); page.wait()`
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from thriftbit.advice.ready import fit_together
+from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.serve import check_free
+from thriftbit.side_by_side.access import Guarded, Keys
+from thriftbit.side_by_side.application import application
+from thriftbit.side_by_side.lineup import Contender, lineup
+from thriftbit.side_by_side.session import Session
+from thriftbit.side_by_side.writing import Manner, Writers
+
+HOST = "127.0.0.1"
+DEFAULT_CONTEXT_TOKENS = 4096
+_STARTING_SECONDS = 30.0
+_POLL_SECONDS = 0.2
+
+
+class Page:
+    """address: for people, with the key in it. lineup: the original first. manner: in which the models answer."""
+
+    def __init__(self, session: Session, port: int, keys: Keys, manner: Manner) -> None:
+        self.session = session
+        self.lineup: tuple[Contender, ...] = session.lineup
+        self.manner = manner
+        self._keys = keys
+        self._place = f"http://{HOST}:{port}/"
+        self.address = f"{self._place}#key={keys.key}"
+
+    def address_for_once(self) -> str:
+        """-> one for a browser that is started with it, which others may see being done"""
+        return f"{self._place}#ticket={self._keys.ticket()}"
+
+    def wait(self) -> None:
+        """Until Ctrl-C, which gets through."""
+        while True:
+            threading.Event().wait(_POLL_SECONDS)
+
+    def results(self) -> list[str]:
+        """-> what the votes of this session say, a sentence for each pair"""
+        return self.session.results()
+
+
+@contextmanager
+def compare(
+    paths: Sequence[str | Path],
+    *,
+    port: int = 0,
+    context_tokens: int = DEFAULT_CONTEXT_TOKENS,
+    threads: int | None = None,
+    at_once: bool = False,
+    announce: Callable[[str], None] = lambda message: None,
+) -> Iterator[Page]:
+    """-> a page on this computer alone, on which all answer the same questions, until the end of `with`
+
+    paths: two GGUF files or more. port: 0 takes one that is free. context_tokens: of each. at_once: they write at the
+    same time, if they fit into memory together. Raises ThriftbitError for what is missing, damaged or does not fit.
+    """
+    files = [Path(path) for path in paths]
+    check_free(HOST, port)
+    contenders = lineup(files, announce)
+    together = fit_together(files, context_tokens)
+    manner: Manner = "one loaded at a time" if not together else "at once" if at_once else "in turn"
+    if not together:
+        announce("They do not fit into memory together: each is loaded when it answers, and let go after it.")
+    with (
+        _listening(port) as listener,
+        Writers(
+            [file.path for file in contenders],
+            manner=manner,
+            context_tokens=context_tokens,
+            threads=threads,
+            announce=announce,
+        ) as writers,
+    ):
+        session = Session(contenders, writers, manner)
+        if session.bad_lines:
+            announce(f"Note: {session.bad_lines} lines of the file of votes are no votes, and are passed over.")
+        keys, port = Keys(), listener.getsockname()[1]
+        with _served(session, keys, listener, port):
+            yield Page(session, port, keys, manner)
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as listener:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            check_free(HOST, port)  # says why
+            raise
+        yield listener
+
+
+@contextmanager
+def _served(session: Session, keys: Keys, listener: socket.socket, port: int) -> Iterator[None]:
+    settings = uvicorn.Config(
+        Guarded(application(session, keys), keys, port),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        waited = threading.Event()
+        for _ in range(int(_STARTING_SECONDS / 0.01)):
+            if server.started or not thread.is_alive():
+                break
+            waited.wait(0.01)
+        if not server.started:
+            raise ThriftbitError(f"the page did not start on port {port}")
+        yield
+    finally:
+        session.close()
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,91 @@
+"""Votes of blind rounds: one line each in a file of the user's, which only ever grows, and what they add up to.
+
+A vote is about two files, known by their content, so that it counts wherever they lie and whatever they are called.
+What was asked and answered is not kept: the vote is a number, the rest is nobody's business.
+
+"I can't tell" counts half: that is how often a guess is right. Left out instead, it would make people who rarely can
+tell look as if they always could; and a coin thrown for them would make the result depend on the coin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from thriftbit.errors import ThriftbitError
+from thriftbit.machine.cache import data_folder
+from thriftbit.measurement.store import append_lines
+
+KIND, VERSION = "thriftbit vote", 1
+PICKED = {"original": 1.0, "other": 0.0, "cannot tell": 0.5}  # what it counts
+
+
+@dataclass(frozen=True)
+class Vote:
+    """original, other: the contents of the two files. original_name, other_name: what they were called. picked: as the
+    original, one of PICKED. when: in UTC, "2026-11-27T18:00:00+00:00"."""
+
+    original: str
+    other: str
+    original_name: str
+    other_name: str
+    picked: str
+    temperature: float
+    when: str
+
+
+@dataclass(frozen=True)
+class Tally:
+    """right: of votes; a half for each that could not tell."""
+
+    right: float = 0.0
+    votes: int = 0
+    cannot_tell: int = 0
+
+
+def votes_path() -> Path:
+    return data_folder() / "votes.jsonl"
+
+
+def append(vote: Vote, path: Path | None = None) -> None:
+    """Raises ThriftbitError if it cannot be kept."""
+    line = json.dumps({"kind": KIND, "version": VERSION, **asdict(vote)}) + "\n"
+    append_lines(line.encode(), path or votes_path(), "votes")
+
+
+def read(path: Path | None = None) -> tuple[list[Vote], int]:
+    """-> the votes, oldest first, and how many lines are none, which are passed over; none at all without a file"""
+    path = path or votes_path()
+    try:
+        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise ThriftbitError(f"{path}: votes cannot be read: {error.strerror}") from None
+    votes = [vote for line in lines if (vote := _vote(line)) is not None]
+    return votes, len(lines) - len(votes)
+
+
+def tally(votes: Iterable[Vote], original: str, other: str) -> Tally:
+    """-> of the votes on these two contents"""
+    picked = [vote.picked for vote in votes if (vote.original, vote.other) == (original, other)]
+    return Tally(sum(PICKED[each] for each in picked), len(picked), picked.count("cannot tell"))
+
+
+def _vote(line: bytes) -> Vote | None:
+    try:
+        document: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or (document.pop("kind", None), document.pop("version", None)) != (KIND, VERSION):
+        return None
+    temperature = document.pop("temperature", None)
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        return None
+    names = set(Vote.__dataclass_fields__) - {"temperature"}
+    if set(document) != names or not all(isinstance(value, str) for value in document.values()):
+        return None
+    return Vote(**document, temperature=float(temperature)) if document["picked"] in PICKED else None
