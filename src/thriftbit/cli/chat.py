@@ -9,6 +9,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.fit import Amount
+from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
 from thriftbit.cli.printing import announce, json_option
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import ThriftbitError, UsageError
@@ -26,6 +27,8 @@ from thriftbit.errors import ThriftbitError, UsageError
 )
 @click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@full_speed_option
+@unload_option
 @click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
 @click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
 @json_option
@@ -37,6 +40,8 @@ def chat(
     context_tokens: int | None,
     conversation_file: Path | None,
     threads: int | None,
+    full_speed: bool,
+    unload_after_minutes: float | None,
     yes: bool,
     offline: bool,
     as_json: bool,
@@ -75,6 +80,8 @@ def chat(
         ready.path,
         context_tokens=ready.context_tokens,
         threads=threads or ready.threads,
+        polite=not full_speed,
+        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
         system=system,
         settings=settings,
         announce=announce,

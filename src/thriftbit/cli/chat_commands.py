@@ -114,11 +114,18 @@ def _clear(chat: Chat, argument: str) -> None:
 
 def _statistics(chat: Chat, argument: str) -> None:
     known = chat.conversation.statistics()
-    memory = describe_bytes(known.memory_bytes) if known.memory_bytes else "not running"
+    memory = "not running"
+    if known.unloaded:
+        memory = f"unloaded, as {known.unloaded}; the next question loads it"
+    elif known.memory_bytes:
+        memory = f"{describe_bytes(known.memory_bytes)}, of the process that runs the model"
+    manner = "politely: other programs come first" if known.polite else "at full speed"
+    threads = f", with {known.threads} {'thread' if known.threads == 1 else 'threads'}" if known.threads else ""
     rows = [
         ("writing", f"{known.tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
         ("reading", f"{known.prompt_tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
-        ("memory", f"{memory}, of the process that runs the model"),
+        ("memory", memory),
+        ("runs", f"{manner}{threads}"),
         ("context", f"{known.used_tokens:,} of {known.context_tokens:,} tokens used, {known.left_tokens:,} left"),
     ]
     if known.dropped_messages:

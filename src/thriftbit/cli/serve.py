@@ -11,6 +11,7 @@ import click
 import thriftbit
 from thriftbit.cli.chat import confirmed
 from thriftbit.cli.fit import Amount
+from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
 from thriftbit.cli.printing import announce, json_option, print_json, say
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import UsageError
@@ -32,6 +33,8 @@ _PATIENCE_SECONDS = 10.0
     "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="Shared by all; 8k by default."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@full_speed_option
+@unload_option
 @click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
 @click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
 @json_option
@@ -43,6 +46,8 @@ def serve(
     users: int,
     context_tokens: int | None,
     threads: int | None,
+    full_speed: bool,
+    unload_after_minutes: float | None,
     yes: bool,
     offline: bool,
     as_json: bool,
@@ -88,6 +93,8 @@ def serve(
         context_tokens=ready.context_tokens,
         users=users,
         threads=threads or ready.threads,
+        polite=not full_speed,
+        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
         announce=announce,
     ) as server:
         try:

@@ -2,8 +2,8 @@
 
 llama.cpp is stopped by a context that is full and by a crash; a conversation is by neither. Before every question it is
 counted what the model would be shown, and the oldest turns are left out, whole, until a fair answer fits. When the
-engine dies, its answer ends with the reason, and the next question starts another one. Nothing said is forgotten here:
-what is saved is all of it.
+engine dies, its answer ends with the reason, and the next question starts another one. So it does when the model was
+unloaded because nobody asked anything. Nothing said is forgotten here: what is saved is all of it.
 
 Left out: summing up what is dropped, which takes minutes on the computers this is for and changes what was said.
 """
@@ -23,6 +23,8 @@ from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.runtime.chat_settings import SETTINGS, Value
 from thriftbit.runtime.chat_template import Fallback, fallback_for, has_template
 from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, Generation, TemplateError
+from thriftbit.runtime.idle import IdleWatch
+from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, Readings, check_room, read_now
 
 Announce = Callable[[str], None]
 Listen = Callable[[str, bool], None]
@@ -34,7 +36,8 @@ _ANSWER_SHARE = 0.25  # this share of a small context
 @dataclass(frozen=True)
 class Statistics:
     """Of the last answer: speeds in tokens a second, 0 before there is one. memory_bytes: resident now, of the engine's
-    process; None if it is not running. used_tokens: of the context, by what the model would be shown now."""
+    process; None if it is not running. used_tokens: of the context, by what the model would be shown now. threads: that
+    the model runs with; None for llama.cpp's own choice. unloaded: why it is not in memory, "" if it is."""
 
     tokens_per_second: float
     prompt_tokens_per_second: float
@@ -42,6 +45,9 @@ class Statistics:
     used_tokens: int
     context_tokens: int
     dropped_messages: int
+    threads: int | None
+    polite: bool
+    unloaded: str
 
     @property
     def left_tokens(self) -> int:
@@ -54,6 +60,8 @@ class Conversation:
     messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
     what the model is told beforehand, "" for the template's own. settings: of `chat_settings.py`. dropped_messages: of
     the oldest, that the model is not shown any more. announce: is told what the user has to know.
+    polite: other programs come first, and a model that nobody asks is unloaded when memory gets short.
+    unload_after_minutes: that nobody asked anything; the next question loads it again. None for never.
     """
 
     def __init__(
@@ -65,6 +73,9 @@ class Conversation:
         system: str = "",
         settings: dict[str, Value] | None = None,
         announce: Announce = lambda message: None,
+        polite: bool = True,
+        unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
+        read: Callable[[], Readings] = read_now,
     ) -> None:
         self.path = Path(path)
         self.context_tokens = context_tokens
@@ -79,17 +90,24 @@ class Conversation:
         self._last: Generation | None = None
         self._question = ""
         self._stop_wanted = threading.Event()
+        self._polite = polite
+        self._read = read
+        self._watch = IdleWatch(self._unload, unload_after_minutes, read if polite else Readings)
+        self._unloaded = ""  # why
+        self._needed_bytes = 0  # that the model took before it was unloaded
 
     def __enter__(self) -> Self:
         if not has_template(self.path):
             self._fallback = fallback_for(self.path)
             self.announce(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
         self._running()
+        self._watch.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._watch.__exit__(kind, value, traceback)
         self._end()
 
     def ask(self, question: str, on_text: Listen) -> Generation:
@@ -100,6 +118,10 @@ class Conversation:
         """
         self._question = question
         self._stop_wanted.clear()
+        with self._watch.using():
+            return self._answer(question, on_text)
+
+    def _answer(self, question: str, on_text: Listen) -> Generation:
         engine = self._running()
         try:
             shown = self._room_for(engine, question)
@@ -154,13 +176,20 @@ class Conversation:
         self._question = messages[-2]["content"] if messages else ""
 
     def statistics(self) -> Statistics:
+        with self._watch.using():
+            return self._statistics()
+
+    def _statistics(self) -> Statistics:
         last = self._last
         shown = self._shown(self.messages[self.dropped_messages :])
-        try:
-            used = self._running().count(shown) if shown else 0
-        except EngineDiedError:
-            self._end()
-            raise
+        if self._unloaded:  # asking how it is does not load it
+            used = last.prompt_tokens + last.remembered_tokens + last.generated_tokens if last else 0
+        else:
+            try:
+                used = self._running().count(shown) if shown else 0
+            except EngineDiedError:
+                self._end()
+                raise
         return Statistics(
             tokens_per_second=last.tokens_per_second if last else 0.0,
             prompt_tokens_per_second=last.prompt_tokens_per_second if last else 0.0,
@@ -168,6 +197,9 @@ class Conversation:
             used_tokens=used,
             context_tokens=self.context_tokens,
             dropped_messages=self.dropped_messages,
+            threads=self._engine.threads if self._engine else self._threads,
+            polite=self._polite,
+            unloaded=self._unloaded,
         )
 
     def _room_for(self, engine: Engine, question: str) -> list[dict[str, str]]:
@@ -208,6 +240,11 @@ class Conversation:
     def _running(self) -> Engine:
         """-> the engine, started if it is not there"""
         if self._engine is None:
+            if self._unloaded:
+                if self._polite:
+                    check_room(self.path.name, self._needed_bytes, self._read())
+                self.announce(f"The model was unloaded, as {self._unloaded}; loading it again.")
+                self._unloaded = ""
             try:
                 self._engine = self._started()
             except TemplateError:
@@ -220,8 +257,20 @@ class Conversation:
 
     def _started(self) -> Engine:
         template = self._fallback.template if self._fallback else None
-        engine = Engine(self.path, context_tokens=self.context_tokens, threads=self._threads, chat_template=template)
-        return engine.__enter__()
+        return Engine(
+            self.path,
+            context_tokens=self.context_tokens,
+            threads=self._threads,
+            chat_template=template,
+            polite=self._polite,
+        ).__enter__()
+
+    def _unload(self, reason: str) -> None:
+        """Called by the watch's thread, while nothing else uses the engine."""
+        if self._engine is not None:
+            self._needed_bytes = self._memory_bytes() or 0
+            self._unloaded = reason
+            self._end()
 
     def _end(self) -> None:
         if self._engine is not None:

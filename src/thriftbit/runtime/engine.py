@@ -12,6 +12,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.polite import spared_threads
+from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
 STOPPED = "stopped"
@@ -81,9 +84,9 @@ class Engine:
     """A GGUF, loaded: `with Engine(path) as engine: engine.generate("Once upon a time")`.
 
     context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None. chat_template: in
-    Jinja, in place of the file's own.
-    Inside `with`: load_seconds, from starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs
-    that llama.cpp uses; process_id, of the process it runs in.
+    Jinja, in place of the file's own. polite: other programs come first (`polite_process.py`); not for measuring.
+    Inside `with`: threads, as above, or fewer if polite (`polite.py`); load_seconds, from starting llama.cpp until it
+    takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp uses; process_id, of the process it runs in.
     Raises ThriftbitError where llama.cpp cannot be had or refuses the file, TemplateError where it would take the file
     with another chat template, EngineDiedError where it dies.
     """
@@ -95,6 +98,7 @@ class Engine:
         context_tokens: int = 2048,
         threads: int | None = None,
         chat_template: str | None = None,
+        polite: bool = False,
     ) -> None:
         self.path = Path(path)
         if not self.path.is_file():
@@ -105,27 +109,32 @@ class Engine:
         self._settings: dict[str, Any] = {
             "path": str(self.path),
             "context_tokens": context_tokens,
-            "threads": threads,
             "chat_template": chat_template,
+            "polite": polite,
         }
+        self._threads = threads
         self._answers = 0  # so many were begun; a late wish to stop one does not stop the next
         self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
+        polite = self._settings["polite"]
+        self.threads = spared_threads(self._threads) if polite else self._threads
         # -P: nothing in the current directory may pass for a module of ours
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "thriftbit.runtime.engine_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env={**os.environ, **SHORT_WAITING} if polite else None,
+            start_new_session=polite,  # for a niceness that counts between sessions
         )
         self.process_id = self._process.pid
         try:
-            loaded = self._ask(self._settings)
+            loaded = self._ask({**self._settings, "threads": self.threads})
         except BaseException as error:
             refused = isinstance(error, ThriftbitError) and b"chat template parsing error" in self._logged()
-            self.close()
+            self._end_process()
             if refused:
                 raise TemplateError(str(error)) from None
             raise
@@ -235,6 +244,9 @@ class Engine:
 
     def close(self) -> None:
         """Ends llama.cpp at once: it holds nothing that would need saving."""
+        self._end_process()
+
+    def _end_process(self) -> None:
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         process.kill()

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from thriftbit.runtime.peak_memory import peak_memory_bytes
+from thriftbit.runtime.polite_process import step_back, wait_asleep
 
 _ERRORS_ONLY = 1
 _LOG_SECONDS = 2.0
@@ -39,6 +40,8 @@ class Model:
     """A loaded model. Its public methods answer requests."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        if settings["polite"]:
+            step_back()  # before llama.cpp starts threads, which inherit it
         import xllamacpp
 
         self._gpus = [device for device in xllamacpp.get_device_info() if device["type"].name.endswith("GPU")]
@@ -162,6 +165,8 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     if settings["threads"]:
         parameters.cpuparams.n_threads = settings["threads"]
         parameters.cpuparams_batch.n_threads = settings["threads"]
+    if settings["polite"]:
+        wait_asleep(parameters)
     if settings["chat_template"]:
         parameters.chat_template = settings["chat_template"]
     parameters.cache_ram_mib = 0  # one conversation at a time: earlier ones need not be kept, nor counted as its memory
@@ -173,8 +178,8 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     return parameters
 
 
-def _serve(parameters: Any, host: str, port: int, api_key: str, users: int) -> None:
-    """For other programs, at an address and with a key that they know"""
+def _serve(parameters: Any, host: str, port: int, api_key: str, users: int, origin: str) -> None:
+    """For other programs, at an address and with a key that they know. origin: where they see it"""
     parameters.hostnames = [host]
     parameters.port = port
     parameters.api_keys = [api_key] if api_key else []
@@ -182,7 +187,7 @@ def _serve(parameters: Any, host: str, port: int, api_key: str, users: int) -> N
     parameters.kv_unified = True  # one context for all
     parameters.endpoint_metrics = True
     parameters.model_alias = {Path(parameters.model.path).name}  # and not where it lies
-    parameters.cors_origins = f"http://{host}:{port}"  # pages from elsewhere, open in a browser here, are not answered
+    parameters.cors_origins = origin  # pages from elsewhere, open in a browser here, are not answered
 
 
 def _timed(handle: Any, request: dict[str, Any]) -> Answer:

@@ -1,0 +1,55 @@
+"""What the engine's process does to itself so that other programs come first: priority, and how its threads wait.
+
+The system then decides anew at every moment, which no count of busy cores can: a model has all that is idle, and
+whoever wakes up gets a core at once. For that its threads must not wait for one another for long with a core in hand.
+llama.cpp's spin: one that waits for another which has lost its core keeps a core busy with nothing, and beside other
+work a model gets several times slower. But hundreds of times per token they wait for a few microseconds only, in which
+falling asleep and waking up would take longer than the wait. So they spin for some 25 microseconds, then sleep. OpenMP
+can be told to, where llama.cpp is built with it (on Linux).
+
+Left out: the background class of macOS, which confines a process to the slow cores, and Linux's idle class for input
+and output, in which loading a model may stand still for as long as others use the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+NICENESS = 10
+_AUTOGROUP = Path("/proc/self/autogroup")
+_LOWEST_BEST_EFFORT = 7
+
+# For the environment in which the process starts. GNU's OpenMP reads the first, in turns of its loop, LLVM's and
+# Intel's the second, in milliseconds.
+SHORT_WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+
+
+def step_back() -> None:
+    """Lowers the priority of this thread and of all that it starts. Whatever the system does not allow is left as it
+    is: a model that runs at full priority is better than none."""
+    process = psutil.Process()
+    with suppress(OSError, psutil.Error):
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            process.nice(max(NICENESS, process.nice()))
+    with suppress(OSError, psutil.Error, AttributeError):  # macOS has no priorities for input and output
+        if sys.platform == "win32":
+            process.ionice(psutil.IOPRIO_LOW)
+        else:
+            process.ionice(psutil.IOPRIO_CLASS_BE, _LOWEST_BEST_EFFORT)
+    # On a desktop Linux may share time out between sessions, and niceness counts only inside one. The engine has a
+    # session of its own (`engine.py`), whose niceness this is.
+    with suppress(OSError):
+        _AUTOGROUP.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def wait_asleep(parameters: object) -> None:
+    """parameters: llama.cpp's. For builds without OpenMP, whose own threads can be told not to spin between tokens."""
+    for threads in ("cpuparams", "cpuparams_batch"):
+        getattr(parameters, threads).poll = 0
