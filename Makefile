@@ -21,7 +21,7 @@ test: .venv/installed-for-development browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: .venv/installed-for-development
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

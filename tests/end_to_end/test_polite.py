@@ -67,9 +67,9 @@ def test_every_thread_of_llama_cpp_steps_back_and_no_other(demo: Path) -> None:
         process = psutil.Process(engine.process_id)
         assert process.nice() == max(NICENESS, ours) and SHORT_WAITING.items() <= process.environ().items()
         if sys.platform == "linux":
-            computing = [thread.id for thread in process.threads() if thread.user_time > 0.02]
-            assert len(computing) >= 2
-            assert {os.getpriority(os.PRIO_PROCESS, each) for each in computing} == {process.nice()}
+            threads = [thread.id for thread in process.threads()]
+            assert len(threads) > 2
+            assert {os.getpriority(os.PRIO_PROCESS, each) for each in threads} == {process.nice()}
             assert process.ionice() == (psutil.IOPRIO_CLASS_BE, 7)
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours and not SHORT_WAITING.keys() & os.environ.keys()
 

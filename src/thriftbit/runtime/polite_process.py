@@ -30,14 +30,18 @@ SHORT_WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
 def step_back() -> None:
-    """Lowers the priority of this thread and of all that it starts. Whatever the system does not allow is left as it
-    is: a model that runs at full priority is better than none."""
+    """Lowers the priority of this process, its threads and all that they start. Whatever the system does not allow is
+    left as it is: a model that runs at full priority is better than none."""
     process = psutil.Process()
     with suppress(OSError, psutil.Error):
         if sys.platform == "win32":
             process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
         else:
             process.nice(max(NICENESS, process.nice()))
+    if sys.platform == "linux":  # there each thread has a niceness of its own, and libraries have started some already
+        for thread in process.threads():
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread.id, process.nice())
     with suppress(OSError, psutil.Error, AttributeError):  # macOS has no priorities for input and output
         if sys.platform == "win32":
             process.ionice(psutil.IOPRIO_LOW)
