@@ -42,11 +42,6 @@ _READING_ATTENTION = Spread(0.3, 0.15, 1.0)
 # A machine is never twice in the same state, apart from the spread of the measurement itself; and much less so where
 # other programs kept its cores busy meanwhile. As factors, of an idle machine and of one with no idle core.
 _IDLE_DRIFT, _BUSY_DRIFT = 1.15, 1.4
-# Real files were up to this much slower than the parts add up to, for reasons that were not found (docs/lab-notes.md,
-# 2026-11-27). The prediction is left as it is, since one processor and two models are no reason to shift it; its
-# interval reaches as far, until runs show what it is here.
-_UNEXPLAINED = 1.3
-
 _NOTABLY_BUSY = 0.25
 
 _PLAIN = ("F32", "F16", "BF16")
@@ -224,7 +219,7 @@ def _corrected(seconds: Spread, reason: str, correction: Correction | None, prof
         low, high = value * min(correction.low, 1 / drift), value * max(correction.high, drift)
         reason = f"{reason}; corrected by {correction.runs} runs here"
     else:
-        low, high = 1 / seconds.high / drift / _UNEXPLAINED, 1 / seconds.low * drift
+        low, high = 1 / seconds.high / drift, 1 / seconds.low * drift
     if busy > _NOTABLY_BUSY:
         reason = f"{reason}; other programs kept it busy when it was measured, so less sure"
     return Prediction(value, low, high, reason)
