@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import platform
+import re
 import signal
 import socket
 import subprocess
@@ -56,6 +58,19 @@ def nothing(text: str, is_thought: bool) -> None:
     """Listens to nothing"""
 
 
+LINUX = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) if sys.platform == "linux" else (0, 0)
+LISTENS_TO_SLICES = LINUX >= (6, 12) and platform.machine() in ("x86_64", "aarch64")
+
+
+def slice_ns(process: int, thread: int) -> int:
+    """-> of time, that the thread has when it is its turn"""
+    found = re.search(
+        r"^se\.slice\s*:\s*(\d+)$", Path(f"/proc/{process}/task/{thread}/sched").read_text(), re.MULTILINE
+    )
+    assert found
+    return int(found[1])
+
+
 # ---------------------------------------------------------------- who goes first
 
 
@@ -70,6 +85,8 @@ def test_every_thread_of_llama_cpp_steps_back_and_no_other(demo: Path) -> None:
             threads = [thread.id for thread in process.threads()]
             assert len(threads) > 2
             assert {os.getpriority(os.PRIO_PROCESS, each) for each in threads} == {process.nice()}
+            if LISTENS_TO_SLICES:
+                assert {slice_ns(engine.process_id, each) for each in threads} == {20_000_000}
             assert process.ionice() == (psutil.IOPRIO_CLASS_BE, 7)
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours and not SHORT_WAITING.keys() & os.environ.keys()
 

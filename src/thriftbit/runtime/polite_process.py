@@ -7,13 +7,19 @@ work a model gets several times slower. But hundreds of times per token they wai
 falling asleep and waking up would take longer than the wait. So they spin for some 25 microseconds, then sleep. OpenMP
 can be told to, where llama.cpp is built with it (on Linux).
 
+Linux lets a thread that runs finish its slice of time, also when a more important one wakes up, unless that one's is
+shorter. So the model's threads ask for long ones (Linux 6.12 and later; older ones do not listen): who wakes up gets a
+core at once, where it had to wait for the next tick of the clock before, four milliseconds at most.
+
 Left out: the background class of macOS, which confines a process to the slow cores, and Linux's idle class for input
 and output, in which loading a model may stand still for as long as others use the disk.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +29,9 @@ import psutil
 NICENESS = 10
 _AUTOGROUP = Path("/proc/self/autogroup")
 _LOWEST_BEST_EFFORT = 7
+
+_SLICE_NANOSECONDS = 20_000_000  # where others have 3 or so
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # number of the system call, which Python has no function for
 
 # For the environment in which the process starts. GNU's OpenMP reads the first, in turns of its loop, LLVM's and
 # Intel's the second, in milliseconds.
@@ -42,6 +51,7 @@ def step_back() -> None:
         for thread in process.threads():
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, thread.id, process.nice())
+            _take_long_slices(thread.id, process.nice())
     with suppress(OSError, psutil.Error, AttributeError):  # macOS has no priorities for input and output
         if sys.platform == "win32":
             process.ionice(psutil.IOPRIO_LOW)
@@ -51,6 +61,29 @@ def step_back() -> None:
     # session of its own (`engine.py`), whose niceness this is.
     with suppress(OSError):
         _AUTOGROUP.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+class _Scheduling(ctypes.Structure):
+    """As Linux has it: struct sched_attr, first version"""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("niceness", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    )
+
+
+def _take_long_slices(thread: int, niceness: int) -> None:
+    """thread: of this process, by the system's number"""
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is not None:
+        wanted = _Scheduling(ctypes.sizeof(_Scheduling), os.SCHED_OTHER, 0, niceness, 0, _SLICE_NANOSECONDS, 0, 0)
+        ctypes.CDLL(None).syscall(number, thread, ctypes.byref(wanted), 0)
 
 
 def wait_asleep(parameters: object) -> None:
