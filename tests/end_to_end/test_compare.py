@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,11 +16,11 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import thriftbit
 from conftest import RunThriftbit
-from end_to_end.test_report_page import BROWSERS, LAYOUT_PROBLEMS, MAC_BROWSER, THEMES
+from end_to_end.test_report_page import LAYOUT_PROBLEMS, THEMES
 from thriftbit.advice import places, ready
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError
@@ -55,17 +54,6 @@ def votes_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def compared(files: list[Path], votes_folder: Path) -> Iterator[ComparePage]:
     with thriftbit.compare(files, context_tokens=512, threads=1) as page:
         yield page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None) or (str(MAC_BROWSER) if MAC_BROWSER.exists() else None)
-    assert path, "the page is tested in a real browser: apt-get install chromium, or install Chrome, then try again"
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
 
 
 @contextmanager

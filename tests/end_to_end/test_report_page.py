@@ -5,8 +5,6 @@ The browser is the system's Chromium or Chrome, driven by playwright. Screenshot
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -14,30 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from thriftbit.report import write_report
 from unit.report import rows as made_up
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MAC_BROWSER = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 WIDTHS = (360, 820, 1440)
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
 LAYOUT_PROBLEMS = Path(made_up.__file__).with_name("layout_problems.js").read_text(encoding="utf-8")
 SELECTED_CARD = ".card.shown"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None) or (str(MAC_BROWSER) if MAC_BROWSER.exists() else None)
-    assert path, "the report is tested in a real browser: apt-get install chromium, or install Chrome, then try again"
-    # a sandbox of its own is refused to root, as which containers run
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
