@@ -11,8 +11,8 @@ import thriftbit
 from thriftbit.cli.fit import Amount
 from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
 from thriftbit.cli.printing import announce, json_option
-from thriftbit.cli.progress import ProgressLine
-from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.cli.readying import make_ready
+from thriftbit.errors import UsageError
 
 
 @click.command(short_help="Talk to a model, on this computer alone.")
@@ -67,15 +67,7 @@ def chat(
     if context_tokens is not None and context_tokens < 1:
         raise UsageError("--context: a context has at least one token")
     question = _question(prompt, as_json)
-    with ProgressLine() as line:
-        ready = thriftbit.ready_to_run(
-            model,
-            context_tokens=context_tokens,
-            offline=offline,
-            confirm=lambda words: yes or confirmed(words),
-            announce=announce,
-            progress=line.update,
-        )
+    ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
     with thriftbit.Conversation(
         ready.path,
         context_tokens=ready.context_tokens,
@@ -111,9 +103,3 @@ def _question(prompt: str | None, as_json: bool) -> str | None:
     if not question:
         raise UsageError("there is no question: give one with -p, or pipe it in")
     return question
-
-
-def confirmed(words: str) -> bool:
-    if not sys.stdin.isatty():
-        raise ThriftbitError("nothing was downloaded or written, as nobody can be asked here; --yes agrees beforehand")
-    return click.confirm(words, err=True)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
-from thriftbit.cli.chat import confirmed
 from thriftbit.cli.fit import Amount
 from thriftbit.cli.printing import announce, json_option, print_json, say
-from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.readying import make_ready
 from thriftbit.cli.serve import interrupt
 from thriftbit.errors import UsageError
 
@@ -69,18 +68,7 @@ def compare(
     if context_tokens is not None and context_tokens < 1:
         raise UsageError("--context: a context has at least one token")
     check_free(HOST, port)  # before anything long begins
-    with ProgressLine() as line:
-        ready = [
-            thriftbit.ready_to_run(
-                model,
-                context_tokens=context_tokens,
-                offline=offline,
-                confirm=lambda words: yes or confirmed(words),
-                announce=announce,
-                progress=line.update,
-            )
-            for model in models
-        ]
+    ready = [make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes) for model in models]
     signal.signal(signal.SIGTERM, interrupt)
     with thriftbit.compare(
         [each.path for each in ready],

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-import thriftbit
-from thriftbit.cli.chat import confirmed
 from thriftbit.cli.fit import Amount
 from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
 from thriftbit.cli.printing import announce, json_option, print_json, say
-from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.readying import make_ready
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,15 +73,7 @@ def serve(
     if context_tokens is not None and context_tokens < 1:
         raise UsageError("--context: a context has at least one token")
     check_free(host, port)  # before anything long begins
-    with ProgressLine() as line:
-        ready = thriftbit.ready_to_run(
-            model,
-            context_tokens=context_tokens,
-            offline=offline,
-            confirm=lambda words: yes or confirmed(words),
-            announce=announce,
-            progress=line.update,
-        )
+    ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
     signal.signal(signal.SIGTERM, interrupt)
     with serving(
         ready.path,

@@ -51,7 +51,7 @@ def step_back() -> None:
         for thread in process.threads():
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, thread.id, process.nice())
-            _take_long_slices(thread.id, process.nice())
+                _take_long_slices(thread.id, process.nice())
     with suppress(OSError, psutil.Error, AttributeError):  # macOS has no priorities for input and output
         if sys.platform == "win32":
             process.ionice(psutil.IOPRIO_LOW)
@@ -79,9 +79,9 @@ class _Scheduling(ctypes.Structure):
 
 
 def _take_long_slices(thread: int, niceness: int) -> None:
-    """thread: of this process, by the system's number"""
+    """thread: of this process, by the system's number. One that was started in a class of lower rank stays there."""
     number = _SCHED_SETATTR.get(platform.machine())
-    if number is not None:
+    if number is not None and os.sched_getscheduler(thread) == os.SCHED_OTHER:
         wanted = _Scheduling(ctypes.sizeof(_Scheduling), os.SCHED_OTHER, 0, niceness, 0, _SLICE_NANOSECONDS, 0, 0)
         ctypes.CDLL(None).syscall(number, thread, ctypes.byref(wanted), 0)
 
