@@ -44,6 +44,7 @@ from thriftbit.sources.model import Model
 CHECKED_TOKENS = 256  # drawn from those windows
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
+TRIANGLE_COLUMNS = 1024  # of a moment that are summed at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 
 Progress = Callable[[float], None]
@@ -184,8 +185,8 @@ def _of_the_last(
 @dataclass
 class _Moments:
     """Sums over tokens for one linear layer. squares: of inputs; columns: x·xᵀ·|g|²; rows: g·gᵀ·|x|², None if too
-    large; total: |x|²·|g|²; total_of_squares: of the squares of that. sizes: |g| of every token, window after window.
-    inputs, gradients: of those held back."""
+    large; of both, only the lower triangle means anything. total: |x|²·|g|²; total_of_squares: of the squares of that.
+    sizes: |g| of every token, window after window. inputs, gradients: of those held back."""
 
     squares: torch.Tensor
     columns: torch.Tensor
@@ -220,14 +221,24 @@ class _Moments:
         x_squared, g_squared = (part.square().sum(dim=1, keepdim=True) for part in (x, g))
         weighted = x * g_squared.sqrt()
         self.squares += x.square().sum(dim=0)
-        self.columns.addmm_(weighted.T, weighted)
+        _add_squares(self.columns, weighted)
         if self.rows is not None:
-            weighted = g * x_squared.sqrt()
-            self.rows.addmm_(weighted.T, weighted)
+            _add_squares(self.rows, g * x_squared.sqrt())
         counts = (x_squared * g_squared).double()
         self.total += float(counts.sum())
         self.total_of_squares += float(counts.square().sum())
         self.tokens += len(x)
+
+
+def _add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
+    """moment: (n, n), gets the sum over vectors (count, n) of v·vᵀ, in its lower triangle: half the work"""
+    for start in range(0, len(moment), TRIANGLE_COLUMNS):
+        stop = start + TRIANGLE_COLUMNS
+        moment[start:, start:stop].addmm_(vectors[:, start:].T, vectors[:, start:stop])
+
+
+def _symmetric(lower: torch.Tensor) -> torch.Tensor:
+    return lower.tril() + lower.tril(-1).T
 
 
 def _backward(
@@ -278,7 +289,9 @@ def _noting(
 def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     scale = 1 / np.sqrt(moments.tokens * moments.total)  # so that their product is the mean over tokens
     order = place.order
-    rows = np.empty(0, np.float32) if moments.rows is None else moments.rows.cpu().numpy()[np.ix_(order, order)] * scale
+    rows = np.empty(0, np.float32)
+    if moments.rows is not None:
+        rows = _symmetric(moments.rows).cpu().numpy()[np.ix_(order, order)] * scale
     inputs, gradients = _drawn(moments, seed)
     np.savez(
         folder / f"{place.container_name}.npz",

@@ -128,6 +128,19 @@ def test_ranges_of_the_vocabulary_do_not_matter(model: Model, monkeypatch: pytes
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
 
 
+def test_moments_that_are_summed_in_pieces_are_the_same(
+    model: Model, calibrated: Calibration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(calibration, "TRIANGLE_COLUMNS", 24)
+    pieces = calibrate(model, WINDOWS, tmp_path / "pieces")
+    for name in calibrated.names:
+        ours, others = pieces.curvature(name), calibrated.curvature(name)
+        np.testing.assert_allclose(ours.columns, others.columns, rtol=1e-4, atol=1e-5 * others.columns.max())
+        assert ours.rows is not None
+        assert others.rows is not None
+        np.testing.assert_allclose(ours.rows, others.rows, rtol=1e-4, atol=1e-5 * others.rows.max())
+
+
 def test_the_same_twice(model: Model, calibrated: Calibration, tmp_path: Path) -> None:
     again = calibrate(model, WINDOWS, tmp_path / "again")
     first, second = (each.curvature("blk.0.ffn_up.weight") for each in (calibrated, again))
