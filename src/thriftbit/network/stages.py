@@ -41,6 +41,27 @@ def watching(layer: nn.Module, names: Collection[str], note: Note) -> Iterator[N
             handle.remove()
 
 
+class _Reached(Exception):  # noqa: N818 - nothing went wrong
+    def __init__(self, inputs: torch.Tensor) -> None:
+        self.inputs = inputs
+
+
+def inputs_of(network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str) -> torch.Tensor:
+    """layer, hidden: as for `Network.call`. -> what the linear layer `name` gets; what comes behind is not computed"""
+
+    def stop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        raise _Reached(arguments[0])
+
+    handle = layer.get_submodule(name).register_forward_pre_hook(stop)
+    try:
+        network.call(index, layer, hidden)
+    except _Reached as reached:
+        return reached.inputs
+    finally:
+        handle.remove()
+    raise AssertionError(f"{name} is not part of layer {index}")
+
+
 def find_stages(
     network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, names: Collection[str]
 ) -> list[Stage]:

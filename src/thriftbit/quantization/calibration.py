@@ -221,23 +221,24 @@ class _Moments:
         x_squared, g_squared = (part.square().sum(dim=1, keepdim=True) for part in (x, g))
         weighted = x * g_squared.sqrt()
         self.squares += x.square().sum(dim=0)
-        _add_squares(self.columns, weighted)
+        add_squares(self.columns, weighted)
         if self.rows is not None:
-            _add_squares(self.rows, g * x_squared.sqrt())
+            add_squares(self.rows, g * x_squared.sqrt())
         counts = (x_squared * g_squared).double()
         self.total += float(counts.sum())
         self.total_of_squares += float(counts.square().sum())
         self.tokens += len(x)
 
 
-def _add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
+def add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
     """moment: (n, n), gets the sum over vectors (count, n) of v·vᵀ, in its lower triangle: half the work"""
     for start in range(0, len(moment), TRIANGLE_COLUMNS):
         stop = start + TRIANGLE_COLUMNS
         moment[start:, start:stop].addmm_(vectors[:, start:].T, vectors[:, start:stop])
 
 
-def _symmetric(lower: torch.Tensor) -> torch.Tensor:
+def symmetric(lower: torch.Tensor) -> torch.Tensor:
+    """lower: (n, n), of which only the lower triangle means anything. -> the symmetric matrix that it stands for"""
     return lower.tril() + lower.tril(-1).T
 
 
@@ -291,7 +292,7 @@ def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     order = place.order
     rows = np.empty(0, np.float32)
     if moments.rows is not None:
-        rows = _symmetric(moments.rows).cpu().numpy()[np.ix_(order, order)] * scale
+        rows = symmetric(moments.rows).cpu().numpy()[np.ix_(order, order)] * scale
     inputs, gradients = _drawn(moments, seed)
     np.savez(
         folder / f"{place.container_name}.npz",

@@ -36,9 +36,10 @@ from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.places import places
-from thriftbit.network.stages import Stage, find_stages, watching
+from thriftbit.network.stages import Stage, find_stages, inputs_of, watching
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
+from thriftbit.quantization.calibration import add_squares, symmetric
 from thriftbit.quantization.calibration_data import Calibration, held_back
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded
@@ -188,20 +189,20 @@ class _Tuning:
         sums = [self._sums(index, name, name in stage.writing) for name in stage.names]
         with self.network.layer(index, self.quantized) as layer:
             for stream in streams:
-                met: dict[str, torch.Tensor] = {}
+                outputs: dict[str, torch.Tensor] = {}
 
                 def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
-                    met[name] = inputs if name == entrance else output  # noqa: B023
+                    outputs[name] = output  # noqa: B023
 
-                with watching(layer, [entrance, *written], note):
-                    self.network.call(index, layer, stream.quantized)
+                with watching(layer, written, note):
+                    quantized = inputs_of(self.network, index, layer, stream.quantized, entrance)
                 lacking = stream.original - stream.quantized
                 texts = len(lacking)
                 for name in written:
-                    lacking += original[f"+{name}"].read(stream.first, texts).to(lacking.device) - met[name]
+                    lacking += original[f"+{name}"].read(stream.first, texts).to(lacking.device) - outputs[name]
                 inputs = original[entrance].read(stream.first, texts).to(lacking.device)
                 for matrix in sums:
-                    matrix.add(stream.first, inputs, met[entrance], lacking)
+                    matrix.add(stream.first, inputs, quantized, lacking)
         for matrix in sums:
             self._round(matrix)
 
@@ -215,9 +216,9 @@ class _Tuning:
             torch.from_numpy(place.order).to(device),
             torch.from_numpy(sizes / max(float(np.sqrt(np.mean(np.square(sizes)))), 1e-30)).to(device),
             self.judged,
+            writes,
             torch.zeros(tensor.width, tensor.width, device=device),
-            torch.zeros(tensor.width, tensor.width, device=device),
-            torch.zeros(tensor.rows, tensor.width, device=device) if writes else None,
+            torch.zeros(tensor.rows if writes else tensor.width, tensor.width, device=device),
         )
 
     def _round(self, matrix: _Sums) -> None:
@@ -229,8 +230,8 @@ class _Tuning:
             return
         rows = self.calibration.curvature(name).rows
         try:
-            wanted = matrix.wanted()
-            curvature = Curvature(matrix.columns.cpu().numpy(), rows, matrix.tokens)
+            curvature = Curvature(symmetric(matrix.columns).cpu().numpy(), rows, matrix.tokens)
+            wanted = matrix.wanted(curvature)
             blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance))
         except ThriftbitError as error:
             self.rounded.keep(name, plain, str(error))
@@ -253,41 +254,41 @@ class _Tuning:
 @dataclass
 class _Sums:
     """Over tokens, for one matrix. weights: (n, width); order: the module's row for each of the n. sizes: (windows,
-    length), what each token counts. columns: x̂·x̂ᵀ; drift: (x − x̂)·x̂ᵀ; lacking: what the residual stream lacks, times
-    x̂ᵀ, None if the matrix does not write there. judged: windows that are kept apart; inputs, outputs: of those, x̂ and
-    what is aimed at, both times what the token counts."""
+    length), what each token counts. judged: windows that are kept apart. writes: whether into the residual stream.
+    columns: x̂·x̂ᵀ, whose lower triangle alone means anything. drift: (x − x̂)·x̂ᵀ; of a matrix that writes at once the
+    whole aim, r·x̂ᵀ, which takes fewer products. inputs, outputs: of what is kept apart, x̂ and what is aimed at, both
+    times what the token counts."""
 
     tensor: Tensor
     weights: torch.Tensor
     order: torch.Tensor
     sizes: torch.Tensor
     judged: NDArray[np.int64]
+    writes: bool
     columns: torch.Tensor
     drift: torch.Tensor
-    lacking: torch.Tensor | None
     total: float = 0.0
     total_of_squares: float = 0.0
     inputs: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, first: int, original: torch.Tensor, quantized: torch.Tensor, lacking: torch.Tensor) -> None:
-        """original, quantized: what enters, (texts, length, width); lacking: (texts, length, n)"""
+        """original, quantized: what enters, (texts, length, width); lacking: (texts, length, the stream's width)"""
         texts = np.arange(first, first + len(original))
         for apart in (False, True):
             chosen = torch.from_numpy(np.flatnonzero(np.isin(texts, self.judged) == apart)).to(original.device)
             sizes = self.sizes[first : first + len(original)][chosen].reshape(-1, 1)
             x, x_hat = (part[chosen].reshape(-1, part.shape[-1]) * sizes for part in (original, quantized))
-            lacks = None
-            if self.lacking is not None:
-                lacks = (lacking[chosen].reshape(-1, lacking.shape[-1]) * sizes)[:, self.order]
+            lacks = (lacking[chosen].reshape(-1, lacking.shape[-1]) * sizes)[:, self.order] if self.writes else 0
             if apart:
                 self.inputs.append(x_hat)
-                self.outputs.append(x @ self.weights.T if lacks is None else x @ self.weights.T + lacks)
+                self.outputs.append(x @ self.weights.T + lacks)
                 continue
-            self.columns.addmm_(x_hat.T, x_hat)
-            self.drift.addmm_((x - x_hat).T, x_hat)
-            if self.lacking is not None and lacks is not None:
-                self.lacking.addmm_(lacks.T, x_hat)
+            add_squares(self.columns, x_hat)
+            drift = x - x_hat
+            if self.writes:
+                drift = UPSTREAM * (drift @ self.weights.T) + RESIDUAL * lacks
+            self.drift.addmm_(drift.T, x_hat)
             counts = x_hat.square().sum(dim=1, dtype=torch.float64)
             self.total += float(counts.sum())
             self.total_of_squares += float(counts.square().sum())
@@ -297,15 +298,13 @@ class _Sums:
         """-> as `Curvature` has it"""
         return self.total / self.total_of_squares * self.total if self.total_of_squares > 0 else 1.0
 
-    def wanted(self) -> FloatArray:
-        """-> float32 (n, width): the matrix that comes closest to what is aimed at, from the quantized model's inputs.
-        Raises ThriftbitError for activations that are not finite."""
-        aim = UPSTREAM * self.weights @ self.drift
-        if self.lacking is not None:
-            aim += RESIDUAL * self.lacking
+    def wanted(self, curvature: Curvature) -> FloatArray:
+        """curvature: of the quantized model's inputs. -> float32 (n, width): the matrix that comes closest to what is
+        aimed at. Raises ThriftbitError for activations that are not finite."""
+        aim = self.drift if self.writes else UPSTREAM * self.weights @ self.drift
         if not bool(torch.isfinite(aim).all()):
             raise ThriftbitError("activations that are not finite")
-        columns, scale = damped(self.columns.cpu().numpy(), COLUMN_DAMPING, RIDGE * len(self.columns) / self.tokens)
+        columns, scale = damped(curvature.columns, COLUMN_DAMPING, RIDGE * len(self.columns) / self.tokens)
         factor = torch.linalg.cholesky(torch.from_numpy(columns).double())
         shift = torch.cholesky_solve(aim.double().cpu().T / scale, factor).T
         wanted: FloatArray = (self.weights.cpu() + shift.float()).contiguous().numpy()
