@@ -18,6 +18,7 @@ errors of other matrices do to this one (`linear` is the place for it).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,7 @@ COLUMN_DAMPING, ROW_DAMPING = 0.01, 0.03
 COLUMN_CHANCE, ROW_CHANCE = 2.0, 3.0
 TURNS = 3  # of choosing scales and moving codes
 PIECE = 64  # columns between two matrix products
+STRETCH = 512  # columns whose gradients are computed in one great product, which is faster than many small ones
 
 
 def can_round(format: Format) -> bool:
@@ -175,11 +177,10 @@ class _State:
         """One sweep over all codes. -> how many moved"""
         assert _native is not None
         errors, moved = self._errors(), 0
-        for start in range(0, len(self.weights), PIECE):
-            piece = slice(start, start + PIECE)
-            here = np.arange(start, min(start + PIECE, len(self.weights))) // self.sub_block
+        for piece, gradient in self._gradients(errors, PIECE):
+            here = np.arange(piece.start, piece.stop) // self.sub_block
             moved += _native.descend(
-                self._gradient(errors, piece),
+                gradient,
                 np.ascontiguousarray(self.curvature.columns[piece, piece]),
                 self.curvature.rows,
                 self.scales[here],
@@ -195,14 +196,13 @@ class _State:
         assert _native is not None
         errors, changed = self._errors(), 0
         steps, min_steps = self._steps()
-        for number in range(len(self.scales)):
-            piece = slice(number * self.sub_block, (number + 1) * self.sub_block)
+        for number, (piece, gradient) in enumerate(self._gradients(errors, self.sub_block)):
             columns = np.ascontiguousarray(self.curvature.columns[piece, piece])
             factor, pivots = _factor(columns)
             inverse = np.ascontiguousarray(np.linalg.inv(columns.astype(np.float64)).astype(np.float32))
             codes, own_errors = _turned_bytes(self.codes[piece]), _turned(errors[piece])
             changed += _native.choose_scales(
-                _turned(self._gradient(errors, piece)),
+                _turned(gradient),
                 columns,
                 inverse,
                 factor,
@@ -236,11 +236,21 @@ class _State:
         errors: FloatArray = self.weights - (scales * self.grid.values[self.codes] + offsets)
         return errors
 
-    def _gradient(self, errors: FloatArray, piece: slice) -> FloatArray:
-        gradient = self.curvature.columns[piece] @ errors
-        if self.curvature.rows is not None:
-            gradient = gradient @ self.curvature.rows
-        return np.ascontiguousarray(gradient if self.linear is None else gradient + self.linear[piece])
+    def _gradients(self, errors: FloatArray, columns: int) -> Iterator[tuple[slice, FloatArray]]:
+        """errors: (width, n), which may change in the columns given, and in no others, before the next are asked for.
+        -> so many columns at a time, and half the derivative by the errors in them, (columns, n)"""
+        width = len(errors)
+        for first in range(0, width, STRETCH):
+            stretch = slice(first, min(first + STRETCH, width))
+            before = errors[stretch].copy()
+            at_first = self.curvature.columns[stretch] @ errors
+            for start in range(first, stretch.stop, columns):
+                piece, done = slice(start, min(start + columns, width)), slice(first, start)
+                gradient = at_first[start - first : piece.stop - first]
+                gradient += self.curvature.columns[piece, done] @ (errors[done] - before[: start - first])
+                if self.curvature.rows is not None:
+                    gradient = gradient @ self.curvature.rows
+                yield piece, np.ascontiguousarray(gradient if self.linear is None else gradient + self.linear[piece])
 
     def _steps(self) -> tuple[FloatArray, FloatArray]:
         """-> (sub-blocks of a row, n) each: d and d_min where they are"""

@@ -8,6 +8,7 @@ import pytest
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
+from thriftbit.quantization import rounding
 from thriftbit.quantization.rounding import Curvature, round_matrix
 
 GRIDS = {name: format.grid for name, format in FORMATS.items() if format.grid is not None}
@@ -104,3 +105,21 @@ def test_the_same_twice() -> None:
     blocks = format.encode(weights)
     first, second = (round_matrix(weights, format, curvature, blocks) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_gradients_know_of_what_moved_since_they_were_begun(with_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "STRETCH", 96)
+    random = np.random.default_rng(2)
+    weights = random.standard_normal((8, 224), dtype=np.float32)
+    columns, rows = (part.T @ part for part in (random.standard_normal((300, n), dtype=np.float32) for n in (224, 8)))
+    curvature, format = Curvature(columns, rows if with_rows else None), FORMATS["Q4_0"]
+    linear = random.standard_normal((8, 224), dtype=np.float32)
+    state = rounding._State.of(weights, format, curvature, format.encode(weights), linear)
+    errors, seen = random.standard_normal((224, 8), dtype=np.float32), 0
+    for piece, gradient in state._gradients(errors, 32):
+        direct = (columns @ errors @ (rows if with_rows else np.eye(8)) + linear.T)[piece]
+        np.testing.assert_allclose(gradient, direct, rtol=1e-3, atol=1e-3 * np.abs(direct).max())
+        errors[piece] += random.standard_normal((32, 8), dtype=np.float32)
+        seen += 1
+    assert seen == 7
