@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -125,6 +126,58 @@ def test_the_command_is_polite_unless_told_otherwise(
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=30)
     assert run.returncode == 0
+
+
+# ---------------------------------------------------------------- threads that follow the load
+
+COMPUTING_THREADS = """
+import json, os, sys
+from pathlib import Path
+from thriftbit.runtime.thread_limit import ThreadLimit
+
+limit = ThreadLimit()
+from thriftbit.runtime.engine_process import Model
+
+settings = {"path": sys.argv[1], "context_tokens": 512, "threads": 2, "chat_template": None, "polite": False}
+model = Model(settings)
+
+def computed():
+    return {task.name: int((task / "schedstat").read_text().split()[0]) for task in Path("/proc/self/task").iterdir()}
+
+found = []
+for most in (None, 1, 2, 1):
+    limit.threads = most
+    before = computed()
+    model.complete({"prompt": "Hello", "max_tokens": 64, "temperature": 0, "ignore_eos": True})
+    spent = [after - before.get(thread, 0) for thread, after in computed().items()]
+    found.append(sum(each > 0.3 * max(spent) for each in spent))
+print(json.dumps(found), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the number of threads can be changed")
+def test_the_number_of_threads_can_be_changed_while_it_runs(demo: Path) -> None:
+    command = [sys.executable, "-P", "-c", COMPUTING_THREADS, str(demo)]
+    environment = {**os.environ, **SHORT_WAITING}  # beside other tests, spinning takes a minute
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(run.stdout) == [2, 1, 2, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the number of threads can be changed")
+def test_beside_programs_that_compute_one_thread_is_left(demo: Path) -> None:
+    with Engine(demo, context_tokens=512, threads=2, polite=True) as engine, ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(program.wait)
+            stack.callback(program.kill)
+
+        def one_is_left() -> bool:
+            engine.generate("Hello", max_tokens=8, ignore_end=True)
+            return engine.threads_now() == 1
+
+        until(one_is_left)
+        assert engine.threads == 2
 
 
 # ---------------------------------------------------------------- a conversation

@@ -17,7 +17,7 @@ from thriftbit.errors import UsageError, shown
 from thriftbit.sizes import describe_bytes
 
 if TYPE_CHECKING:
-    from thriftbit.runtime.conversation import Conversation
+    from thriftbit.runtime.conversation import Conversation, Statistics
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _statistics(chat: Chat, argument: str) -> None:
     elif known.memory_bytes:
         memory = f"{describe_bytes(known.memory_bytes)}, of the process that runs the model"
     manner = "politely: other programs come first" if known.polite else "at full speed"
-    threads = f", with {known.threads} {'thread' if known.threads == 1 else 'threads'}" if known.threads else ""
+    threads = f", with {_threads(known)}" if known.threads else ""
     rows = [
         ("writing", f"{known.tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
         ("reading", f"{known.prompt_tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
@@ -132,6 +132,11 @@ def _statistics(chat: Chat, argument: str) -> None:
         rows.append(("left out", f"the oldest {known.dropped_messages} messages, which the model no longer sees"))
     _columns(rows)
     _tell("all measured here; the speeds are of the last answer")
+
+
+def _threads(known: Statistics) -> str:
+    all_of_them = f"{known.threads} {'thread' if known.threads == 1 else 'threads'}"
+    return all_of_them if known.threads_now in (None, known.threads) else f"{known.threads_now} of {all_of_them} now"
 
 
 def _exit(chat: Chat, argument: str) -> Next:

@@ -37,7 +37,8 @@ _ANSWER_SHARE = 0.25  # this share of a small context
 class Statistics:
     """Of the last answer: speeds in tokens a second, 0 before there is one. memory_bytes: resident now, of the engine's
     process; None if it is not running. used_tokens: of the context, by what the model would be shown now. threads: that
-    the model runs with; None for llama.cpp's own choice. unloaded: why it is not in memory, "" if it is."""
+    the model was started with; None for llama.cpp's own choice. threads_now: that it computes with, beside other
+    programs. unloaded: why it is not in memory, "" if it is."""
 
     tokens_per_second: float
     prompt_tokens_per_second: float
@@ -46,6 +47,7 @@ class Statistics:
     context_tokens: int
     dropped_messages: int
     threads: int | None
+    threads_now: int | None
     polite: bool
     unloaded: str
 
@@ -182,11 +184,13 @@ class Conversation:
     def _statistics(self) -> Statistics:
         last = self._last
         shown = self._shown(self.messages[self.dropped_messages :])
+        threads = None
         if self._unloaded:  # asking how it is does not load it
             used = last.prompt_tokens + last.remembered_tokens + last.generated_tokens if last else 0
         else:
             try:
                 used = self._running().count(shown) if shown else 0
+                threads = self._running().threads_now()
             except EngineDiedError:
                 self._end()
                 raise
@@ -198,6 +202,7 @@ class Conversation:
             context_tokens=self.context_tokens,
             dropped_messages=self.dropped_messages,
             threads=self._engine.threads if self._engine else self._threads,
+            threads_now=threads,
             polite=self._polite,
             unloaded=self._unloaded,
         )

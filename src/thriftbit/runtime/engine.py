@@ -242,6 +242,11 @@ class Engine:
     def memory(self) -> Memory:
         return Memory(**self._ask({"do": "memory"}))
 
+    def threads_now(self) -> int | None:
+        """-> that it computes with now: `threads`, or fewer if polite, beside other programs (`thread_limit.py`)"""
+        most: int | None = self._ask({"do": "threads"})["most"]
+        return min(most, self.threads) if most and self.threads else self.threads
+
     def close(self) -> None:
         """Ends llama.cpp at once: it holds nothing that would need saving."""
         self._end_process()

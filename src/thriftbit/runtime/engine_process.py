@@ -4,9 +4,10 @@ Lines of JSON: the first one in is the settings, every other a request, `{"do": 
 line out, an answer that is streamed by several. A thread of its own reads them, so that `stop` is heard while llama.cpp
 is at work. It ends when its input does.
 
-llama.cpp's tokenizer is reached only through the HTTP server that comes with the model. It listens on the loopback
-interface alone, on a port that the system picks, and answers nobody without a key that this process invents and keeps.
-Answers are streamed the same way: hanging up stops them, even while the prompt is read, which the bindings cannot.
+llama.cpp is asked through the HTTP server that comes with the model. It listens on the loopback interface alone, on a
+port that the system picks, and answers nobody without a key that this process invents and keeps. The bindings would not
+do: they have no tokenizer, cannot stop an answer while its prompt is read, and let no other thread of Python run before
+it is written.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from urllib.parse import urlsplit
 
 from thriftbit.runtime.peak_memory import peak_memory_bytes
 from thriftbit.runtime.polite_process import step_back, wait_asleep
+from thriftbit.runtime.thread_limit import ThreadLimit
 
 _ERRORS_ONLY = 1
 _LOG_SECONDS = 2.0
@@ -42,6 +44,7 @@ class Model:
     def __init__(self, settings: dict[str, Any]) -> None:
         if settings["polite"]:
             step_back()  # before llama.cpp starts threads, which inherit it
+        self._limit = ThreadLimit() if settings["polite"] else None
         import xllamacpp
 
         self._gpus = [device for device in xllamacpp.get_device_info() if device["type"].name.endswith("GPU")]
@@ -51,6 +54,8 @@ class Model:
         started = time.perf_counter()
         self._server = xllamacpp.Server(parameters)
         self._load_seconds = time.perf_counter() - started
+        if self._limit and settings["threads"]:
+            self._limit.follow_load(settings["threads"])
         self._hanging_up = threading.Lock()
         self._socket: socket.socket | None = None  # of the answer that is being streamed
         self._streamed = 0  # its number
@@ -62,10 +67,10 @@ class Model:
         return {"load_seconds": self._load_seconds, "gpus": gpus, "address": self._server.listening_address}
 
     def complete(self, request: dict[str, Any]) -> Answer:
-        return _timed(self._server.handle_completions, request)
+        return self._timed("/v1/completions", request)
 
     def chat(self, request: dict[str, Any]) -> Answer:
-        return _timed(self._server.handle_chat_completions, request)
+        return self._timed("/v1/chat/completions", request)
 
     def stream(self, request: dict[str, Any], tell: Callable[[Answer], None]) -> Answer:
         """tell: is given every piece of the answer as it comes. -> how it ended"""
@@ -126,6 +131,9 @@ class Model:
     def memory(self, request: dict[str, Any]) -> Answer:
         return {"peak_bytes": peak_memory_bytes(), "before_loading_bytes": self._bytes_before}
 
+    def threads(self, request: dict[str, Any]) -> Answer:
+        return {"most": self._limit.threads if self._limit else None}
+
     def _events(self, connection: http.client.HTTPConnection, request: dict[str, Any]) -> Iterator[Answer]:
         """-> what the server sends of an answer, piece by piece"""
         if self._stopped == self._streamed:
@@ -139,6 +147,13 @@ class Model:
             event = line.removeprefix(b"data: ").strip()
             if event != line.strip() and event != b"[DONE]":
                 yield json.loads(event)
+
+    def _timed(self, path: str, request: Answer) -> Answer:
+        """-> llama.cpp's answer, with the seconds until it came"""
+        started = time.perf_counter()
+        answer = self._post(path, request)
+        seconds = time.perf_counter() - started
+        return _only_the_message(answer) if "error" in answer else {**answer, "seconds": seconds}
 
     def _post(self, path: str, request: dict[str, Any]) -> Answer:
         connection = self._connection()
@@ -188,14 +203,6 @@ def _serve(parameters: Any, host: str, port: int, api_key: str, users: int, orig
     parameters.endpoint_metrics = True
     parameters.model_alias = {Path(parameters.model.path).name}  # and not where it lies
     parameters.cors_origins = origin  # pages from elsewhere, open in a browser here, are not answered
-
-
-def _timed(handle: Any, request: dict[str, Any]) -> Answer:
-    """-> llama.cpp's answer, with the seconds until it came"""
-    started = time.perf_counter()
-    answer: Answer = handle(request)
-    seconds = time.perf_counter() - started
-    return _only_the_message(answer) if "error" in answer else {**answer, "seconds": seconds}
 
 
 def _only_the_message(answer: Answer) -> Answer:

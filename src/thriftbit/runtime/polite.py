@@ -1,9 +1,9 @@
 """Polite mode: what a computer that others are using can spare for a model, decided from a few readings.
 
-Three decisions, each a plain function of what was read: with how many threads a model starts, whether memory has become
-short, and whether a model that nobody asks anything is unloaded. `polite_process.py` does the rest in the engine's own
-process, whose priority and ways of waiting make other programs come first all the time, whatever they start to do;
-`idle.py` watches.
+Four decisions, each a plain function of what was read: with how many threads a model starts, and goes on beside other
+programs, whether memory has become short, and whether a model that nobody asks anything is unloaded. The rest is done
+in the engine's own process: priority and ways of waiting make other programs come first all the time, whatever they
+start to do (`polite_process.py`), and threads become fewer and more (`thread_limit.py`). `idle.py` watches.
 
 What cannot be read decides nothing: no battery, no pressure told and no load known is a computer at rest.
 """
@@ -66,13 +66,19 @@ def stalled_percent(text: str) -> float | None:
 def spared_threads(threads: int | None) -> int:
     """threads: what is fastest here when nothing else runs; None for llama.cpp's own choice, the physical cores.
     -> with how many to start now"""
-    return threads_for(threads or _physical_cores(), read_now())
+    return threads_for(threads or physical_cores(), read_now())
 
 
 def threads_for(threads: int, now: Readings) -> int:
-    """-> on battery half, as the last threads bring the least for their power. What others compute does not count: it
-    changes while the model runs, and the system sees to it that they come first."""
+    """-> on battery half, as the last threads bring the least for their power"""
     return math.ceil(_BATTERY_SHARE * threads) if now.on_battery else threads
+
+
+def threads_beside(threads: int, cores: int, others: float) -> int:
+    """threads: that the model started with. others: of the cores that it may use, how many other programs keep busy.
+    -> with how many it goes on: a core that is shared is worse than none, as threads wait for the slowest at every
+    step."""
+    return max(1, min(threads, round(cores - others)))
 
 
 def memory_is_short(now: Readings) -> bool:
@@ -108,7 +114,8 @@ def describe_minutes(minutes: float) -> str:
     return "a minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
-def _physical_cores() -> int:
+def physical_cores() -> int:
+    """-> of those that this process may use"""
     allowed = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     usable = len(allowed()) if allowed else psutil.cpu_count() or 1
     return min(psutil.cpu_count(logical=False) or usable, usable)

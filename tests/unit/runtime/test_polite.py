@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +25,10 @@ from thriftbit.runtime.polite import (
     read_now,
     reason_to_unload,
     stalled_percent,
+    threads_beside,
     threads_for,
 )
+from thriftbit.runtime.thread_limit import ProcessorTimes, cores_of_others
 
 CALM = """some avg10=0.00 avg60=0.12 avg300=0.08 total=1234567
 full avg10=0.00 avg60=0.00 avg300=0.00 total=123456
@@ -107,6 +111,40 @@ def test_what_says_nothing_decides_nothing() -> None:
 )
 def test_on_battery_half_of_the_threads(supplies: dict[str, str], threads: int, expected: int) -> None:
     assert threads_for(threads, read_now(Written(supplies))) == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "others", "expected"),
+    [
+        (2, 2, 0.0, 2),
+        (2, 2, 0.3, 2),
+        (2, 2, 0.9, 1),
+        (2, 2, 2.0, 1),
+        (1, 1, 1.0, 1),
+        (8, 8, 0.7, 7),
+        (8, 8, 8.3, 1),
+        (4, 8, 3.0, 4),
+    ],
+)
+def test_threads_leave_the_cores_that_others_keep_busy(threads: int, cores: int, others: float, expected: int) -> None:
+    assert threads_beside(threads, cores, others) == expected
+
+
+def test_what_others_compute_is_what_this_process_did_not() -> None:
+    before = ProcessorTimes(seconds=100.0, busy=1000.0, own=50.0)
+    assert cores_of_others(before, ProcessorTimes(102.0, 1003.5, 51.5)) == pytest.approx(1.0)
+    assert cores_of_others(before, ProcessorTimes(102.0, 1001.0, 51.1)) == 0.0  # both clocks are coarse
+    assert cores_of_others(before, before) == 0.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it is read")
+def test_what_this_computer_and_this_process_compute_is_read() -> None:
+    before, stop = ProcessorTimes.now(), time.process_time() + 0.3
+    while time.process_time() < stop:
+        pass
+    now = ProcessorTimes.now()
+    assert now.own - before.own == pytest.approx(0.3, abs=0.05)
+    assert now.busy - before.busy > 0.2 and now.seconds > before.seconds
 
 
 def test_other_systems_are_asked_through_psutil() -> None:

@@ -1,0 +1,96 @@
+"""With how many threads llama.cpp computes, changed while it runs, as other programs come and go.
+
+The problem: llama.cpp's threads wait for one another hundreds of times per token. Beside a program that keeps one core
+busy, one of them is always the one that waits for its turn, and two threads write a third of what one writes alone. The
+system cannot know that; and llama.cpp is told one number, when it loads.
+
+The choice: on Linux it asks GNU's OpenMP for its threads anew at every token, and goes on with as many as it gets. A
+library of ours, loaded before, hands on a smaller number (native/thread_limit.cpp). Four times a second a thread here
+reads what other programs compute and sets it; `polite.py` decides.
+
+Left out: macOS and Windows, where llama.cpp has threads of its own, and as many as it was started with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from thriftbit.runtime.polite import physical_cores, threads_beside
+
+_LIBRARY = "_thread_limit.so"
+_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_AT_REST = 1.0  # when the model computes nothing
+_WEIGHT = 0.5  # of the last look, beside those before: a moment's work of others is not worth a change
+
+
+@dataclass(frozen=True)
+class ProcessorTimes:
+    """Since the computer started. seconds: by the clock; busy: of the cores that this process may use, summed, whoever
+    kept them busy; own: that this process computed."""
+
+    seconds: float
+    busy: float
+    own: float
+
+    @classmethod
+    def now(cls) -> Self:
+        process = psutil.Process()
+        allowed = set(process.cpu_affinity())
+        cores = [core for number, core in enumerate(psutil.cpu_times(percpu=True)) if number in allowed]
+        own = process.cpu_times()
+        busy = sum(c.user + c.nice + c.system + c.irq + c.softirq + c.steal for c in cores)
+        return cls(time.monotonic(), busy, own.user + own.system)
+
+
+def cores_of_others(before: ProcessorTimes, now: ProcessorTimes) -> float:
+    """-> how many cores other programs kept busy in between, in the mean"""
+    seconds = now.seconds - before.seconds
+    return max(0.0, (now.busy - before.busy - (now.own - before.own)) / seconds) if seconds > 0 else 0.0
+
+
+class ThreadLimit:
+    """`limit = ThreadLimit()` before llama.cpp is imported, `limit.follow_load(threads)` once it is loaded. Does
+    nothing where it cannot."""
+
+    def __init__(self) -> None:
+        self._most: ctypes.c_uint | None = None
+        package = find_spec("thriftbit._native")
+        path = Path(package.origin).with_name(_LIBRARY) if package and package.origin else None
+        if sys.platform == "linux" and path and path.is_file():
+            library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            self._most = ctypes.c_uint.in_dll(library, "thriftbit_most_threads")
+
+    @property
+    def threads(self) -> int | None:
+        """-> with which llama.cpp computes, at most; None for as many as it was started with"""
+        return None if self._most is None else self._most.value or None
+
+    @threads.setter
+    def threads(self, most: int | None) -> None:
+        if self._most is not None:  # its truth is its value
+            self._most.value = most or 0
+
+    def follow_load(self, threads: int) -> None:
+        """threads: that llama.cpp was started with. Starts a thread that sets the limit for as long as this process
+        lives."""
+        if self._most is not None:  # its truth is its value
+            threading.Thread(target=self._follow, args=(threads, physical_cores()), daemon=True).start()
+
+    def _follow(self, threads: int, cores: int) -> None:
+        others, before, pause = 0.0, ProcessorTimes.now(), _SECONDS_BETWEEN_LOOKS
+        while True:
+            time.sleep(pause)
+            now = ProcessorTimes.now()
+            others += _WEIGHT * (cores_of_others(before, now) - others)
+            self.threads = threads_beside(threads, cores, others)
+            pause = _SECONDS_BETWEEN_LOOKS if now.own > before.own else _SECONDS_AT_REST
+            before = now
