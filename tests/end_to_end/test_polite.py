@@ -113,16 +113,27 @@ def test_at_full_speed_nothing_is_different(demo: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has classes of priority")
+@pytest.mark.parametrize("command", ["serve", "compare"])
 @pytest.mark.parametrize(("arguments", "polite"), [((), True), (("--full-speed",), False)])
 def test_the_command_is_polite_unless_told_otherwise(
-    arguments: tuple[str, ...], polite: bool, demo: Path, thriftbit_environment: dict[str, str]
+    command: str,
+    arguments: tuple[str, ...],
+    polite: bool,
+    demo: Path,
+    thriftbit_environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    command = [sys.executable, "-P", "-m", "thriftbit", "serve", str(demo), "--port", "0", "--json", *arguments]
-    with subprocess.Popen(command, env=thriftbit_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+    files = [demo]
+    if command == "compare":
+        model = open_demo_model()
+        files.append(quantize(model, make_plan(model, "Q4_0"), tmp_path / "other.gguf").path)
+    line = [sys.executable, "-P", "-m", "thriftbit", command, *map(str, files), "--port", "0", "--json", *arguments]
+    with subprocess.Popen(line, env=thriftbit_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         assert run.stdout is not None
         assert run.stdout.readline()
-        (engine,) = psutil.Process(run.pid).children()
-        assert (engine.nice() > psutil.Process(run.pid).nice()) == polite
+        engines = psutil.Process(run.pid).children()
+        assert len(engines) == len(files)
+        assert all((engine.nice() > psutil.Process(run.pid).nice()) == polite for engine in engines)
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=30)
     assert run.returncode == 0

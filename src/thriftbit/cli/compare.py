@@ -12,6 +12,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.fit import Amount
+from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
 from thriftbit.cli.printing import announce, json_option, print_json, say
 from thriftbit.cli.readying import make_ready
 from thriftbit.cli.serve import interrupt
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
 @click.option("--at-once", is_flag=True, help="All write at the same time, and slow each other down.")
+@full_speed_option
+@unload_option
 @click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
 @click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
 @json_option
@@ -40,6 +43,8 @@ def compare(
     context_tokens: int | None,
     threads: int | None,
     at_once: bool,
+    full_speed: bool,
+    unload_after_minutes: float | None,
     yes: bool,
     offline: bool,
     as_json: bool,
@@ -76,6 +81,8 @@ def compare(
         context_tokens=min(context_tokens or DEFAULT_CONTEXT_TOKENS, *(each.context_tokens for each in ready)),
         threads=threads or ready[0].threads,
         at_once=at_once,
+        polite=not full_speed,
+        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
         announce=announce,
     ) as page:
         try:

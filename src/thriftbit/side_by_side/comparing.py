@@ -16,6 +16,7 @@ import uvicorn
 
 from thriftbit.advice.ready import fit_together
 from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
 from thriftbit.runtime.serve import check_free
 from thriftbit.side_by_side.access import Guarded, Keys
 from thriftbit.side_by_side.application import application
@@ -62,12 +63,15 @@ def compare(
     context_tokens: int = DEFAULT_CONTEXT_TOKENS,
     threads: int | None = None,
     at_once: bool = False,
+    polite: bool = True,
+    unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
     announce: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Page]:
     """-> a page on this computer alone, on which all answer the same questions, until the end of `with`
 
     paths: two GGUF files or more. port: 0 takes one that is free. context_tokens: of each. at_once: they write at the
-    same time, if they fit into memory together. Raises ThriftbitError for what is missing, damaged or does not fit.
+    same time, if they fit into memory together. polite, unload_after_minutes: as in `Conversation`.
+    Raises ThriftbitError for what is missing, damaged or does not fit.
     """
     files = [Path(path) for path in paths]
     check_free(HOST, port)
@@ -83,6 +87,8 @@ def compare(
             manner=manner,
             context_tokens=context_tokens,
             threads=threads,
+            polite=polite,
+            unload_after_minutes=unload_after_minutes,
             announce=announce,
         ) as writers,
     ):

@@ -23,6 +23,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.chat_settings import Value
 from thriftbit.runtime.conversation import Conversation
 from thriftbit.runtime.engine import STOPPED
+from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
 
 Manner = Literal["in turn", "at once", "one loaded at a time"]
 
@@ -58,6 +59,8 @@ class Writers:
         manner: Manner,
         context_tokens: int,
         threads: int | None = None,
+        polite: bool = True,
+        unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
         announce: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._manner = manner
@@ -66,7 +69,14 @@ class Writers:
         self._stopped = threading.Event()
         self._loaded: set[int] = set()
         self._conversations = [
-            Conversation(path, context_tokens=context_tokens, threads=threads, announce=self._tell_once)
+            Conversation(
+                path,
+                context_tokens=context_tokens,
+                threads=threads,
+                polite=polite,
+                unload_after_minutes=unload_after_minutes,
+                announce=self._tell_once,
+            )
             for path in paths
         ]
 
