@@ -26,7 +26,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.runtime.polite import spared_threads
 from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
@@ -85,8 +84,9 @@ class Engine:
 
     context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None. chat_template: in
     Jinja, in place of the file's own. polite: other programs come first (`polite_process.py`); not for measuring.
-    Inside `with`: threads, as above, or fewer if polite (`polite.py`); load_seconds, from starting llama.cpp until it
-    takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp uses; process_id, of the process it runs in.
+    Inside `with`: threads, as above, of which at times fewer compute if polite (`threads_now`); load_seconds, from
+    starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp uses; process_id,
+    of the process it runs in.
     Raises ThriftbitError where llama.cpp cannot be had or refuses the file, TemplateError where it would take the file
     with another chat template, EngineDiedError where it dies.
     """
@@ -111,15 +111,14 @@ class Engine:
             "context_tokens": context_tokens,
             "chat_template": chat_template,
             "polite": polite,
+            "threads": threads,
         }
-        self._threads = threads
         self._answers = 0  # so many were begun; a late wish to stop one does not stop the next
         self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
         polite = self._settings["polite"]
-        self.threads = spared_threads(self._threads) if polite else self._threads
         # -P: nothing in the current directory may pass for a module of ours
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "thriftbit.runtime.engine_process"],
@@ -131,7 +130,7 @@ class Engine:
         )
         self.process_id = self._process.pid
         try:
-            loaded = self._ask({**self._settings, "threads": self.threads})
+            loaded = self._ask(self._settings)
         except BaseException as error:
             refused = isinstance(error, ThriftbitError) and b"chat template parsing error" in self._logged()
             self._end_process()
@@ -140,6 +139,7 @@ class Engine:
             raise
         self.load_seconds: float = loaded["load_seconds"]
         self.address: str = loaded["address"]
+        self.threads: int | None = loaded["threads"]
         self.device = ", ".join(loaded["gpus"]) or CPU
         return self
 

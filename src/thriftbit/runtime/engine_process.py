@@ -42,9 +42,11 @@ class Model:
     """A loaded model. Its public methods answer requests."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        self._limit = None
         if settings["polite"]:
             step_back()  # before llama.cpp starts threads, which inherit it
-        self._limit = ThreadLimit() if settings["polite"] else None
+            self._limit = ThreadLimit()
+            settings["threads"] = self._limit.threads_to_start(settings["threads"])
         import xllamacpp
 
         self._gpus = [device for device in xllamacpp.get_device_info() if device["type"].name.endswith("GPU")]
@@ -54,8 +56,9 @@ class Model:
         started = time.perf_counter()
         self._server = xllamacpp.Server(parameters)
         self._load_seconds = time.perf_counter() - started
-        if self._limit and settings["threads"]:
-            self._limit.follow_load(settings["threads"])
+        self._threads: int | None = settings["threads"]
+        if self._limit and self._threads:
+            self._limit.follow_load(self._threads)
         self._hanging_up = threading.Lock()
         self._socket: socket.socket | None = None  # of the answer that is being streamed
         self._streamed = 0  # its number
@@ -64,7 +67,8 @@ class Model:
     def loaded(self) -> Answer:
         """Answers the settings"""
         gpus = [gpu["description"] for gpu in self._gpus]
-        return {"load_seconds": self._load_seconds, "gpus": gpus, "address": self._server.listening_address}
+        address = self._server.listening_address
+        return {"load_seconds": self._load_seconds, "gpus": gpus, "address": address, "threads": self._threads}
 
     def complete(self, request: dict[str, Any]) -> Answer:
         return self._timed("/v1/completions", request)

@@ -1,4 +1,4 @@
-"""With how many threads llama.cpp computes, changed while it runs, as other programs come and go.
+"""With how many threads llama.cpp computes, changed while it runs, as other programs and the power supply come and go.
 
 The problem: llama.cpp's threads wait for one another hundreds of times per token. Beside a program that keeps one core
 busy, one of them is always the one that waits for its turn, and two threads write a third of what one writes alone. The
@@ -6,7 +6,7 @@ system cannot know that; and llama.cpp is told one number, when it loads.
 
 The choice: on Linux it asks GNU's OpenMP for its threads anew at every token, and goes on with as many as it gets. A
 library of ours, loaded before, hands on a smaller number (native/thread_limit.cpp). Four times a second a thread here
-reads what other programs compute and sets it; `polite.py` decides.
+reads what other programs compute, and less often whether there is a battery, and sets it; `polite.py` decides.
 
 Left out: macOS and Windows, where llama.cpp has threads of its own, and as many as it was started with.
 """
@@ -14,6 +14,7 @@ Left out: macOS and Windows, where llama.cpp has threads of its own, and as many
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 import threading
 import time
@@ -24,11 +25,12 @@ from typing import Self
 
 import psutil
 
-from thriftbit.runtime.polite import physical_cores, threads_beside
+from thriftbit.runtime.polite import physical_cores, spared_threads, threads_beside
 
 _LIBRARY = "_thread_limit.so"
 _SECONDS_BETWEEN_LOOKS = 0.25
 _SECONDS_AT_REST = 1.0  # when the model computes nothing
+_LOOKS_BETWEEN_READINGS = 20  # of the power supply, which is not changed as often
 _WEIGHT = 0.5  # of the last look, beside those before: a moment's work of others is not worth a change
 
 
@@ -58,8 +60,9 @@ def cores_of_others(before: ProcessorTimes, now: ProcessorTimes) -> float:
 
 
 class ThreadLimit:
-    """`limit = ThreadLimit()` before llama.cpp is imported, `limit.follow_load(threads)` once it is loaded. Does
-    nothing where it cannot."""
+    """`limit = ThreadLimit()` before llama.cpp is imported; it is started with `limit.threads_to_start(threads)`, and
+    once it is loaded, `limit.follow_load(threads)`. Where nothing can be changed later, less is decided at the start.
+    """
 
     def __init__(self) -> None:
         self._most: ctypes.c_uint | None = None
@@ -79,18 +82,25 @@ class ThreadLimit:
         if self._most is not None:  # its truth is its value
             self._most.value = most or 0
 
+    def threads_to_start(self, threads: int | None) -> int:
+        """threads: that are fastest when nothing else runs; None for all physical cores"""
+        return spared_threads(threads) if self._most is None else threads or physical_cores()
+
     def follow_load(self, threads: int) -> None:
         """threads: that llama.cpp was started with. Starts a thread that sets the limit for as long as this process
         lives."""
-        if self._most is not None:  # its truth is its value
+        if self._most is not None:
+            self.threads = spared_threads(threads)
             threading.Thread(target=self._follow, args=(threads, physical_cores()), daemon=True).start()
 
     def _follow(self, threads: int, cores: int) -> None:
         others, before, pause = 0.0, ProcessorTimes.now(), _SECONDS_BETWEEN_LOOKS
-        while True:
+        for look in itertools.count():
+            if look % _LOOKS_BETWEEN_READINGS == 0:
+                spared = spared_threads(threads)
             time.sleep(pause)
             now = ProcessorTimes.now()
             others += _WEIGHT * (cores_of_others(before, now) - others)
-            self.threads = threads_beside(threads, cores, others)
+            self.threads = threads_beside(spared, cores, others)
             pause = _SECONDS_BETWEEN_LOOKS if now.own > before.own else _SECONDS_AT_REST
             before = now
