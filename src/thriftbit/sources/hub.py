@@ -46,6 +46,7 @@ HUB_ID = re.compile(
     re.ASCII,
 )
 CACHE_FOLDER = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
+TOO_MANY = 429  # requests from one address
 NEEDED_SUFFIXES = (".json", ".jinja", ".txt")
 NEEDED_NAMES = ("tokenizer.model", "README.md")
 
@@ -93,13 +94,8 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model)
     with _plain_errors(model):
-        try:
-            files = _files(model)
-        except (HTTPError, OSError) as error:
-            folder = None if _is_refusal(error) else _cached(model)
-            if folder is None:
-                raise
-            announce(f"The Hub cannot be reached ({_reason(error)}): using the cached copy of {model}.")
+        files, folder = _files_or_cached(model, announce)
+        if folder is not None:
             return folder
         refuse_without_safetensors(str(model), files)
         if CONFIG not in files:
@@ -123,13 +119,8 @@ def describe(model: HubId, *, offline: bool, announce: Callable[[str], None]) ->
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model), {}
     with _plain_errors(model):
-        try:
-            files = _files(model)
-        except (HTTPError, OSError) as error:
-            folder = None if _is_refusal(error) else _cached(model)
-            if folder is None:
-                raise
-            announce(f"The Hub cannot be reached ({_reason(error)}): using the cached copy of {model}.")
+        files, folder = _files_or_cached(model, announce)
+        if folder is not None:
             return folder, {}
         sizes = {name: file.size or 0 for name, file in files.items()}
         if CONFIG not in files:
@@ -160,6 +151,23 @@ def _files(model: HubId) -> dict[str, RepoSibling]:
     """-> the files at the top of the repository (below are copies for other programs), by name"""
     information = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
     return {file.rfilename: file for file in information.siblings or [] if "/" not in file.rfilename}
+
+
+def _files_or_cached(model: HubId, announce: Callable[[str], None]) -> tuple[dict[str, RepoSibling], Path | None]:
+    """-> the files on the Hub; or, where it cannot be reached, the folder in the cache"""
+    try:
+        return _files(model), None
+    except (HTTPError, OSError) as error:
+        if _is_refusal(error):
+            raise
+        folder, reason = _cached(model), _reason(error)
+    if folder is None:
+        raise ThriftbitError(
+            f"{model}: the Hub cannot be reached ({reason}), and {constants.HF_HUB_CACHE} does not have the model. "
+            "Check the network; `thriftbit find` shows what is on this disk"
+        )
+    announce(f"The Hub cannot be reached ({reason}): using the cached copy of {model}.")
+    return {}, folder
 
 
 def _snapshot(model: HubId, names: list[str], *, offline: bool = False) -> Path:
@@ -260,7 +268,9 @@ def _plain_errors(model: HubId) -> Iterator[None]:
     except HFValidationError as error:
         raise ThriftbitError(f"{model} is not a name the Hub accepts: {error}") from None
     except HfHubHTTPError as error:
-        raise ThriftbitError(f"{model}: the Hub refused ({error.response.status_code}). Try again later") from None
+        status = error.response.status_code
+        again = "Wait a few minutes, or log in with `hf auth login`" if status == TOO_MANY else "Try again later"
+        raise ThriftbitError(f"{model}: the Hub refused ({status}). {again}") from None
     except (HTTPError, OSError) as error:
         raise ThriftbitError(
             f"{model}: the download failed ({_reason(error)}). Run the same command again: it goes on where it stopped"

@@ -162,7 +162,8 @@ def test_a_shard_that_the_hub_does_not_have_is_named(fake_hub: FakeHub) -> None:
         ((403, "GatedRepo"), r"is gated: accept its terms at https://huggingface\.co/tester/tiny-model"),
         ((404, "RepoNotFound"), "neither a file or folder here nor a public model on the Hub"),
         ((401, "RepoNotFound"), "for a private one, log in with `hf auth login`"),
-        ((418, ""), r"the Hub refused \(418\)"),
+        ((418, ""), r"the Hub refused \(418\). Try again later"),
+        ((429, ""), r"the Hub refused \(429\). Wait a few minutes, or log in"),
     ],
 )
 def test_refusals_of_the_hub_are_one_plain_line(fake_hub: FakeHub, refusal: tuple[int, str], reason: str) -> None:
@@ -178,7 +179,7 @@ def test_an_unreachable_hub_is_one_plain_line_or_the_cache(fake_hub: FakeHub, mo
     same, said = fetch()
     assert same == folder
     assert said[0].startswith("The Hub cannot be reached")
-    with pytest.raises(ThriftbitError, match=r"other/model: the download failed \(.*Run the same command again"):
+    with pytest.raises(ThriftbitError, match=r"other/model: the Hub cannot be reached \(.*does not have the model"):
         fetch("other/model")
 
 
