@@ -54,7 +54,8 @@ def room_in(facts: Facts, leave_free_bytes: int | None, *, is_here: bool) -> Roo
     usable = available if here_now else None if total is None else total - min(_SYSTEM_BYTES, total // 4)
     left = leave_free_bytes
     if left is None:
-        left = max(_LEAST_LEFT_BYTES, round(_LEFT_SHARE * (total or 0))) if here_now else 0
+        least = 0 if facts.memory.limit_bytes.value else _LEAST_LEFT_BYTES  # in a container nothing else needs any
+        left = max(least, round(_LEFT_SHARE * (total or 0))) if here_now else 0
     main = None if usable is None else max(0, usable - left)
     gpu = max(facts.gpus, key=_gpu_bytes, default=None)
     gpu_bytes = max(0, _gpu_bytes(gpu) - GPU_MARGIN_BYTES) if gpu else 0

@@ -12,13 +12,14 @@ from thriftbit.advice.feedback import learn
 from thriftbit.advice.fit import Advice, computer_for, fit
 from thriftbit.advice.literature import literature_loss, published
 from thriftbit.advice.options import measured_watts
+from thriftbit.advice.places import room_in
 from thriftbit.advice.ranking import rank_local
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import next_command, reason
 from thriftbit.errors import UsageError
 from thriftbit.machine.corrections import read_correction
 from thriftbit.machine.detect import detect
-from thriftbit.machine.facts import Gpu, known
+from thriftbit.machine.facts import Gpu, known, unknown
 from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, load_profile
 from thriftbit.measurement.measurement import Measurement, Subject
@@ -183,6 +184,15 @@ def test_memory_to_be_left_free_is_left_free(tmp_path: Path, empty_store: Path) 
     machine = computer(tmp_path, 16)
     assert advise("mistral-7b", machine).room.main == 14_500_000_000
     assert advise("mistral-7b", machine, leave_free_bytes=4 * GIGA).room.main == 10_500_000_000
+
+
+def test_in_a_container_nothing_else_needs_memory(tmp_path: Path) -> None:
+    facts = load_profile(computer(tmp_path, 0.537)).facts
+    contained = replace(facts, memory=replace(facts.memory, limit_bytes=known(537_000_000, "the container")))
+    bare = replace(facts, memory=replace(facts.memory, limit_bytes=unknown("the container", "no limit")))
+    assert room_in(contained, None, is_here=True).main == 537_000_000 - 26_850_000
+    assert room_in(bare, None, is_here=True).main == 37_000_000
+    assert room_in(contained, 100_000_000, is_here=True).main == 437_000_000
 
 
 def test_a_model_that_was_made_small_is_left_as_it_is(tmp_path: Path, empty_store: Path) -> None:
