@@ -57,6 +57,7 @@ _COMMON = (
     "IQ4_XS",
     "Q3_K",
     "Q2_K",
+    "Q5_0",  # what presets take instead of Q4_K where rows are no multiple of 256
     "IQ4_NL",
     "IQ3_XXS",
     "IQ2_XXS",

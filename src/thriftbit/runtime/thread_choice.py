@@ -30,6 +30,7 @@ _SAMPLES_TOKENS = (4, 16, 16)  # the first says whether there is time for the ot
 _SLOW_SECONDS = 1.0
 _EQUALLY_FAST = 0.97
 _NO_LONGER_FASTER = 0.9
+_MAY_BE_FASTEST = 0.5
 _LOOK_SECONDS = 0.5
 
 
@@ -47,6 +48,9 @@ def choose_threads(path: Path, *, patience_seconds: float) -> int:
         slower = rates[threads] < _NO_LONGER_FASTER * max(rates.values())
         if len(rates) > 1 and (time.monotonic() > deadline or (slower and threads < physical)):
             break
+    for threads in rates:  # once more: a moment's work of others must not decide for long
+        if len(rates) > 1 and rates[threads] >= _MAY_BE_FASTEST * max(rates.values()):
+            rates[threads] = max(rates[threads], _writing_rate(path, threads))
     return min(threads for threads, rate in rates.items() if rate >= _EQUALLY_FAST * max(rates.values()))
 
 
