@@ -91,7 +91,8 @@ class ThreadLimit:
         lives."""
         if self._most is not None:
             self.threads = spared_threads(threads)
-            threading.Thread(target=self._follow, args=(threads, physical_cores()), daemon=True).start()
+            cores = max(threads, physical_cores())  # on some, two threads a core are fastest
+            threading.Thread(target=self._follow, args=(threads, cores), daemon=True).start()
 
     def _follow(self, threads: int, cores: int) -> None:
         others, before, pause = 0.0, ProcessorTimes.now(), _SECONDS_BETWEEN_LOOKS
