@@ -16,7 +16,8 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
-from thriftbit.runtime.engine import Engine, Generation
+from thriftbit.runtime.engine import Engine
+from thriftbit.runtime.generation import Generation
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model

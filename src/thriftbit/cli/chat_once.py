@@ -14,7 +14,7 @@ from thriftbit.cli.chat_text import harmless, harmless_json
 
 if TYPE_CHECKING:
     from thriftbit.runtime.conversation import Conversation
-    from thriftbit.runtime.engine import Generation
+    from thriftbit.runtime.generation import Generation
 
 _INTERRUPTED = 130
 

@@ -18,7 +18,8 @@ from thriftbit.cli.chat_text import harmless
 from thriftbit.cli.printing import output
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.conversation import Conversation, Listen
-from thriftbit.runtime.engine import EngineDiedError, Generation
+from thriftbit.runtime.engine import EngineDiedError
+from thriftbit.runtime.generation import Generation
 
 _PROMPT, _CONTINUED = "> ", ". "
 

@@ -19,7 +19,8 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.circumstances import engine_circumstances
 from thriftbit.measurement.measurement import Measurement, Subject
-from thriftbit.runtime.engine import Engine, Generation
+from thriftbit.runtime.engine import Engine
+from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.thread_choice import choose_threads
 
 ANSWER_TOKENS = 120

@@ -25,7 +25,8 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.nvidia import gpu_memory_bytes
 from thriftbit.measurement.energy import EnergyMeter, metered
-from thriftbit.runtime.engine import CPU, Engine, Generation
+from thriftbit.runtime.engine import CPU, Engine
+from thriftbit.runtime.generation import Generation
 
 _WARM_UP_TOKENS = 3
 

@@ -22,7 +22,8 @@ import psutil
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.runtime.chat_settings import SETTINGS, Value
 from thriftbit.runtime.chat_template import Fallback, fallback_for, has_template
-from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, Generation, TemplateError
+from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, TemplateError
+from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.idle import IdleWatch
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, Readings, check_room, read_now
 

@@ -20,12 +20,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.generation import Generation, Memory
 from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
@@ -38,45 +38,6 @@ class EngineDiedError(ThriftbitError):
 
 class TemplateError(ThriftbitError):
     """llama.cpp cannot use the chat template in the file, and so did not load it."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the model wrote, and llama.cpp's own clock: reading the prompt (prefill) and writing (decode) apart.
-
-    prompt_tokens: of the prompt, those that were read and not remembered. prompt_seconds: until the first token of the
-    answer was known. generation_seconds: from then until the last was. seconds: all of it, by our clock.
-    Of an answer that was streamed also: thought, what a model that thinks first thought; ended, "stop" by itself,
-    "length" for want of room, "stopped" by us; remembered_tokens, of the prompt, that were not read again.
-    """
-
-    text: str
-    prompt_tokens: int
-    prompt_seconds: float
-    generated_tokens: int
-    generation_seconds: float
-    seconds: float
-    thought: str = ""
-    ended: str = ""
-    remembered_tokens: int = 0
-
-    @property
-    def prompt_tokens_per_second(self) -> float:
-        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """-> written; the first token belongs to the reading, so there are as many steps as tokens less one"""
-        return (self.generated_tokens - 1) / self.generation_seconds if self.generation_seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Of the engine's process, resident. peak_bytes: the most so far. before_loading_bytes: Python and llama.cpp
-    without a model."""
-
-    peak_bytes: int
-    before_loading_bytes: int
 
 
 class Engine:
