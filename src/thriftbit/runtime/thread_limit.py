@@ -27,7 +27,7 @@ import psutil
 
 from thriftbit.runtime.polite import physical_cores, spared_threads, threads_beside
 
-_LIBRARY = "_thread_limit.so"
+_LIBRARY = "_thread_limit.so.1"
 _SECONDS_BETWEEN_LOOKS = 0.25
 _SECONDS_AT_REST = 1.0  # when the model computes nothing
 _LOOKS_BETWEEN_READINGS = 20  # of the power supply, which is not changed as often
