@@ -76,12 +76,15 @@ def tune(
 
 
 def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) -> None:
+    layers = tuning.layers_to_go()
+    if not layers:
+        return
     with torch.no_grad():
         streams = tuning.streams(batch_tokens)
-        for index in range(tuning.network.layers):
+        for index in range(layers):
             with tempfile.TemporaryDirectory(dir=folder, prefix="states-") as states:
                 for done in tuning.round_layer(index, streams, Path(states)):
-                    progress((index + done) / tuning.network.layers)
+                    progress((index + done) / layers)
 
 
 @dataclass
@@ -109,6 +112,18 @@ class _Tuning:
         self.tensors = {tensor.name: tensor for tensor in model.tensors}
         self.places = places(model, self.network)
         self.judged = np.flatnonzero(held_back(len(calibration.windows)))
+
+    def layers_to_go(self) -> int:
+        """-> how many there are up to the last that has a matrix which is not rounded yet"""
+        prefix = f"{self.network.layers_name}."
+        left = [
+            int(name.removeprefix(prefix).partition(".")[0])
+            for name, place in self.places.items()
+            if name.startswith(prefix)
+            and place.container_name in self.calibration.names
+            and place.container_name not in self.rounded
+        ]
+        return max(left, default=-1) + 1
 
     def streams(self, batch_tokens: int) -> list[_Stream]:
         """batch_tokens: that pass a layer at once"""

@@ -90,6 +90,23 @@ def test_an_interrupted_run_goes_on_behind_what_is_finished(
     assert not again.folder.exists()
 
 
+def test_what_is_finished_is_not_gone_through_again(
+    model: Model, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, passed = make_plan(model, "Q4_0"), list[int]()
+    straight = tune(model, plan, calibration, tmp_path / "straight")
+    blocks = straight.blocks("blk.1.ffn_up.weight")
+    (straight.folder / "blk.1.ffn_up.weight.npz").unlink()
+    call = Network.call
+    monkeypatch.setattr(Network, "call", lambda self, index, *rest: passed.append(index) or call(self, index, *rest))
+    again = tune(model, plan, calibration, tmp_path / "straight")
+    np.testing.assert_array_equal(again.blocks("blk.1.ffn_up.weight"), blocks)
+    assert set(passed) == {0, 1}  # and not the third layer
+    passed.clear()
+    tune(model, plan, calibration, tmp_path / "straight")
+    assert passed == []
+
+
 def test_in_one_command(tiny_llama: Path, tmp_path: Path, run_thriftbit: RunThriftbit) -> None:
     text, cache = tmp_path / "mine.txt", tmp_path / "cache"
     text.write_text("Somebody has to write what is read. " * 60)
