@@ -12,18 +12,26 @@
 using Work = void (*)(void*);
 using Parallel = void (*)(Work, void*, unsigned, unsigned);
 
+// OpenMP's own is not among what everybody sees, but a dependency of whoever called. Looked up at every token, in a
+// microsecond: two libraries in a process may have an OpenMP each.
+static Parallel its_own(const void* caller) {
+    Dl_info found{};
+    if (!dladdr(caller, &found)) return nullptr;
+    void* const library = dlopen(found.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (!library) return nullptr;
+    const auto parallel = reinterpret_cast<Parallel>(dlsym(library, "GOMP_parallel"));
+    dlclose(library);
+    return parallel;
+}
+
 extern "C" {
 
 std::atomic<unsigned> thriftbit_most_threads{0};  // 0 for no limit; read and written from Python as an unsigned number
 
 void GOMP_parallel(Work work, void* data, unsigned threads, unsigned flags) {
-    // OpenMP's own is not among what everybody sees, but a dependency of whoever called
-    static const Parallel its_own = [caller = __builtin_return_address(0)] {
-        Dl_info found{};
-        dladdr(caller, &found);
-        return reinterpret_cast<Parallel>(dlsym(dlopen(found.dli_fname, RTLD_LAZY | RTLD_NOLOAD), "GOMP_parallel"));
-    }();
+    const Parallel parallel = its_own(__builtin_return_address(0));
+    if (!parallel) return work(data);  // as a team of one
     const unsigned most = thriftbit_most_threads.load(std::memory_order_relaxed);
-    its_own(work, data, most == 0 ? threads : threads == 0 ? most : std::min(threads, most), flags);
+    parallel(work, data, most == 0 ? threads : threads == 0 ? most : std::min(threads, most), flags);
 }
 }
