@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from thriftbit.machine.profile import FormatRate, Profile, Spread
+from thriftbit.machine.rates import busiest_tokens
 from thriftbit.sizes import describe_bytes
 
 TYPICAL_WEIGHTS, TYPICAL_LAYERS, TYPICAL_QUERY = 7_000_000_000, 32, 4096
@@ -88,7 +89,8 @@ def _outlook(profile: Profile, rate: FormatRate) -> Outlook:
     size_bytes = TYPICAL_WEIGHTS * size // block
     steps = next((cost for cost in profile.step_costs if cost.threads == rate.threads), None)
     apart = TYPICAL_LAYERS * steps.layer_seconds + steps.token_seconds if steps else 0.0
-    apart += TYPICAL_LAYERS * TYPICAL_QUERY * TEXT_TOKENS * ((steps and steps.attention_seconds) or 0.0)
+    seen = busiest_tokens(TEXT_TOKENS, rate.threads)
+    apart += TYPICAL_LAYERS * TYPICAL_QUERY * seen * ((steps and steps.attention_seconds) or 0.0)
     room = room_bytes(profile)
     return Outlook(
         format=rate.format,

@@ -21,7 +21,7 @@ from thriftbit.machine.memory_needed import memory_needed
 from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.prediction import Prediction, unknown, widened
 from thriftbit.machine.profile import FormatRate, Profile, Spread, StepCost
-from thriftbit.machine.rates import bandwidth_with, format_rates, step_cost_with
+from thriftbit.machine.rates import bandwidth_with, busiest_tokens, format_rates, step_cost_with
 
 __all__ = ["Prediction", "decode_rate", "energy_per_token", "first_token_seconds", "memory_needed", "prefill_rate"]
 
@@ -116,7 +116,7 @@ def prefill_rate(
     )
     steps = step_cost_with(profile, threads)
     if steps is not None and steps.attention_seconds is not None:
-        looking_back = _times(shape.query * seen * steps.attention_seconds, _READING_ATTENTION)
+        looking_back = _times(shape.query * seen / threads * steps.attention_seconds, _READING_ATTENTION)
     else:
         looking_back = _over(2 * shape.query * seen, widened(whole_range, 0.1, 1.5))
     seconds = _plus(seconds, looking_back)
@@ -189,11 +189,17 @@ def _looking_back_seconds(
     layers = shape.layers or ()
     cached = sum(layer.read_bytes(filled_tokens, cache_type, cache_type) for layer in layers)
     seconds = _over(cached, reading)
-    seen = sum(min(filled_tokens, layer.window_tokens or filled_tokens) for layer in layers if layer.key_width)
+    seen = sum(
+        busiest_tokens(
+            min(filled_tokens, layer.window_tokens or filled_tokens), threads, half_precision=cache_type == "F16"
+        )
+        for layer in layers
+        if layer.key_width
+    )
+    each = _ATTENTION_SECONDS
     if measured is not None and measured.attention_seconds is not None:
-        each = measured.attention_seconds
-        return _plus(seconds, _times(shape.query * seen, Spread(each, 0.6 * each, 1.6 * each)))
-    return _plus(seconds, _times(shape.query * seen / threads, _ATTENTION_SECONDS))
+        each = Spread(measured.attention_seconds, 0.6 * measured.attention_seconds, 1.6 * measured.attention_seconds)
+    return _plus(seconds, _times(shape.query * seen, each))
 
 
 def _times(count: float, each: Spread) -> Spread:

@@ -17,7 +17,7 @@ from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.records import from_document, to_document
 
-VERSION = 1
+VERSION = 2
 _LARGEST_FILE_BYTES = 4 << 20
 
 
@@ -58,9 +58,9 @@ class StepCost:
     a third of the time of a small one.
 
     layer_seconds: for every layer: norms, narrow matrices, waiting for one another. token_seconds: once.
-    attention_seconds: for every number of a query and every token that it looks back at; None where it was not
-    measured. So a token takes sum(bytes / rate of their format) + layers × layer_seconds + token_seconds
-    + layers × query width × tokens so far × attention_seconds.
+    attention_seconds: for every number of a query and every token that the busiest thread looks back at; None where it
+    was not measured. So a token takes sum(bytes / rate of their format) + layers × layer_seconds + token_seconds
+    + layers × query width × `busiest_tokens` × attention_seconds.
     """
 
     threads: int

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 
 from thriftbit.machine.profile import FormatRate, Profile, Spread, StepCost
 
+_CELLS_AT_ONCE, _CELLS_WORTH_SHARING = 256, 512
+
 
 def format_rates(profile: Profile, threads: int) -> dict[str, FormatRate]:
     """-> of every format that was measured, with that many threads"""
@@ -33,6 +35,19 @@ def bandwidth_with(profile: Profile, threads: int) -> Spread | None:
 def step_cost_with(profile: Profile, threads: int) -> StepCost | None:
     """-> with that many threads, or with the nearest number that was measured"""
     return min(profile.step_costs, key=lambda each: abs(math.log(each.threads / threads)), default=None)
+
+
+def busiest_tokens(seen_tokens: float, threads: int, *, half_precision: bool = True) -> float:
+    """-> of the tokens that a new one looks back at, how many the thread with the most of them does, for every head
+
+    llama.cpp computes with as many cells of the cache as are in use, rounded up. If they are many and in half
+    precision, each thread gets an equal range of cells; those behind the text cost nothing, so the last threads may
+    have little to do. Otherwise heads are shared out.
+    """
+    cells = math.ceil((seen_tokens + 1) / _CELLS_AT_ONCE) * _CELLS_AT_ONCE
+    if cells < _CELLS_WORTH_SHARING or not half_precision:
+        return seen_tokens / threads
+    return min(seen_tokens, math.ceil(cells / threads))
 
 
 def _between(measured: Iterable[FormatRate], threads: int, bandwidth: Spread | None) -> FormatRate:

@@ -7,15 +7,15 @@ of one length, enough for the kernels that multiply whole matrices; those of 256
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
 
 PROMPT_TOKENS = 64
-LONG_TEXT_TOKENS = 1024
 _ROOM_TOKENS = 512
 _FEWEST_ANSWERS, _FEWEST_PROMPTS, _MOST = 3, 2, 9  # repetitions
 _ANSWER_SECONDS = 0.15
@@ -24,6 +24,9 @@ _WARM_UP_TOKENS = 3
 _READING_SHARE = 0.4  # of the time
 _SLOWEST_TOKEN_SECONDS = 2.0
 _PROMPT = (1, 2, 3, 4)
+_LONG_TEXT_TOKENS = 1024
+SEEN_TOKENS = (len(_PROMPT) + _ANSWER_TOKENS[1] / 2, _LONG_TEXT_TOKENS + _ANSWER_TOKENS[1] / 2)
+"""That a token looks back at in a short and in a long text, in the mean over an answer."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,20 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
 
 
 def time_looking_back(model: ProbeModel, threads: int) -> float:
-    """-> seconds by which a token takes longer after LONG_TEXT_TOKENS than at the beginning of a text: the fastest of
-    each, since the difference of two times is small and whatever else runs only ever slows one down"""
+    """-> seconds by which a token takes longer in a long text than in a short one (SEEN_TOKENS). As in `step_cost`: by
+    the fastest of each, then as much slower as the usual one is"""
     with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads) as engine:
         engine.name = f"a model in {model.format}"
         _written(engine, _WARM_UP_TOKENS)
-        text = _text(LONG_TEXT_TOKENS, model.vocabulary_size)
-        shortly = min(_written(engine, _ANSWER_TOKENS[1]) for _ in range(_FEWEST_ANSWERS))
-        at_length = min(_written(engine, _ANSWER_TOKENS[1], text) for _ in range(_FEWEST_ANSWERS))
-    return at_length - shortly
+        text = _text(_LONG_TEXT_TOKENS, model.vocabulary_size)
+        shortly = [_written(engine, _ANSWER_TOKENS[1]) for _ in range(_FEWEST_ANSWERS)]
+        at_length = [_written(engine, _ANSWER_TOKENS[1], text) for _ in range(_FEWEST_ANSWERS)]
+    return usual_slowdown([shortly, at_length]) * (min(at_length) - min(shortly))
+
+
+def usual_slowdown(timed: Iterable[Sequence[float]]) -> float:
+    """timed: repetitions, of several things. -> how many times as long as the fastest the usual one takes"""
+    return median(each / min(seconds) for seconds in timed for each in seconds)
 
 
 def _written(engine: Engine, tokens: int, text: Sequence[int] = _PROMPT) -> float:

@@ -2,15 +2,13 @@
 
 Three models tell the steps apart from the weights: wide layers, narrow layers, and a single narrow one, which at the
 end of a long text also tells what looking back costs. They are written once and timed with each number of threads that
-is asked about, in turns; of each its fastest answer counts, since the difference of two totals is small and whatever
-else runs only ever slows one down.
+is asked about, in turns.
 
 Left out: what a vocabulary costs, which is choosing among it and was found small (`machine/predict.py`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +46,7 @@ class StepProbe:
     def measure(self, threads: int, seconds: float, tell: Callable[[], None]) -> StepCost | None:
         """seconds: for each of the models in each turn. tell: is called before each. -> None where a layer's cost is
         lost in noise. Raises ThriftbitError if llama.cpp cannot run them so."""
-        fastest = [math.inf] * len(self._models)
+        timed: list[list[float]] = [[] for _ in self._models]
         cost: StepCost | None = None
         for turn in range(_MOST_TURNS):
             if turn >= _FEWEST_TURNS and cost is not None:
@@ -56,8 +54,8 @@ class StepProbe:
             for index, model in enumerate(self._models):
                 tell()
                 timings = time_model(model, threads, seconds, reading=False)
-                fastest[index] = min(fastest[index], *timings.token_seconds)
-            cost = step_cost(threads, list(zip(self._models, fastest, strict=True)))
+                timed[index] += timings.token_seconds
+            cost = step_cost(threads, list(zip(self._models, timed, strict=True)))
         if cost is None:
             return None
         tell()

@@ -16,7 +16,7 @@ from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost
-from thriftbit.machine.rates import format_rates
+from thriftbit.machine.rates import busiest_tokens, format_rates
 
 GIGA = 1e9
 
@@ -88,9 +88,9 @@ def test_steps_cost_what_was_measured() -> None:
 
 
 def test_looking_back_costs_more_than_reading_what_was_kept() -> None:
-    """For every number of a query, every layer and every token that it sees"""
+    """For every number of a query, every layer and every token that the busiest thread looks back at"""
     slow = replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0, 1e-9),))
-    for window, seen in ((0, 8192), (1024, 1024)):
+    for window, seen in ((0, 8448 / 4), (1024, 1280 / 4)):
         model = shape("Q4_K", window=window)
         more, less = (seconds_of(decode_rate(model, each, filled_tokens=8192)) for each in (slow, PROFILE))
         assert more - less == pytest.approx(2 * 4096 * seen * 1e-9)
@@ -138,6 +138,15 @@ def test_a_format_that_was_not_measured_lies_between_those_that_were() -> None:
     assert "Q5_K was not measured" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("seen", "threads", "busiest"),
+    [(128, 1, 128), (128, 2, 64), (256, 2, 256), (480, 2, 256), (512, 2, 384), (1000, 2, 512), (1024, 2, 640)],
+)
+def test_threads_share_the_cells_of_the_cache_and_not_the_text(seen: float, threads: int, busiest: float) -> None:
+    assert busiest_tokens(seen, threads) == busiest
+    assert busiest_tokens(seen, threads, half_precision=False) == seen / threads
+
+
 def test_a_family_that_is_not_known_has_no_speed() -> None:
     assert decode_rate(replace(shape("Q4_K"), layers=None), PROFILE).value is None
 
@@ -155,7 +164,7 @@ def test_a_prompt_is_weights_and_attention_over_the_arithmetic() -> None:
     assert found == pytest.approx((4096 * 4096 + 2 * 4096 * 2 * 500) / (100 * GIGA))
     measured = replace(PROFILE, step_costs=(StepCost(4, 0.0, 0.0, 1e-9),))
     found = seconds_of(prefill_rate(shape("Q4_K"), measured, prompt_tokens=1000))
-    assert found == pytest.approx(4096 * 4096 / (100 * GIGA) + 0.3 * 2 * 4096 * 500 * 1e-9)
+    assert found == pytest.approx(4096 * 4096 / (100 * GIGA) + 0.3 * 2 * 4096 * 500 / 4 * 1e-9)
 
 
 def test_the_first_token_comes_after_the_prompt() -> None:

@@ -20,11 +20,12 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS, format_for
 from thriftbit.machine.facts import known
 from thriftbit.machine.profile import Profile, StepCost, load_profile
+from thriftbit.machine.rates import busiest_tokens
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.examine import BUILT_IN, examine
 from thriftbit.runtime.probe import measure_machine, thread_counts
 from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, layers_for, write_probe_model
-from thriftbit.runtime.probe_rates import LONG_TEXT_TOKENS, PROMPT_TOKENS, Timings, time_looking_back
+from thriftbit.runtime.probe_rates import PROMPT_TOKENS, SEEN_TOKENS, Timings, time_looking_back
 from thriftbit.runtime.probe_results import attention_seconds, format_rate, step_cost
 
 
@@ -74,24 +75,29 @@ def test_the_cost_of_a_layer_is_what_is_left(tmp_path: Path) -> None:
         write_probe_model(tmp_path / f"{index}.gguf", "Q4_0", layers, shape)
         for index, (layers, shape) in enumerate(((1, WIDE), (16, NARROW), (1, NARROW)))
     ]
-    seconds = [model.decode_bytes / rate + model.layers * layer_seconds + token_seconds for model in models]
+    seconds = [[model.decode_bytes / rate + model.layers * layer_seconds + token_seconds] for model in models]
     cost = step_cost(3, list(zip(models, seconds, strict=True)))
     assert cost is not None and cost.threads == 3
     assert cost.layer_seconds == pytest.approx(layer_seconds)
     assert cost.token_seconds == pytest.approx(token_seconds)
-    disturbed = [10 * seconds[0], seconds[1], seconds[2]]
+    disturbed = [[10 * seconds[0][0]], *seconds[1:]]
     assert step_cost(3, list(zip(models, disturbed, strict=True))) is None
 
-    back = attention_seconds(cost, models[2], NARROW, 1e-10 * NARROW.width * LONG_TEXT_TOKENS)
+    repeated = [[each, 1.5 * each, 2.5 * each] for (each,) in seconds]
+    restless = step_cost(3, list(zip(models, repeated, strict=True)))
+    assert restless is not None and restless.layer_seconds == pytest.approx(1.5 * layer_seconds)
+
+    shortly, at_length = (busiest_tokens(tokens, 3) for tokens in SEEN_TOKENS)
+    back = attention_seconds(cost, models[2], NARROW, 1e-10 * NARROW.width * (at_length - shortly))
     assert back.attention_seconds == pytest.approx(1e-10)
     assert attention_seconds(cost, models[2], NARROW, -1.0) == cost == attention_seconds(cost, models[2], NARROW, None)
 
-    timings = Timings([seconds[0], seconds[0]], [0.5, 0.5], "CPU")
+    timings = Timings([*seconds[0], *seconds[0]], [0.5, 0.5], "CPU")
     measured = format_rate(models[0], 3, timings, cost)
     assert measured.decode_bytes_per_second.median == pytest.approx(rate)
     assert measured.prefill_weights_per_second.median == pytest.approx(WIDE.layer_weights * PROMPT_TOKENS / 0.5)
     overcharged = format_rate(models[0], 3, timings, StepCost(3, 1.0, 1.0))
-    assert overcharged.decode_bytes_per_second.median == pytest.approx(2 * models[0].decode_bytes / seconds[0])
+    assert overcharged.decode_bytes_per_second.median == pytest.approx(2 * models[0].decode_bytes / seconds[0][0])
 
 
 def test_numbers_of_threads() -> None:
