@@ -36,6 +36,7 @@ from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.places import Place, places
+from thriftbit.network.products import short_products
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, held_back, packed
@@ -136,7 +137,7 @@ def _forward(
     hidden = [network.embed(weights, batch) for batch in batches]
     for index in range(network.layers):
         first = 0
-        with network.layer(index, weights) as layer:
+        with network.layer(index, weights) as layer, short_products(network.device):
             for number, states in enumerate(hidden):
                 entering[index].write(first, states)
                 first += len(states)
@@ -260,7 +261,8 @@ def _backward(
             met: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
             hooks = [module.register_forward_hook(_noting(name, met)) for name, module in linears.items()]
             states = entering.read(first, len(leaving)).to(network.device).requires_grad_()
-            output = network.call(index, layer, states)
+            with short_products(network.device):
+                output = network.call(index, layer, states)
             for hook in hooks:
                 hook.remove()
             names = [name for name in met if met[name][1].dim() == 3]
@@ -268,7 +270,7 @@ def _backward(
             gradients[number] = found[0]
             for name, gradient in zip(names, found[1:], strict=True):
                 if gradient is not None:
-                    moments[name].add(met[name][0], gradient, held[number])
+                    moments[name].add(met[name][0].float(), gradient.float(), held[number])
             first += len(leaving)
     return moments
 

@@ -36,6 +36,7 @@ from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.places import places
+from thriftbit.network.products import short_products
 from thriftbit.network.stages import Stage, find_stages, inputs_of, watching
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
@@ -146,7 +147,7 @@ class _Tuning:
             if any(self._container_name(index, name) not in self.rounded for name in stage.names):
                 self._round_stage(index, streams, stage, written, original)
             written += stage.writing
-        with self.network.layer(index, self.quantized) as layer:
+        with self.network.layer(index, self.quantized) as layer, short_products(self.network.device):
             for stream in streams:
                 stream.quantized = self.network.call(index, layer, stream.quantized)
                 stream.original = stream.leaving
@@ -185,9 +186,9 @@ class _Tuning:
                 def note(name: str, inputs: torch.Tensor, output: torch.Tensor, first: int = stream.first) -> None:
                     for key, states in ((name, inputs), (f"+{name}", output)):
                         if key in kept:
-                            kept[key].write(first, states)
+                            kept[key].write(first, states.float())
 
-                with watching(layer, names, note):
+                with watching(layer, names, note), short_products(self.network.device):
                     stream.leaving = self.network.call(index, layer, stream.original)
         return stages, kept
 
@@ -209,8 +210,8 @@ class _Tuning:
                 def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
                     outputs[name] = output  # noqa: B023
 
-                with watching(layer, written, note):
-                    quantized = inputs_of(self.network, index, layer, stream.quantized, entrance)
+                with watching(layer, written, note), short_products(self.network.device):
+                    quantized = inputs_of(self.network, index, layer, stream.quantized, entrance).float()
                 lacking = stream.original - stream.quantized
                 texts = len(lacking)
                 for name in written:

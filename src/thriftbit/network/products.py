@@ -1,0 +1,27 @@
+"""Products of bfloat16 where float32's digits mean nothing and the device multiplies bfloat16 faster.
+
+Calibrating and tuning sum over thousands of tokens: what eight bits of precision change is chance, far less of it than
+one text has against the next. Where two models are compared, products stay in float32: their difference is the result.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import cache
+
+import torch
+
+from thriftbit.machine.detect import detect
+
+_FASTER_WITH = frozenset({"AVX-512 BF16", "AMX"})  # what torch has kernels for; other processors would convert
+
+
+def short_products(device: torch.device) -> AbstractContextManager[object]:
+    """-> while it lasts, a network's products on the device are of bfloat16, and sums and everything else of float32;
+    where that would not be faster, nothing changes"""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or _processor_has_them())
+
+
+@cache
+def _processor_has_them() -> bool:
+    return not _FASTER_WITH.isdisjoint(detect().processor.instruction_sets.value or ())
