@@ -45,6 +45,7 @@ from thriftbit.sources.model import Model
 CHECKED_TOKENS = 256  # drawn from those windows
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
+LARGEST_LEVEL = 1 - 1e-5  # that a sum of probabilities reaches, whatever rounding takes from it
 TRIANGLE_COLUMNS = 1024  # of a moment that are summed at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 
@@ -150,34 +151,34 @@ def _of_the_last(
     network: Network, weights: Weights, hidden: list[torch.Tensor], generator: torch.Generator
 ) -> list[torch.Tensor]:
     """-> gradients of −log p(token) by the hidden states, for tokens drawn from p. The vocabulary passes twice in
-    ranges: for the normaliser and the draw (the greatest of logits with Gumbel noise is one), then for the gradient."""
+    ranges: for the normaliser, then for the gradient and the draw, which is the token at which the sum of p from the
+    vocabulary's beginning on reaches a level."""
     shape = hidden[0].shape[-1]
     positions = torch.cat([states.reshape(-1, shape) for states in hidden])
     vocabulary = weights.output.rows
     step = max(1, VOCABULARY_BYTES // (4 * shape))
     ranges = [(start, min(start + step, vocabulary)) for start in range(0, vocabulary, step)]
     normaliser = torch.full((len(positions),), -torch.inf, device=positions.device)
-    best, drawn = normaliser.clone(), torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+    level = LARGEST_LEVEL * torch.rand(len(positions), generator=generator).to(positions.device)
     pieces = [slice(first, first + POSITIONS) for first in range(0, len(positions), POSITIONS)]
-    with torch.no_grad():
+    with torch.no_grad(), short_products(network.device):
         for start, stop in ranges:
             head = network.head(weights, start, stop)
             for piece in pieces:
-                logits = head(positions[piece])
+                logits = head(positions[piece]).float()
                 normaliser[piece] = torch.logaddexp(normaliser[piece], logits.logsumexp(dim=1))
-                noise = torch.rand(logits.shape, generator=generator).clamp(min=1e-20).to(logits.device)
-                greatest, where = (logits - (-noise.log()).log()).max(dim=1)
-                drawn[piece] = torch.where(greatest > best[piece], where + start, drawn[piece])
-                best[piece] = torch.maximum(greatest, best[piece])
-    gradients = torch.zeros_like(positions)
+    gradients, reached = torch.zeros_like(positions), torch.zeros_like(normaliser)
     for start, stop in ranges:
         head = network.head(weights, start, stop)
         for piece in pieces:
             states = positions[piece].clone().requires_grad_()
-            logits = head(states)
+            with short_products(network.device):
+                logits = head(states).float()
             slope = (logits.detach() - normaliser[piece][:, None]).exp()
-            inside = (drawn[piece] >= start) & (drawn[piece] < stop)
-            slope[inside.nonzero()[:, 0], drawn[piece][inside] - start] -= 1
+            sums = slope.cumsum(dim=1) + reached[piece][:, None]
+            drawn = ((level[piece] >= reached[piece]) & (level[piece] < sums[:, -1])).nonzero()[:, 0]
+            slope[drawn, (sums[drawn] <= level[piece][drawn, None]).sum(dim=1)] -= 1
+            reached[piece] = sums[:, -1]
             gradients[piece] += torch.autograd.grad(logits, states, slope)[0]
     counts = [states.shape[0] * states.shape[1] for states in hidden]
     return [part.reshape(states.shape) for part, states in zip(torch.split(gradients, counts), hidden, strict=True)]

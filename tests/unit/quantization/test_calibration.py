@@ -115,17 +115,18 @@ def test_rounding_with_it_pays_on_tokens_held_back(model: Model, calibrated: Cal
 
 
 def test_ranges_of_the_vocabulary_do_not_matter(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the draw, which differs: over many draws the gradient is zero on average, and its size the same."""
+    """Nor for the draw, but where rounding decides. Over many draws the gradient is zero on average."""
     weights, network = Weights(model), Network(configuration_of(model), torch.device("cpu"))
     with torch.no_grad():
         hidden = [network.embed(weights, torch.from_numpy(WINDOWS))]
-    sizes = []
+    gradients = []
     for vocabulary_bytes in (1 << 30, 4 * model.tensors[0].width * 37):
         monkeypatch.setattr(calibration, "VOCABULARY_BYTES", vocabulary_bytes)
         found = calibration._of_the_last(network, weights, hidden, torch.Generator().manual_seed(1))[0]
-        sizes.append(float(found.square().mean()))
         assert found.mean(dim=(0, 1)).abs().max() < 0.2 * found.std()
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+        gradients.append(found)
+    apart = (gradients[0] - gradients[1]).norm(dim=-1) > 0.01 * gradients[0].norm(dim=-1)
+    assert float(apart.float().mean()) < 0.02
 
 
 def test_moments_that_are_summed_in_pieces_are_the_same(
