@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import nullcontext
 
 import torch
+
+from thriftbit.network.products import short_products
 
 WIDTH = 768  # of the matrices that are multiplied for a trial: some milliseconds
 TRIALS = 7
@@ -26,9 +29,10 @@ def choose_threads() -> int:
     return best
 
 
-def multiplications_per_second() -> float:
-    """-> with the threads that torch has now, in products of matrices of WIDTH"""
-    return 2 * WIDTH**3 / _seconds(torch.rand(WIDTH, WIDTH), torch.get_num_threads())
+def multiplications_per_second(*, short: bool = False) -> float:
+    """short: of `short_products`. -> with the threads that torch has now, in products of matrices of WIDTH"""
+    with short_products(torch.device("cpu")) if short else nullcontext():
+        return 2 * WIDTH**3 / _seconds(torch.rand(WIDTH, WIDTH), torch.get_num_threads())
 
 
 def _seconds(matrix: torch.Tensor, threads: int) -> float:

@@ -1,8 +1,8 @@
 """How long learning from text takes here, told before it begins. Needs the extra `torch`.
 
 Nearly all of it is products of matrices, so the work is counted from the shapes of the model's, and how fast this
-machine multiplies is tried. A third more or less is as good as it gets: what is counted runs at different speeds, and
-who else is at work changes.
+machine multiplies is tried, in bfloat16 for what passes the network (`network/products.py`). A third more or less is as
+good as it gets: what is counted runs at different speeds, and who else is at work changes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-# Of the speed of a plain product, as measured on models of 7 and 135 million weights
-EFFICIENCY = 0.5
+# Of the speed of a plain product, as measured on models of 7, 135 and 1,500 million weights
+EFFICIENCY = 0.6
 
 
 def calibration_seconds(model: Model, tokens: int) -> float:
     """tokens: of the text that is learnt from"""
     by_name = {tensor.name: tensor for tensor in model.tensors}
     vocabulary = by_name.get(OUTPUT, by_name[EMBEDDING])
-    work = 3 * vocabulary.parameters + sum(map(_calibrating, _matrices(model)))  # logits twice, gradients once
-    return _seconds(work * tokens)
+    passes = vocabulary.parameters + sum(tensor.parameters for tensor in _matrices(model))
+    # forward, forward again, and back; of the vocabulary, logits twice and gradients once
+    return _seconds(3 * passes * tokens, sum(map(_moments, _matrices(model))) * tokens)
 
 
 def tuning_seconds(model: Model, tokens: int) -> float:
     """tokens: of the text that the model was calibrated on"""
-    return _seconds(sum(_tuning(tensor) * tokens + _rounding(tensor) for tensor in _matrices(model)))
+    matrices = _matrices(model)
+    # the original once; the quantized model once, and as far as the matrices in question
+    passes = 3 * sum(tensor.parameters for tensor in matrices) * tokens
+    return _seconds(passes, sum(_aim(tensor) * tokens + _rounding(tensor) for tensor in matrices))
 
 
 def describe_seconds(seconds: float) -> str:
@@ -43,20 +47,21 @@ def _matrices(model: Model) -> list[Tensor]:
     return [tensor for tensor in model.tensors if tensor.name.startswith("blk.") and len(tensor.shape) > 1]
 
 
-def _seconds(multiplications: int) -> float:
-    return multiplications / (EFFICIENCY * multiplications_per_second())
+def _seconds(short: float, plain: float) -> float:
+    """-> for so many multiplications in products of either kind"""
+    seconds = short / multiplications_per_second(short=True) + plain / multiplications_per_second()
+    return seconds / EFFICIENCY
 
 
-def _calibrating(tensor: Tensor) -> int:
-    """-> multiplications for a token: forward, forward again, back, and both moments"""
+def _moments(tensor: Tensor) -> float:
+    """-> multiplications for a token: half of both moments"""
     n, width = tensor.matrix_rows, tensor.width
-    moments = width**2 + (n**2 if n <= LARGEST_ROWS else 0)
-    return 3 * tensor.parameters + moments * (tensor.rows // n)
+    return 0.5 * (width**2 + (n**2 if n <= LARGEST_ROWS else 0)) * (tensor.rows // n)
 
 
-def _tuning(tensor: Tensor) -> int:
-    """-> for a token: the original once, the quantized model once for every stage and once more, and two moments"""
-    return 6 * tensor.parameters + 2 * tensor.width**2
+def _aim(tensor: Tensor) -> float:
+    """-> multiplications for a token: half of a moment, and what is aimed at"""
+    return 0.5 * tensor.width**2 + tensor.width * min(tensor.width, 2 * tensor.matrix_rows)
 
 
 def _rounding(tensor: Tensor) -> int:
