@@ -20,7 +20,7 @@ matrices that families fuse or transpose); `Calibration` has no entry for those,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,8 @@ def _calibrated(
         progress(0.35)
         for index in reversed(range(network.layers)):
             sums = _backward(network, weights, index, entering[index], gradients, held)
-            for module, moments in sums.items():
+            while sums:  # and none is left in memory when the next layer's begin
+                module, moments = sums.popitem()
                 name = f"{network.layers_name}.{index}.{module}.weight"
                 if name in placed and moments.usable:
                     _write(folder, placed[name], moments, seed)
@@ -251,7 +252,7 @@ def _backward(
     entering: StatesOnDisk,
     gradients: list[torch.Tensor],
     held: list[NDArray[np.bool_]],
-) -> Mapping[str, _Moments]:
+) -> dict[str, _Moments]:
     """gradients: by what leaves the layer; afterwards, by what enters it. -> moments by the name of the linear layer"""
     moments: dict[str, _Moments] = {}
     with network.layer(index, weights) as layer:
@@ -291,7 +292,7 @@ def _noting(
 
 
 def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
-    scale = 1 / np.sqrt(moments.tokens * moments.total)  # so that their product is the mean over tokens
+    scale = np.float32(1 / np.sqrt(moments.tokens * moments.total))  # so that their product is the mean over tokens
     order = place.order
     rows = np.empty(0, np.float32)
     if moments.rows is not None:
@@ -300,7 +301,7 @@ def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     np.savez(
         folder / f"{place.container_name}.npz",
         importance=(moments.squares / moments.tokens).cpu().numpy(),
-        columns=packed(moments.columns.cpu().numpy() * scale),
+        columns=packed(moments.columns.cpu().numpy()) * scale,
         rows=packed(rows) if rows.size else rows,
         tokens=np.float64(moments.total / moments.total_of_squares * moments.total),
         sizes=torch.cat(moments.sizes).cpu().numpy(),

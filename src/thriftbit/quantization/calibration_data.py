@@ -112,12 +112,12 @@ def finish_calibration(
 
 def packed(moment: FloatArray) -> FloatArray:
     """-> the lower triangle, row by row: half the space"""
-    return moment[np.tril_indices(len(moment))].astype(np.float32)
+    return moment[np.tri(len(moment), dtype=np.bool_)].astype(np.float32)
 
 
 def _unpacked(triangle: FloatArray) -> FloatArray:
     size = int((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
     moment = np.zeros((size, size), np.float32)
-    moment[np.tril_indices(size)] = triangle
+    moment[np.tri(size, dtype=np.bool_)] = triangle
     moment += np.tril(moment, -1).T
     return moment
