@@ -241,8 +241,14 @@ def add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
 
 
 def symmetric(lower: torch.Tensor) -> torch.Tensor:
-    """lower: (n, n), of which only the lower triangle means anything. -> the symmetric matrix that it stands for"""
-    return lower.tril() + lower.tril(-1).T
+    """lower: (n, n), of which only the lower triangle means anything. -> the same memory, now the symmetric matrix that
+    it stands for"""
+    for start in range(0, len(lower), TRIANGLE_COLUMNS):
+        stop = start + TRIANGLE_COLUMNS
+        corner = lower[start:stop, start:stop]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
+        lower[start:stop, stop:] = lower[stop:, start:stop].T
+    return lower
 
 
 def _backward(

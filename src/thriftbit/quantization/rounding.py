@@ -19,7 +19,9 @@ errors of other matrices do to this one (`linear` is the place for it).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ COLUMN_DAMPING, ROW_DAMPING = 0.01, 0.03
 COLUMN_CHANCE, ROW_CHANCE = 2.0, 3.0
 TURNS = 3  # of choosing scales and moving codes
 PIECE = 64  # columns between two matrix products
+LARGE = 512  # rows of a matrix: more than so many are factored in pieces of as many
 STRETCH = 512  # columns whose gradients are computed in one great product, which is faster than many small ones
 
 
@@ -283,15 +286,39 @@ def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tup
 
 def _factor(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     """-> L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ; ThriftbitError if it is far from definite"""
+    lower = _cholesky(matrix)
+    pivots = lower.diagonal().copy()
+    lower /= pivots
+    return lower.astype(np.float32, copy=False), (pivots * pivots).astype(np.float32)
+
+
+def _cholesky(matrix: FloatArray) -> NDArray[np.floating[Any]]:
+    """-> the lower triangular factor; of a large matrix in float32 where that will do, of others in float64"""
+    if len(matrix) > LARGE:
+        with suppress(np.linalg.LinAlgError):
+            return _large_cholesky(matrix)
     exact: NDArray[np.float64] = matrix.astype(np.float64)
     damping = 1e-6 * float(exact.diagonal().mean())
     for _ in range(6):
         try:
-            lower = np.linalg.cholesky(exact)
+            return np.linalg.cholesky(exact)
         except np.linalg.LinAlgError:  # rounding took the last of what damping gave
             exact[np.diag_indices(len(exact))] += damping
             damping *= 10
-        else:
-            pivots = lower.diagonal().copy()
-            return np.ascontiguousarray(lower / pivots, np.float32), (pivots * pivots).astype(np.float32)
     raise ThriftbitError("calibration data that is no second moment; calibrate again")
+
+
+def _large_cholesky(matrix: FloatArray) -> FloatArray:
+    """-> the factor in float32, in a third of the time and a quarter of the memory that float64 takes. LinAlgError
+    where rounding takes what makes the matrix definite."""
+    lower = np.tril(matrix)
+    for start in range(0, len(lower), LARGE):
+        stop = start + LARGE
+        corner = np.linalg.cholesky(lower[start:stop, start:stop].astype(np.float64))
+        lower[start:stop, start:stop] = corner
+        below = lower[stop:, start:stop]
+        below[:] = below @ np.linalg.inv(corner).T.astype(np.float32)
+        for column in range(stop, len(lower), LARGE):
+            rows = below[column - stop :]
+            lower[column:, column : column + LARGE] -= rows @ rows[:LARGE].T
+    return np.tril(lower)

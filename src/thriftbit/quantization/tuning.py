@@ -321,9 +321,8 @@ class _Sums:
         if not bool(torch.isfinite(aim).all()):
             raise ThriftbitError("activations that are not finite")
         columns, scale = damped(curvature.columns, COLUMN_DAMPING, RIDGE * len(self.columns) / self.tokens)
-        factor = torch.linalg.cholesky(torch.from_numpy(columns).double())
-        shift = torch.cholesky_solve(aim.double().cpu().T / scale, factor).T
-        wanted: FloatArray = (self.weights.cpu() + shift.float()).contiguous().numpy()
+        shift = _solved(torch.from_numpy(columns), aim.cpu().T / scale).T
+        wanted: FloatArray = (self.weights.cpu() + shift).contiguous().numpy()
         return wanted
 
     def cost(self, weights: FloatArray, rows: FloatArray | None) -> float:
@@ -334,3 +333,11 @@ class _Sums:
             errors = (outputs - inputs @ torch.from_numpy(weights).to(inputs.device).T).cpu().numpy()
             total += float(np.sum((errors if rows is None else errors @ rows) * errors, dtype=np.float64))
         return total
+
+
+def _solved(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """matrix: float32 (n, n), positive definite. right: (n, m). -> float32 (n, m): matrix⁻¹ · right"""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if bool(failed):  # rounding took what makes it definite
+        factor = torch.linalg.cholesky(matrix.double())
+    return torch.cholesky_solve(right.to(factor.dtype), factor).float()
