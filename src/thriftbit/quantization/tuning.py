@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,6 +52,7 @@ from thriftbit.sources.tensor import Tensor
 UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's output, is made up for
 RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
 RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
+FINE_BITS = 6.0  # for a weight: so little is lost that products in bfloat16 would hide it
 PROBE_TOKENS = 8  # that show how a layer hangs together
 
 Progress = Callable[[float], None]
@@ -113,6 +115,11 @@ class _Tuning:
         self.tensors = {tensor.name: tensor for tensor in model.tensors}
         self.places = places(model, self.network)
         self.judged = np.flatnonzero(held_back(len(calibration.windows)))
+        self.fine = self._bits_per_weight() >= FINE_BITS
+
+    def _products(self) -> AbstractContextManager[object]:
+        """-> what layers are computed in"""
+        return nullcontext() if self.fine else short_products(self.network.device)
 
     def layers_to_go(self) -> int:
         """-> how many there are up to the last that has a matrix which is not rounded yet"""
@@ -147,11 +154,19 @@ class _Tuning:
             if any(self._container_name(index, name) not in self.rounded for name in stage.names):
                 self._round_stage(index, streams, stage, written, original)
             written += stage.writing
-        with self.network.layer(index, self.quantized) as layer, short_products(self.network.device):
+        with self.network.layer(index, self.quantized) as layer, self._products():
             for stream in streams:
                 stream.quantized = self.network.call(index, layer, stream.quantized)
                 stream.original = stream.leaving
         yield 1.0
+
+    def _bits_per_weight(self) -> float:
+        """-> of the matrices that are rounded here, together"""
+        tensors = [self.tensors[name] for name in self.calibration.names]
+        bits = sum(
+            tensor.parameters * format_named(self.plan.formats[tensor.name]).bits_per_weight for tensor in tensors
+        )
+        return bits / max(1, sum(tensor.parameters for tensor in tensors))
 
     def _quantized(self, tensor: Tensor) -> Tensor:
         """-> the tensor as it will be in the file, as far as that is decided; as it was, where it is not"""
@@ -188,7 +203,7 @@ class _Tuning:
                         if key in kept:
                             kept[key].write(first, states.float())
 
-                with watching(layer, names, note), short_products(self.network.device):
+                with watching(layer, names, note), self._products():
                     stream.leaving = self.network.call(index, layer, stream.original)
         return stages, kept
 
@@ -210,7 +225,7 @@ class _Tuning:
                 def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
                     outputs[name] = output  # noqa: B023
 
-                with watching(layer, written, note), short_products(self.network.device):
+                with watching(layer, written, note), self._products():
                     quantized = inputs_of(self.network, index, layer, stream.quantized, entrance).float()
                 lacking = stream.original - stream.quantized
                 texts = len(lacking)
