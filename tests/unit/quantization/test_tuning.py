@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.stages import Stage, find_stages
 from thriftbit.network.weights import Weights
+from thriftbit.quantization import tuning
 from thriftbit.quantization.calibration import calibrate
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.calibration_text import calibration_windows
@@ -66,6 +68,21 @@ def test_it_says_more_than_calibrated_in_the_same_bytes(tmp_path: Path) -> None:
     _, before, after = compare(network, [Weights(each) for each in (model, *files)], passages)
     lost = [np.mean([scores.divergence for scores in each]) for each in (before, after)]
     assert lost[1] < 0.95 * lost[0]
+
+
+@pytest.mark.parametrize(("preset", "short"), [("Q4_0", True), ("Q8_0", False)])
+def test_a_fine_plan_is_tuned_in_float32(
+    preset: str, short: bool, model: Model, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[torch.device]()
+
+    def note(device: torch.device) -> nullcontext[None]:
+        asked.append(device)
+        return nullcontext()
+
+    monkeypatch.setattr(tuning, "short_products", note)
+    tune(model, make_plan(model, preset), calibration, tmp_path / "tuned")
+    assert bool(asked) == short
 
 
 def test_an_interrupted_run_goes_on_behind_what_is_finished(
