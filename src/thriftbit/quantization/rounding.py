@@ -278,7 +278,8 @@ def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tup
     mean = float(moment.diagonal().mean(dtype=np.float64))
     if not mean > 0:
         return np.eye(len(moment), dtype=np.float32), 1.0
-    result: FloatArray = (moment + moment.T) * np.float32(0.5 / mean)
+    result: FloatArray = moment + moment.T
+    result *= np.float32(0.5 / mean)
     diagonal = np.diag_indices(len(result))
     result[diagonal] += result[diagonal] * np.float32(share_of_own) + np.float32(share_of_mean)
     return result, mean
@@ -321,4 +322,4 @@ def _large_cholesky(matrix: FloatArray) -> FloatArray:
         for column in range(stop, len(lower), LARGE):
             rows = below[column - stop :]
             lower[column:, column : column + LARGE] -= rows @ rows[:LARGE].T
-    return np.tril(lower)
+    return lower

@@ -99,6 +99,24 @@ def test_a_format_without_choices_is_refused() -> None:
         )
 
 
+def test_a_large_matrix_is_factored_in_pieces_as_a_small_one_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, format = _weights(), FORMATS["Q4_0"]
+    curvature, blocks = Curvature(_moment(WIDTH, 2)), format.encode(weights)
+    whole = round_matrix(weights, format, curvature, blocks)
+    monkeypatch.setattr(rounding, "LARGE", 100)
+    assert np.mean(whole == round_matrix(weights, format, curvature, blocks)) > 0.99
+
+
+def test_where_float32_does_not_do_a_large_matrix_is_factored_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    nearly_singular = np.ones((WIDTH, WIDTH), np.float32) + np.eye(WIDTH, dtype=np.float32) * np.float32(1e-6)
+    whole = rounding._factor(nearly_singular)
+    monkeypatch.setattr(rounding, "LARGE", 100)
+    with pytest.raises(np.linalg.LinAlgError):
+        rounding._large_cholesky(nearly_singular)
+    for one, other in zip(whole, rounding._factor(nearly_singular), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_same_twice() -> None:
     weights, format = _weights(), FORMATS["Q5_K"]
     curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3))
