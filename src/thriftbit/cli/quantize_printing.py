@@ -87,11 +87,11 @@ def print_plan(
 def print_result(
     model: Model, plan: Plan, result: QuantizeResult, as_json: bool, found: Allocation | None = None
 ) -> None:
-    missing = result.coverage.missing if result.coverage else ()
+    missing, unreached = (result.coverage.missing, result.coverage.unreached) if result.coverage else ((), {})
     if as_json:
         document = _sizes_document(model, plan, result.path, result.size_bytes)
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
-        document |= {"kept_plain": dict(result.kept_plain)}
+        document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
         print_json(document | _prediction(found))
         return
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
@@ -100,6 +100,12 @@ def print_result(
         say(describe_prediction(found))
     if missing:
         say(f"  The importance data says nothing about {len(missing)} tensors: {enumeration(missing)}")
+    if unreached:
+        most = max(unreached, key=lambda name: unreached[name])
+        say(
+            f"  The text hardly reached some experts in {len(unreached)} tensors, most of them ({unreached[most]}) in {most}; "
+            "more text helps"
+        )
     if result.kept_plain:
         kept = list(result.kept_plain)
         say(f"  Rounded block by block after all, {len(kept)} matrices: {enumeration(kept)}")

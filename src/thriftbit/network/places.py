@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.network.network import Network
+from thriftbit.network.weights import Weights
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray
@@ -42,6 +44,17 @@ def places(model: Model, network: Network) -> dict[str, Place]:
         if whole and (np.sort(order) == np.arange(tensor.rows)).all():
             found[owner.name] = Place(tensor.name, np.argsort(order))
     return found
+
+
+def expert_places(model: Model, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
+    it joins for each expert, in the order of joining"""
+    named = [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
+    weights = Weights(replace(model, tensors=tuple(named)))
+    return {
+        name: tuple(model.tensors[int(part[0].load(0, 1)[0, 0])].name for part in weights.experts(name))
+        for name in names
+    }
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ class Weights:
         """-> float32 (stop - start, width): a range of rows of the output matrix"""
         return torch.from_numpy(self.output.load(start, stop))
 
+    def experts(self, name: str) -> list[Mapping[int, Tensor]]:
+        """name: of a parameter that joins the experts of a layer. -> the matrices that it joins for each expert, in the
+        order of joining, by the experts' numbers; none for any other parameter"""
+        prefix, _, last = name.rpartition(".")
+        return [self._experts_named(prefix, names) for names in FUSED.get(last, ())]
+
     def _add(self, tensor: Tensor) -> None:
         name = tensor.name
         for old, new in RENAMED.items():
@@ -66,8 +72,7 @@ class Weights:
     def _load(self, name: str) -> torch.Tensor:
         if name in self._tensors:
             return _read(self._tensors[name])
-        prefix, _, last = name.rpartition(".")
-        parts = [self._experts_named(prefix, names) for names in FUSED.get(last, ())]
+        parts = self.experts(name)
         if not parts:
             raise ThriftbitError(f"{self.source}: has no tensor for {name}, which the model computes with")
         experts = (torch.cat([_read(part[number]) for part in parts]) for number in sorted(parts[0]))

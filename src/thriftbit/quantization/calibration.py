@@ -13,14 +13,15 @@ take no part in the moments; of those, some tokens' x and g are kept, to check a
 They are drawn by what they count, since in some layers one token in a thousand counts for nearly all, and a
 draw that left it out would check nothing.
 
-Left out: what is not an ordinary matrix between inputs and outputs (experts that transformers holds in one tensor,
-matrices that families fuse or transpose); `Calibration` has no entry for those, and they are quantized as without it.
+Of experts there are too many for moments: of their inputs the mean squares are kept, expert by expert, and they are
+encoded by importance. Left out: what is not an ordinary matrix between inputs and outputs (matrices that families fuse
+or transpose); `Calibration` has no entry for those, and they are quantized as without it.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,12 +35,14 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
 from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
+from thriftbit.network.experts import ExpertInputs, watching_experts
 from thriftbit.network.network import Network
-from thriftbit.network.places import Place, places
+from thriftbit.network.places import Place, expert_places, places
 from thriftbit.network.products import short_products
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, held_back, packed
+from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 
 CHECKED_TOKENS = 256  # drawn from those windows
@@ -75,12 +78,14 @@ def calibrate(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     network = Network(configuration_of(model), device or torch.device("cpu"))
-    names = in_batches(
+    names, experts = in_batches(
         lambda tokens: _calibrated(model, network, weights, windows, folder, seed, tokens, progress),
         f"calibrating {model.source}",
     )
-    missing = [t.name for t in model.tensors if t.rows > 1 and t.name.startswith("blk.") and t.name not in names]
-    return finish_calibration(folder, names, missing, windows, seed)
+    known = {*names, *experts}
+    matrices = [t.name for t in model.tensors if is_quantizable(t) and t.name.startswith("blk.")]
+    missing = [name for name in matrices if name not in known]
+    return finish_calibration(folder, names, experts, missing, windows, seed)
 
 
 def _calibrated(
@@ -92,15 +97,15 @@ def _calibrated(
     seed: int,
     batch_tokens: int,
     progress: Progress,
-) -> list[str]:
-    """-> the names of the tensors whose data was written"""
+) -> tuple[list[str], list[str]]:
+    """-> the names of the tensors whose data was written, matrices and experts"""
     count = max(1, batch_tokens // windows.shape[1])
     batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
     held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
     generator = torch.Generator().manual_seed(seed)
     placed, names = places(model, network), []
     with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
-        hidden = _forward(network, weights, batches, entering, lambda share: progress(0.25 * share))
+        hidden, heard = _forward(network, weights, batches, held, entering, lambda share: progress(0.25 * share))
         gradients = _of_the_last(network, weights, hidden, generator)
         progress(0.35)
         for index in reversed(range(network.layers)):
@@ -112,7 +117,7 @@ def _calibrated(
                     _write(folder, placed[name], moments, seed)
                     names.append(placed[name].container_name)
             progress(1 - 0.65 * index / network.layers)
-    return names
+    return names, _write_experts(folder, model, heard)
 
 
 # What enters the layers
@@ -133,19 +138,34 @@ def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -
 
 @torch.no_grad()
 def _forward(
-    network: Network, weights: Weights, batches: list[torch.Tensor], entering: list[StatesOnDisk], progress: Progress
-) -> list[torch.Tensor]:
-    """-> what leaves the last layer"""
-    hidden = [network.embed(weights, batch) for batch in batches]
+    network: Network,
+    weights: Weights,
+    batches: list[torch.Tensor],
+    held: list[NDArray[np.bool_]],
+    entering: list[StatesOnDisk],
+    progress: Progress,
+) -> tuple[list[torch.Tensor], dict[str, ExpertInputs]]:
+    """-> what leaves the last layer, and what experts got, by the names of their modules"""
+    hidden, number = [network.embed(weights, batch) for batch in batches], 0
+    heard: dict[str, ExpertInputs] = {}
+
+    def used() -> torch.Tensor:
+        return torch.from_numpy(np.repeat(~held[number], batches[number].shape[1]))
+
     for index in range(network.layers):
         first = 0
-        with network.layer(index, weights) as layer, short_products(network.device):
+        with (
+            network.layer(index, weights) as layer,
+            watching_experts(layer, used) as inputs,
+            short_products(network.device),
+        ):
             for number, states in enumerate(hidden):
                 entering[index].write(first, states)
                 first += len(states)
                 hidden[number] = network.call(index, layer, states)
+        heard |= {f"{network.layers_name}.{index}.{name}": each for name, each in inputs.items()}
         progress((index + 1) / network.layers)
-    return hidden
+    return hidden, heard
 
 
 def _of_the_last(
@@ -314,6 +334,21 @@ def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
         inputs=inputs,
         gradients=gradients[:, order],
     )
+
+
+def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]) -> list[str]:
+    """-> the names of the tensors whose data was written"""
+    written = []
+    joined = {f"{module}.{name}": (each, name) for module, each in heard.items() for name in each.squares}
+    for parameter, tensors in expert_places(model, joined).items():
+        inputs, name = joined[parameter]
+        tokens = inputs.tokens.numpy()
+        importance = inputs.squares[name].cpu().numpy() / np.maximum(tokens, 1)[:, None].astype(np.float32)
+        if np.isfinite(importance).all():
+            for tensor in tensors:
+                np.savez(folder / f"{tensor}.npz", importance=importance, tokens=tokens)
+                written.append(tensor)
+    return written
 
 
 def _drawn(moments: _Moments, seed: int) -> tuple[FloatArray, FloatArray]:

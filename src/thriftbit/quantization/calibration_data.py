@@ -21,6 +21,7 @@ from thriftbit.quantization.rounding import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
 WINDOWS = "windows.npy"
+FEWEST_TOKENS = 32  # that reach an expert, for what matters to it to be more than chance
 HELD_BACK = 5  # windows are kept for checking, or one in eight if that is less
 
 
@@ -53,16 +54,33 @@ class Check:
 @dataclass(frozen=True)
 class Calibration:
     """A folder that `calibrate` wrote. names: the container's tensors that have data; missing: matrices in layers that
-    have none. tokens: that the moments were taken over."""
+    have none. experts: tensors of experts, of which there is importance only. tokens: that all was taken over."""
 
     folder: Path
     names: frozenset[str]
     missing: tuple[str, ...]
     tokens: int
+    experts: frozenset[str] = frozenset()
 
     def importance(self, name: str) -> FloatArray:
-        """-> float32 (width,): mean squares of the inputs, as in an imatrix"""
-        return self._read(name, "importance")
+        """-> float32 (width,): mean squares of the inputs, as in an imatrix. Of experts (experts, width), where those
+        that few tokens reached have the mean of all."""
+        importance = self._read(name, "importance")
+        if unheard := self.unheard(name):
+            tokens = self.expert_tokens(name)
+            shares = tokens / tokens.sum() if tokens.any() else np.zeros(len(tokens))
+            importance[unheard] = shares @ importance if tokens.any() else 1.0
+        return importance
+
+    def expert_tokens(self, name: str) -> NDArray[np.int64]:
+        """-> (experts,): how many tokens reached each"""
+        with np.load(self.folder / f"{name}.npz") as file:
+            tokens: NDArray[np.int64] = file["tokens"]
+        return tokens
+
+    def unheard(self, name: str) -> list[int]:
+        """-> the experts that too few tokens reached; none for what has no experts"""
+        return np.flatnonzero(self.expert_tokens(name) < FEWEST_TOKENS).tolist() if name in self.experts else []
 
     def curvature(self, name: str) -> Curvature:
         """-> of the tensor, its rows in the container's order"""
@@ -93,19 +111,25 @@ def open_calibration(folder: Path) -> Calibration:
     """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        names, missing = frozenset(map(str, index["names"])), tuple(map(str, index["missing"]))
-        return Calibration(folder, names, missing, int(index["tokens"]))
+        names, experts = (frozenset(map(str, index[key])) for key in ("names", "experts"))
+        return Calibration(folder, names, tuple(map(str, index["missing"])), int(index["tokens"]), experts)
     except (OSError, ValueError, KeyError, TypeError):
         raise ThriftbitError(f"{folder}: holds no finished calibration; calibrate again") from None
 
 
 def finish_calibration(
-    folder: Path, names: Iterable[str], missing: Iterable[str], windows: NDArray[np.int64], seed: int
+    folder: Path,
+    names: Iterable[str],
+    experts: Iterable[str],
+    missing: Iterable[str],
+    windows: NDArray[np.int64],
+    seed: int,
 ) -> Calibration:
-    """Write what makes a folder with a file for each of `names` a calibration; -> the calibration"""
+    """Write what makes a folder with a file for each of `names` and `experts` a calibration; -> the calibration"""
     np.save(folder / WINDOWS, windows)
     tokens = int((~held_back(len(windows))).sum()) * windows.shape[1]
-    index = {"names": sorted(names), "missing": list(missing), "tokens": tokens, "seed": seed}
+    known = {"names": sorted(names), "experts": sorted(experts), "missing": list(missing)}
+    index = {**known, "tokens": tokens, "seed": seed}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return open_calibration(folder)
 

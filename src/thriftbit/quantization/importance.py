@@ -46,7 +46,7 @@ COMMONLY_MISSING = ("token_embd.weight", "per_layer_token_embd.weight", "output.
 @dataclass(frozen=True)
 class Coverage:
     """missing: matrices of the model without importance, embedding and output aside; they are quantized with equal
-    weights. unreached: for matrices of experts, how many of these no token reached."""
+    weights. unreached: for matrices of experts, how many of these no token reached, or too few of a calibration."""
 
     missing: tuple[str, ...]
     unreached: Mapping[str, int]

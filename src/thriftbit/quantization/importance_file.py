@@ -23,13 +23,14 @@ def write_importance(
 
     Raises ThriftbitError if the file exists or cannot be written; it appears whole or not at all.
     """
-    float32, tokens = format_named("F32"), np.float32(calibration.tokens)
-    values = {name: calibration.importance(name) for name in sorted(calibration.names)}
+    float32 = format_named("F32")
     entries, contents = [], {}
-    for name, squares in values.items():
-        for part, content in (("in_sum2", squares * tokens), ("counts", tokens.reshape(1))):
-            entries.append(Entry(f"{name}.{part}", (1, content.size), float32))
-            contents[f"{name}.{part}"] = float32.encode(content.reshape(1, -1))
+    for name in sorted(calibration.names | calibration.experts):
+        tokens = calibration.expert_tokens(name) if name in calibration.experts else np.array([calibration.tokens])
+        counts = tokens.astype(np.float32)[:, None]
+        for part, content in (("in_sum2", calibration.importance(name) * counts), ("counts", counts)):
+            entries.append(Entry(f"{name}.{part}", content.shape, float32))
+            contents[f"{name}.{part}"] = float32.encode(content)
     length = calibration.windows.shape[1]
     metadata: dict[str, MetadataValue] = {
         "general.type": "imatrix",

@@ -127,7 +127,7 @@ def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
 def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
     """-> the importance data that a map's plain losses are with; of a model that was mapped with this text"""
     calibration = calibration_of(model, text)
-    entries = {name: partial(calibration.importance, name) for name in sorted(calibration.names)}
+    entries = {name: partial(calibration.importance, name) for name in sorted(calibration.names | calibration.experts)}
     return ImportanceMatrix(calibration.folder, ("thriftbit's calibration",), 0, entries)
 
 

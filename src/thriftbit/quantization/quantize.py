@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """seconds: of wall-clock time. coverage: which tensors the importance data left out, None if none was given.
+    """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
     kept_plain: matrices that were rounded block by block although there was a calibration -> why."""
 
     path: Path
@@ -80,10 +80,9 @@ def quantize(
         raise UsageError("importance data and a calibration both say what matters; give one of them")
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
-    coverage = importance.check(model) if importance is not None else None
+    coverage = importance.check(model) if importance is not None else _coverage(calibration)
     layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
-    without_data = dict.fromkeys(calibration.missing if calibration else (), "the calibration has no data on it")
-    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores(), without_data)
+    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
     with (
         GGUFWriter(output, layout, force=force) as writer,
         Ahead(_read(model, encoding)) as rows,
@@ -126,10 +125,14 @@ class _Encoding:
             if outcome.note:
                 self.kept_plain[tensor.name] = outcome.note
             return outcome.blocks
-        if self.importance is None or format.block_size == 1:
-            return format.encode(rows, None, self.threads)
-        weights = self.importance.for_tensor(tensor)
+        weights = None if format.block_size == 1 else self._importance(tensor)
         return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
+
+    def _importance(self, tensor: Tensor) -> FloatArray | None:
+        """-> float32 (matrices, width) of what is encoded block by block"""
+        if self.calibration is not None:
+            return self.calibration.importance(tensor.name) if tensor.name in self.calibration.experts else None
+        return self.importance.for_tensor(tensor) if self.importance is not None else None
 
 
 def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, FloatArray]]:
@@ -172,6 +175,26 @@ def _refuse_source_as_output(model: Model, output: Path) -> None:
         files = source.parent.glob(re.sub(r"-\d{5}-of-", "-?????-of-", glob.escape(source.name)))
     if output.exists() and any(file.samefile(output) for file in files):
         raise ThriftbitError(f"{output}: is the model that is being read; choose another name for the result")
+
+
+def _coverage(calibration: Calibration | None) -> Coverage | None:
+    if calibration is None:
+        return None
+    unheard = {name: len(calibration.unheard(name)) for name in sorted(calibration.experts)}
+    return Coverage((), {name: count for name, count in unheard.items() if count})
+
+
+def _not_rounded(calibration: Calibration | None) -> dict[str, str]:
+    """-> the matrices that are not rounded as a whole in any case, and why"""
+    if calibration is None:
+        return {}
+    notes = dict.fromkeys(calibration.missing, "the calibration has no data on it")
+    for name in sorted(calibration.experts):
+        notes[name] = "of experts the calibration knows what matters, and no more"
+        if unheard := calibration.unheard(name):
+            numbers = ", ".join(map(str, unheard))
+            notes[name] += f"; what matters to all counts for those that few tokens of the text reached: {numbers}"
+    return notes
 
 
 def _effort(calibration: Calibration | None, rounded: Rounded | None) -> str:

@@ -32,20 +32,22 @@ POSITIONS = 512  # that meet a range of the vocabulary at once
 
 @dataclass(frozen=True)
 class Encoded:
-    """Reads a tensor's rows as they come back from a format."""
+    """Reads rows of one of a tensor's matrices as they come back from a format. importance: (matrices, width)"""
 
     tensor: Tensor
     format: Format
     importance: FloatArray | None
 
     def __call__(self, start: int, stop: int) -> FloatArray:
-        return self.format.decode(self.format.encode(self.tensor.load(start, stop), self.importance))
+        importance = None if self.importance is None else self.importance[start // self.tensor.matrix_rows]
+        return self.format.decode(self.format.encode(self.tensor.load(start, stop), importance))
 
 
 def encoded(tensor: Tensor, format_name: str, calibration: Calibration) -> Tensor:
     """-> the tensor as it comes back from the format, encoded when it is read"""
     format = format_named(format_name)
-    importance = calibration.importance(tensor.name) if tensor.name in calibration.names else None
+    known = tensor.name in calibration.names | calibration.experts
+    importance = calibration.importance(tensor.name).reshape(-1, tensor.width) if known else None
     return replace(tensor, read=Encoded(tensor, format, importance))
 
 

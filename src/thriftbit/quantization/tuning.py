@@ -177,7 +177,10 @@ class _Tuning:
                 return format.decode(self.rounded.blocks(tensor.name)[start:stop])
             if tensor.name in self.calibration.names:
                 return tensor.load(start, stop)
-            return format.decode(format.encode(tensor.load(start, stop)))
+            importance = None
+            if tensor.name in self.calibration.experts:  # they are read one by one
+                importance = self.calibration.importance(tensor.name)[start // tensor.matrix_rows]
+            return format.decode(format.encode(tensor.load(start, stop), importance))
 
         return replace(tensor, read=read)
 

@@ -39,7 +39,7 @@ def _calibration(folder: Path, held_back_mixing: int = 1, tokens: int = 600, spo
         inputs=held_inputs,
         gradients=held_gradients,
     )
-    return finish_calibration(folder, [NAME], [], np.zeros((1, tokens), np.int64), 0)
+    return finish_calibration(folder, [NAME], [], [], np.zeros((1, tokens), np.int64), 0)
 
 
 def _rows() -> FloatArray:
