@@ -103,8 +103,8 @@ def print_result(
     if unreached:
         most = max(unreached, key=lambda name: unreached[name])
         say(
-            f"  The text hardly reached some experts in {len(unreached)} tensors, most of them ({unreached[most]}) in {most}; "
-            "more text helps"
+            f"  The text hardly reached some experts in {len(unreached)} tensors, most of them ({unreached[most]}) in "
+            f"{most}; more text helps"
         )
     if result.kept_plain:
         kept = list(result.kept_plain)
