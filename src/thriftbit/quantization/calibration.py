@@ -48,7 +48,7 @@ from thriftbit.sources.model import Model
 CHECKED_TOKENS = 256  # drawn from those windows
 POSITIONS = 256  # that meet a range of the vocabulary at once
 VOCABULARY_BYTES = 64 << 20  # of the output matrix in memory at once
-LARGEST_LEVEL = 1 - 1e-5  # that a sum of probabilities reaches, whatever rounding takes from it
+LARGEST_LEVEL = 1 - 1e-4  # that a sum of probabilities reaches, whatever rounding takes from it
 TRIANGLE_COLUMNS = 1024  # of a moment that are summed at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 
