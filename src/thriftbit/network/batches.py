@@ -41,6 +41,9 @@ def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
     )
 
 
+# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
+_WORDS = ("allocate memory", "could not create a primitive")
+
+
 def _out_of_memory(error: Exception) -> bool:
-    """torch says it of a processor's memory in words alone"""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _WORDS)
