@@ -68,8 +68,7 @@ class Calibration:
         importance = self._read(name, "importance")
         if unheard := self.unheard(name):
             tokens = self.expert_tokens(name)
-            shares = tokens / tokens.sum() if tokens.any() else np.zeros(len(tokens))
-            importance[unheard] = shares @ importance if tokens.any() else 1.0
+            importance[unheard] = tokens @ importance / tokens.sum() if tokens.any() else 1.0
         return importance
 
     def expert_tokens(self, name: str) -> NDArray[np.int64]:
