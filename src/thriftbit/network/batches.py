@@ -17,6 +17,8 @@ from thriftbit.sizes import describe_bytes
 
 BATCH_TOKENS = 1024
 FEWEST_TOKENS = 128
+# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
+_WORDS = ("allocate memory", "could not create a primitive")
 
 Result = TypeVar("Result")
 
@@ -39,10 +41,6 @@ def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
         f"{doing}: there is not enough memory, with {describe_bytes(psutil.virtual_memory().available)} free now; "
         "close other programs, or do it on a computer with more"
     )
-
-
-# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
-_WORDS = ("allocate memory", "could not create a primitive")
 
 
 def _out_of_memory(error: Exception) -> bool:

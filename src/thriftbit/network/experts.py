@@ -13,7 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-FIRST, LAST = "gate_up_proj", "down_proj"  # transformers' names of the joined matrices
+from thriftbit.network.weights import FUSED
+
+FIRST, LAST = FUSED  # transformers' names of the joined matrices
 
 
 class ExpertInputs:

@@ -12,7 +12,7 @@ from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.model import Model
-from thriftbit.sources.tensor import FloatArray
+from thriftbit.sources.tensor import FloatArray, Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def places(model: Model, network: Network) -> dict[str, Place]:
     """-> for each parameter that is one of the container's tensors with its rows in some order. Found by sending row
     numbers the way that weights go."""
     architecture = architecture_from_gguf(model.architecture, model.metadata)
-    named = [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
+    named = _named(model)
     numbered = [replace(tensor, read=_RowNumbers(tensor.width)) for tensor in model.tensors]
     found = {}
     for owner, number in zip(
@@ -49,12 +49,16 @@ def places(model: Model, network: Network) -> dict[str, Place]:
 def expert_places(model: Model, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
     it joins for each expert, in the order of joining"""
-    named = [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
-    weights = Weights(replace(model, tensors=tuple(named)))
+    weights = Weights(replace(model, tensors=tuple(_named(model))))
     return {
         name: tuple(model.tensors[int(part[0].load(0, 1)[0, 0])].name for part in weights.experts(name))
         for name in names
     }
+
+
+def _named(model: Model) -> list[Tensor]:
+    """-> the model's tensors, each full of its own number"""
+    return [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
 
 
 @dataclass(frozen=True)

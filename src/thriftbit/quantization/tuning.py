@@ -46,6 +46,7 @@ from thriftbit.quantization.calibration_data import Calibration, held_back
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.rounding import COLUMN_DAMPING, Curvature, can_round, damped, round_matrix
+from thriftbit.quantization.sensitivity_probe import encoded
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
@@ -177,10 +178,7 @@ class _Tuning:
                 return format.decode(self.rounded.blocks(tensor.name)[start:stop])
             if tensor.name in self.calibration.names:
                 return tensor.load(start, stop)
-            importance = None
-            if tensor.name in self.calibration.experts:  # they are read one by one
-                importance = self.calibration.importance(tensor.name)[start // tensor.matrix_rows]
-            return format.decode(format.encode(tensor.load(start, stop), importance))
+            return encoded(tensor, format.name, self.calibration).load(start, stop)
 
         return replace(tensor, read=read)
 
@@ -270,7 +268,7 @@ class _Tuning:
         except ThriftbitError as error:
             self.rounded.keep(name, plain, str(error))
             return
-        cost, plain_cost = (matrix.cost(format.decode(encoded), rows) for encoded in (blocks, plain))
+        cost, plain_cost = (matrix.cost(format.decode(each), rows) for each in (blocks, plain))
         if cost <= plain_cost:
             self.rounded.keep(name, blocks)
         else:
