@@ -3,15 +3,17 @@
 The problem: which errors in a matrix matter is decided by everything behind it, and the only judge is what the model
 says in the end. The choice: for every linear layer two second moments, that of its inputs x and that of the gradients g
 of log-probabilities by its outputs, where each next token is drawn from the model's own distribution. Then the mean of
-(gᵀ E x)² is what an error E does to the divergence, to second order: the Fisher information. In Kronecker factors, each
-token's input counts with |g|² and its gradient with |x|², so that tokens nobody attends to do not count, and the
-product has the right size (the first step of the power iteration for the nearest product, arXiv 2505.22988).
+(gᵀ E x)² is what an error E does to the divergence, to second order: the Fisher information. By that, a token counts
+|x|²·|g|² (in Kronecker factors its input with |g|², its gradient with |x|²: the first step of the power iteration for
+the nearest product, arXiv 2505.22988). But such weights differ so much that 17,920 tokens of a real model say no more
+than 400 equal ones, and a moment of them is mostly chance. So a token counts with the root of that, |x|·|g|: tokens
+that nobody attends to still hardly count, and ten times as many have a say.
 
 Two passes, layer by layer: forward, keeping what enters each layer on disk, then backward, each layer computed again
 from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Some windows
 take no part in the moments; of those, some tokens' x and g are kept, to check a rounding on text that it has not seen.
-They are drawn by what they count, since in some layers one token in a thousand counts for nearly all, and a
-draw that left it out would check nothing.
+They are drawn by what they count, since in some layers one token in a thousand counts for a great part, and a
+draw that left it out would check little.
 
 Of experts there are too many for moments: of their inputs the mean squares are kept, expert by expert, and they are
 encoded by importance. Left out: what is not an ordinary matrix between inputs and outputs (matrices that families fuse
@@ -207,9 +209,10 @@ def _of_the_last(
 
 @dataclass
 class _Moments:
-    """Sums over tokens for one linear layer. squares: of inputs; columns: x·xᵀ·|g|²; rows: g·gᵀ·|x|², None if too
-    large; of both, only the lower triangle means anything. total: |x|²·|g|²; total_of_squares: of the squares of that.
-    sizes: |g| of every token, window after window. inputs, gradients: of those held back."""
+    """Sums over tokens for one linear layer, each of which counts |x|·|g|. squares: of inputs; columns: x·xᵀ·|g|÷|x|;
+    rows: g·gᵀ·|x|÷|g|, None if too large; of both, only the lower triangle means anything. total: what tokens count;
+    total_of_squares: of the squares of that. sizes: √(|g|÷|x|) of every token, window after window. inputs, gradients:
+    of those held back."""
 
     squares: torch.Tensor
     columns: torch.Tensor
@@ -235,22 +238,22 @@ class _Moments:
 
     def add(self, inputs: torch.Tensor, gradients: torch.Tensor, held: NDArray[np.bool_]) -> None:
         """inputs: (texts, length, width), gradients: (texts, length, n); held: (texts,)"""
-        self.sizes.append(gradients.norm(dim=-1))
+        x, g = (part.norm(dim=-1) for part in (inputs, gradients))
+        counts = x * g
+        x_sizes, g_sizes = (torch.where(counts > 0, ratio.sqrt(), 0) for ratio in (g / x, x / g))
+        self.sizes.append(x_sizes)
         for kept in np.flatnonzero(held):
             self.inputs.append(inputs[kept])
             self.gradients.append(gradients[kept])
         used = torch.from_numpy(~held).to(inputs.device)
-        x, g = inputs[used].reshape(-1, inputs.shape[-1]), gradients[used].reshape(-1, gradients.shape[-1])
-        x_squared, g_squared = (part.square().sum(dim=1, keepdim=True) for part in (x, g))
-        weighted = x * g_squared.sqrt()
-        self.squares += x.square().sum(dim=0)
-        add_squares(self.columns, weighted)
+        self.squares += inputs[used].square().sum(dim=(0, 1))
+        add_squares(self.columns, (inputs * x_sizes[..., None])[used].flatten(0, 1))
         if self.rows is not None:
-            add_squares(self.rows, g * x_squared.sqrt())
-        counts = (x_squared * g_squared).double()
+            add_squares(self.rows, (gradients * g_sizes[..., None])[used].flatten(0, 1))
+        counts = counts[used].double()
         self.total += float(counts.sum())
         self.total_of_squares += float(counts.square().sum())
-        self.tokens += len(x)
+        self.tokens += counts.numel()
 
 
 def add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
@@ -318,7 +321,8 @@ def _noting(
 
 
 def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
-    scale = np.float32(1 / np.sqrt(moments.tokens * moments.total))  # so that their product is the mean over tokens
+    # so that their product is of the size of the mean of (g xᵀ)²
+    scale = np.float32(np.sqrt(moments.total_of_squares / moments.tokens) / moments.total)
     order = place.order
     rows = np.empty(0, np.float32)
     if moments.rows is not None:
@@ -352,17 +356,17 @@ def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]
 
 
 def _drawn(moments: _Moments, seed: int) -> tuple[FloatArray, FloatArray]:
-    """-> inputs and gradients of tokens held back, each drawn as often as |x|²·|g|² says and then given the same size,
-    so that sums over them are in the mean what sums over all are, with the least chance in them"""
+    """-> inputs and gradients of tokens held back, each drawn as often as it counts and then given the same size, so
+    that sums over them are in the mean what sums over all are, with the least chance in them"""
     if not moments.inputs:
         return np.empty((0, len(moments.squares)), np.float32), np.empty((0, moments.outputs), np.float32)
     parts = [torch.cat(part).cpu().numpy() for part in (moments.inputs, moments.gradients)]
     sizes = [np.linalg.norm(part, axis=1) for part in parts]
-    counts = np.square(sizes[0].astype(np.float64) * sizes[1])
+    counts = sizes[0].astype(np.float64) * sizes[1]
     if not counts.sum() > 0:
         return parts[0][:0], parts[1][:0]
     chosen = np.random.default_rng(seed).choice(len(counts), CHECKED_TOKENS, p=counts / counts.sum())
-    size = counts.mean() ** 0.25
+    size = np.square(counts).mean() ** 0.25
     inputs, gradients = (
         (part[chosen] * (size / length[chosen])[:, None]).astype(np.float32)
         for part, length in zip(parts, sizes, strict=True)

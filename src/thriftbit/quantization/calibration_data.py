@@ -91,7 +91,7 @@ class Calibration:
         return Check(self._read(name, "inputs"), self._read(name, "gradients"))
 
     def sizes(self, name: str) -> FloatArray:
-        """-> float32 (windows, length): the length of every token's gradient by the outputs"""
+        """-> float32 (windows, length): what every token's input is multiplied by in the moment of inputs"""
         return self._read(name, "sizes")
 
     @cached_property

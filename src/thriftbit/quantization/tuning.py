@@ -286,10 +286,10 @@ class _Tuning:
 @dataclass
 class _Sums:
     """Over tokens, for one matrix. weights: (n, width); order: the module's row for each of the n. sizes: (windows,
-    length), what each token counts. judged: windows that are kept apart. writes: whether into the residual stream.
+    length), what each token is multiplied by. judged: windows that are kept apart. writes: into the residual stream.
     columns: x̂·x̂ᵀ, whose lower triangle alone means anything. drift: (x − x̂)·x̂ᵀ; of a matrix that writes at once the
     whole aim, r·x̂ᵀ, which takes fewer products. inputs, outputs: of what is kept apart, x̂ and what is aimed at, both
-    times what the token counts."""
+    multiplied likewise."""
 
     tensor: Tensor
     weights: torch.Tensor
