@@ -246,10 +246,11 @@ class _Moments:
             self.inputs.append(inputs[kept])
             self.gradients.append(gradients[kept])
         used = torch.from_numpy(~held).to(inputs.device)
-        self.squares += inputs[used].square().sum(dim=(0, 1))
-        add_squares(self.columns, (inputs * x_sizes[..., None])[used].flatten(0, 1))
+        inputs, gradients = inputs[used], gradients[used]
+        self.squares += inputs.square().sum(dim=(0, 1))
+        add_squares(self.columns, (inputs * x_sizes[used][..., None]).flatten(0, 1))
         if self.rows is not None:
-            add_squares(self.rows, (gradients * g_sizes[..., None])[used].flatten(0, 1))
+            add_squares(self.rows, (gradients * g_sizes[used][..., None]).flatten(0, 1))
         counts = counts[used].double()
         self.total += float(counts.sum())
         self.total_of_squares += float(counts.square().sum())

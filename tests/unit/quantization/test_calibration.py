@@ -13,10 +13,11 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
+from thriftbit.network.places import Place
 from thriftbit.network.weights import Weights
 from thriftbit.quantization import calibration
 from thriftbit.quantization.calibration import calibrate
-from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
+from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, open_calibration
 from thriftbit.quantization.rounding import round_matrix
 from thriftbit.sources.model import Model
 
@@ -66,6 +67,34 @@ def test_importance_is_the_mean_square_of_what_enters(model: Model, calibrated: 
             hook.remove()
     expected = seen[0].square().mean(dim=(0, 1)).numpy()
     np.testing.assert_allclose(calibrated.importance("blk.0.attn_q.weight"), expected, rtol=5e-3)
+
+
+def test_a_token_counts_the_product_of_its_sizes(tmp_path: Path) -> None:
+    """As it is in the file, both moments against sums over tokens, one by one, of w times unit vectors' products"""
+    random = np.random.default_rng(3)
+    held, shape = np.array([False, True, False]), (3, 7)
+    inputs, gradients = (
+        (random.standard_normal((*shape, n)) * 10.0 ** random.uniform(-2, 1, (*shape, 1))).astype(np.float32)
+        for n in (6, 4)
+    )
+    inputs[0, 2] = gradients[2, 5] = 0  # neither may count, nor divide by zero
+    moments = calibration._Moments.of(torch.nn.Linear(6, 4), torch.device("cpu"))
+    moments.add(torch.from_numpy(inputs), torch.from_numpy(gradients), held)
+    order = np.array([2, 0, 3, 1])
+    calibration._write(tmp_path, Place("blk.0.attn_q.weight", order), moments, seed=0)
+    columns, rows, counts = np.zeros((6, 6)), np.zeros((4, 4)), []
+    for x, g in zip(inputs[~held].reshape(-1, 6), gradients[~held].reshape(-1, 4)[:, order], strict=True):
+        counts.append(np.linalg.norm(x) * np.linalg.norm(g))
+        if counts[-1]:
+            columns += counts[-1] * np.outer(x, x) / (x @ x)
+            rows += counts[-1] * np.outer(g, g) / (g @ g)
+    scale = np.sqrt(np.mean(np.square(counts))) / np.sum(counts)
+    found = finish_calibration(tmp_path, ["blk.0.attn_q.weight"], [], [], WINDOWS, 0).curvature("blk.0.attn_q.weight")
+    np.testing.assert_allclose(found.columns, columns * scale, rtol=1e-4, atol=1e-6)
+    assert found.rows is not None
+    np.testing.assert_allclose(found.rows, rows * scale, rtol=1e-4, atol=1e-6)
+    assert found.tokens == pytest.approx(np.sum(counts) ** 2 / np.sum(np.square(counts)), rel=1e-4)
+    assert moments.sizes[0][0, 2] == moments.sizes[0][2, 5] == 0
 
 
 @pytest.mark.parametrize("name", ["blk.0.attn_q.weight", "blk.1.attn_k.weight", "blk.1.ffn_down.weight"])
