@@ -21,7 +21,7 @@ def decibels_above_limit(
     weights: NDArray[np.float32], errors: NDArray[np.float32], curvature: Curvature, bits_per_weight: float
 ) -> float:
     """curvature: as rounding uses it, damped, since a moment of few tokens has no determinant."""
-    damped, _ = curvature.damped()
+    damped = curvature.damped()
     logarithm = _mean_logarithm(damped.columns)
     if damped.rows is not None:
         logarithm += _mean_logarithm(damped.rows)

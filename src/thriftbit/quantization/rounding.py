@@ -13,7 +13,7 @@ codes move downhill. Every step lowers the same sum, on the values that the file
 stay what the encoder found.
 
 Without rows (G unknown or too large) the same is done with G = 1. Left out: moving d of super-blocks, and what the
-errors of other matrices do to this one (`linear` is the place for it).
+errors of other matrices do to this one (`tuning` changes what is asked for instead).
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class Curvature:
     rows: FloatArray | None = None
     tokens: float | None = None
 
-    def damped(self) -> tuple[Curvature, float]:
-        """-> symmetric, positive definite, of a diagonal around one (products of small numbers leave the range of
-        float32), and what it was divided by; raises ThriftbitError for values that are not finite"""
+    def damped(self) -> Curvature:
+        """-> symmetric, positive definite, of a diagonal around one, since products of small numbers leave the range of
+        float32; raises ThriftbitError for values that are not finite"""
         chance = 1 / self.tokens if self.tokens else 0.0
-        columns, scale = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns))
+        columns, _ = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns))
         if self.rows is None:
-            return Curvature(columns), scale
-        rows, row_scale = damped(self.rows, ROW_DAMPING, ROW_CHANCE * chance * len(self.rows))
-        return Curvature(columns, rows), scale * row_scale
+            return Curvature(columns)
+        rows, _ = damped(self.rows, ROW_DAMPING, ROW_CHANCE * chance * len(self.rows))
+        return Curvature(columns, rows)
 
     def cost(self, errors: FloatArray) -> float:
         """errors: float32 (n, width). -> trace(Eᵀ G E A), float64"""
@@ -84,22 +84,17 @@ def round_matrix(
     blocks: ByteArray,
     *,
     turns: int = TURNS,
-    keep_codes: bool = False,
-    linear: FloatArray | None = None,
 ) -> ByteArray:
     """-> uint8 (n, row bytes): blocks that cost less, by `curvature`, than those given
 
-    weights: float32 (n, width). blocks: what `format.encode` made of them, or a later state to go on from (keep_codes).
-    linear: float32 (n, width), half the derivative by the errors of whatever else there is to lower; None for nothing.
+    weights: float32 (n, width). blocks: what `format.encode` made of them.
     The same on every run; matrix products may differ in the last bit between machines, and so may codes.
     Raises ThriftbitError for a format without a grid, or without compiled kernels.
     """
     if not can_round(format):
         raise ThriftbitError(f"{format.name}: has nothing to choose, or the compiled kernels are missing")
-    damped, scale = curvature.damped()
-    state = _State.of(weights, format, damped, blocks, None if linear is None else linear / np.float32(scale))
-    if not keep_codes:
-        state.feed_back()
+    state = _State.of(weights, format, curvature.damped(), blocks)
+    state.feed_back()
     for _ in range(turns):
         state.choose_scales()
         state.descend()
@@ -115,16 +110,13 @@ class _State:
     grid: Grid
     curvature: Curvature
     weights: FloatArray
-    linear: FloatArray | None
     numbers: Numbers
     scales: FloatArray
     offsets: FloatArray
     codes: ByteArray
 
     @classmethod
-    def of(
-        cls, weights: FloatArray, format: Format, curvature: Curvature, blocks: ByteArray, linear: FloatArray | None
-    ) -> _State:
+    def of(cls, weights: FloatArray, format: Format, curvature: Curvature, blocks: ByteArray) -> _State:
         assert format.grid is not None
         grid, n = format.grid, len(weights)
         numbers = grid.unpack(blocks.reshape(-1, format.block_bytes))
@@ -134,7 +126,6 @@ class _State:
             grid,
             curvature,
             _turned(weights),
-            None if linear is None else _turned(linear),
             numbers,
             _turned(scales),
             _turned(offsets),
@@ -176,13 +167,13 @@ class _State:
             )
         self.codes[np.ix_(columns, rows)] = codes
 
-    def descend(self) -> int:
-        """One sweep over all codes. -> how many moved"""
+    def descend(self) -> None:
+        """One sweep over all codes."""
         assert _native is not None
-        errors, moved = self._errors(), 0
+        errors = self._errors()
         for piece, gradient in self._gradients(errors, PIECE):
             here = np.arange(piece.start, piece.stop) // self.sub_block
-            moved += _native.descend(
+            _native.descend(
                 gradient,
                 np.ascontiguousarray(self.curvature.columns[piece, piece]),
                 self.curvature.rows,
@@ -192,19 +183,18 @@ class _State:
                 self.codes[piece],
                 errors[piece],
             )
-        return moved
 
-    def choose_scales(self) -> int:
-        """Scales, offsets and codes of all blocks, once each. -> how many blocks changed"""
+    def choose_scales(self) -> None:
+        """Scales, offsets and codes of all blocks, once each."""
         assert _native is not None
-        errors, changed = self._errors(), 0
+        errors = self._errors()
         steps, min_steps = self._steps()
         for number, (piece, gradient) in enumerate(self._gradients(errors, self.sub_block)):
             columns = np.ascontiguousarray(self.curvature.columns[piece, piece])
             factor, pivots = _factor(columns)
             inverse = np.ascontiguousarray(np.linalg.inv(columns.astype(np.float64)).astype(np.float32))
             codes, own_errors = _turned_bytes(self.codes[piece]), _turned(errors[piece])
-            changed += _native.choose_scales(
+            _native.choose_scales(
                 _turned(gradient),
                 columns,
                 inverse,
@@ -224,7 +214,6 @@ class _State:
                 own_errors,
             )
             self.codes[piece], errors[piece] = codes.T, own_errors.T
-        return changed
 
     def blocks(self) -> ByteArray:
         n, shape = self.weights.shape[1], self.numbers.scales.shape
@@ -253,7 +242,7 @@ class _State:
                 gradient += self.curvature.columns[piece, done] @ (errors[done] - before[: start - first])
                 if self.curvature.rows is not None:
                     gradient = gradient @ self.curvature.rows
-                yield piece, np.ascontiguousarray(gradient if self.linear is None else gradient + self.linear[piece])
+                yield piece, gradient
 
     def _steps(self) -> tuple[FloatArray, FloatArray]:
         """-> (sub-blocks of a row, n) each: d and d_min where they are"""
