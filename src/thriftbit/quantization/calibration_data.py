@@ -83,9 +83,13 @@ class Calibration:
 
     def curvature(self, name: str) -> Curvature:
         """-> of the tensor, its rows in the container's order"""
-        rows = self._read(name, "rows")
         tokens = float(self._read(name, "tokens"))
-        return Curvature(_unpacked(self._read(name, "columns")), _unpacked(rows) if rows.size else None, tokens)
+        return Curvature(_unpacked(self._read(name, "columns")), self.rows(name), tokens)
+
+    def rows(self, name: str) -> FloatArray | None:
+        """-> those of the curvature alone"""
+        rows = self._read(name, "rows")
+        return _unpacked(rows) if rows.size else None
 
     def check(self, name: str) -> Check:
         return Check(self._read(name, "inputs"), self._read(name, "gradients"))

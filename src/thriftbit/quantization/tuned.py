@@ -13,7 +13,7 @@ from thriftbit.quantization.rounded import Rounded
 from thriftbit.sources.model import Model
 
 WINDOWS = 80  # to calibrate on: what quantized layers do to one another takes more text to learn than inputs alone
-VERSION = 2  # of the method; what another one left is not gone on with
+VERSION = 3  # of the method; what another one left is not gone on with
 
 
 def tuned(
