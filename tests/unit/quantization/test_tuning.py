@@ -85,6 +85,15 @@ def test_a_fine_plan_is_tuned_in_float32(
     assert bool(asked) == short
 
 
+def test_gradients_count_where_nothing_makes_up_for_errors(
+    model: Model, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, rows = list[str](), Calibration.rows
+    monkeypatch.setattr(Calibration, "rows", lambda self, name: asked.append(name) or rows(self, name))
+    tune(model, make_plan(model, "Q4_0"), calibration, tmp_path / "tuned")
+    assert set(asked) == {name for name in calibration.names if "ffn_gate" not in name and "ffn_up" not in name}
+
+
 def test_an_interrupted_run_goes_on_behind_what_is_finished(
     model: Model, calibration: Calibration, tmp_path: Path
 ) -> None:
