@@ -10,8 +10,8 @@ A matrix W that gets x in the one and x̂ in the other aims at the original's ou
 W (x − x̂) + RESIDUAL · lacking, the matrix to round is W + E[r x̂ᵀ] E[x̂ x̂ᵀ]⁻¹, in the curvature of the quantized model's
 inputs. Less than everything is aimed at, since a regression on so many tokens is partly chance, and a ridge shrinks it
 where tokens are few. Matrices that get the same inputs are rounded together, then the layer is computed again for the
-next. Where outputs go into the feed-forward part's last matrix, all of their errors count alike: how much they would
-matter to the original says little, since that matrix makes up for them.
+next. In the first matrices of the feed-forward part all errors count alike: how much they would matter to the original
+says little, since its last matrix makes up for them.
 
 Judged on windows that took no part: where the encoding by importance comes closer to what is aimed at, it stays.
 
@@ -56,7 +56,8 @@ RESIDUAL = 0.5  # of what they have changed in the residual stream that it write
 RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
 FINE_BITS = 6.0  # for a weight: so little is lost that products in bfloat16 would hide it
 PROBE_TOKENS = 8  # that show how a layer hangs together
-FEED_FORWARD = ".ffn_"  # in the container's names of such matrices
+# roles of matrices whose errors the last one of the same part makes up for
+MADE_UP_FOR = ("ffn-gate", "ffn-up", "ffn-gate-shared", "ffn-up-shared")
 
 Progress = Callable[[float], None]
 
@@ -262,8 +263,7 @@ class _Tuning:
         if not can_round(format):
             self.rounded.keep(name, plain, f"{format.name} leaves nothing to choose, or kernels are missing")
             return
-        made_up_for = FEED_FORWARD in name and not matrix.writes
-        rows = None if made_up_for else self.calibration.rows(name)
+        rows = None if matrix.tensor.role in MADE_UP_FOR else self.calibration.rows(name)
         try:
             curvature = Curvature(symmetric(matrix.columns).cpu().numpy(), rows, matrix.tokens)
             wanted = matrix.wanted(curvature)

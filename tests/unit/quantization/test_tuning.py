@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,9 +86,16 @@ def test_a_fine_plan_is_tuned_in_float32(
     assert bool(asked) == short
 
 
+@pytest.mark.parametrize("norm_behind", [False, True])
 def test_gradients_count_where_nothing_makes_up_for_errors(
-    model: Model, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    norm_behind: bool, model: Model, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if norm_behind:  # as in Gemma, where no matrix writes into the residual stream as it is
+
+        def none_writing(*arguments: Any) -> list[Stage]:
+            return [Stage(stage.names, frozenset()) for stage in find_stages(*arguments)]
+
+        monkeypatch.setattr(tuning, "find_stages", none_writing)
     asked, rows = list[str](), Calibration.rows
     monkeypatch.setattr(Calibration, "rows", lambda self, name: asked.append(name) or rows(self, name))
     tune(model, make_plan(model, "Q4_0"), calibration, tmp_path / "tuned")
