@@ -66,9 +66,10 @@ def time_looking_back(model: ProbeModel, threads: int) -> float:
         engine.name = f"a model in {model.format}"
         _written(engine, _WARM_UP_TOKENS)
         text = _text(_LONG_TEXT_TOKENS, model.vocabulary_size)
-        # in turns: other work that comes or goes meets both
-        turns = [[_written(engine, _ANSWER_TOKENS[1], each) for each in (_PROMPT, text)] for _ in range(_FEWEST_ANSWERS)]
-    shortly, at_length = zip(*turns, strict=True)
+        shortly, at_length = list[float](), list[float]()
+        for _ in range(_FEWEST_ANSWERS):  # in turns: other work that comes or goes meets both
+            shortly.append(_written(engine, _ANSWER_TOKENS[1]))
+            at_length.append(_written(engine, _ANSWER_TOKENS[1], text))
     return usual_slowdown([shortly, at_length]) * (min(at_length) - min(shortly))
 
 
