@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from thriftbit.advice.ready import context_that_fits
-from thriftbit.cli.chat_once import answer_once
+from thriftbit.cli.chat_screen import answer_once
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.quantization.plan import make_plan

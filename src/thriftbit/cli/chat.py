@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import thriftbit
-from thriftbit.cli.fit import Amount
-from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
-from thriftbit.cli.printing import announce, json_option
-from thriftbit.cli.readying import make_ready
+from thriftbit.cli.options import (
+    Tokens,
+    full_speed_option,
+    json_option,
+    minutes_to_keep,
+    offline_option,
+    threads_option,
+    unload_option,
+    yes_option,
+)
+from thriftbit.cli.printing import announce
+from thriftbit.cli.questions import make_ready
 from thriftbit.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
 
 
 @click.command(short_help="Talk to a model, on this computer alone.")
@@ -22,15 +34,13 @@ from thriftbit.errors import UsageError
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="How it answers, for example temperature=0.2."
 )
-@click.option(
-    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="How much text; 8k by default."
-)
+@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="How much text; 8k by default.")
 @click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@threads_option
 @full_speed_option
 @unload_option
-@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
-@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@yes_option
+@offline_option
 @json_option
 def chat(
     model: str,
@@ -64,8 +74,6 @@ def chat(
     from thriftbit.runtime.chat_settings import parse_assignments
 
     settings = parse_assignments(assignments)
-    if context_tokens is not None and context_tokens < 1:
-        raise UsageError("--context: a context has at least one token")
     question = _question(prompt, as_json)
     ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
     with thriftbit.Conversation(
@@ -83,7 +91,7 @@ def chat(
 
             load(conversation, conversation_file)
         if question is not None:
-            from thriftbit.cli.chat_once import answer_once
+            from thriftbit.cli.chat_screen import answer_once
 
             return answer_once(conversation, question, as_json)
         from thriftbit.cli.chat_session import converse

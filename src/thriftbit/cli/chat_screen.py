@@ -11,11 +11,18 @@ shown as it is written.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import sys
+import threading
 import time
+import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
@@ -23,8 +30,11 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
-from thriftbit.cli.chat_text import harmless
+if TYPE_CHECKING:
+    from thriftbit.runtime.conversation import Conversation
+    from thriftbit.runtime.generation import Generation
 
+_INTERRUPTED = 130
 _SECONDS_BETWEEN = 0.08
 _LINES_LEFT = 2  # of the terminal, free below what is drawn
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -141,3 +151,82 @@ def _without_html(tokens: list[Any]) -> Iterator[Any]:
         if token.children:
             token.children = list(_without_html(token.children))
         yield token
+
+
+_KEPT = frozenset("\n\u200c\u200d\u00ad")
+_TAB = "    "
+
+
+def harmless(text: str) -> str:
+    """-> the text for a terminal: line breaks stay, tabs become spaces, whatever could drive it becomes an escape"""
+    return "".join(_harmless(character) for character in text)
+
+
+def _harmless(character: str) -> str:
+    if character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs":
+        return character
+    if character == "\t":
+        return _TAB
+    return "" if character == "\r" else ascii(character)[1:-1]
+
+
+def harmless_json(document: Any) -> str:
+    """-> JSON for a program, which a terminal can be shown as well: the same escapes, as JSON writes them"""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    # outside its strings JSON is ASCII, and there ASCII's controls are escaped already
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+@contextmanager
+def ctrl_c_stops(conversation: Conversation) -> Iterator[None]:
+    """Inside, Ctrl-C ends the answer that is being written, and nothing else."""
+
+    def stop(number: int, frame: object) -> None:
+        # not here: the signal may have come in the middle of what is being sent
+        threading.Thread(target=conversation.stop, daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def answer_once(conversation: Conversation, question: str, as_json: bool) -> int:
+    """-> the exit code. On the standard output is the answer, as it is written, and nothing else."""
+    last = "\n"
+
+    def write(piece: str, is_thought: bool) -> None:
+        nonlocal last
+        if not is_thought and not as_json:
+            last = piece
+            sys.stdout.write(harmless(piece))
+            sys.stdout.flush()
+
+    try:
+        with ctrl_c_stops(conversation):
+            answer = conversation.ask(question, write)
+        if as_json:
+            print(harmless_json(_document(conversation, answer)))
+        elif not last.endswith("\n"):
+            print()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has enough; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return _INTERRUPTED if answer.ended == "stopped" else 0
+
+
+def _document(conversation: Conversation, answer: Generation) -> dict[str, Any]:
+    return {
+        "model": conversation.path.name,
+        "answer": answer.text,
+        "thought": answer.thought,
+        "ended": {"stop": "by itself", "length": "no more room"}.get(answer.ended, answer.ended),
+        "prompt_tokens": answer.prompt_tokens + answer.remembered_tokens,
+        "generated_tokens": answer.generated_tokens,
+        "prompt_tokens_per_second": answer.prompt_tokens_per_second,
+        "tokens_per_second": answer.tokens_per_second,
+        "context_tokens": conversation.context_tokens,
+        "provenance": "measured here",
+    }

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
+from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from rich.table import Table
 from rich.text import Text
 
-from thriftbit.cli.chat_commands import COMMANDS, Chat, Next, run_command
-from thriftbit.cli.chat_once import ctrl_c_stops
-from thriftbit.cli.chat_screen import Screen
-from thriftbit.cli.chat_text import harmless
+from thriftbit.cli.chat_screen import Screen, ctrl_c_stops, harmless
 from thriftbit.cli.printing import output
-from thriftbit.errors import ThriftbitError
-from thriftbit.runtime.conversation import Conversation, Listen
+from thriftbit.errors import ThriftbitError, UsageError, shown
+from thriftbit.runtime.conversation import Conversation, Listen, Statistics
 from thriftbit.runtime.engine import EngineDiedError
 from thriftbit.runtime.generation import Generation
+from thriftbit.sizes import describe_bytes
 
 _PROMPT, _CONTINUED = "> ", ". "
 
@@ -114,3 +116,148 @@ def _reader() -> PromptSession[str]:
         complete_while_typing=False,
         enable_history_search=True,
     )
+
+
+@dataclass
+class Chat:
+    """What commands work on. own_files: that this chat wrote or read, and may replace."""
+
+    conversation: Conversation
+    own_files: set[Path] = field(default_factory=set)
+
+
+class Next(Enum):
+    """What the chat does after a command"""
+
+    READ = auto()
+    ANSWER_AGAIN = auto()
+    LEAVE = auto()
+
+
+def run_command(chat: Chat, line: str) -> Next:
+    """line: with its "/". Raises ThriftbitError for what is wrong with it."""
+    name, _, argument = line[1:].partition(" ")
+    if name not in COMMANDS:
+        raise UsageError(
+            f"there is no command /{shown(name)[1:-1]}; /help lists them. To ask something that begins with a slash, "
+            "put a space before it"
+        )
+    return COMMANDS[name][2](chat, argument.strip()) or Next.READ
+
+
+def _help(chat: Chat, argument: str) -> None:
+    _columns((usage, meaning) for usage, meaning, _ in COMMANDS.values())
+    _note("Enter sends; Alt-Enter, Ctrl-J or a backslash at the end begins a new line; what is pasted stays whole.")
+    _note("Ctrl-C stops an answer, Ctrl-D leaves, the up arrow brings back what was typed.")
+    _note("Nothing is sent anywhere, and nothing is kept unless you /save it.")
+
+
+def _system(chat: Chat, argument: str) -> None:
+    if argument:
+        chat.conversation.system = "" if argument == "none" else argument
+    _note(f"system: {chat.conversation.system or 'nothing; the model’s own applies if it has one'}")
+
+
+def _set(chat: Chat, argument: str) -> None:
+    from thriftbit.runtime.chat_settings import SETTINGS, parse_setting
+
+    settings = chat.conversation.settings
+    name, _, value = argument.replace("=", " ").partition(" ")
+    if value.strip() == "default":
+        settings.pop(name.lower().replace("_", "-"), None)
+    elif argument:
+        settings.update([parse_setting(name, value.strip())])
+    _columns((f"{name} {_value(settings.get(name))}", each.meaning) for name, each in SETTINGS.items())
+
+
+def _value(value: float | bool | None) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _save(chat: Chat, argument: str) -> None:
+    from thriftbit.runtime.conversation_file import save
+
+    path = _file(argument, "save")
+    save(chat.conversation, path, force=path.resolve() in chat.own_files)
+    chat.own_files.add(path.resolve())
+    _note(f"saved: {path}")
+
+
+def _load(chat: Chat, argument: str) -> None:
+    from thriftbit.runtime.conversation_file import load
+
+    path = _file(argument, "load")
+    load(chat.conversation, path)
+    chat.own_files.add(path.resolve())
+    count = len(chat.conversation.messages) // 2
+    _note(f"loaded: {path}, {count} {'question' if count == 1 else 'questions'} with answers")
+
+
+def _file(argument: str, name: str) -> Path:
+    if not argument:
+        raise UsageError(f"/{name} FILE: name a file, for example /{name} chat.json")
+    return Path(argument).expanduser()
+
+
+def _retry(chat: Chat, argument: str) -> Next:
+    return Next.ANSWER_AGAIN
+
+
+def _clear(chat: Chat, argument: str) -> None:
+    chat.conversation.clear()
+    _note("forgotten; the system prompt and the settings stay")
+
+
+def _statistics(chat: Chat, argument: str) -> None:
+    known = chat.conversation.statistics()
+    memory = "not running"
+    if known.unloaded:
+        memory = f"unloaded, as {known.unloaded}; the next question loads it"
+    elif known.memory_bytes:
+        memory = f"{describe_bytes(known.memory_bytes)}, of the process that runs the model"
+    manner = "politely: other programs come first" if known.polite else "at full speed"
+    threads = f", with {_threads(known)}" if known.threads else ""
+    rows = [
+        ("writing", f"{known.tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
+        ("reading", f"{known.prompt_tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
+        ("memory", memory),
+        ("runs", f"{manner}{threads}"),
+        ("context", f"{known.used_tokens:,} of {known.context_tokens:,} tokens used, {known.left_tokens:,} left"),
+    ]
+    if known.dropped_messages:
+        rows.append(("left out", f"the oldest {known.dropped_messages} messages, which the model no longer sees"))
+    _columns(rows)
+    _note("all measured here; the speeds are of the last answer")
+
+
+def _threads(known: Statistics) -> str:
+    all_of_them = f"{known.threads} {'thread' if known.threads == 1 else 'threads'}"
+    return all_of_them if known.threads_now in (None, known.threads) else f"{known.threads_now} of {all_of_them} now"
+
+
+def _exit(chat: Chat, argument: str) -> Next:
+    return Next.LEAVE
+
+
+def _columns(rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    table.add_column(style="dim", overflow="fold")
+    for first, second in rows:
+        table.add_row(Text(harmless(first)), Text(harmless(second)))
+    output.print(table)
+
+
+COMMANDS: dict[str, tuple[str, str, Callable[[Chat, str], Next | None]]] = {
+    "help": ("/help", "this", _help),
+    "system": ("/system [TEXT]", "what the model is told before everything else; /system none undoes it", _system),
+    "set": ("/set [NAME VALUE]", "how it answers, for example /set temperature 0.2; VALUE default undoes it", _set),
+    "retry": ("/retry", "another answer to the last question", _retry),
+    "save": ("/save FILE", "write the conversation", _save),
+    "load": ("/load FILE", "go on with one that was saved", _load),
+    "stats": ("/stats", "speed, memory, and how much of the context is left", _statistics),
+    "clear": ("/clear", "forget the conversation", _clear),
+    "exit": ("/exit", "leave", _exit),
+}

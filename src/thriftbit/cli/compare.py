@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
-from thriftbit.cli.fit import Amount
-from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
-from thriftbit.cli.printing import announce, json_option, print_json, say
-from thriftbit.cli.readying import make_ready
+from thriftbit.cli.options import (
+    Tokens,
+    full_speed_option,
+    json_option,
+    minutes_to_keep,
+    offline_option,
+    threads_option,
+    unload_option,
+    yes_option,
+)
+from thriftbit.cli.printing import announce, print_json, say
+from thriftbit.cli.questions import make_ready
 from thriftbit.cli.serve import interrupt
 from thriftbit.errors import UsageError
 
@@ -26,15 +34,13 @@ if TYPE_CHECKING:
 @click.argument("models", metavar="MODEL MODEL...", nargs=-1, required=True)
 @click.option("--port", type=int, default=0, show_default=True, help="0 takes one that is free.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page; its address is printed anyway.")
-@click.option(
-    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="Of each; 4k by default."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="Of each; 4k by default.")
+@threads_option
 @click.option("--at-once", is_flag=True, help="All write at the same time, and slow each other down.")
 @full_speed_option
 @unload_option
-@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
-@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@yes_option
+@offline_option
 @json_option
 def compare(
     models: tuple[str, ...],
@@ -70,8 +76,6 @@ def compare(
 
     if len(models) < 2:
         raise UsageError("compare takes two files or more; `thriftbit quantize` makes another precision of one")
-    if context_tokens is not None and context_tokens < 1:
-        raise UsageError("--context: a context has at least one token")
     check_free(HOST, port)  # before anything long begins
     ready = [make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes) for model in models]
     signal.signal(signal.SIGTERM, interrupt)

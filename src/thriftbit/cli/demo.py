@@ -14,7 +14,8 @@ import click
 from rich.text import Text
 
 import thriftbit
-from thriftbit.cli.printing import announce, json_option, print_json, printable, say, show, table
+from thriftbit.cli.options import json_option
+from thriftbit.cli.printing import announce, print_json, printable, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.sizes import describe_bytes, describe_count
 

@@ -6,7 +6,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from thriftbit.cli.printing import json_option, print_json, printable, say, show
+from thriftbit.cli.options import json_option
+from thriftbit.cli.printing import print_json, printable, say, show
 
 
 @click.command(short_help="Say in plain words what Q4_K_M, AWQ or imatrix means.")

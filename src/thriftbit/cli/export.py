@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
-from thriftbit.cli.printing import announce, json_option, print_json, say
+from thriftbit.cli.options import json_option
+from thriftbit.cli.printing import announce, print_json, say
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.sizes import describe_bytes
 

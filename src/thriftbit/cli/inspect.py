@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thriftbit
-from thriftbit.cli.printing import json_option, print_json, say, say_cropped, show, table
+from thriftbit.cli.options import json_option
+from thriftbit.cli.printing import print_json, say, say_cropped, show, table
 from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:

@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 import thriftbit
-from thriftbit.cli.printing import announce, json_option, print_json, say, show
+from thriftbit.cli.options import Duration, Share, Tokens, json_option, offline_option
+from thriftbit.cli.printing import announce, print_json, say, show
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
     from thriftbit.measurement.measurement import Measurement
 
-UNITS_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 VERDICT_NO, CANNOT_TELL = 3, 4
 EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
-
-
-class Duration(click.ParamType[float]):
-    """90, 90s, 2m, 1.5h -> seconds"""
-
-    name = "duration"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value)
-        if not found or not float(found[1]):
-            self.fail(f"{value!r} is not a time; say 90s, 2m or 1h", parameter, context)
-        return float(found[1]) * UNITS_SECONDS[found[2]]
-
-
-class Share(click.ParamType[float]):
-    """1%, 0.01 -> 0.01"""
-
-    name = "share"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", str(value))
-        if not found:
-            self.fail(f"{value!r} is not a share; say 1% or 0.01", parameter, context)
-        return float(found[1]) / (100 if found[2] else 1)
 
 
 @click.command(short_help="Prove what quantization lost and gained, on this machine.")
@@ -81,7 +54,7 @@ class Share(click.ParamType[float]):
 @click.option(
     "--context",
     "context_tokens",
-    type=click.IntRange(min=4),
+    type=Tokens(least=4),
     default=512,
     show_default=True,
     help="Tokens of a window.",
@@ -95,7 +68,7 @@ class Share(click.ParamType[float]):
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to run with; found by trying by default.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt for both to answer. May be repeated.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the rows to this .jsonl file as well.")
-@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@offline_option
 @json_option
 def measure(
     files: tuple[str, ...],

@@ -13,13 +13,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import click
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 160  # characters, where there is no terminal to ask
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
 _IN_TERMINAL = sys.stdout.isatty() or "COLUMNS" in os.environ

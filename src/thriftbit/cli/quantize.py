@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import thriftbit
-from thriftbit.cli.budget_options import budget_options
-from thriftbit.cli.printing import announce, json_option
+from thriftbit.cli.options import budget_options, encoding_threads_option, json_option, offline_option
+from thriftbit.cli.printing import announce, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
-from thriftbit.cli.quantize_printing import print_plan, print_result
 from thriftbit.containers.atomic_file import check_target
-from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.errors import ThriftbitError, UsageError, enumeration
+from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
-    from thriftbit import ImportanceMatrix, Model, Plan
+    from thriftbit import ImportanceMatrix, Model, Plan, QuantizeResult
     from thriftbit.advice.budget import Request
     from thriftbit.quantization.allocation import Allocation
     from thriftbit.quantization.calibration_data import Calibration
@@ -64,9 +68,9 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; every core by default.")
+@encoding_threads_option
 @click.option("--allow-requantize", is_flag=True, help="Accept a GGUF that is quantized already; quality suffers.")
-@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@offline_option
 @json_option
 def quantize(
     source: str,
@@ -159,12 +163,20 @@ def _check_choice(preset: str | None, plan_file: Path | None, request: Request) 
 
         preset_named(preset)
     elif not plan_file and not request:
-        from thriftbit.cli.choices import describe_choices
-
         raise UsageError(
             "say how small with --to PRESET, or with --size, --bpw or --max-loss; Q4_K_M suits most people. "
-            f"The presets, and how many gigabytes each takes per billion parameters:\n\n{describe_choices()}"
+            f"The presets, and how many gigabytes each takes per billion parameters:\n\n{describe_presets()}"
         )
+
+
+def describe_presets() -> str:
+    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
+    from thriftbit.quantization.preset_sizes import typical_bits_per_weight
+    from thriftbit.quantization.presets import PRESETS
+
+    return "\n".join(
+        f"  {preset.name:<8}{typical_bits_per_weight(preset) / 8:5.2f}  {preset.summary}" for preset in PRESETS.values()
+    )
 
 
 def _best(
@@ -222,3 +234,157 @@ def _name_of(source: str) -> str:
         return Path(source).resolve().name.partition("@")[0]
     name = re.sub(r"-\d{5}-of-\d{5}$", "", Path(source).name.removesuffix(".gguf"))
     return re.sub(r"[-.](f32|f16|bf16)$", "", name, flags=re.IGNORECASE)
+
+
+NO_ROLE = "other"
+SMALLEST_GAP = 0.0005  # below which nobody would see the difference
+
+
+@dataclass
+class RoleSummary:
+    """All tensors that do the same thing in the network; formats: how many tensors have each."""
+
+    parameters: int = 0
+    size_bytes: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+
+
+def summarize_roles(model: Model, plan: Plan) -> dict[str, RoleSummary]:
+    """-> by role, the largest first"""
+    summaries: dict[str, RoleSummary] = {}
+    for tensor, entry in zip(model.tensors, plan.entries(model), strict=True):
+        summary = summaries.setdefault(tensor.role or NO_ROLE, RoleSummary())
+        summary.parameters += tensor.parameters
+        summary.size_bytes += entry.size_bytes
+        summary.formats[entry.format.name] += 1
+    return dict(sorted(summaries.items(), key=lambda item: -item[1].size_bytes))
+
+
+def print_plan(
+    model: Model,
+    plan: Plan,
+    importance: ImportanceMatrix | None,
+    effort: str,
+    output: Path,
+    as_json: bool,
+    found: Allocation | None = None,
+) -> None:
+    from thriftbit.containers.atomic_file import free_bytes_for
+    from thriftbit.quantization.metadata import file_layout
+
+    size_bytes = file_layout(model, plan, importance, effort=effort).file_size_bytes
+    free_bytes = free_bytes_for(output)
+    roles = summarize_roles(model, plan)
+    if as_json:
+        document = _sizes_document(model, plan, output, size_bytes)
+        document |= {"written": False, "free_bytes": free_bytes}
+        document["roles"] = [
+            {"role": role, "parameters": s.parameters, "size_bytes": s.size_bytes, "formats": dict(s.formats)}
+            for role, s in roles.items()
+        ]
+        print_json(document | _prediction(found) | {"plan": json.loads(plan.to_json())})
+        return
+    rows = [
+        (
+            role,
+            ", ".join(f"{name} × {count}" for name, count in summary.formats.most_common()),
+            describe_count(summary.parameters),
+            f"{8 * summary.size_bytes / summary.parameters:.2f}",
+            describe_bytes(summary.size_bytes),
+        )
+        for role, summary in roles.items()
+    ]
+    headings = ("role", "formats", ">weights", ">bits each", ">size")
+    show(table(headings, rows))
+    say(f"\n{output} would be written, from {plan.provenance}:")
+    say(_sizes_line(model, plan, size_bytes))
+    if found:
+        say(describe_prediction(found))
+    say(f"  {size_bytes:,} bytes exactly; its disk has {describe_bytes(free_bytes)} free")
+
+
+def print_result(
+    model: Model, plan: Plan, result: QuantizeResult, as_json: bool, found: Allocation | None = None
+) -> None:
+    missing, unreached = (result.coverage.missing, result.coverage.unreached) if result.coverage else ((), {})
+    if as_json:
+        document = _sizes_document(model, plan, result.path, result.size_bytes)
+        document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
+        document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
+        print_json(document | _prediction(found))
+        return
+    say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
+    say(_sizes_line(model, plan, result.size_bytes))
+    if found:
+        say(describe_prediction(found))
+    if missing:
+        say(f"  The importance data says nothing about {len(missing)} tensors: {enumeration(missing)}")
+    if unreached:
+        most = max(unreached, key=lambda name: unreached[name])
+        say(
+            f"  The text hardly reached some experts in {len(unreached)} tensors, most of them ({unreached[most]}) in "
+            f"{most}; more text helps"
+        )
+    if result.kept_plain:
+        kept = list(result.kept_plain)
+        say(f"  Rounded block by block after all, {len(kept)} matrices: {enumeration(kept)}")
+    say("\nTo run it:")
+    for program, command in _ways_to_run(result.path):
+        say(f"  {program:<11}{command}")
+
+
+def describe_prediction(found: Allocation) -> str:
+    """-> what a plan that a budget led to is predicted to lose, and how far from the best it may be"""
+    from thriftbit.report.numbers import significant
+
+    loss = found.loss
+    value, low, high = (significant(each, 2) for each in (loss.value, loss.low, loss.high))
+    best = "no plan is better" if found.gap < SMALLEST_GAP else f"at most {100 * found.gap:.2g} % from the best plan"
+    rise = f"perplexity up by {100 * loss.perplexity_rise:.2g} % at most"
+    return f"  predicted to lose {value} nats ({low}–{high}), {rise}; {best}"
+
+
+def _prediction(found: Allocation | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    loss = found.loss
+    return {
+        "predicted": {
+            "kl_divergence": loss.value,
+            "low": loss.low,
+            "high": loss.high,
+            "perplexity_rise_at_most": loss.perplexity_rise,
+            "gap": found.gap,
+        }
+    }
+
+
+def _sizes_line(model: Model, plan: Plan, size_bytes: int) -> str:
+    share = size_bytes / model.size_bytes
+    return (
+        f"  {describe_bytes(model.size_bytes)} → {describe_bytes(size_bytes)} ({share:.0%}), "
+        f"{plan.bits_per_weight(model):.2f} bits per weight"
+    )
+
+
+def _sizes_document(model: Model, plan: Plan, output: Path, size_bytes: int) -> dict[str, Any]:
+    return {
+        "model": model.source,
+        "architecture": model.architecture,
+        "parameters": model.parameters,
+        "model_bytes": model.size_bytes,
+        "preset": plan.preset,
+        "output": str(output),
+        "size_bytes": size_bytes,
+        "bits_per_weight": round(plan.bits_per_weight(model), 4),
+    }
+
+
+def _ways_to_run(path: Path) -> list[tuple[str, str]]:
+    file, name = shlex.quote(str(path)), shlex.quote(path.stem.lower())
+    recipe = shlex.quote(f"FROM {path.resolve()}")
+    return [
+        ("llama.cpp", f"llama-cli -m {file}"),
+        ("Ollama", f"echo {recipe} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"),
+        ("LM Studio", f"lms import --copy {file}"),
+    ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
-from thriftbit.cli.printing import announce, json_option, print_json, say, show
+from thriftbit.cli.options import json_option
+from thriftbit.cli.printing import announce, print_json, say, show
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 

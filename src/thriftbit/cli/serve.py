@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from thriftbit.cli.fit import Amount
-from thriftbit.cli.polite_options import full_speed_option, minutes_to_keep, unload_option
-from thriftbit.cli.printing import announce, json_option, print_json, say
-from thriftbit.cli.readying import make_ready
+from thriftbit.cli.options import (
+    Tokens,
+    full_speed_option,
+    json_option,
+    minutes_to_keep,
+    offline_option,
+    threads_option,
+    unload_option,
+    yes_option,
+)
+from thriftbit.cli.printing import announce, print_json, say
+from thriftbit.cli.questions import make_ready
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,14 +35,12 @@ _PATIENCE_SECONDS = 10.0
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes one that is free.")
 @click.option("--api-key", envvar="THRIFTBIT_API_KEY", default="", help="Answer only those who have it.")
 @click.option("--users", type=click.IntRange(1, 64), default=4, show_default=True, help="Answered at the same time.")
-@click.option(
-    "--context", "context_tokens", type=Amount("tokens", 1024), metavar="TOKENS", help="Shared by all; 8k by default."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default.")
+@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="Shared by all; 8k by default.")
+@threads_option
 @full_speed_option
 @unload_option
-@click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
-@click.option("--offline", is_flag=True, help="Never use the network; take Hub models from the local cache.")
+@yes_option
+@offline_option
 @json_option
 def serve(
     model: str,
@@ -70,8 +76,6 @@ def serve(
             f"--host {host} lets everybody who can reach this computer use the model, its memory and its power: give "
             "an --api-key that they need for it"
         )
-    if context_tokens is not None and context_tokens < 1:
-        raise UsageError("--context: a context has at least one token")
     check_free(host, port)  # before anything long begins
     ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
     signal.signal(signal.SIGTERM, interrupt)

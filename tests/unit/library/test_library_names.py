@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thriftbit.cli.choices import bits_per_weight
 from thriftbit.errors import UsageError
 from thriftbit.library.explanations import format_bits
 from thriftbit.library.names import QuantizationName, explain, explanation_of, parse_quantization
 from thriftbit.library.schemes import SCHEMES, WORDS
+from thriftbit.quantization.preset_sizes import typical_bits_per_weight
 from thriftbit.quantization.presets import PRESETS
 
 TABLE = [
@@ -110,7 +110,7 @@ def test_bits_are_those_of_the_presets() -> None:
     """What explain says of a level is what thriftbit makes under its name, for the shapes of Llama 3.1 8B."""
     for name, preset in PRESETS.items():
         told = SCHEMES[name].bits
-        assert told is not None and told == pytest.approx(bits_per_weight(preset), abs=0.006), name
+        assert told is not None and told == pytest.approx(typical_bits_per_weight(preset), abs=0.006), name
 
 
 def test_the_format_named_as_most_is_one_of_ggml() -> None:

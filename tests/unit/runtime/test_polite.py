@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from thriftbit.cli.polite_options import minutes_to_keep, unload_option
+from thriftbit.cli.options import minutes_to_keep, unload_option
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.surroundings import UnreadableError
 from thriftbit.runtime.idle import IdleWatch, seconds_between_looks

@@ -8,8 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from thriftbit.cli.chat_screen import Screen, finished_length, markdown
-from thriftbit.cli.chat_text import harmless, harmless_json
+from thriftbit.cli.chat_screen import Screen, finished_length, harmless, harmless_json, markdown
 
 HOSTILE = {
     "escape": "\x1b",

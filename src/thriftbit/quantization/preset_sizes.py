@@ -1,7 +1,7 @@
-"""The presets in plain words, for someone who has not chosen yet.
+"""How many bits a weight takes in each preset, for somebody who has not chosen a model yet.
 
-A preset's size depends a little on the model, as its tensors differ in format. What is shown is exact for the shapes of
-Llama 3.1 8B, per billion of its parameters, and within a few percent of that for other models of 3 billion and more.
+A preset's size depends a little on the model, because each kind of tensor has its own format. These sizes are exact for
+the shapes of Llama 3.1 8B, and within a few percent for other models of 3 billion parameters and more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from thriftbit.formats import format_named
-from thriftbit.quantization.presets import PRESETS, Preset, choose_formats
+from thriftbit.quantization.presets import Preset, choose_formats
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -27,15 +27,8 @@ _LAYER = {
 }
 
 
-def describe_choices() -> str:
-    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
-    return "\n".join(
-        f"  {preset.name:<8}{bits_per_weight(preset) / 8:5.2f}  {preset.summary}" for preset in PRESETS.values()
-    )
-
-
 @cache
-def bits_per_weight(preset: Preset) -> float:
+def typical_bits_per_weight(preset: Preset) -> float:
     model = _typical_model()
     formats = choose_formats(model, preset)
     size_bytes = sum(

@@ -1,13 +1,12 @@
-"""The offer to measure this computer, made where speeds would be shown and none was ever measured.
+"""The questions that commands ask a person: before much is downloaded or written, and whether to measure this computer.
 
-Only to a person: at a terminal, and not where JSON was asked for. Once: a no is remembered for this hardware. Where
-the hardware has changed since it was measured, the old numbers are nobody's, and the offer is made again. `chat` does
-not make it: who wants to talk to a model is not kept waiting for a minute.
+Nobody is asked where there is no terminal, or where JSON was asked for.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +14,29 @@ import thriftbit
 from thriftbit.cli.printing import announce
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import ThriftbitError
+
+if TYPE_CHECKING:
+    from thriftbit.advice.ready import Ready
+
+
+def make_ready(model: str, *, context_tokens: int | None, offline: bool, yes: bool) -> Ready:
+    """yes: whether what is downloaded and written was agreed to beforehand"""
+    with ProgressLine() as line:
+        return thriftbit.ready_to_run(
+            model,
+            context_tokens=context_tokens,
+            offline=offline,
+            confirm=lambda words: yes or _confirmed(words),
+            announce=announce,
+            progress=line.update,
+        )
+
+
+def _confirmed(words: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ThriftbitError("nothing was downloaded or written, as nobody can be asked here; --yes agrees beforehand")
+    return click.confirm(words, err=True)
+
 
 _WHY = {
     False: "How fast models run here was not measured yet.",

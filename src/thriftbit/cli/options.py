@@ -1,0 +1,161 @@
+"""Kinds of values that options take (4GB, 1%, 90s, 16k), and options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+SIZE_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+SIZE_UNITS |= {"b": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+UNITS_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class Size(click.ParamType[int]):
+    """4GB, 812 MB, 3.5GiB -> bytes"""
+
+    name = "size"
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)", str(value).strip().lower())
+        if not found or found[2] not in SIZE_UNITS or float(found[1]) * SIZE_UNITS[found[2]] < self._least:
+            self.fail(f"{value!r} is not a size; say 4GB, 812MB or 3.5GiB", parameter, context)
+        return int(float(found[1]) * SIZE_UNITS[found[2]])
+
+
+class Positive(click.ParamType[float]):
+    """4.5 -> 4.5"""
+
+    name = "number"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        if not re.fullmatch(r"\d+(\.\d+)?", str(value).strip()) or not float(value):
+            self.fail(f"{value!r} is not a number above 0", parameter, context)
+        return float(value)
+
+
+class Tokens(click.ParamType[int]):
+    """512, 16k (16,384), 1M -> tokens"""
+
+    name = "tokens"
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([km]?)", str(value).strip().lower())
+        if not found:
+            self.fail(f"{value!r} is not a number of tokens; say 4096 or 16k", parameter, context)
+        tokens = round(float(found[1]) * {"": 1, "k": 1024, "m": 1024**2}[found[2]])
+        if tokens < self._least:
+            self.fail(f"{value!r} is too small: at least {self._least}", parameter, context)
+        return tokens
+
+
+class Duration(click.ParamType[float]):
+    """90, 90s, 2m, 1.5h -> seconds"""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value)
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is not a time; say 90s, 2m or 1h", parameter, context)
+        return float(found[1]) * UNITS_SECONDS[found[2]]
+
+
+class Share(click.ParamType[float]):
+    """1%, 0.01 -> 0.01"""
+
+    name = "share"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a share; say 1% or 0.01", parameter, context)
+        return float(found[1]) / (100 if found[2] else 1)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+offline_option = click.option(
+    "--offline", is_flag=True, help="Never use the network; take Hub models from the local cache."
+)
+yes_option = click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default."
+)
+encoding_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads for encoding; every core by default."
+)
+
+_BUDGET = (
+    click.option("--size", "size_bytes", type=Size(), metavar="SIZE", help="The best file of at most, say, 4GB."),
+    click.option(
+        "--bpw", "bits_per_weight", type=Positive(), metavar="BITS", help="The best file of, say, 4.5 bits per weight."
+    ),
+    click.option(
+        "--max-loss",
+        type=Share(),
+        metavar="SHARE",
+        help="The smallest file whose perplexity is predicted to rise by no more than, say, 1%.",
+    ),
+    click.option("--fits", is_flag=True, help="The best file that fits this computer's free memory."),
+    click.option(
+        "--context",
+        "context_tokens",
+        type=Tokens(),
+        metavar="TOKENS",
+        help="How much text has to fit with --fits; 8192 by default.",
+    ),
+    click.option(
+        "--min-speed",
+        "tokens_per_second",
+        type=Positive(),
+        metavar="TOKENS",
+        help="It shall write so many tokens a second here, as predicted; alone or beside the others.",
+    ),
+)
+_NAMES = ("size_bytes", "bits_per_weight", "max_loss", "fits", "context_tokens", "tokens_per_second")
+
+
+def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-> the command with these options, which it gets as one `request: Request`"""
+
+    @wraps(function)
+    def with_request(**options: Any) -> Any:
+        from thriftbit.advice.budget import Request
+
+        return function(request=Request(**{name: options.pop(name) for name in _NAMES}), **options)
+
+    for option in reversed(_BUDGET):
+        with_request = option(with_request)
+    return with_request
+
+
+full_speed_option = click.option(
+    "--full-speed", is_flag=True, help="Do not let other programs go first, and keep the model in memory."
+)
+unload_option = click.option(
+    "--unload-after",
+    "unload_after_minutes",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Give the memory back when nobody asks anything; 10 by default, 0 for never.",
+)
+
+
+def minutes_to_keep(asked: float | None, full_speed: bool) -> float | None:
+    """asked: by the option. -> after which the model is unloaded; None for never"""
+    from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
+
+    if asked is None:
+        return None if full_speed else UNLOAD_AFTER_MINUTES
+    return asked or None
