@@ -23,13 +23,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     HTTPError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from thriftbit.containers.gguf_reader import read_header
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.content import Content, gguf_content
 from thriftbit.sources.gguf_source import PART_NAME
 from thriftbit.sources.hub import HubId, file_url
+from thriftbit.sources.hub_headers import headers_for
 from thriftbit.sources.remote_file import open_remote
 from thriftbit.sources.safetensors_file import DTYPE_BITS
 
@@ -117,7 +118,7 @@ def _repositories(words: Sequence[str], kind: str) -> list[ModelInfo]:
         *(("expand", field) for field in _EXPAND),
     ]  # fmt: skip
     url = f"{constants.ENDPOINT}/api/models"
-    response = get_session().get(url, params=parameters, headers=build_hf_headers(), timeout=_PATIENCE_SECONDS)
+    response = get_session().get(url, params=parameters, headers=headers_for(url), timeout=_PATIENCE_SECONDS)
     hf_raise_for_status(response)
     answer = response.json()
     if not isinstance(answer, list):

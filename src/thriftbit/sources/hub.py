@@ -33,12 +33,13 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, tqdm  # type: ignore[attr-defined]
+from huggingface_hub.utils import WeakFileLock, tqdm  # type: ignore[attr-defined]
 
 from thriftbit.containers.atomic_file import PARTIAL_SUFFIX
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
+from thriftbit.sources.hub_headers import headers_for
 
 HUB_ID = re.compile(
     r"(?:(?:https://huggingface\.co/|hf://)(?:models/)?)?"
@@ -46,6 +47,7 @@ HUB_ID = re.compile(
     re.ASCII,
 )
 CACHE_FOLDER = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 TOO_MANY = 429  # requests from one address
 NEEDED_SUFFIXES = (".json", ".jinja", ".txt")
 NEEDED_NAMES = ("tokenizer.model", "README.md")
@@ -189,8 +191,17 @@ def _cached(model: HubId) -> Path | None:
 
 
 def _blob(model: HubId, file: RepoSibling) -> Path:
-    """-> where the cache keeps the content, whatever it is called in whichever revision"""
-    return model.cache / "blobs" / (file.lfs.sha256 if file.lfs else file.blob_id or file.rfilename)
+    """-> where the cache keeps the content of a large file, whatever the file is called in whichever revision
+
+    Raises ThriftbitError if the server's listing has no SHA-256 of it: a server could name any path in its place.
+    """
+    sha256 = file.lfs.sha256 if file.lfs else None
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+        raise ThriftbitError(
+            f"{model}: {constants.ENDPOINT} gives {shown(sha256)} as the SHA-256 of {shown(file.rfilename)}, "
+            "so the file cannot be checked; is HF_ENDPOINT right?"
+        )
+    return model.cache / "blobs" / sha256
 
 
 def _partial(blob: Path) -> Path:
@@ -201,9 +212,11 @@ def _announce_and_check_space(
     model: HubId, folder: Path, files: list[RepoSibling], announce: Callable[[str], None]
 ) -> None:
     total = sum(file.size or 0 for file in files)
-    absent = [file for file in files if not (folder / file.rfilename).exists() and not _blob(model, file).exists()]
-    begun = sum(_partial(_blob(model, file)).stat().st_size for file in absent if _partial(_blob(model, file)).exists())
-    missing_bytes = sum(file.size or 0 for file in absent) - begun
+    absent = [file for file in files if not (folder / file.rfilename).exists()]
+    blobs = {file.rfilename: _blob(model, file) for file in absent if file.lfs}
+    absent = [file for file in absent if not file.lfs or not blobs[file.rfilename].exists()]
+    begun = [_partial(blobs[file.rfilename]) for file in absent if file.lfs]
+    missing_bytes = sum(file.size or 0 for file in absent) - sum(path.stat().st_size for path in begun if path.exists())
     if not absent:
         announce(f"{model}: all {describe_bytes(total)} are in the cache already.")
         return
@@ -219,10 +232,10 @@ def _announce_and_check_space(
 
 def _fetch_resumably(model: HubId, folder: Path, file: RepoSibling) -> None:
     """Puts a large file into the cache's blobs, from where `_snapshot` takes it. Leaves the others to `_snapshot`."""
-    blob = _blob(model, file)
     size = file.size or 0
     if file.lfs is None or size > constants.MAX_HTTP_DOWNLOAD_SIZE or (folder / file.rfilename).exists():
         return
+    blob = _blob(model, file)
     lock = Path(constants.HF_HUB_CACHE) / ".locks" / model.cache.name / f"{blob.name}.lock"  # huggingface_hub's own
     for parent in (lock.parent, blob.parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -230,14 +243,15 @@ def _fetch_resumably(model: HubId, folder: Path, file: RepoSibling) -> None:
     with WeakFileLock(lock):
         if blob.exists():
             return
+        url = file_url(HubId(model.repository, folder.name), file.rfilename)
         with partial.open("ab") as stream:
             if stream.tell() > size:
                 stream.truncate(0)
             http_get(
-                hf_hub_url(model.repository, file.rfilename, revision=folder.name, endpoint=constants.ENDPOINT),
+                url,
                 stream,
                 resume_size=stream.tell(),
-                headers=build_hf_headers(),
+                headers=headers_for(url),
                 expected_size=size,
                 displayed_filename=file.rfilename,
             )

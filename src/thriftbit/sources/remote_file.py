@@ -1,8 +1,8 @@
 """A file on a server, read by ranges: the header of a model of 40 GB costs the megabytes that it has.
 
-Over huggingface_hub's own HTTP client, so that its log-in, its proxies and its limits apply. A server that does not
-know ranges answers with the whole file; then no more of it is taken than was asked for. Left out: writing a cache of
-what was read, as headers are small.
+Requests go through huggingface_hub's own HTTP client, so its proxies and limits apply, and its log-in where the address
+is on the Hub. A server that does not know ranges answers with the whole file; then no more of it is read than was asked
+for. Left out: a cache of what was read, as headers are small.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.sources.hub_headers import headers_for
 
 BLOCK_BYTES = 2 << 20
 _PATIENCE_SECONDS = 30.0
@@ -64,7 +61,7 @@ class RemoteFile(io.RawIOBase):
         return len(content)
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        headers = {**headers_for(self._url), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         content = bytearray()
         with get_session().stream(
             "GET", self._url, headers=headers, timeout=_PATIENCE_SECONDS, follow_redirects=True
