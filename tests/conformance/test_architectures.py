@@ -13,6 +13,7 @@ import cyllama.llama.llama_cpp as llama_cpp
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
@@ -102,6 +103,18 @@ def test_logits_are_those_of_transformers(tiny: TinyModel, tmp_path: Path) -> No
     expected = reference_logits(model).numpy()
     difference = np.abs(llama_cpp_logits(tmp_path / "model.gguf") - expected).max() / expected.std()
     assert difference < (TOLERANCE_GELU if has_gelu(model) else TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3-untied", "phi3"])
+def test_a_trained_output_matrix_is_kept_although_the_configuration_says_tied(name: str, tmp_path: Path) -> None:
+    """As fine-tunes with new tokens are published: transformers does not tie two matrices that differ."""
+    model = next(tiny for tiny in TINY_MODELS if tiny.name == name).build()
+    model.config.tie_word_embeddings = True
+    to_gguf(open_checkpoint(save(model, tmp_path)), tmp_path / "model.gguf")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    expected = reference_logits(loaded.eval()).numpy()
+    difference = np.abs(llama_cpp_logits(tmp_path / "model.gguf") - expected).max() / expected.std()
+    assert difference < (TOLERANCE_GELU if has_gelu(loaded) else TOLERANCE)
 
 
 @each(first_of_every_class())

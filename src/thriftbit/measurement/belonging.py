@@ -9,7 +9,8 @@ from gguf import Keys, TokenType
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.architectures.architecture import OUTPUT
+from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.architectures.tied import same_values
 from thriftbit.sources.model import Model
 
 FINGERPRINT = "thriftbit.source.fingerprint"
@@ -24,6 +25,7 @@ def check_belongs(quantized: Model, original: Model, announce: Callable[[str], N
     reason = (
         _architecture_differs(quantized, original)
         or _shapes_differ(quantized, original)
+        or _output_missing(quantized, original)
         or _settings_differ(quantized, original)
         or _tokenizers_differ(quantized.metadata, original.metadata)
     )
@@ -55,6 +57,16 @@ def _shapes_differ(quantized: Model, original: Model) -> str:
         if ours[name] != theirs[name]:
             return f"{shown(name)} has shape {ours[name]}, and {theirs[name]} in the original"
     return ""
+
+
+def _output_missing(quantized: Model, original: Model) -> str:
+    """A file without an output matrix computes with its embedding, so the original's must hold the same numbers."""
+    matrices = {tensor.name: tensor for tensor in original.tensors if tensor.name in (EMBEDDING, OUTPUT)}
+    if OUTPUT not in matrices or any(tensor.name == OUTPUT for tensor in quantized.tensors):
+        return ""
+    if same_values(matrices[EMBEDDING], matrices[OUTPUT]):
+        return ""
+    return f"it lacks {OUTPUT}, and the original's differs from its embedding"
 
 
 def _settings_differ(quantized: Model, original: Model) -> str:

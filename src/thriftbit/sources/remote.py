@@ -36,7 +36,7 @@ from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.open_model import model_of
 from thriftbit.sources.remote_file import open_remote
 from thriftbit.sources.remote_names import gguf_architecture, translated, translated_metadata
-from thriftbit.sources.tensor import FloatArray, Tensor
+from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
@@ -240,4 +240,4 @@ def _refuse_unknown(config: Mapping[str, Any], source: str, why: str) -> NoRetur
 
 
 def _refuse(start: int, stop: int) -> FloatArray:
-    raise ThriftbitError("only the description of this model was fetched, and not its weights")
+    raise WeightsElsewhereError("only the description of this model was fetched, and not its weights")

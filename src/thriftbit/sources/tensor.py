@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.errors import ThriftbitError
+
 FloatArray = NDArray[np.float32]
+
+
+class WeightsElsewhereError(ThriftbitError):
+    """The tensor is known by its header or its configuration only; its weights are not on this computer."""
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,13 @@ def test_weights_of_a_fine_tune_are_a_warning(quantized: Model, original: Model)
     warnings: list[str] = []
     check_belongs(changed, original, warnings.append)
     assert len(warnings) == 1 and "made from other weights" in warnings[0]
+
+
+def test_a_file_without_the_output_matrix_that_the_original_has(quantized: Model, original: Model) -> None:
+    without = replace(quantized, tensors=tuple(t for t in quantized.tensors if t.name != "output.weight"))
+    assert "it lacks output.weight, and the original's differs from its embedding" in refusal(without, original)
+    embedding = next(tensor for tensor in original.tensors if tensor.name == "token_embd.weight")
+    repeated = tuple(replace(embedding, name=t.name) if t.name == "output.weight" else t for t in original.tensors)
+    told: list[str] = []
+    check_belongs(without, replace(original, tensors=repeated), told.append)
+    assert len(told) == 1 and "other weights" in told[0]

@@ -20,6 +20,7 @@ from thriftbit.sources.architectures import (
     role_of,
 )
 from thriftbit.sources.checkpoint import Checkpoint
+from thriftbit.sources.views import constant
 
 from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, tensor
 
@@ -131,7 +132,62 @@ def test_tied_embeddings() -> None:
     refused(LLAMA, "missing", "lm_head.weight", **{"lm_head.weight": None})
     olmo2 = tied | {"architectures": ["Olmo2ForCausalLM"]}
     assert names(olmo2, checkpoint(olmo2))[-1] == "output.weight"
-    refused(olmo2, "missing", "model.embed_tokens.weight", **{"model.embed_tokens.weight": None})
+    neither: dict[str, Any] = {"model.embed_tokens.weight": None, "lm_head.weight": None}
+    refused(olmo2, "missing", "model.embed_tokens.weight", **neither)
+
+
+def with_values(made: Checkpoint, **values: float) -> Checkpoint:
+    """The checkpoint with one number in some of its tensors"""
+    tensors = dict(made.tensors)
+    for name, value in values.items():
+        tensors[name] = constant(name, np.full(tensors[name].shape, value, np.float32))
+    return replace(made, tensors=tensors)
+
+
+def matrix(config: dict[str, Any], made: Checkpoint, name: str) -> Any:
+    mapped = {tensor.name: tensor for tensor in find_architecture(config).map_tensors(made)}
+    return mapped[name].load()[0, 0] if name in mapped else None
+
+
+@pytest.mark.parametrize(
+    ("config", "embedding", "head"),
+    [
+        (LLAMA, "model.embed_tokens.weight", "lm_head.weight"),
+        (LLAMA | {"architectures": ["Olmo2ForCausalLM"]}, "model.embed_tokens.weight", "lm_head.weight"),
+        (LLAMA | {"architectures": ["Qwen3ForCausalLM"]}, "model.embed_tokens.weight", "lm_head.weight"),
+        (GEMMA3, "model.embed_tokens.weight", "lm_head.weight"),
+        (GPT2, "transformer.wte.weight", "lm_head.weight"),
+    ],
+)
+def test_the_weights_decide_whether_a_model_is_tied(config: dict[str, Any], embedding: str, head: str) -> None:
+    tied = config | {"tie_word_embeddings": True}
+    made = checkpoint(tied)
+    copies = find_architecture(config).copies_tied
+    assert matrix(tied, made, "output.weight") == (0.5 if copies else None)  # the two hold the same numbers
+    assert matrix(tied, with_values(made, **{head: 0.25}), "output.weight") == 0.25
+    only_the_head = checkpoint(tied, **{embedding: None})
+    assert matrix(tied, only_the_head, "token_embd.weight") == 0.5
+    assert matrix(tied, only_the_head, "output.weight") == (0.5 if copies else None)
+
+
+def test_an_output_matrix_that_differs_in_its_last_row() -> None:
+    tied = LLAMA | {"tie_word_embeddings": True}
+    rows = np.full((21, 16), 0.5, np.float32)
+    rows[-1, -1] = 0.25
+    made = checkpoint(tied)
+    changed = replace(made, tensors={**made.tensors, "lm_head.weight": constant("lm_head.weight", rows)})
+    assert "output.weight" in names(tied, changed)
+
+
+def test_a_family_that_llama_cpp_always_ties() -> None:
+    made = checkpoint(GEMMA2 | {"tie_word_embeddings": True})
+    assert "output.weight" not in names(GEMMA2, made)
+    with pytest.raises(ThriftbitError, match=r"lm_head.weight differs from model.embed_tokens.weight.*gemma2"):
+        names(GEMMA2, with_values(made, **{"lm_head.weight": 0.25}))
+
+
+def test_an_output_matrix_that_is_not_stored_although_the_model_is_not_tied() -> None:
+    refused(LLAMA, "lm_head.weight is missing", "set tie_word_embeddings to true", **{"lm_head.weight": None})
 
 
 def test_buffers_of_older_releases_are_ignored() -> None:

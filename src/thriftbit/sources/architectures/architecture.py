@@ -24,9 +24,10 @@ from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.architectures.rope import FACTOR_TENSORS, PLAIN, Rope
+from thriftbit.sources.architectures.tied import settle_tied
 from thriftbit.sources.architectures.transforms import IDENTITY, Transform
 from thriftbit.sources.checkpoint import Checkpoint
-from thriftbit.sources.tensor import FloatArray, Tensor
+from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
 from thriftbit.sources.views import constant
 
 EMBEDDING = "token_embd.weight"
@@ -154,15 +155,18 @@ class Architecture:
         configuration = self._configuration(checkpoint.config)
         dimensions = dimensions_of(self.gguf_name, self.metadata(checkpoint.config))
         _refuse_forged_counts(str(checkpoint.path), dimensions, len(checkpoint.tensors), len(checkpoint.tensors))
+        tied = configuration.flag("tie_word_embeddings")
         found = self._by_row_name(checkpoint)
+        if tied:
+            found = settle_tied(found, self._source_of(EMBEDDING), self._source_of(OUTPUT))
+            self._refuse_output_of_its_own(str(checkpoint.path), found)
         mapped: list[Tensor] = []
         missing: list[str] = []
         for entry in self._entries(dimensions):
             row = entry.row
             if row.when and not configuration.flag(row.when):
                 continue
-            if row.target == OUTPUT and configuration.flag("tie_word_embeddings"):
-                found.pop(row.source, None)
+            if row.target == OUTPUT and tied and row.source not in found:
                 if self.copies_tied:
                     mapped += [_named(tensor, OUTPUT) for tensor in mapped if tensor.name == EMBEDDING]
                 continue
@@ -173,6 +177,11 @@ class Architecture:
                 for tensor in tensors:
                     _expect_shape(tensor, dimensions.shape(row.shape), f"{checkpoint.path}: config.json implies")
                 mapped.append(_named(row.transform.forward(tensors, dimensions), entry.target))
+        if missing == [self._source_of(OUTPUT)] and not found:
+            raise ThriftbitError(
+                f"{checkpoint.path}: {missing[0]} is missing, although tie_word_embeddings is false. "
+                "If the embedding is the output matrix too, set tie_word_embeddings to true in config.json."
+            )
         _refuse_incomplete(str(checkpoint.path), missing, [tensor.name for tensor in found.values()])
         return mapped + [_named(constant(name, values), name) for name, values in self._factors(configuration).items()]
 
@@ -217,6 +226,17 @@ class Architecture:
 
     def _configuration(self, config: Mapping[str, Any]) -> Configuration:
         return Configuration(config, self.aliases, self.defaults)
+
+    def _source_of(self, target: str) -> str:
+        return next((row.source for row in self.rows if row.target == target), "")
+
+    def _refuse_output_of_its_own(self, where: str, found: Mapping[str, Tensor]) -> None:
+        output = self._source_of(OUTPUT)
+        if not self.untied and output in found:
+            raise ThriftbitError(
+                f"{where}: {output} differs from {self._source_of(EMBEDDING)}, although tie_word_embeddings is true; "
+                f"llama.cpp's {self.gguf_name} always uses the embedding."
+            )
 
     def _refuse_other_computations(self, configuration: Configuration, dimensions: Dimensions) -> None:
         if not self.untied and not configuration.flag("tie_word_embeddings"):
@@ -263,7 +283,7 @@ class Architecture:
 
 
 def _not_there(start: int, stop: int) -> FloatArray:
-    raise ThriftbitError("only the configuration of this model is here, and not its weights")
+    raise WeightsElsewhereError("only the configuration of this model is here, and not its weights")
 
 
 def _typed(key: str, name: str, configuration: Configuration) -> MetadataValue:
