@@ -44,17 +44,27 @@ class Served:
             answer = client.chat.completions.create(model="demo", messages=messages, max_tokens=8, **more)
         return str(answer.choices[0].message.content)
 
-    def post(self, path: str, body: bytes) -> int:
+    def post(self, path: str, body: bytes, **headers: str) -> int:
         """-> the status"""
+        return self.request("POST", path, body, **{"Content-Type": "application/json", **headers})[0]
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         place = urlsplit(self.address)
         connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
-            return connection.getresponse().status
+            named = {"Accept-Encoding": "gzip", **headers}
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in named.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         except (BrokenPipeError, ConnectionResetError):
-            return 413  # hung up on before all was sent
+            return 413, b""  # hung up on before all was sent
         finally:
             connection.close()
+
+    def predicted(self) -> bytes:
+        """-> how many tokens llama.cpp has written, as it says"""
+        metrics = self.request("GET", "/metrics")[1]
+        return next(line for line in metrics.splitlines() if line.startswith(b"llamacpp:tokens_predicted_total"))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +125,7 @@ def test_clients_that_hang_up_leave_it_free_for_others(served: Served) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "On"}], "stream": True, "ignore_eos": True}).encode()
     for _ in range(8):
         with socket.create_connection((place.hostname, place.port)) as connection:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
     with socket.create_connection((place.hostname, place.port)) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 999\r\n\r\nhalf")
@@ -148,10 +158,72 @@ def test_health_metrics_and_a_page_for_people(served: Served) -> None:
     assert b"llamacpp:requests_processing" in get("/metrics") and len(get("/")) > 1000
 
 
-def test_pages_from_elsewhere_may_not_read_it(served: Served) -> None:
-    request = urllib.request.Request(f"{served.address}/v1/models", headers={"Origin": "http://evil.example"})
+def test_pages_from_elsewhere_are_not_answered(served: Served) -> None:
+    """Nor does llama.cpp do any work for them."""
+    port = urlsplit(served.address).port
+    body = b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 4}'
+    before = served.predicted()
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{port}"},
+        {"Origin": "http://evil.example", "Content-Type": "text/plain"},
+        {"Origin": "null"},
+        {"Origin": f"http://localhost:{port}"},  # another place than the one it is asked at
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
+    ):
+        assert served.post("/v1/chat/completions", body, **headers) == 403, headers
+        assert served.request("GET", "/props", **headers)[0] == 403, headers
+    assert served.predicted() == before
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_this_computer_is_answered_by_all_its_names(host: str, served: Served) -> None:
+    port = urlsplit(served.address).port
+    if host == "[::1]" and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with urllib.request.urlopen(f"http://{host}:{port}/v1/models") as answer:
+        assert json.load(answer)["data"][0]["id"] == "demo.gguf"
+    request = urllib.request.Request(f"http://{host}:{port}/health", headers={"Origin": f"http://{host}:{port}"})
     with urllib.request.urlopen(request) as answer:
-        assert answer.headers.get("Access-Control-Allow-Origin") not in ("*", "http://evil.example")
+        assert answer.headers.get("Access-Control-Allow-Origin") is None
+
+
+def test_where_the_file_lies_is_not_told(served: Served, demo: Path) -> None:
+    for path in ("/props", "/v1/models", "/", "/metrics", "/slots", "/lora-adapters"):
+        assert str(demo.parent).encode() not in served.request("GET", path)[1]
+    assert json.loads(served.request("GET", "/props")[1])["model_path"] == "demo.gguf"
+
+
+def test_llama_cpp_answers_nobody_but_the_door(served: Served) -> None:
+    (engine,) = psutil.Process(served.process.pid).children()
+    (inside,) = {c.laddr.port for c in engine.net_connections() if c.status == psutil.CONN_LISTEN}
+    direct = Served(served.process, f"http://127.0.0.1:{inside}")
+    assert direct.request("GET", "/props")[0] == 401 and direct.post("/v1/chat/completions", b"{}") == 401
+
+
+def test_a_body_over_the_limit_is_refused_before_llama_cpp_hears_of_it(served: Served) -> None:
+    (engine,) = psutil.Process(served.process.pid).children()
+    resident_bytes, seconds = engine.memory_info().rss, sum(engine.cpu_times()[:2])
+    long = {"messages": [{"role": "user", "content": "a " * 10_000_000}]}
+    assert served.post("/v1/chat/completions", json.dumps(long).encode()) == 413
+    assert engine.memory_info().rss - resident_bytes < 10 << 20 and sum(engine.cpu_times()[:2]) - seconds < 1
+    assert served.answer("Still there?")
+
+
+@pytest.mark.parametrize("full_speed", [[], ["--full-speed"]])
+def test_a_client_that_sends_no_more_gets_its_answer(full_speed: list[str], serve: Callable[..., Served]) -> None:
+    served = serve("--port", "0", *full_speed)
+    place = urlsplit(served.address)
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.sendall(head + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(1 << 16):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200") and b'"choices"' in answer
+    assert served.request("GET", "/props", Host="evil.example")[0] == 403  # at full speed as well
 
 
 def test_it_listens_to_this_computer_alone(served: Served) -> None:

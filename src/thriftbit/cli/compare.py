@@ -71,7 +71,7 @@ def compare(
       thriftbit compare my-model-BF16.gguf my-model-Q4_K_M.gguf
       thriftbit compare my-model-Q8_0.gguf my-model-Q4_K_M.gguf my-model-Q2_K.gguf --context 8k
     """
-    from thriftbit.runtime.serve import check_free
+    from thriftbit.runtime.listening import check_free
     from thriftbit.side_by_side.comparing import DEFAULT_CONTEXT_TOKENS, HOST
 
     if len(models) < 2:

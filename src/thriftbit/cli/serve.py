@@ -69,7 +69,9 @@ def serve(
       thriftbit serve my-model-Q4_K_M.gguf
       thriftbit serve my-model-Q4_K_M.gguf --port 9000 --context 16k
     """
-    from thriftbit.runtime.serve import check_free, is_loopback, serving
+    from thriftbit.runtime.admission import is_loopback
+    from thriftbit.runtime.listening import check_free
+    from thriftbit.runtime.serve import serving
 
     if not is_loopback(host) and not api_key:
         raise UsageError(
@@ -101,7 +103,7 @@ def serve(
 
 
 def _tell(server: Server, ready: Ready, host: str, as_json: bool) -> None:
-    from thriftbit.runtime.serve import is_loopback
+    from thriftbit.runtime.admission import is_loopback
 
     if not is_loopback(host):
         announce("Everybody who has the key and can reach this computer can use the model; nothing is encrypted.")

@@ -54,6 +54,7 @@ class Model:
         self._key = secrets.token_urlsafe()
         parameters = _parameters(xllamacpp, settings, self._key)
         started = time.perf_counter()
+        os.chdir(Path(settings["path"]).parent)  # the server tells clients the path it was given: only the name
         self._server = xllamacpp.Server(parameters)
         self._load_seconds = time.perf_counter() - started
         self._threads: int | None = settings["threads"]
@@ -177,7 +178,7 @@ class Model:
 
 def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = settings["path"]
+    parameters.model.path = Path(settings["path"]).name
     parameters.n_ctx = settings["context_tokens"]
     parameters.n_parallel = 1
     parameters.verbosity = _ERRORS_ONLY
@@ -197,16 +198,13 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     return parameters
 
 
-def _serve(parameters: Any, host: str, port: int, api_key: str, users: int, origin: str) -> None:
-    """For other programs, at an address and with a key that they know. origin: where they see it"""
-    parameters.hostnames = [host]
-    parameters.port = port
-    parameters.api_keys = [api_key] if api_key else []
+def _serve(parameters: Any, key: str, users: int) -> None:
+    """For other programs, through the front door, which alone has the key."""
+    parameters.api_keys = [key]
     parameters.n_parallel = users
     parameters.kv_unified = True  # one context for all
     parameters.endpoint_metrics = True
-    parameters.model_alias = {Path(parameters.model.path).name}  # and not where it lies
-    parameters.cors_origins = origin  # pages from elsewhere, open in a browser here, are not answered
+    parameters.model_alias = {Path(parameters.model.path).name}
 
 
 def _only_the_message(answer: Answer) -> Answer:

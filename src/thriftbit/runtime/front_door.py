@@ -1,145 +1,209 @@
-"""Where `serve` listens when the model behind it may be unloaded: passes everything on, and wakes the model for it.
+"""Where `serve` listens: passes requests on to llama.cpp, and wakes the model for them if it was unloaded.
 
-llama.cpp's server can put its model to sleep by itself, and loses or crashes on a question that comes while it does; it
-also knows nothing of memory that others need. So its whole process ends instead, which gives back all it took, and this
-door stays open: bytes go to llama.cpp and back as they are, and the first that come after it ended start it anew.
-Nobody's connection is cut by that.
+llama.cpp's server looks at neither Host nor Origin, reads bodies of any size, and knows nothing of memory that other
+programs need. So it listens behind this door, on a port that nobody is told, with a key that only the door has. Every
+request is checked first (`admission.py`, `http_server.py`), then sent on, over a connection of its own, as it was
+understood here: nothing that llama.cpp might read differently gets through.
 
-Of HTTP it knows the first word of a request: what only looks (GET) does not count as use, and /health and /metrics do
-not wake the model, as programs ask for them all day. Everything happens in one thread, so that no byte is passed on
-while the model is being unloaded.
+A model that rests is unloaded by ending llama.cpp's process, which gives back all it took; the door stays open, and
+the next request starts the process again. Not while a request is on its way: the door counts those. What only looks
+(GET) does not count as use, and /health and /metrics do not wake the model, as programs ask for them all day.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import secrets
 import socket
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import Protocol
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+import h11
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.admission import Admission
+from thriftbit.runtime.http_server import HttpServer, Receive, Send
 from thriftbit.runtime.idle import seconds_between_looks
 from thriftbit.runtime.polite import Readings, read_now, reason_to_unload
 
 _PIECE_BYTES = 1 << 16
-_LOOKS_ONLY = (b"GET ", b"HEAD ", b"OPTIONS ")
-_HEALTH, _METRICS = b"GET /health", b"GET /metrics"
+_HEAD_BYTES = 1 << 20
+_LOOKS_ONLY = ("GET", "HEAD", "OPTIONS")
+_HEALTH, _METRICS = ("/health", "/v1/health"), ("/metrics",)
+_PUBLIC = ("/", *_HEALTH)  # without a key; so are the files of llama.cpp's page
+_FILES_OF_THE_PAGE = (".html", ".js", ".css", ".json", ".webmanifest", ".svg", ".png", ".ico", ".woff2")
+# A service worker would stay in the browser, and answer for whatever listens on this port later
+_SERVICE_WORKER = "/sw.js"
+_OF_ONE_CONNECTION = (
+    *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"),
+    *(b"trailer", b"transfer-encoding", b"upgrade", b"expect"),
+)
+_REPLACED = (b"host", b"content-length", b"authorization", b"x-api-key", b"origin")
+# A page in which a model's words are shown: it may not be shown inside other pages, nor fetch pictures from elsewhere,
+# whose addresses could carry off what was said
+_PROTECTION = [
+    (
+        b"content-security-policy",
+        b"img-src 'self' data: blob:; media-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+_log = logging.getLogger(__name__)
 
 
 class Behind(Protocol):
-    """The model behind the door. resting: unloaded. inside: where llama.cpp listens while it is not."""
+    """The model behind the door. resting: whether it is unloaded. inside: where llama.cpp listens otherwise, and
+    inside_key, the key that it asks for."""
 
     resting: bool
     inside: tuple[str, int]
+    inside_key: str
 
     def wake(self) -> None:
         """Loads the model. Raises ThriftbitError"""
 
     def rest(self) -> None:
-        """Unloads it."""
-
-    def answering(self) -> int | None:
-        """-> how many questions it is at; None if it does not say"""
+        """Unloads the model."""
 
 
 class FrontDoor:
-    """listening: a socket that is bound. unload_after_minutes: None for not until memory is short. announce: is told,
-    by another thread, when the model goes and comes."""
+    """listening: sockets that listen. key: that clients need; "" for none. unload_after_minutes: None for not until
+    memory is short; stays: not even then. announce: is told, by another thread, when the model goes and comes."""
 
     def __init__(
         self,
-        listening: socket.socket,
+        listening: Sequence[socket.socket],
+        admission: Admission,
         behind: Behind,
         unload_after_minutes: float | None,
         announce: Callable[[str], None] = lambda message: None,
+        *,
+        key: str = "",
+        stays: bool = False,
         read: Callable[[], Readings] = read_now,
     ) -> None:
-        self._listening = listening
         self._behind = behind
         self._after_minutes = unload_after_minutes
         self._announce = announce
+        self._key = key
         self._read = read
         self._used = time.monotonic()
-        self._era = 0  # so many times it was unloaded; connections to llama.cpp end with theirs
-        self._waking = asyncio.Lock()
-        self._ending = asyncio.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._open(),), daemon=True)
+        self.requests = 0  # on their way now, those that only look included
+        self.questions = 0  # on their way now
+        self._changing = asyncio.Lock()  # while the model is loaded or unloaded
+        self._server = HttpServer(listening, self._answer, admission, None if stays else self._watch)
 
     def open(self) -> None:
-        self._listening.listen()
-        self._thread.start()
+        self._server.open()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join()
-        self._loop.close()
+        self._server.close()
 
-    async def _open(self) -> None:
-        server = await asyncio.start_server(self._visit, sock=self._listening)
-        watching = asyncio.create_task(self._watch())
-        await self._ending.wait()
-        server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        watching.cancel()
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """The ASGI application"""
+        path, method = str(scope["path"]), str(scope["method"])
+        if not self._may(path, method, scope["headers"]):
+            await _say(send, HTTPStatus.UNAUTHORIZED, "this server asks for an API key, and this is not the right one")
+        elif path == _SERVICE_WORKER:
+            await _say(send, HTTPStatus.NOT_FOUND, "there is no service worker here")
+        elif self._behind.resting and path in _HEALTH:
+            await _send_json(send, HTTPStatus.OK, {"status": "ok"})
+        elif self._behind.resting and path in _METRICS:
+            await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, "the model is unloaded; a question loads it")
+        else:
+            with self._under_way(asks=method not in _LOOKS_ONLY):
+                await self._pass_on(scope, receive, send)
 
-    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection from outside, until either side hangs up"""
-        visit = _Visit(writer)
-        with suppress(ConnectionError, asyncio.CancelledError):
-            while request := await reader.read(_PIECE_BYTES):
-                if not await self._pass_on(request, visit):
-                    break
-        visit.hang_up()
-        writer.close()
+    def _may(self, path: str, method: str, headers: list[tuple[bytes, bytes]]) -> bool:
+        """-> whether the request has the key, or needs none"""
+        if not self._key or method == "OPTIONS":
+            return True
+        if method in _LOOKS_ONLY and (path in _PUBLIC or PurePosixPath(path).suffix in _FILES_OF_THE_PAGE):
+            return True
+        wanted = self._key.encode()
+        given = (value.strip() for name, value in headers if name in (b"authorization", b"x-api-key"))
+        return any(secrets.compare_digest(each.removeprefix(b"Bearer ").strip(), wanted) for each in given)
 
-    async def _pass_on(self, request: bytes, visit: _Visit) -> bool:
-        """-> whether the visit goes on"""
-        visit.asks = not request.startswith(_LOOKS_ONLY)
-        if self._behind.resting and request.startswith((_HEALTH, _METRICS)):
-            asleep = "the model is unloaded; a question loads it"
-            visit.outside.write(
-                _answer(HTTPStatus.OK, {"status": "ok"}) if request.startswith(_HEALTH) else _no(asleep)
-            )
-            return False
-        if visit.asks:
+    @contextmanager
+    def _under_way(self, asks: bool) -> Iterator[None]:
+        self.requests += 1
+        self.questions += asks
+        if asks:
             self._used = time.monotonic()
-        if visit.era != self._era:
-            visit.hang_up()
-            try:
-                reader, visit.inside = await self._reach()
-            except (ThriftbitError, OSError) as error:
-                visit.outside.write(_no(str(error)))
-                return False
-            visit.era = self._era
-            visit.answers = asyncio.create_task(self._pass_back(reader, visit))
-        assert visit.inside is not None
-        visit.inside.write(request)
-        await visit.inside.drain()
-        return True
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self.questions -= asks
+            if asks:
+                self._used = time.monotonic()
 
-    async def _pass_back(self, reader: asyncio.StreamReader, visit: _Visit) -> None:
-        era = self._era
-        with suppress(ConnectionError):
-            while answer := await reader.read(_PIECE_BYTES):
-                if visit.asks:
-                    self._used = time.monotonic()
-                visit.outside.write(answer)
-                await visit.outside.drain()
-        if era == self._era:  # it hung up by itself; whoever was connected when it was unloaded stays
-            visit.outside.close()
+    async def _pass_on(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        started = False
+        try:
+            reader, writer = await self._reach()
+            try:
+                async for event in self._exchange(reader, writer, scope, body):
+                    if isinstance(event, h11.Response):
+                        headers = [each for each in event.headers if _is_for_the_client(each[0])]
+                        start = {"type": "http.response.start", "status": event.status_code}
+                        await send({**start, "headers": [*headers, *_PROTECTION]})
+                        started = True
+                    elif isinstance(event, h11.Data):
+                        await send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
+                await send({"type": "http.response.body"})
+            finally:
+                writer.close()  # which ends an answer whose client has gone
+        except ThriftbitError as error:
+            await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        except (OSError, h11.RemoteProtocolError):
+            if started:
+                raise ConnectionError from None  # the client sees that its answer broke off
+            await _say(send, HTTPStatus.BAD_GATEWAY, "llama.cpp ended before it answered; ask again")
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, scope: MutableMapping[str, Any], body: bytes
+    ) -> AsyncIterator[Any]:
+        """-> what llama.cpp answers, in h11's events"""
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        kept = [(n, v) for n, v in scope["headers"] if n not in _OF_ONE_CONNECTION and n not in _REPLACED]
+        host, port = self._behind.inside
+        own = [
+            ("Host", f"{host}:{port}"),
+            ("Connection", "close"),
+            ("Authorization", f"Bearer {self._behind.inside_key}"),
+            ("Content-Length", str(len(body))),
+        ]
+        for sent in (
+            h11.Request(method=scope["method"], target=target, headers=[*kept, *own]),
+            *([h11.Data(data=body)] if body else []),
+            h11.EndOfMessage(),
+        ):
+            writer.write(http.send(sent) or b"")
+        await writer.drain()
+        while True:
+            event: Any = http.next_event()
+            if event is h11.NEED_DATA:
+                http.receive_data(await reader.read(_PIECE_BYTES))
+                continue
+            if isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+                return
+            yield event
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """-> a connection to llama.cpp, which is started if it is not there"""
-        async with self._waking:
+        async with self._changing:
             if self._behind.resting:
                 started = time.monotonic()
                 await asyncio.to_thread(self._behind.wake)
@@ -150,42 +214,31 @@ class FrontDoor:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(seconds_between_looks(self._after_minutes))
-            used = self._used
-            if self._behind.resting or self._waking.locked():
+            if self._behind.resting or self.requests or self._changing.locked():
                 continue
             now = await asyncio.to_thread(self._read)
-            reason = reason_to_unload(time.monotonic() - used, self._after_minutes, now)
-            # What it does not say counts as use: a long prompt keeps it from saying anything
-            if not reason or await asyncio.to_thread(self._behind.answering) != 0:
+            reason = reason_to_unload(time.monotonic() - self._used, self._after_minutes, now)
+            if not reason or self.requests or self._changing.locked():
                 continue
-            if used == self._used and not self._behind.resting and not self._waking.locked():
-                self._era += 1
-                self._behind.rest()
-                self._announce(f"Unloaded, as {reason}; the next question loads it again.")
+            async with self._changing:
+                with suppress(ThriftbitError):  # should llama.cpp have died meanwhile, `wait` says so
+                    await asyncio.to_thread(self._behind.rest)
+            self._announce(f"Unloaded, as {reason}; the next question loads it again.")
 
 
-class _Visit:
-    """asks: whether what it sent last is more than a look. inside: its connection to llama.cpp, of that era."""
-
-    def __init__(self, outside: asyncio.StreamWriter) -> None:
-        self.outside = outside
-        self.asks = False
-        self.inside: asyncio.StreamWriter | None = None
-        self.era = -1
-        self.answers: asyncio.Task[None] | None = None
-
-    def hang_up(self) -> None:
-        if self.answers is not None:
-            self.answers.cancel()
-        if self.inside is not None:
-            self.inside.close()
+def _is_for_the_client(name: bytes) -> bool:
+    # what other sites may read is decided here: nothing
+    return name not in _OF_ONE_CONNECTION and not name.startswith(b"access-control-")
 
 
-def _no(reason: str) -> bytes:
-    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": {"message": reason, "type": "unavailable_error"}})
+async def _say(send: Send, status: HTTPStatus, words: str) -> None:
+    kind = {HTTPStatus.UNAUTHORIZED: "authentication_error", HTTPStatus.SERVICE_UNAVAILABLE: "unavailable_error"}
+    error = {"message": words, "type": kind.get(status, "server_error"), "code": status.value}
+    await _send_json(send, status, {"error": error})
 
 
-def _answer(status: HTTPStatus, document: object) -> bytes:
+async def _send_json(send: Send, status: HTTPStatus, document: object) -> None:
     body = json.dumps(document).encode()
-    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_PROTECTION]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

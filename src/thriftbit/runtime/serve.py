@@ -1,38 +1,36 @@
 """A model for other programs: llama.cpp's own server, which speaks OpenAI's protocol and has a web page.
 
-The server is the one that the engine's process brings anyway, with an address that others know. So a crash of it is an
-error here, and what is not done here is what llama.cpp does well: protocol, queue, page.
+The server is the one that the engine's process brings anyway. So a crash of it is an error here, and what is not done
+here is what llama.cpp does well: protocol, queue, page. In front of it stands a door of our own (`front_door.py`). The
+door decides who is answered, and may unload the model.
 
 Users share one context: each may take all of it while the others need none, and memory is that of one conversation.
-A server that may unload its model listens through a door of its own (`front_door.py`); at full speed it listens itself.
 Left out: encryption; whoever needs it across a network has a proxy for it.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import re
-import socket
+import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.admission import admission_at
 from thriftbit.runtime.chat_template import fallback_for, has_template
 from thriftbit.runtime.engine import Engine, TemplateError
 from thriftbit.runtime.front_door import FrontDoor
+from thriftbit.runtime.listening import check_free, listening_sockets
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, check_room, read_now
 
-_MOST_PORT = 65535
-_PATIENCE_SECONDS = 2.0  # with our own server, asked about itself
 _POLL_SECONDS = 0.2
-_LOOPBACK = "127.0.0.1"
+# What one request may bring: a text that fills the context, in the longest spelling that JSON has, and what programs
+# send beside it. Far beyond that llama.cpp would spend minutes and gigabytes on reading what it then refuses.
+_BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES = 32, 1 << 20
 
 Announce = Callable[[str], None]
 
@@ -40,10 +38,11 @@ Announce = Callable[[str], None]
 class Server(Engine):
     """`with Server(path, host="127.0.0.1", port=8080) as server: server.wait()`
 
-    context_tokens: shared by all. users: that are answered at the same time; others wait. api_key: without which nobody
-    is answered; "" for none. polite: as for Engine, and a model that nobody uses is unloaded when memory gets short.
-    unload_after_minutes: that nobody asked anything; the next question loads it again. None for never. announce: is
-    told of both. Inside `with`: address, "http://127.0.0.1:8080"; resting, whether the model is unloaded.
+    context_tokens: shared by all. users: how many are answered at the same time; others wait. api_key: without it
+    nobody is answered; "" for none. polite: as for Engine, and a model that nobody uses is unloaded when memory gets
+    short. unload_after_minutes: after so long without a question the model is unloaded; the next question loads it
+    again. None for never. announce: hears of both. Inside `with`: address, "http://127.0.0.1:8080"; resting, whether
+    the model is unloaded.
     Raises ThriftbitError, before anything is loaded, if the address cannot be had.
     """
 
@@ -67,25 +66,32 @@ class Server(Engine):
         )
         check_free(host, port)
         self._host, self._port, self._key = host, port, api_key
-        self._users = users
         self._polite, self._unload_after_minutes, self._announce = polite, unload_after_minutes, announce
+        body_bytes = _LEAST_BODY_BYTES + _BODY_BYTES_PER_TOKEN * context_tokens
+        self._admission = admission_at(host, body_bytes)
         self._front: FrontDoor | None = None
-        self._needed_bytes = 0  # that the model took before it was unloaded
+        self._needed_bytes = 0  # what the model took when it had just been loaded
+        self.inside_key = secrets.token_urlsafe()
+        self._settings["serve"] = {"key": self.inside_key, "users": users}
         self.resting = False
 
     def __enter__(self) -> Self:
-        if not self._polite and self._unload_after_minutes is None:
-            self._listen_at(self._host, self._port, f"http://{self._host}:{self._port}")
-            self._start()
-            return self
         with ExitStack() as stack:
-            listening = stack.enter_context(bound_socket(self._host, self._port))
-            host, port = listening.getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            self._listen_at(_LOOPBACK, 0, address)
+            listening = listening_sockets(self._host, self._port, with_ipv6=True)  # before the model: now it is ours
+            for each in listening:
+                stack.callback(each.close)
+            host, port = listening[0].getsockname()[:2]
             self._start()
-            self.address = address
-            self._front = FrontDoor(listening, self, self._unload_after_minutes, self._announce)
+            self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            self._front = FrontDoor(
+                listening,
+                self._admission,
+                self,
+                self._unload_after_minutes,
+                self._announce,
+                key=self._key,
+                stays=not self._polite and self._unload_after_minutes is None,
+            )
             self._front.open()
             stack.pop_all()
         return self
@@ -101,8 +107,6 @@ class Server(Engine):
 
     def rest(self) -> None:
         """Unloads the model: llama.cpp ends, and what asks for it is answered when it is back."""
-        with suppress(ThriftbitError):  # should it have died meanwhile, it is as good as unloaded
-            self._needed_bytes = self.memory().peak_bytes
         self.resting = True
         self._end_process()
 
@@ -117,15 +121,7 @@ class Server(Engine):
         inside = urlsplit(self.address)
         assert inside.hostname is not None and inside.port is not None
         self.inside = (inside.hostname, inside.port)
-
-    def _listen_at(self, host: str, port: int, origin: str) -> None:
-        self._settings["serve"] = {
-            "host": host,
-            "port": port,
-            "api_key": self._key,
-            "users": self._users,
-            "origin": origin,
-        }
+        self._needed_bytes = self.memory().peak_bytes
 
     def wait(self) -> None:
         """Until the server ends, which it does by itself only when it dies: then raises ThriftbitError with the reason.
@@ -144,23 +140,12 @@ class Server(Engine):
     def finish(self, patience_seconds: float) -> None:
         """Waits until nobody is being answered, but no longer than that."""
         deadline = time.monotonic() + patience_seconds
-        while self.answering() != 0 and time.monotonic() < deadline:
+        while self.answering() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
-    def answering(self) -> int | None:
-        """-> how many are being answered or wait; None if the server does not say"""
-        if self.resting:
-            return 0
-        connection = http.client.HTTPConnection(*self.inside, timeout=_PATIENCE_SECONDS)
-        try:
-            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self._key}"})
-            metrics = connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-        counts = re.findall(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", metrics, re.MULTILINE)
-        return sum(map(int, counts))
+    def answering(self) -> int:
+        """-> how many questions are being answered or wait for that"""
+        return self._front.questions if self._front else 0
 
 
 @contextmanager
@@ -207,41 +192,3 @@ def serving(
             announce(f"Note: {path.name} has a chat template that llama.cpp cannot use: {fallback.words}.")
             running = stack.enter_context(server(fallback.template))
         yield running
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_free(host: str, port: int) -> None:
-    """Raises ThriftbitError if nobody can listen there. Port 0 is whichever is free."""
-    bound_socket(host, port).close()
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Raises as `check_free`."""
-    if not 0 <= port <= _MOST_PORT:
-        raise UsageError(f"--port {port}: ports go from 1 to {_MOST_PORT}, and 0 takes one that is free")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            if sys.platform != "win32":  # as llama.cpp does: connections that have just ended do not count
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-        except OSError:
-            bound.close()
-            raise
-    except socket.gaierror:
-        raise ThriftbitError(f"--host {host}: no such address; 127.0.0.1 is this computer alone") from None
-    except OSError as error:
-        raise ThriftbitError(
-            f"port {port} of {host} cannot be used: {error.strerror}. Another server may run there: stop it, or choose "
-            "another --port"
-        ) from None
-    return bound

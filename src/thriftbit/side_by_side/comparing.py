@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import uvicorn
-
 from thriftbit.advice.ready import fit_together
-from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.admission import admission_at
+from thriftbit.runtime.http_server import HttpServer
+from thriftbit.runtime.listening import check_free, listening_sockets
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
-from thriftbit.runtime.serve import check_free
-from thriftbit.side_by_side.access import Guarded, Keys
+from thriftbit.side_by_side.access import MOST_BODY_BYTES, Guarded, Keys
 from thriftbit.side_by_side.application import application
 from thriftbit.side_by_side.lineup import Contender, lineup
 from thriftbit.side_by_side.session import Session
@@ -26,7 +23,6 @@ from thriftbit.side_by_side.writing import Manner, Writers
 
 HOST = "127.0.0.1"
 DEFAULT_CONTEXT_TOKENS = 4096
-_STARTING_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 
 
@@ -80,63 +76,29 @@ def compare(
     manner: Manner = "one loaded at a time" if not together else "at once" if at_once else "in turn"
     if not together:
         announce("They do not fit into memory together: each is loaded when it answers, and let go after it.")
-    with (
-        _listening(port) as listener,
-        Writers(
-            [file.path for file in contenders],
-            manner=manner,
-            context_tokens=context_tokens,
-            threads=threads,
-            polite=polite,
-            unload_after_minutes=unload_after_minutes,
-            announce=announce,
-        ) as writers,
-    ):
+    with ExitStack() as stack:
+        listening = listening_sockets(HOST, port)  # before the models: nobody else gets the port now
+        for each in listening:
+            stack.callback(each.close)
+        writers = stack.enter_context(
+            Writers(
+                [file.path for file in contenders],
+                manner=manner,
+                context_tokens=context_tokens,
+                threads=threads,
+                polite=polite,
+                unload_after_minutes=unload_after_minutes,
+                announce=announce,
+            )
+        )
         session = Session(contenders, writers, manner)
         if session.bad_lines:
             announce(f"Note: {session.bad_lines} lines of the file of votes are no votes, and are passed over.")
-        keys, port = Keys(), listener.getsockname()[1]
-        with _served(session, keys, listener, port):
-            yield Page(session, port, keys, manner)
-
-
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    with socket.socket() as listener:
-        if sys.platform != "win32":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keys = Keys()
+        server = HttpServer(listening, Guarded(application(session, keys), keys), admission_at(HOST, MOST_BODY_BYTES))
+        server.open()
         try:
-            listener.bind((HOST, port))
-        except OSError:
-            check_free(HOST, port)  # says why
-            raise
-        yield listener
-
-
-@contextmanager
-def _served(session: Session, keys: Keys, listener: socket.socket, port: int) -> Iterator[None]:
-    settings = uvicorn.Config(
-        Guarded(application(session, keys), keys, port),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        waited = threading.Event()
-        for _ in range(int(_STARTING_SECONDS / 0.01)):
-            if server.started or not thread.is_alive():
-                break
-            waited.wait(0.01)
-        if not server.started:
-            raise ThriftbitError(f"the page did not start on port {port}")
-        yield
-    finally:
-        session.close()
-        server.should_exit = True
-        thread.join()
+            yield Page(session, listening[0].getsockname()[1], keys, manner)
+        finally:
+            session.close()
+            server.close()

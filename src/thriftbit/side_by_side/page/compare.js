@@ -31,7 +31,7 @@
       body: JSON.stringify(body),
     });
     const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error);
+    if (!answer.ok) throw new Error(said.error.message ?? said.error);
     return said;
   };
   const attempt = async (path, body) => {
@@ -179,7 +179,10 @@
   // One long answer, a line for every change; when it breaks off, another is asked for
   const follow = async () => {
     const answer = await fetch("/api/changes", { headers: { Authorization: `Bearer ${key}` } });
-    if (!answer.ok) return (await answer.json()).error;
+    if (!answer.ok) {
+      const { error } = await answer.json();
+      return error.message ?? error;
+    }
     trouble("");
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
