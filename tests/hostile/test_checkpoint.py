@@ -53,14 +53,6 @@ def config_loop(folder: Path) -> None:
     (folder / "config.json").symlink_to("config.json")
 
 
-def quantized(config: dict[str, Any]) -> Callable[[Path], None]:
-    def prepare(folder: Path) -> None:
-        write_config(folder, config)
-        write_weights(folder, "model.safetensors", "a")
-
-    return prepare
-
-
 def files(*names: str) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         write_config(folder)
@@ -135,14 +127,6 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle, pt": (files("model.pt"), "stores its weights as pickle"),
     "not the pickle of weights": (files("training_args.bin"), "holds no weights"),
     "GGUF in the folder": (files("m.Q4_K_M.gguf"), "give one of them as the model (m.Q4_K_M.gguf)"),
-    "GPTQ": (quantized({"quantization_config": {"quant_method": "gptq", "bits": 4}}), "(quantization_config: 'gptq')"),
-    "FP8": (quantized({"quantization_config": {"quant_method": "fp8"}}), "quantized already"),
-    "AWQ inside": (quantized({"text_config": {"quantization_config": {"quant_method": "awq"}}}), "'awq'"),
-    "MLX": (quantized({"quantization": {"group_size": 64, "bits": 4}}), "quantized already"),
-    "bitsandbytes": (
-        quantized({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}),
-        "'bitsandbytes'",
-    ),
     "index not JSON": (index_text("{"), "index.json is not valid JSON"),
     "index without map": (index_text("{}"), "has no weight_map"),
     "index with a list": (index_text('{"weight_map": ["a"]}'), "has no weight_map"),

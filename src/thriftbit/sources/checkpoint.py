@@ -17,6 +17,7 @@ from typing import Any
 
 from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources.json_object import open_regular, read_json_object
+from thriftbit.sources.packed import Packing, find_packing, unpacked, without_packing
 from thriftbit.sources.safetensors_file import read_safetensors
 from thriftbit.sources.tensor import Tensor
 
@@ -24,17 +25,21 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """path: the folder. config: config.json, a nested `text_config` left as it is. tensors: by the source's names."""
+    """path: the folder. config: config.json, a nested `text_config` left as it is, without what it says of packed
+    weights. tensors: by the source's names, unpacked. packing: how they are stored; None for plain weights."""
 
     path: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
+    packing: Packing | None = None
 
     def file(self, name: str) -> Path | None:
         """-> the folder's file of that name; None if there is none"""
@@ -49,11 +54,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Raises ThriftbitError, naming file or tensor, for everything that keeps the folder from being a whole model."""
     config = read_config(folder)
     files = weight_files(str(folder), folder, _names(folder))
-    return Checkpoint(folder, config, _all_tensors({folder / name: promised for name, promised in files.items()}))
+    stored = _all_tensors({folder / name: promised for name, promised in files.items()})
+    packing = find_packing(config, folder)
+    tensors = unpacked(stored, packing, plain_dtype(config), str(folder))
+    return Checkpoint(folder, without_packing(config), tensors, packing)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """-> the folder's config.json; ThriftbitError if it is missing, is no JSON object or describes a quantized model"""
+    """-> the folder's config.json; ThriftbitError if it is missing or is no JSON object"""
     if not folder.is_dir():
         raise ThriftbitError(f"{folder} is not a folder")
     names = _names(folder)
@@ -66,9 +74,17 @@ def read_config(folder: Path) -> dict[str, Any]:
                 "(peft: `model.merge_and_unload().save_pretrained(...)`)"
             )
         raise ThriftbitError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
-    config = read_json_object(folder / CONFIG)
-    _refuse_quantized(folder / CONFIG, config)
-    return config
+    return read_json_object(folder / CONFIG)
+
+
+def plain_dtype(config: Mapping[str, Any]) -> str:
+    """-> GGML's name of the type that the model has, or had before its weights were packed"""
+    text = config.get("text_config")
+    for section in (config, text if isinstance(text, dict) else {}):
+        dtype = str(section.get("dtype") or section.get("torch_dtype")).removeprefix("torch.")
+        if dtype in _DTYPES:
+            return _DTYPES[dtype]
+    return "BF16"
 
 
 def refuse_without_safetensors(origin: str, names: Iterable[str]) -> None:
@@ -158,30 +174,6 @@ def _all_tensors(files: Mapping[Path, tuple[str, ...]]) -> dict[str, Tensor]:
     if not tensors:
         raise ThriftbitError(f"{next(iter(files))} holds no tensors")
     return tensors
-
-
-def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
-    """Transformers' way of saying it is `quantization_config`, MLX's `quantization`, both perhaps in `text_config`"""
-    text_config = config.get("text_config")
-    for section in (config, text_config if isinstance(text_config, dict) else {}):
-        for key in ("quantization_config", "compression_config", "quantization"):
-            quantization = section.get(key)
-            if not quantization or _is_harmless(quantization):
-                continue
-            method = quantization.get("quant_method", "quantized") if isinstance(quantization, dict) else quantization
-            raise ThriftbitError(
-                f"{path}: the weights are quantized already ({key}: {shown(method)}), and quantizing them again would "
-                "add one loss to another. Use the original model in 16 bits"
-            )
-
-
-def _is_harmless(quantization: Any) -> bool:
-    """bitsandbytes leaves its settings behind in models whose weights it did not touch"""
-    return (
-        isinstance(quantization, dict)
-        and quantization.get("quant_method") == "bitsandbytes"
-        and not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit"))
-    )
 
 
 def _names(folder: Path) -> set[str]:

@@ -17,7 +17,8 @@ import math
 import os
 import struct
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,13 +52,17 @@ def _to_float32(raw: NDArray[Any]) -> FloatArray:
         return raw.astype(np.float32, copy=False)
 
 
-# dtype -> (how numpy reads the bytes, how they become float32)
-READABLE: dict[str, tuple[str, Callable[[NDArray[Any]], FloatArray]]] = {
-    "F32": ("<f4", _to_float32),
-    "F16": ("<f2", _to_float32),
-    "BF16": ("<u2", _widen_bfloat16),
-    "F64": ("<f8", _to_float32),
-}
+# dtype -> how numpy reads the bytes, for all whose numbers are whole bytes
+STORAGE = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+    "BOOL": "u1", "F8_E4M3": "u1", "F8_E5M2": "u1", "F8_E4M3FNUZ": "u1", "F8_E5M2FNUZ": "u1", "F8_E8M0": "u1",
+}  # fmt: skip
+
+# dtype of plain weights -> how they become float32
+READABLE: dict[str, Callable[[NDArray[Any]], FloatArray]] = {
+    "F32": _to_float32, "F16": _to_float32, "BF16": _widen_bfloat16, "F64": _to_float32,
+}  # fmt: skip
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -127,35 +132,85 @@ def _checked_entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, .
     return dtype, tuple(shape), start, stop
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """How a tensor is read from its file. Called with (start, stop), it gives these rows as float32, if the dtype holds
+    plain weights. The other methods give what is stored, for weights that are packed: see `packed/`.
+
+    path, name, dtype: as errors say them. offset: the first byte in the file. rows, width: of the stored tensor.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    offset: int
+    rows: int
+    width: int
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        """-> float32 (stop - start, width), at most three times the bytes of that in memory on the way"""
+        if self.dtype not in READABLE:
+            raise ThriftbitError(
+                f"{self.path}: {self.name!r} is stored as {self.dtype}, and nothing in the folder says how these "
+                f"numbers become weights; weights are {', '.join(READABLE)}. Download the whole model again"
+            )
+        return READABLE[self.dtype](self.stored(start, stop))
+
+    def stored(self, start: int, stop: int) -> NDArray[Any]:
+        """-> (stop - start, width), as stored: numpy's type of that name, or uint8 and uint16 for small floats"""
+        if not 0 <= start <= stop <= self.rows:
+            raise IndexError(f"rows {start} to {stop} of {self.name!r}, which has {self.rows}")
+        return self._read(self.offset + start * self._row_bytes, (stop - start, self.width))
+
+    def stored_columns(self, start: int, stop: int, first: int = 0, last: int | None = None) -> NDArray[Any]:
+        """-> (last - first, stop - start), as stored: columns start to stop of these rows, all of them by default
+
+        Each row is read by itself: the columns of a matrix that is wider than memory never bring the rest along.
+        """
+        last = self.rows if last is None else last
+        if not (0 <= start <= stop <= self.width and 0 <= first <= last <= self.rows):
+            raise IndexError(f"columns {start} to {stop} of {self.name!r}, which has {self.width}")
+        if (start, stop) == (0, self.width):
+            return self.stored(first, last)
+        columns = np.empty((last - first, stop - start), self._storage)
+        with open_regular(self.path) as file:
+            for row, place in enumerate(range(first, last)):
+                file.seek(self.offset + place * self._row_bytes + start * self._storage.itemsize)
+                self._fill(file, columns[row])
+        return columns
+
+    def stored_items(self, start: int, stop: int) -> NDArray[Any]:
+        """-> (stop - start,), as stored: numbers start to stop of the whole tensor, row after row"""
+        if not 0 <= start <= stop <= self.rows * self.width:
+            raise IndexError(f"numbers {start} to {stop} of {self.name!r}, which has {self.rows * self.width}")
+        return self._read(self.offset + start * self._storage.itemsize, (stop - start,))
+
+    def _read(self, position: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        values = np.empty(shape, self._storage)
+        with open_regular(self.path) as file:
+            file.seek(position)
+            self._fill(file, values)
+        return values
+
+    def _fill(self, file: BufferedReader, values: NDArray[Any]) -> None:
+        if values.size and file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+            raise ThriftbitError(f"{self.path} ends inside {self.name!r}: the file changed while it was being read")
+
+    @property
+    def _storage(self) -> np.dtype[Any]:
+        storage = STORAGE.get(self.dtype)
+        if storage is None:
+            raise ThriftbitError(f"{self.path}: {self.name!r} is stored as {self.dtype}, which is not read here")
+        return np.dtype(storage)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.width * self._storage.itemsize
+
+
 def _tensor(path: Path, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> Tensor:
     shape = shape or (1,)
-    if dtype not in READABLE:
-        return Tensor(name, shape, dtype, partial(_refuse, path, name, dtype))
-    rows, width = math.prod(shape[:-1]), shape[-1]
-    return Tensor(name, shape, dtype, partial(_read_rows, path, name, dtype, offset, rows, width))
-
-
-def _read_rows(
-    path: Path, name: str, dtype: str, offset: int, rows: int, width: int, start: int, stop: int
-) -> FloatArray:
-    """-> float32 (stop - start, width), at most three times the bytes of that in memory on the way"""
-    if not 0 <= start <= stop <= rows:
-        raise IndexError(f"rows {start} to {stop} of {name!r}, which has {rows}")
-    storage, convert = READABLE[dtype]
-    row_bytes = width * np.dtype(storage).itemsize
-    raw = np.empty((stop - start) * row_bytes, np.uint8)
-    with open_regular(path) as file:
-        file.seek(offset + start * row_bytes)
-        if file.readinto(raw.data) != raw.nbytes:
-            raise ThriftbitError(f"{path} ends inside {name!r}: the file changed while it was being read")
-    return convert(raw.view(storage).reshape(-1, width))
-
-
-def _refuse(path: Path, name: str, dtype: str, start: int, stop: int) -> FloatArray:
-    raise ThriftbitError(
-        f"{path}: {name!r} is stored as {dtype}, which is not plain weights; Thriftbit reads {', '.join(READABLE)}. "
-        "Use the unquantized original of the model"
-    )
+    return Tensor(name, shape, dtype, StoredRows(path, name, dtype, offset, math.prod(shape[:-1]), shape[-1]))
 
 
 def _check_annotations(path: Path, annotations: Any) -> None:

@@ -17,6 +17,27 @@ from numpy.typing import NDArray
 from thriftbit.errors import ThriftbitError
 
 FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SameRows:
+    """A `Tensor.read` whose rows a GGML format holds without any change.
+
+    A view that keeps rows whole (`reordered`, `stacked`, `part`) keeps this too; any other view replaces `read`, and
+    thereby says that the promise no longer holds.
+
+    read: as of `Tensor`. format: -> the name of that GGML format, or None if it turns out that there is none. This may
+    read all scales of the tensor, so it is only asked when the answer is needed.
+    blocks: (start, stop) -> uint8 (stop - start, bytes of a row): those rows in that format.
+    """
+
+    read: Callable[[int, int], FloatArray]
+    format: Callable[[], str | None]
+    blocks: Callable[[int, int], ByteArray]
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return self.read(start, stop)
 
 
 class WeightsElsewhereError(ThriftbitError):
@@ -60,6 +81,11 @@ class Tensor:
     def load(self, start: int = 0, stop: int | None = None) -> FloatArray:
         """-> float32 (stop - start, width): a range of rows, all of them by default"""
         return self.read(start, self.rows if stop is None else stop)
+
+    @property
+    def same_format(self) -> str | None:
+        """-> the GGML format, quantized, that holds exactly these weights; None if none is known"""
+        return self.read.format() if isinstance(self.read, SameRows) else None
 
     def chunks(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
         """-> (start, stop) row ranges that cover the tensor, none across two matrices, each of `chunk_bytes` as float32

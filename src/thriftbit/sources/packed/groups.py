@@ -1,0 +1,126 @@
+"""Whole numbers in groups, each group with a scale, and perhaps a zero point or an offset: what GPTQ, AWQ,
+compressed-tensors and MLX store, and what GGML's oldest formats store too.
+
+A weight is (code - zero) * scale, or code * scale + offset. GGML's Q4_0 is the first with a fixed zero point, and Q4_1
+is the second, both in groups of 32 with scales in half precision. So where the groups are of 32 columns, or of several
+times 32, and all scales fit in half precision, the very same weights can be written as a GGUF: `format` says which
+format does it, and `blocks` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.sources.packed.bits import Codes
+from thriftbit.sources.tensor import ByteArray, FloatArray, SameRows
+
+BLOCK = 32  # weights in a block of the formats below
+_SCALES_AT_ONCE = 1 << 20
+
+ReadFloats = Callable[[int, int], FloatArray]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A matrix of grouped numbers. All functions take (start, stop), a range of its rows.
+
+    rows, width, group: of the matrix; `group` columns in a row share a scale. bits: of a code.
+    codes: -> uint8 (n, width), without sign. scales: -> float32 (n, groups).
+    zeros: -> float32 (n, groups), whole numbers; or offsets: -> float32 (n, groups). One of the two.
+    order: uint of (width,): the group of each column, where columns are not in the order of their groups; else None.
+    """
+
+    rows: int
+    width: int
+    group: int
+    bits: int
+    codes: Callable[[int, int], Codes]
+    scales: ReadFloats
+    zeros: ReadFloats | None = None
+    offsets: ReadFloats | None = None
+    order: NDArray[np.intp] | None = None
+
+    def reader(self) -> SameRows:
+        """-> what reads the weights, for a `Tensor`"""
+        return SameRows(self.read, lambda: self.format, self.blocks)
+
+    def read(self, start: int, stop: int) -> FloatArray:
+        values = self.codes(start, stop).astype(np.float32)
+        if self.zeros is not None:
+            values -= self._spread(self.zeros(start, stop))
+        values *= self._spread(self.scales(start, stop))
+        if self.offsets is not None:
+            values += self._spread(self.offsets(start, stop))
+        return values
+
+    def _spread(self, of_groups: FloatArray) -> FloatArray:
+        """(n, groups) -> (n, width)"""
+        if self.order is not None:
+            return of_groups[:, self.order]
+        return np.repeat(of_groups, self.group, axis=1)[:, : self.width]
+
+    @cached_property
+    def format(self) -> str | None:
+        """-> the GGML format that holds these very weights. The first call reads all scales."""
+        if self.order is not None or self.group % BLOCK or self.width % BLOCK:
+            return None
+        step = max(1, _SCALES_AT_ONCE * self.group // self.width)
+        possible = ["Q4_0" if self.bits <= 4 else "Q8_0", *(["Q4_1"] if self.bits <= 4 else [])]
+        for start in range(0, self.rows, step):
+            scales, low = self._lowest(start, min(start + step, self.rows))
+            if not _is_half(scales).all():
+                return None
+            # With code 0 at `zero`, Q4_0 gives (code - zero + 8 - 8) * scale, and its codes end at 15
+            zeros = -low / np.where(scales == 0, 1, scales)
+            half = np.float32(1 << (3 if self.bits <= 4 else 7))
+            fits = (zeros == np.round(zeros)) & (zeros <= half) & ((1 << self.bits) - 1 - zeros < half)
+            if not (fits & ((scales != 0) | (low == 0))).all() and possible[0] != "Q4_1":
+                possible.pop(0)
+            if "Q4_1" in possible and not _is_half(low).all():
+                possible.remove("Q4_1")
+            if not possible:
+                return None
+        return possible[0]
+
+    def _lowest(self, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
+        """-> the scales, and the weight that code 0 stands for, each float32 (n, groups)"""
+        scales = self.scales(start, stop)
+        if self.offsets is not None:
+            return scales, self.offsets(start, stop)
+        assert self.zeros is not None
+        return scales, -self.zeros(start, stop) * scales
+
+    def blocks(self, start: int, stop: int) -> ByteArray:
+        """-> the rows in `format`"""
+        scales, low = self._lowest(start, stop)
+        repeats = self.group // BLOCK
+        count = (stop - start) * self.width // BLOCK
+        codes = self.codes(start, stop).reshape(count, BLOCK)
+        scales = np.repeat(scales, repeats, axis=1)[:, : self.width // BLOCK].reshape(count, 1)
+        low = np.repeat(low, repeats, axis=1)[:, : self.width // BLOCK].reshape(count, 1)
+        head = scales.astype("<f2").view(np.uint8)
+        if self.format == "Q4_1":
+            blocks = np.hstack([head, low.astype("<f2").view(np.uint8), _nibbles(codes)])
+        else:
+            zeros = np.round(-low / np.where(scales == 0, 1, scales)).astype(np.int16)
+            signed = (codes - zeros).astype(np.int8)
+            held = _nibbles((signed + np.int8(8)).view(np.uint8)) if self.format == "Q4_0" else signed.view(np.uint8)
+            blocks = np.hstack([head, held])
+        return blocks.reshape(stop - start, -1)
+
+
+def _is_half(values: FloatArray) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore"):
+        same: NDArray[np.bool_] = values.astype(np.float16).astype(np.float32) == values
+    return same
+
+
+def _nibbles(codes: Codes) -> ByteArray:
+    """uint8 (n, 32) -> (n, 16): number i in the low half of byte i, number 16 + i in the high half"""
+    nibbles: ByteArray = codes[:, :16] | codes[:, 16:] << 4
+    return nibbles
