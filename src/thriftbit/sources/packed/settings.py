@@ -23,9 +23,10 @@ KEYS = ("quantization_config", "compression_config", "quantization")
 SIDECARS = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 
 # quant_method of what this room reads, though not in each of their formats
-METHODS = frozenset(
-    "auto-round awq bitnet bitsandbytes compressed-tensors fbgemm_fp8 fp8 gptq mlx modelopt mxfp4 nvfp4".split()
-)
+METHODS = {
+    "auto-round", "awq", "bitnet", "bitsandbytes", "compressed-tensors", "fbgemm_fp8",
+    "fp8", "gptq", "mlx", "modelopt", "mxfp4", "nvfp4",
+}  # fmt: skip
 
 _PATTERN_LIMIT, _NAME_LIMIT, _MOST_REPETITIONS = 300, 200, 5
 
