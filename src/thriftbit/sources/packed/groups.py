@@ -108,8 +108,9 @@ class Groups:
             blocks = np.hstack([head, low.astype("<f2").view(np.uint8), _nibbles(codes)])
         else:
             zeros = np.round(-low / np.where(scales == 0, 1, scales)).astype(np.int16)
-            signed = (codes - zeros).astype(np.int8)
-            held = _nibbles((signed + np.int8(8)).view(np.uint8)) if self.format == "Q4_0" else signed.view(np.uint8)
+            signed = (codes.astype(np.int16) - zeros).astype(np.int8)
+            stored: ByteArray = signed.view(np.uint8)
+            held = _nibbles(stored + np.uint8(8)) if self.format == "Q4_0" else stored
             blocks = np.hstack([head, held])
         return blocks.reshape(stop - start, -1)
 
@@ -122,5 +123,5 @@ def _is_half(values: FloatArray) -> NDArray[np.bool_]:
 
 def _nibbles(codes: Codes) -> ByteArray:
     """uint8 (n, 32) -> (n, 16): number i in the low half of byte i, number 16 + i in the high half"""
-    nibbles: ByteArray = codes[:, :16] | codes[:, 16:] << 4
+    nibbles: ByteArray = codes[:, :16] | codes[:, 16:] << np.uint8(4)
     return nibbles
