@@ -6,7 +6,6 @@ when it is called, so that `--help` is instant. Errors of the user arrive as Thr
 
 from __future__ import annotations
 
-import io
 import sys
 
 import click
@@ -27,6 +26,7 @@ from thriftbit.cli.printing import print_error, print_json
 from thriftbit.cli.quantize import quantize
 from thriftbit.cli.report import report
 from thriftbit.cli.serve import serve
+from thriftbit.cli.streams import OutputGone, watch_output
 from thriftbit.errors import ThriftbitError
 
 INTERRUPTED = 130
@@ -64,21 +64,23 @@ for command in (
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):  # Windows gives pipes an encoding that lacks most of the world's letters
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    watch_output()
     sys.exit(run())
 
 
 def run() -> int:
     """-> the exit code: 0 done, 1 failed, 2 wrong usage, 3 the verdict is no, 4 cannot be measured, 130 interrupted"""
     try:
-        return commands.main(prog_name="thriftbit", standalone_mode=False) or 0
+        exit_code: int = commands.main(prog_name="thriftbit", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:
         return _fail(_with_hint(error), error.exit_code)
+    except OutputGone as error:
+        return error.exit_code
     except ThriftbitError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

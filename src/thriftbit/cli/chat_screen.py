@@ -11,14 +11,11 @@ shown as it is written.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -29,6 +26,8 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
+
+from thriftbit.strangers import harmless, harmless_json
 
 if TYPE_CHECKING:
     from thriftbit.runtime.conversation import Conversation
@@ -69,7 +68,7 @@ class Screen:
             self._console.print()
 
     def write(self, piece: str, is_thought: bool) -> None:
-        piece = harmless(piece)
+        piece = written(piece)
         if not self._moves:
             self._console.print(Text(piece), end="", soft_wrap=True)
             return
@@ -153,28 +152,9 @@ def _without_html(tokens: list[Any]) -> Iterator[Any]:
         yield token
 
 
-_KEPT = frozenset("\n\u200c\u200d\u00ad")
-_TAB = "    "
-
-
-def harmless(text: str) -> str:
-    """-> the text for a terminal: line breaks stay, tabs become spaces, whatever could drive it becomes an escape"""
-    return "".join(_harmless(character) for character in text)
-
-
-def _harmless(character: str) -> str:
-    if character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs":
-        return character
-    if character == "\t":
-        return _TAB
-    return "" if character == "\r" else ascii(character)[1:-1]
-
-
-def harmless_json(document: Any) -> str:
-    """-> JSON for a program, which a terminal can be shown as well: the same escapes, as JSON writes them"""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    # outside its strings JSON is ASCII, and there ASCII's controls are escaped already
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+def written(piece: str) -> str:
+    """-> a piece of what a model writes, for the terminal: tabs as spaces, and nothing that could drive it"""
+    return harmless(piece.replace("\t", "    ").replace("\r", ""))
 
 
 @contextmanager
@@ -200,20 +180,16 @@ def answer_once(conversation: Conversation, question: str, as_json: bool) -> int
         nonlocal last
         if not is_thought and not as_json:
             last = piece
-            sys.stdout.write(harmless(piece))
+            sys.stdout.write(written(piece))
             sys.stdout.flush()
 
-    try:
-        with ctrl_c_stops(conversation):
-            answer = conversation.ask(question, write)
-        if as_json:
-            print(harmless_json(_document(conversation, answer)))
-        elif not last.endswith("\n"):
-            print()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has enough; Python would complain once more when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with ctrl_c_stops(conversation):
+        answer = conversation.ask(question, write)
+    if as_json:
+        print(harmless_json(_document(conversation, answer)))
+    elif not last.endswith("\n"):
+        print()
+    sys.stdout.flush()
     return _INTERRUPTED if answer.ended == "stopped" else 0
 
 

@@ -15,13 +15,14 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from rich.table import Table
 from rich.text import Text
 
-from thriftbit.cli.chat_screen import Screen, ctrl_c_stops, harmless
+from thriftbit.cli.chat_screen import Screen, ctrl_c_stops
 from thriftbit.cli.printing import output
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.runtime.conversation import Conversation, Listen, Statistics
 from thriftbit.runtime.engine import EngineDiedError
 from thriftbit.runtime.generation import Generation
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless
 
 _PROMPT, _CONTINUED = "> ", ". "
 

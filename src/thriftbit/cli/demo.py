@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -15,9 +14,11 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import announce, print_json, printable, say, show, table
+from thriftbit.cli.printing import announce, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
     from thriftbit import Measurement
@@ -93,8 +94,8 @@ def _folder(output: Path | None) -> Iterator[Path]:
     if output is not None:
         yield output
     else:
-        with TemporaryDirectory(prefix="thriftbit-demo-") as temporary:
-            yield Path(temporary)
+        with temporary_folder("demo") as temporary:
+            yield temporary
 
 
 def _level_document(level: Level, kept: bool) -> dict[str, object]:
@@ -131,4 +132,4 @@ def _print_generation(writer: str, prompt: str, generation: Generation) -> None:
     say(
         f"\n{writer}, run by llama.cpp at {generation.tokens_per_second:.0f} tokens per second, continues a sentence:\n"
     )
-    show(Text.assemble((prompt, "bold"), printable(generation.text)))
+    show(Text.assemble((prompt, "bold"), harmless(generation.text)))

@@ -13,10 +13,11 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.options import Duration, json_option
-from thriftbit.cli.printing import announce, printable, say, show, table
+from thriftbit.cli.printing import announce, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import offer_measuring
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
     from thriftbit.machine.facts import Fact, Facts, Gpu
@@ -75,7 +76,7 @@ def print_profile(profile: Profile) -> None:
         _print_outlooks(profile)
     say("\nWhat that means", style="bold")
     for sentence in (*sentences(profile), *profile.facts.notes):
-        show(_indented(Text(printable(sentence))))
+        show(_indented(Text(harmless(sentence))))
     if not profile.measured_at:
         show(_indented(Text("How fast models run here has not been measured yet; it takes a minute:")))
         say("    thriftbit doctor --measure")
@@ -86,7 +87,7 @@ def _rows(rows: Iterator[tuple[str, str]]) -> Padding:
     result.add_column(no_wrap=True, style="dim", min_width=12)
     result.add_column(overflow="fold")
     for name, value in rows:
-        result.add_row(name, Text(printable(value)))
+        result.add_row(name, Text(harmless(value)))
     return _indented(result)
 
 

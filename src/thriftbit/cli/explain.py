@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import print_json, printable, say, show
+from thriftbit.cli.printing import print_json, say, show
+from thriftbit.strangers import harmless
 
 
 @click.command(short_help="Say in plain words what Q4_K_M, AWQ or imatrix means.")
@@ -37,7 +38,7 @@ def explain(name: str, as_json: bool) -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold", max_width=96)
     for question, answer in explanation.rows:
-        grid.add_row(Text(f"  {question}", style="dim"), Text(printable(answer)))
+        grid.add_row(Text(f"  {question}", style="dim"), Text(harmless(answer)))
     if explanation.rows:
         say("")
         show(grid)

@@ -11,8 +11,9 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import announce, output, print_json, printable, say, show, table
+from thriftbit.cli.printing import announce, output, print_json, say, show, table
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
     from thriftbit.library.finding import Findings
@@ -97,7 +98,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     bits = f"{finding.bits_per_weight:.2f}" if finding.bits_per_weight else ""
     what = f"{finding.what or 'unknown'}{'' if sure or not finding.what else '?'}{' (!)' if finding.warning else ''}"
     return (
-        printable(finding.name).replace("\n", "\\n"),
+        harmless(finding.name).replace("\n", "\\n"),
         what,
         describe_bytes(finding.size_bytes) if finding.size_bytes else "",
         bits if sure or not bits else f"~{bits}",

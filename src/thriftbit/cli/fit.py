@@ -11,9 +11,10 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option
-from thriftbit.cli.printing import announce, output, print_json, printable, say, show, table
+from thriftbit.cli.printing import announce, output, print_json, say, show, table
 from thriftbit.cli.questions import offer_measuring
 from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
     from thriftbit.advice.fit import Advice
@@ -277,7 +278,7 @@ def _seconds(prediction: Prediction) -> str:
 
 def _paragraph(text: str, style: str = "") -> None:
     """A sentence, wrapped between words; later lines are indented."""
-    lines = Text(printable(text), style=style).wrap(output, output.width - 2)
+    lines = Text(harmless(text), style=style).wrap(output, output.width - 2)
     for number, line in enumerate(lines):
         line.rstrip()
         show(line if number == 0 else Padding(line, (0, 0, 0, 2), expand=False))

@@ -1,21 +1,23 @@
 """What commands print with.
 
 Results go to the standard output, everything else to the error output. Names of files, tensors and metadata come from
-strangers, so markup is off (a tensor called "[red]" is shown as that) and `printable` shows control characters, which
-could otherwise drive the terminal, as escapes.
+strangers, so markup is off (a tensor called "[red]" is shown as that), and `harmless` shows what could drive the
+terminal as escapes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from thriftbit.strangers import harmless, harmless_json
 
 PIPE_WIDTH = 160  # characters, where there is no terminal to ask
 
@@ -25,22 +27,18 @@ output = Console(width=None if _IN_TERMINAL else PIPE_WIDTH, **_PLAIN)
 notes = Console(stderr=True, **_PLAIN)
 
 
-def printable(text: str) -> str:
-    """-> the text with control characters as escapes; line breaks stay"""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+    print(harmless_json(document), flush=True)
 
 
 def print_error(message: str) -> None:
-    print("error:", printable(message), file=sys.stderr, flush=True)
+    with suppress(OSError):  # where nobody can be told, the exit code remains
+        print("error:", harmless(message), file=sys.stderr, flush=True)
 
 
 def announce(message: str) -> None:
     """What a verb has to say while it works: a download's size, a warning."""
-    notes.print(printable(message), soft_wrap=True)
+    notes.print(harmless(message), soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -49,7 +47,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for heading in headings:
         result.add_column(heading.lstrip(">"), justify="right" if heading[0] == ">" else "left", overflow="fold")
     for row in rows:
-        result.add_row(*(Text(printable(cell).replace("\n", "\\n")) for cell in row))
+        result.add_row(*(Text(harmless(cell).replace("\n", "\\n")) for cell in row))
     return result
 
 
@@ -59,9 +57,9 @@ def show(block: RenderableType) -> None:
 
 def say(text: str, style: str = "") -> None:
     """One line, which the terminal may wrap but we do not, so that it can be copied."""
-    output.print(printable(text), style=style, soft_wrap=True)
+    output.print(harmless(text), style=style, soft_wrap=True)
 
 
 def say_cropped(text: str) -> None:
     """One line that ends where the terminal does."""
-    output.print(printable(text), no_wrap=True, overflow="ellipsis")
+    output.print(harmless(text), no_wrap=True, overflow="ellipsis")

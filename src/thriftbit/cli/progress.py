@@ -12,7 +12,8 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from thriftbit.cli.printing import notes, printable
+from thriftbit.cli.printing import notes
+from thriftbit.strangers import harmless
 
 _PATIENCE_SECONDS = 1.0
 _PLAIN_INTERVAL_SECONDS = 15.0
@@ -50,7 +51,7 @@ class ProgressLine:
         if not notes.is_terminal:
             self._plain_line(what, fraction)
             return
-        self._bar.update(self._task, description=printable(what).ljust(30), completed=fraction)
+        self._bar.update(self._task, description=harmless(what).ljust(30), completed=fraction)
         if not self._shown and time.monotonic() - self._begun > _PATIENCE_SECONDS:
             self._shown = True
             self._bar.start()
@@ -61,4 +62,4 @@ class ProgressLine:
             return
         self._next_plain = now + _PLAIN_INTERVAL_SECONDS
         left_seconds = (now - self._begun) * (1 - fraction) / fraction
-        notes.print(f"{fraction:4.0%}  {printable(what)}, {left_seconds:.0f} s left", soft_wrap=True)
+        notes.print(f"{fraction:4.0%}  {harmless(what)}, {left_seconds:.0f} s left", soft_wrap=True)

@@ -1,41 +1,48 @@
 """An output file that appears whole or not at all.
 
-It is written beside its final name, as NAME.thriftbit-partial, flushed to the disk, then renamed. Whatever goes wrong
-in between (an exception, Ctrl-C, a closed terminal, a full disk) removes it. Only a killed process or a power cut
-leaves one, and the next run for the same output takes it over: a lock on the file, which dies with its owner, tells an
-abandoned one from one that another run is writing.
+The file is written beside its final name, as NAME.thriftbit-partial, flushed to the disk, then renamed. An exception,
+Ctrl-C, a closed terminal or a full disk removes the partial file. Only a killed process or a power cut leaves one, and
+the next run for the same output takes it over. A lock, which the system takes back when its owner ends, tells an
+abandoned partial file from one that another run is writing.
 
-What is written goes to the system in large pieces at multiples of their size. It keeps them in memory as they came: a
-model written in small pieces lies in small pages there, and until it is read from the disk again, llama.cpp
-runs it up to a third slower (`docs/lab-notes.md`).
+Hours of work are never thrown away for a name: if somebody else's file appeared under the name meanwhile, the result
+gets a free name beside it, and a warning says so.
 
-Left out: reserving the space beforehand. It would catch a disk that fills up meanwhile, but where a file system cannot
-reserve, the C library writes zeros instead and the file crosses a network twice.
+The system gets the content in large pieces, at multiples of their size, and keeps them in memory as they came. A model
+written in small pieces lies in small pages of memory. Until it is read from the disk again, llama.cpp runs such a model
+up to a third slower (`docs/lab-notes.md`).
+
+Left out: reserving the space beforehand. It would catch a disk that fills up meanwhile. But where a file system cannot
+reserve space, the C library writes zeros, and the file crosses a network twice.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
+import logging
 import os
 import shutil
-import signal
 import stat
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
+from thriftbit.containers.file_lock import is_at, lock
+from thriftbit.containers.stopping import signals_wait, stop_signals_raise
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 
 PARTIAL_SUFFIX = ".thriftbit-partial"
-STOP_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # beside SIGINT, which Python raises as KeyboardInterrupt
 PIECE_BYTES = 4 << 20
+PRIVATE_MODE = 0o600
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_log = logging.getLogger(__name__)
 
 
 def check_target(path: Path, target: Path, force: bool) -> None:
@@ -55,17 +62,19 @@ def check_target(path: Path, target: Path, force: bool) -> None:
 class AtomicFile:
     """Context manager: `write` inside it; at its end the file gets its name, or is gone if the block raised.
 
-    path: followed if it is a symbolic link. size_bytes: what will be written, held against the free space first.
+    path: followed if it is a symbolic link; after the end, where the file is. size_bytes: how much will be written,
+    checked against the free space first. force: replace a file. private: only the user may read the file.
     Entering raises ThriftbitError if there is something at `path` (unless a file and `force`), if its folder is missing
     or cannot be written, if the disk is too small, or if another run is writing the same file.
     """
 
-    def __init__(self, path: str | Path, size_bytes: int, *, force: bool = False) -> None:
+    def __init__(self, path: str | Path, size_bytes: int, *, force: bool = False, private: bool = False) -> None:
         self.path = Path(path)
         self._target = Path(os.path.realpath(path))
         self._partial = Path(f"{self._target}{PARTIAL_SUFFIX}")
         self._size_bytes = size_bytes
         self._force = force
+        self._mode = PRIVATE_MODE if private else 0o666
         self._waiting = bytearray()  # less than PIECE_BYTES
         self._written_bytes = 0
         self._published = False
@@ -74,8 +83,9 @@ class AtomicFile:
         with ExitStack() as undo, self._explained():
             self._check_target()
             undo.enter_context(stop_signals_raise())
-            self._file = _claim(self._partial)
-            undo.callback(self._discard)
+            with signals_wait():
+                self._file = _claim(self._partial, self._mode)
+                undo.callback(self._discard)
             self._check_free_space()
             self._undo = undo.pop_all()
         return self
@@ -122,17 +132,28 @@ class AtomicFile:
         if self._written_bytes != self._size_bytes:
             raise ValueError(f"{self.path}: {self._written_bytes} bytes were written, not {self._size_bytes}")
         os.fsync(self._file.fileno())
-        self._check_target()  # it may have appeared since
+        self._step_aside()
         self._close_on_windows()
         self._partial.replace(self._target)
         self._published = True
 
+    def _step_aside(self) -> None:
+        """Takes a free name if something appeared at the target since the beginning and may not be replaced"""
+        try:
+            self._check_target()
+        except ThriftbitError:
+            taken = self.path
+            self._target = _free_name(self._target)
+            self.path = taken.with_name(self._target.name)
+            _log.warning("%s appeared while this was written, and stays: the result is in %s", taken, self.path)
+
     def _discard(self) -> None:
-        self._close_on_windows()
-        if not self._published:
-            with suppress(OSError):
-                self._partial.unlink()
-        self._file.close()
+        with signals_wait():
+            self._close_on_windows()
+            if not self._published:
+                with suppress(OSError):
+                    self._partial.unlink()
+            self._file.close()
 
     def _close_on_windows(self) -> None:
         """There, only closed files can be renamed or removed; elsewhere, the lock is kept until that is done."""
@@ -165,15 +186,25 @@ def _folder_of(path: Path) -> Path:
     return folder
 
 
-def _claim(partial: Path) -> FileIO:
-    """-> the file, empty and locked, whether an earlier run abandoned it or it is new"""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+def _free_name(taken: Path) -> Path:
+    """-> "model-2.gguf" for "model.gguf", or with the first higher number that is free"""
+    names = (taken.with_name(f"{taken.stem}-{number}{taken.suffix}") for number in itertools.count(2))
+    return next(path for path in names if not os.path.lexists(path))
+
+
+def _claim(partial: Path, mode: int) -> FileIO:
+    """-> the file, empty and locked, whether an earlier run abandoned it or it is new; mode: of a new file"""
+    # not blocking, as there could be a pipe
+    wanted = ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK")
+    flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in wanted)
     while True:
-        file = FileIO(os.open(partial, flags, 0o666), "w")
+        file = FileIO(os.open(partial, flags, mode), "w")
         try:
-            _lock(file)
-            if _is_at(file, partial):
+            lock(file)
+            if is_at(file, partial):
                 file.truncate(0)
+                if mode == PRIVATE_MODE and os.name != "nt":
+                    os.fchmod(file.fileno(), mode)
                 return file
         except BlockingIOError:
             file.close()
@@ -182,54 +213,3 @@ def _claim(partial: Path) -> FileIO:
             file.close()
             raise
         file.close()  # whoever held the lock renamed or removed the file after we had opened it
-
-
-def _lock(file: FileIO) -> None:
-    """BlockingIOError if somebody else holds the lock"""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:
-            raise BlockingIOError from error
-    else:
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            return  # a file system without locks: two runs for one output go unnoticed there
-
-
-def _is_at(file: FileIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def stop_signals_raise() -> Iterator[None]:
-    """Signals that would end the process on the spot raise SystemExit instead, so that files get cleaned up.
-
-    Only where nobody else has taken them over, and only in the main thread, where Python allows it.
-    """
-    replaced = []
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for name in STOP_SIGNALS:
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                    replaced.append(number)
-                    signal.signal(number, _exit)
-        yield
-    finally:
-        for number in replaced:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

@@ -111,6 +111,11 @@ class GGUFWriter:
             undo.pop_all()
         return self
 
+    @property
+    def path(self) -> Path:
+        """-> where the file will be; after the end, where it is"""
+        return self._file.path
+
     def write(self, name: str, chunks: Iterable[ByteArray]) -> None:
         """Write the next tensor of the layout: arrays of bytes, in row order, that together are exactly its size
 

@@ -7,7 +7,6 @@ nobody but us: damaged, of another version, or not writable, it is as if it were
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.content import Content
 from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.private_files import write_private
 
 VERSION = 1
 
@@ -60,14 +60,9 @@ class HeaderCache:
         if not self._changed:
             return
         there = {key: record for key, record in self._records.items() if Path(key).exists()}
-        scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps({"version": VERSION, "files": there}), encoding="utf-8")
-            scratch.replace(self._path)
-        except OSError:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
+        # names of files may hold what is no character; JSON spells it as an escape
+        with suppress(ThriftbitError):
+            write_private(self._path, json.dumps({"version": VERSION, "files": there}).encode())
 
     def _record(self, files: Sequence[Path]) -> dict[str, Any]:
         """-> what is known of these files as they are now; {} to be filled where nothing is"""

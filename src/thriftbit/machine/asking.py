@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 
-from thriftbit.containers.atomic_file import AtomicFile
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.facts import Facts
+from thriftbit.machine.private_files import write_private
 from thriftbit.machine.profile import fingerprint, profile_file, read_limited, stored_profile
 
 
@@ -36,14 +37,9 @@ def standing(facts: Facts) -> Standing:
 
 
 def remember_no(facts: Facts) -> None:
-    """For this hardware; if that cannot be written, it is asked again"""
-    content = json.dumps(fingerprint(facts)).encode()
-    try:
-        _answer_file().parent.mkdir(parents=True, exist_ok=True)
-        with AtomicFile(_answer_file(), len(content), force=True) as file:
-            file.write(content)
-    except (OSError, ThriftbitError):
-        return
+    """Keeps the answer for this hardware. If it cannot be written, the question comes again."""
+    with suppress(ThriftbitError):
+        write_private(_answer_file(), json.dumps(fingerprint(facts)).encode())
 
 
 def _answer_file() -> Path:

@@ -19,7 +19,9 @@ from statistics import median
 
 from filelock import FileLock
 
+from thriftbit.containers.atomic_file import PRIVATE_MODE
 from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.machine.profile import Profile
 
 _NEWEST = 50  # runs; a machine changes
@@ -76,10 +78,10 @@ def corrections_file() -> Path:
 
 def record(runs: Sequence[Run], path: Path | None = None) -> None:
     path = path or corrections_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(asdict(run)) + "\n" for run in runs)
-    with FileLock(path.with_name(path.name + ".lock")), path.open("a", encoding="utf-8") as file:
-        file.write(lines)
+    private_folder(path.parent)
+    with FileLock(path.with_name(path.name + ".lock"), mode=PRIVATE_MODE), open_private(path, "ab") as file:
+        file.write(lines.encode())
 
 
 def read_correction(what: str, profile: Profile | None, path: Path | None = None) -> Correction:

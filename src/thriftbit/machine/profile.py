@@ -15,6 +15,7 @@ from typing import Any
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.facts import Facts
+from thriftbit.machine.private_files import write_private
 from thriftbit.machine.records import from_document, to_document
 
 VERSION = 2
@@ -161,13 +162,8 @@ def load_profile(path: Path) -> Profile:
 
 
 def store_profile(profile: Profile) -> Path:
-    """-> where it is kept from now on"""
-    from thriftbit.containers.atomic_file import AtomicFile
-
-    content = profile.to_json().encode()
-    profile_file().parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(profile_file(), len(content), force=True) as file:
-        file.write(content)
+    """-> where it is kept from now on; ThriftbitError if it cannot be written"""
+    write_private(profile_file(), profile.to_json().encode())
     return profile_file()
 
 

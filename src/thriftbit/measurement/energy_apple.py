@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
+from contextlib import ExitStack
 
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
 
 _INTERVAL_MILLISECONDS = 200
@@ -36,8 +36,8 @@ class PowerMetrics:
         return ""
 
     def start(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="thriftbit-power-")
-        self._samples = Path(self._folder.name) / "samples.txt"
+        self._folder = ExitStack()
+        self._samples = self._folder.enter_context(temporary_folder("power")) / "samples.txt"
         command = ["powermetrics", "--samplers", "cpu_power,gpu_power", "-b", "1", "-i", str(_INTERVAL_MILLISECONDS)]
         with self._samples.open("w") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)

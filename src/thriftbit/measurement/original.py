@@ -2,26 +2,22 @@
 
 A GGUF is that already. A checkpoint has to be written out first, losslessly: in 16 bits where they hold all that the
 source holds, else in 32. That takes as much disk as the model itself, so it is said before it is done, and the file
-goes as soon as it is no longer needed.
-
-The temporary folder: TMPDIR where somebody set it, else /var/tmp before /tmp, because /tmp is often in memory.
+is removed as soon as it is no longer needed (`containers/temporary_folder.py`).
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from thriftbit.containers.temporary_folder import place_for_large_files, temporary_folder
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.quantize import Progress, quantize
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
-_ON_DISK = Path("/var/tmp")
 _HOLDS = {"BF16": {"BF16"}, "F16": {"F16"}}  # format -> dtypes of which it keeps every bit; F32 keeps those of all
 
 
@@ -43,8 +39,8 @@ def original_file(
         yield own_file
         return
     plan = lossless_plan(model)
-    with tempfile.TemporaryDirectory(prefix="thriftbit-original-", dir=folder or _temporary_folder()) as temporary:
-        path = Path(temporary) / f"original-{plan.preset}.gguf"
+    with temporary_folder("original", folder or place_for_large_files()) as temporary:
+        path = temporary / f"original-{plan.preset}.gguf"
         announce(
             f"llama.cpp runs GGUF files only, so the original is written out: {plan.preset}, "
             f"{describe_bytes(file_layout(model, plan).file_size_bytes)} in {temporary}, deleted afterwards"
@@ -60,8 +56,3 @@ def lossless_plan(model: Model) -> Plan:
         if all(plan.formats[tensor.name] == "F32" or tensor.source_dtype in held for tensor in model.tensors):
             return plan
     return make_plan(model, "F32")
-
-
-def _temporary_folder() -> Path | None:
-    """-> None for Python's own choice"""
-    return _ON_DISK if "TMPDIR" not in os.environ and os.access(_ON_DISK, os.W_OK) else None

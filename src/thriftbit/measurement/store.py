@@ -12,8 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from thriftbit.containers.atomic_file import PRIVATE_MODE
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.measurement.measurement import Measurement
 
 
@@ -32,13 +34,14 @@ def append(rows: Iterable[Measurement], path: Path | None = None) -> None:
 def append_lines(lines: bytes, path: Path, what: str) -> None:
     """what: these lines are, in the words of the ThriftbitError that is raised if they cannot be written"""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock")), path.open("ab+") as file:
+        private_folder(path.parent)
+        with FileLock(path.with_name(path.name + ".lock"), mode=PRIVATE_MODE), open_private(path, "ab+") as file:
             if file.tell() and not _ends_a_line(file.fileno(), file.tell()):
                 lines = b"\n" + lines
             file.write(lines)
-    except OSError as error:
-        raise ThriftbitError(f"{path}: {what} cannot be kept: {error.strerror or error}") from None
+    except (OSError, ThriftbitError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ThriftbitError(f"{path}: {what} cannot be kept: {reason}") from None
 
 
 def read(path: Path) -> tuple[list[Measurement], list[str]]:

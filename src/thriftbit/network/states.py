@@ -16,7 +16,7 @@ class StatesOnDisk:
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self._path, self._text_shape = path, shape[1:]
         self._scales = np.zeros(shape[:-1], np.float32)
-        path.touch()
+        path.touch(0o600)  # a text can be guessed from what the layers make of it
 
     def write(self, first: int, states: torch.Tensor) -> None:
         """states: float32 (texts, length, width), of the texts from `first` on"""

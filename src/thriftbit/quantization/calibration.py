@@ -30,11 +30,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
+from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.experts import ExpertInputs, watching_experts
@@ -43,7 +45,13 @@ from thriftbit.network.places import Place, expert_places, places
 from thriftbit.network.products import short_products
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.calibration_data import INDEX, Calibration, finish_calibration, held_back, packed
+from thriftbit.quantization.calibration_data import (
+    Calibration,
+    finish_calibration,
+    held_back,
+    open_calibration,
+    packed,
+)
 from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 
@@ -66,9 +74,9 @@ def calibrate(
     device: torch.device | None = None,
     progress: Progress = lambda share: None,
 ) -> Calibration:
-    """windows: (windows, length), token ids of text that nothing will be judged on. folder: gets the data, some
-    gigabytes for a model of some gigabytes. progress: is told the share that is done. The same for the same seed and
-    number of threads.
+    """windows: (windows, length), token ids of text that nothing will be judged on. folder: gets the data when all of
+    it is there, some gigabytes for a model of some gigabytes; what was there before is replaced. progress: is told the
+    share that is done. The same for the same seed and number of threads.
 
     Raises ThriftbitError for text without a window or with tokens the model does not have, and for want of memory.
     """
@@ -77,17 +85,21 @@ def calibrate(
         raise ThriftbitError("the calibration text is shorter than one window; give more text")
     if windows.min() < 0 or windows.max() >= weights.embedding.rows:
         raise ThriftbitError(f"{model.source}: the calibration text has tokens that the model does not have")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
     network = Network(configuration_of(model), device or torch.device("cpu"))
-    names, experts = in_batches(
-        lambda tokens: _calibrated(model, network, weights, windows, folder, seed, tokens, progress),
-        f"calibrating {model.source}",
-    )
-    known = {*names, *experts}
-    matrices = [t.name for t in model.tensors if is_quantizable(t) and t.name.startswith("blk.")]
-    missing = [name for name in matrices if name not in known]
-    return finish_calibration(folder, names, experts, missing, windows, seed)
+    with temporary_folder("calibrating", private_folder(folder.parent)) as temporary:
+        (unfinished := temporary / "calibration").mkdir()
+        names, experts = in_batches(
+            lambda tokens: _calibrated(model, network, weights, windows, unfinished, seed, tokens, progress),
+            f"calibrating {model.source}",
+        )
+        known = {*names, *experts}
+        matrices = [t.name for t in model.tensors if is_quantizable(t) and t.name.startswith("blk.")]
+        missing = [name for name in matrices if name not in known]
+        finish_calibration(unfinished, names, experts, missing, windows, seed)
+        if folder.exists():  # of another run, or unfinished by an older version
+            folder.rename(temporary / "replaced")
+        unfinished.rename(folder)
+    return open_calibration(folder)
 
 
 def _calibrated(
@@ -127,12 +139,10 @@ def _calibrated(
 
 @contextmanager
 def _boundaries(folder: Path, layers: int, shape: tuple[int, ...], width: int) -> Iterator[list[StatesOnDisk]]:
-    temporary = folder / "entering"
-    temporary.mkdir(exist_ok=True)
-    try:
-        yield [StatesOnDisk(temporary / f"{layer}.npy", (*shape, width)) for layer in range(layers)]
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    entering = folder / "entering"
+    entering.mkdir(exist_ok=True)
+    yield [StatesOnDisk(entering / f"{layer}.npy", (*shape, width)) for layer in range(layers)]
+    shutil.rmtree(entering)
 
 
 # The passes
@@ -329,7 +339,7 @@ def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     if moments.rows is not None:
         rows = symmetric(moments.rows).cpu().numpy()[np.ix_(order, order)] * scale
     inputs, gradients = _drawn(moments, seed)
-    np.savez(
+    _save(
         folder / f"{place.container_name}.npz",
         importance=(moments.squares / moments.tokens).cpu().numpy(),
         columns=packed(moments.columns.cpu().numpy()) * scale,
@@ -351,9 +361,14 @@ def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]
         importance = inputs.squares[name].cpu().numpy() / np.maximum(tokens, 1)[:, None].astype(np.float32)
         if np.isfinite(importance).all():
             for tensor in tensors:
-                np.savez(folder / f"{tensor}.npz", importance=importance, tokens=tokens)
+                _save(folder / f"{tensor}.npz", importance=importance, tokens=tokens)
                 written.append(tensor)
     return written
+
+
+def _save(path: Path, **arrays: ArrayLike) -> None:
+    with open_private(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes the arrays for options
 
 
 def _drawn(moments: _Moments, seed: int) -> tuple[FloatArray, FloatArray]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
+from thriftbit.machine.private_files import open_private, private_folder, write_private
 from thriftbit.quantization.rounding import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
@@ -114,6 +115,7 @@ def open_calibration(folder: Path) -> Calibration:
     """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        private_folder(folder)
         names, experts = (frozenset(map(str, index[key])) for key in ("names", "experts"))
         return Calibration(folder, names, tuple(map(str, index["missing"])), int(index["tokens"]), experts)
     except (OSError, ValueError, KeyError, TypeError):
@@ -129,11 +131,12 @@ def finish_calibration(
     seed: int,
 ) -> Calibration:
     """Write what makes a folder with a file for each of `names` and `experts` a calibration; -> the calibration"""
-    np.save(folder / WINDOWS, windows)
+    with open_private(folder / WINDOWS, "wb") as file:
+        np.save(file, windows)
     tokens = int((~held_back(len(windows))).sum()) * windows.shape[1]
     known = {"names": sorted(names), "experts": sorted(experts), "missing": list(missing)}
     index = {**known, "tokens": tokens, "seed": seed}
-    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    write_private(folder / INDEX, json.dumps(index).encode())
     return open_calibration(folder)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thriftbit.machine.private_files import open_private, private_folder
+
 
 class Journal:
     """path: of the file, made with its folder when the first result is kept. Values are what JSON has."""
@@ -20,6 +22,7 @@ class Journal:
         self._known: dict[str, Any] = {}
         self._torn = False
         if path.exists():
+            private_folder(path.parent)
             text = path.read_text(encoding="utf-8", errors="replace")
             self._torn = not text.endswith("\n")
             for line in text.splitlines():
@@ -44,7 +47,7 @@ class Journal:
 
     def _keep(self, key: str, value: Any) -> None:
         line = json.dumps([key, value], allow_nan=False) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" + line if self._torn else line)
+        private_folder(self._path.parent)
+        with open_private(self._path, "ab") as file:
+            file.write(("\n" + line if self._torn else line).encode())
         self._torn, self._known[key] = False, value

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from thriftbit.formats import Format, format_named
 from thriftbit.formats.format import FloatArray
+from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.threads import choose_threads
@@ -95,8 +96,9 @@ class MapMaking:
 
     def _round(self, tensor: Tensor) -> float:
         factor, blocks = saving(tensor, format_named(_tried(tensor)), self.calibration, self.threads)
-        self.rounded.mkdir(parents=True, exist_ok=True)
-        np.save(self.rounded / f"{tensor.name}.npy", blocks)
+        private_folder(self.rounded)
+        with open_private(self.rounded / f"{tensor.name}.npy", "wb") as file:
+            np.save(file, blocks)
         return factor
 
     def _by_format(self, compared: list[Tensor]) -> dict[str, float]:

@@ -92,7 +92,7 @@ def quantize(
             writer.write(name, (piece for _, piece in pieces))
     seconds = time.perf_counter() - started
     return QuantizeResult(
-        output, layout.file_size_bytes, plan.bits_per_weight(model), seconds, coverage, encoding.kept_plain
+        writer.path, layout.file_size_bytes, plan.bits_per_weight(model), seconds, coverage, encoding.kept_plain
     )
 
 

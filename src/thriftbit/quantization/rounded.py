@@ -7,6 +7,7 @@ a file for every matrix, each there whole or not at all: a run that was interrup
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from thriftbit.formats.format import ByteArray
+from thriftbit.machine.private_files import open_private, private_folder
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Rounded:
         return str(self._part(name, "note"))
 
     def keep(self, name: str, blocks: ByteArray, note: str = "") -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / "unfinished.npz"
-        np.savez(unfinished, blocks=blocks, note=note)
+        private_folder(self.folder)
+        # named after the process: two runs for the same file must not write into each other's
+        unfinished = self.folder / f"unfinished-{os.getpid()}"
+        with open_private(unfinished, "wb") as file:
+            np.savez(file, blocks=blocks, note=note)
         unfinished.replace(self._path(name))
 
     def discard(self) -> None:

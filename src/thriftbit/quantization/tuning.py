@@ -21,7 +21,6 @@ output and norms are not moved.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -31,9 +30,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.formats.format import FloatArray
+from thriftbit.machine.private_files import private_folder
 from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
@@ -89,8 +90,8 @@ def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) 
     with torch.no_grad():
         streams = tuning.streams(batch_tokens)
         for index in range(layers):
-            with tempfile.TemporaryDirectory(dir=folder, prefix="states-") as states:
-                for done in tuning.round_layer(index, streams, Path(states)):
+            with temporary_folder("states", folder) as states:
+                for done in tuning.round_layer(index, streams, states):
                     progress((index + done) / layers)
 
 
@@ -111,7 +112,7 @@ class _Tuning:
     def __init__(
         self, model: Model, plan: Plan, calibration: Calibration, rounded: Rounded, device: torch.device
     ) -> None:
-        rounded.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(rounded.folder)
         self.plan, self.calibration, self.rounded = plan, calibration, rounded
         self.network = Network(configuration_of(model), device)
         self.original = Weights(model)

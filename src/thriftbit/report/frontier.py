@@ -15,9 +15,9 @@ from itertools import pairwise
 from thriftbit.report.labels import Box, Label, first_free, label_places
 from thriftbit.report.numbers import significant, times
 from thriftbit.report.scales import LogScale, nice_ticks, size_tick
-from thriftbit.report.strangers import shortened
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.report.verdict import LOSS_SCALE
+from thriftbit.strangers import shortened
 
 LEAST_LOSS, MOST_LOSS = 1e-4, 100.0  # of what the axis spans; the rest is drawn at its ends
 LARGEST_RADIUS, SMALLEST_RADIUS, PLAIN_RADIUS = 12.0, 4.0, 7.0

@@ -22,9 +22,9 @@ from thriftbit.report.labels import Box, Label, first_free, label_places
 from thriftbit.report.numbers import significant
 from thriftbit.report.page import TEMPLATES
 from thriftbit.report.scales import LogScale, nice_ticks, size_tick
-from thriftbit.report.strangers import shortened, visible
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
+from thriftbit.strangers import shortened
 
 LEAST_LOSS, MOST_LOSS = 1e-5, 100.0
 RADIUS = 5.0
@@ -86,7 +86,7 @@ def render_map(model: Model, sensitivities: Sensitivities, effort: str) -> str:
     return environment.get_template("map.html.j2").render(
         style=style,
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
-        name=visible(shortened(model.source, LONGEST_NAME)),
+        name=shortened(model.source, LONGEST_NAME),
         effort=effort,
         model_bytes=model.size_bytes,
         drawings=[_draw(presets, ours, "wide", 760, 460), _draw(presets, ours, "narrow", 344, 400)],

@@ -21,9 +21,9 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.measurement.quantities import QUANTITIES
 from thriftbit.report import answers, frontier, panels, provenance, questions, verdict, wording
 from thriftbit.report.numbers import describe, describe_interval, percent, significant, times
-from thriftbit.report.strangers import shortened, visible
 from thriftbit.report.summary import Summary, summarize
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless, shortened
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_LABEL = 28  # characters of a file's label in tables
@@ -33,7 +33,7 @@ def write_report(rows: Sequence[Measurement], path: str | Path, force: bool = Fa
     """-> the path, where the page then is, whole. rows: as for `summarize`. force: replace a file that is there.
     Raises ThriftbitError if there are no rows, or the file exists or cannot be written."""
     page = render_page(rows).encode()
-    with AtomicFile(path, len(page), force=force) as file:
+    with AtomicFile(path, len(page), force=force, private=True) as file:
         file.write(page)
     return Path(path)
 
@@ -120,7 +120,7 @@ def _known(summary: Summary) -> dict[str, bool]:
 
 def _seen(value: Any) -> Any:
     """What a template prints: strings without anything that cannot be seen"""
-    return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return harmless(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _source(name: str) -> str:

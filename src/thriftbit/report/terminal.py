@@ -13,12 +13,12 @@ from rich.text import Text
 
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.report.numbers import describe, describe_interval, percent, times
-from thriftbit.report.strangers import shortened, visible
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.report.text_plot import LONGEST_LABEL, Dot, plot
 from thriftbit.report.verdict import explanation, headline, judge, recommended
 from thriftbit.report.wording import not_measurable, remarks
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless, shortened
 
 WIDE = 125  # characters from which every number has a column of its own
 WIDEST_PLOT = 90
@@ -34,7 +34,7 @@ class TerminalReport:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.choice:
-            yield Text(visible(headline(self.summary, self.choice)), style="bold")
+            yield Text(harmless(headline(self.summary, self.choice), keep=""), style="bold")
             if more := explanation(self.summary, self.choice):
                 yield Text(more)
             yield Text()
@@ -44,7 +44,7 @@ class TerminalReport:
             yield Text("What was lost, against the size of the file")
             yield from (Text(line, no_wrap=True) for line in plot(dots, min(options.max_width, WIDEST_PLOT)))
         yield Text()
-        yield from (Text(visible(note), style="dim") for note in self._notes())
+        yield from (Text(harmless(note, keep=""), style="dim") for note in self._notes())
 
     def _table(self, wide: bool) -> Table:
         headings = ["file", ">size", ">memory", ">writing", "what it lost"]
@@ -55,7 +55,7 @@ class TerminalReport:
             table.add_column(heading.lstrip(">"), justify="right" if heading[0] == ">" else "left", overflow="fold")
         for file in self.summary.subjects:
             style = "bold" if file is self.choice else ""
-            table.add_row(*(Text(visible(cell, keep="\n"), style) for cell in self._cells(file, wide)))
+            table.add_row(*(Text(harmless(cell), style) for cell in self._cells(file, wide)))
         return table
 
     def _cells(self, file: FileSummary, wide: bool) -> Iterator[str]:

@@ -14,9 +14,9 @@ from itertools import pairwise
 from rich.cells import cell_len, set_cell_size
 
 from thriftbit.report.numbers import significant
-from thriftbit.report.strangers import shortened
 from thriftbit.report.verdict import LOSS_SCALE
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import shortened
 
 ROWS_PER_DECADE = 4
 MOST_ROWS = 16

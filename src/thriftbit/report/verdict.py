@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.report.choosing import count
 from thriftbit.report.numbers import describe, percent, times
-from thriftbit.report.strangers import shortened
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import shortened
 
 # (word, up to which mean KL divergence in nats)
 LOSS_SCALE = (

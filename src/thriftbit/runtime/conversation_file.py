@@ -30,7 +30,7 @@ def save(conversation: Conversation, path: Path, *, force: bool = False) -> None
     }
     # a model may write half a character; that is kept as an escape, which every reader of JSON takes
     content = (json.dumps(document, indent=1) + "\n").encode()
-    with AtomicFile(path.expanduser(), len(content), force=force) as file:
+    with AtomicFile(path.expanduser(), len(content), force=force, private=True) as file:
         file.write(content)
 
 

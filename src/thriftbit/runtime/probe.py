@@ -14,22 +14,20 @@ these), and of the processor on a computer where llama.cpp computes on a GPU.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from thriftbit.containers.atomic_file import stop_signals_raise
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.bandwidth import BandwidthProbe, beyond_caches_bytes
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.disk_speed import disk_read_rate
 from thriftbit.machine.facts import Facts
+from thriftbit.machine.private_files import private_folder
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost, store_profile
 from thriftbit.runtime.engine import engine_version
 from thriftbit.runtime.examine import examine
@@ -44,7 +42,6 @@ BUDGET_SECONDS = 70.0
 _DISK_SHARE, _THREADS_SHARE = 0.06, 0.1  # of the time, at most
 _ROUNDS, _VISIT_SECONDS, _BESIDE_SHARE = 4, 1.2, 0.5
 _DISK_BYTES = 256 << 20
-_PREFIX, _ABANDONED_SECONDS = "measuring-", 3600.0
 _SPACE = 3  # times the size of a probe model has to be free on the disk
 _COMMON = (
     "Q4_K",
@@ -115,13 +112,7 @@ class _Run:
     failures: dict[str, str] = field(default_factory=dict)
 
     def profile(self, formats: Sequence[str]) -> Profile:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        _clear_abandoned()
-        with (
-            stop_signals_raise(),
-            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache_folder(), ignore_cleanup_errors=True) as name,
-        ):
-            folder = Path(name)
+        with temporary_folder("measuring", private_folder(cache_folder())) as folder:
             size_bytes = self._size_bytes()
             bandwidth = self._bandwidth(size_bytes)
             disk = self._disk(folder)
@@ -257,14 +248,6 @@ class _Run:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
-
-
-def _clear_abandoned() -> None:
-    """What a killed process or a power cut left, as no measuring takes an hour"""
-    for folder in cache_folder().glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cost_with(steps: Sequence[StepCost], threads: int) -> StepCost | None:

@@ -8,7 +8,6 @@ the metadata are put into the smallest model that llama.cpp loads (one layer of 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from gguf import Keys
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.runtime.engine import Engine
@@ -54,7 +54,7 @@ class Tokenizer:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thriftbit-tokenizer-")))
+            folder = stack.enter_context(temporary_folder("tokenizer"))
             engine = Engine(_write(folder / "vocabulary.gguf", self._metadata), context_tokens=64, threads=1)
             engine.name = self._name
             self._engine = stack.enter_context(engine)

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from thriftbit.report.answers import remark
 from thriftbit.report.differences import Piece, compare_texts
-from thriftbit.report.strangers import visible
 from thriftbit.runtime.engine import STOPPED
 from thriftbit.side_by_side.lineup import Contender
 from thriftbit.side_by_side.writing import Numbers, Written
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import harmless
 
 State = Literal["waiting", "writing", "ended"]
 
@@ -86,7 +86,7 @@ def view(it: Round, lineup: Sequence[Contender]) -> dict[str, Any]:
     secret = it.is_secret
     return {
         "number": it.number,
-        "question": visible(it.question, "\n\t"),
+        "question": harmless(it.question, "\n\t"),
         "blind": it.blind,
         "ended": it.has_ended,
         "can_vote": secret and it.has_ended,
@@ -128,7 +128,7 @@ def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, A
         "state": answer.state,
         "pieces": [[piece.text, piece.differs] for piece in pieces],
         "remark": " ".join(filter(None, (said, ENDED[answer.ended] if answer.ended else ""))),
-        "error": visible(answer.error),
+        "error": harmless(answer.error, keep=""),
         "numbers": _numbers(answer.numbers, file),
     }
 
@@ -171,4 +171,4 @@ def _settings(it: Round) -> str:
 def _shown(text: str) -> str:
     """-> what a model wrote, harmless; without the space around it, which belongs to the tokens and not to the
     answer"""
-    return visible(text.strip().replace("\r\n", "\n"), "\n\t")
+    return harmless(text.strip().replace("\r\n", "\n"), "\n\t")

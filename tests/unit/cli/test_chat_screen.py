@@ -8,7 +8,8 @@ import json
 import pytest
 from rich.console import Console
 
-from thriftbit.cli.chat_screen import Screen, finished_length, harmless, harmless_json, markdown
+from thriftbit.cli.chat_screen import Screen, finished_length, markdown, written
+from thriftbit.strangers import harmless_json
 
 HOSTILE = {
     "escape": "\x1b",
@@ -37,14 +38,14 @@ def is_harmless(text: str) -> bool:
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_nothing_that_drives_a_terminal_is_left(text: str) -> None:
-    assert is_harmless(harmless(text))
+    assert is_harmless(written(text))
     document = harmless_json({"answer": text})
     assert is_harmless(document) and json.loads(document) == {"answer": text}
 
 
 @pytest.mark.parametrize("text", ["naïve — 日本語", "می\u200cخواهم", "👩\u200d🚀", "1\u00a0000", "a\nb"])
 def test_what_people_write_stays(text: str) -> None:
-    assert harmless(text) == text
+    assert written(text) == text
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -5,10 +5,19 @@ import json
 import pytest
 
 from thriftbit.cli import printing
+from thriftbit.strangers import harmless
 
 
 def test_control_characters_are_shown_as_escapes() -> None:
-    assert printing.printable("a\x1b[31m\rb\x00\u202ec\nd é €") == "a\\x1b[31m\\rb\\x00\\u202ec\nd é €"
+    assert harmless("a\x1b[31m\rb\x00\u202ec\nd é €") == "a\\x1b[31m\\rb\\x00\\u202ec\nd é €"
+
+
+def test_json_drives_no_terminal_either_in_keys_or_values(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"a\x9b31m": ["\u202egfug\u2028\u2029", {"\x1b]0;t\x07": "\ud800é"}]}
+    printing.print_json(document)
+    shown = capsys.readouterr().out
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert json.loads(shown) == document
 
 
 def test_cells_are_not_markup_and_stay_in_their_row(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,13 +61,37 @@ def test_existing_output_is_kept_unless_forced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_output_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "a.gguf"
-    with pytest.raises(ThriftbitError, match="exists already"), AtomicFile(path, 3) as file:
+def test_output_that_appears_meanwhile_is_kept_and_ours_goes_beside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, beside = tmp_path / "a.gguf", tmp_path / "a-3.gguf"
+    (tmp_path / "a-2.gguf").write_bytes(b"taken as well")
+    with AtomicFile(path, 3) as file:
         file.write(b"new")
         path.write_bytes(b"somebody else's")
+    assert file.path == beside and beside.read_bytes() == b"new"
     assert path.read_bytes() == b"somebody else's"
-    assert list(tmp_path.iterdir()) == [path]
+    assert {each.name for each in tmp_path.iterdir()} == {"a.gguf", "a-2.gguf", "a-3.gguf"}
+    assert caplog.messages == [f"{path} appeared while this was written, and stays: the result is in {beside}"]
+
+
+def test_a_folder_that_appears_meanwhile_costs_no_work_even_with_force(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    with AtomicFile(path, 3, force=True) as file:
+        file.write(b"new")
+        path.mkdir()
+    assert (tmp_path / "a-2.gguf").read_bytes() == b"new"
+
+
+def test_a_private_file_is_its_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    with AtomicFile(path, 3, force=True, private=True) as file:
+        (partial,) = set(tmp_path.iterdir()) - {path}
+        assert partial.stat().st_mode & 0o777 == 0o600
+        file.write(b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_link_is_followed(tmp_path: Path) -> None:

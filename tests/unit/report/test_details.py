@@ -12,7 +12,7 @@ from thriftbit.report.differences import compare_texts
 from thriftbit.report.numbers import describe, describe_interval
 from thriftbit.report.questions import flipped_questions
 from thriftbit.report.scales import LogScale, nice_ticks, size_tick
-from thriftbit.report.strangers import shortened, visible
+from thriftbit.strangers import harmless, shortened
 from unit.report.rows import HOSTILE, example_rows
 
 SUBJECT = Subject("a.gguf", "Q4_0", "0", 1, 4.5)
@@ -109,12 +109,12 @@ def test_nobody_is_said_to_have_answered_what_it_was_not_asked() -> None:
 
 
 def test_what_cannot_be_seen_is_shown() -> None:
-    assert visible("a\x1b[31m\u202eb\ud800\x00", keep="") == "a\\x1b[31m\\u202eb\\ud800\\x00"
+    assert harmless("a\x1b[31m\u202eb\ud800\x00") == "a\\x1b[31m\\u202eb\\ud800\\x00"
     persian = "می\u200cخواهم"
-    assert visible(persian) == persian and visible("日本語 naïve 👍\u00a0%") == "日本語 naïve 👍\u00a0%"
-    assert visible("a\nb\tc", keep="\n") == "a\nb\\tc"
+    assert harmless(persian) == persian and harmless("日本語 naïve 👍\u00a0%") == "日本語 naïve 👍\u00a0%"
+    assert harmless("a\nb\tc", keep="\n") == "a\nb\\tc"
     for text in HOSTILE:
-        visible(text).encode()
+        harmless(text).encode()
 
 
 def test_long_names_lose_their_middle() -> None:

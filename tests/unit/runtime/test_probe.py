@@ -169,19 +169,6 @@ def test_an_interruption_leaves_nothing(
             time.sleep(0.1)
 
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
-    for name, age_seconds in (("measuring-old", 7200), ("measuring-now", 60)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "rate.gguf").write_bytes(b"weights")
-        os.utime(tmp_path / name, (time.time() - age_seconds,) * 2)
-    facts = examine()
-    full = replace(facts, disk=replace(facts.disk, free_bytes=known(1000, "df")))
-    with pytest.raises(ThriftbitError, match="are free"):
-        measure_machine(full)
-    assert [path.name for path in tmp_path.iterdir()] == ["measuring-now"]
-
-
 def test_a_disk_that_is_too_full_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile, stop_signals_raise
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile
+from thriftbit.containers.stopping import stop_signals_raise
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 
