@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.tokenizers.byte_pair import byte_pair_metadata
+from thriftbit.sources.tokenizers.byte_pair import BytePairTokenizer, byte_pair_metadata, parse_tokenizer_json
 from thriftbit.sources.tokenizers.chat_template import chat_template_metadata
 from thriftbit.sources.tokenizers.folder import TOKENIZER_JSON, TokenizerFolder, open_tokenizer_folder
 from thriftbit.sources.tokenizers.sentencepiece import (
@@ -27,7 +27,6 @@ from thriftbit.sources.tokenizers.sentencepiece import (
     space_prefix,
 )
 from thriftbit.sources.tokenizers.special_tokens import special_token_metadata
-from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, parse_tokenizer_json
 from thriftbit.sources.tokenizers.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -1,21 +1,104 @@
-"""Byte-level BPE (GPT-2 and nearly everything since): llama.cpp's "gpt2" tokenizer.
+"""Byte-pair encoding: tokenizer.json as the `tokenizers` library writes it, and llama.cpp's "gpt2" tokenizer.
 
-Tokens and merges are written as they are, in GPT-2's byte alphabet; added tokens as plain text, because llama.cpp, too,
-cuts them out of the text before anything else. llama.cpp does no Unicode normalization: NFC is accepted, since nearly
-all text is in that form already, and decomposed text becomes other tokens; any other normalizer is refused.
+Only BPE is read. llama.cpp has WordPiece and Unigram too, but no model family that Thriftbit knows uses them, and half
+a support would be worse than a refusal. Everything that the `tokenizers` library refuses (a merge of tokens that do not
+exist, two tokens with one id) is refused here as well.
+
+A byte-level tokenizer (GPT-2 and nearly everything since) is written as it is: tokens and merges in GPT-2's byte
+alphabet, added tokens as plain text, because llama.cpp, too, cuts them out of the text first. llama.cpp does no Unicode
+normalization. NFC is accepted, since nearly all text is in that form already; decomposed text becomes other tokens. Any
+other normalizer is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.tokenizers.pre_tokenizers import pre_tokenizer_name
-from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
+from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps, pre_tokenizer_name
 from thriftbit.sources.tokenizers.vocabulary import AddedToken, Vocabulary
+
+OTHER_MODELS = {
+    "Unigram": "a Unigram tokenizer (SentencePiece's other kind, as in T5)",
+    "WordPiece": "a WordPiece tokenizer (as in BERT)",
+    "WordLevel": "a WordLevel tokenizer",
+}
+
+
+@dataclass(frozen=True)
+class BytePairTokenizer:
+    """tokens: text to id, without the added tokens that are not in the model's own vocabulary. merges: in the order of
+    their rank. byte_fallback: characters without a token become <0x..> tokens, SentencePiece's way; otherwise tokens
+    are spelled in the byte alphabet of GPT-2. normalizer, pre_tokenizer, post_processor: as they stand in the file."""
+
+    path: Path
+    tokens: dict[str, int]
+    merges: list[tuple[str, str]]
+    unknown: str | None
+    byte_fallback: bool
+    ignore_merges: bool
+    normalizer: Any
+    pre_tokenizer: Any
+    post_processor: Any
+
+
+def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokenizer:
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise ThriftbitError(f"{path} has no model: it is not a tokenizer")
+    kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not name it
+    if kind != "BPE":
+        named = OTHER_MODELS.get(str(kind), f"a tokenizer of the unknown kind {shown(kind)}")
+        raise ThriftbitError(
+            f"{path} is {named}; only BPE is supported. Convert this model to GGUF with llama.cpp's "
+            "convert_hf_to_gguf.py and give the GGUF as the model"
+        )
+    for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(option):
+            raise ThriftbitError(f"{path} uses {option} ({shown(model[option])}), which llama.cpp does not have")
+    tokens = model.get("vocab")
+    if not isinstance(tokens, dict) or not tokens:
+        raise ThriftbitError(f"{path} has no vocabulary")
+    return BytePairTokenizer(
+        path=path,
+        tokens=tokens,
+        merges=_merges(model.get("merges"), tokens, path),
+        unknown=model.get("unk_token"),
+        byte_fallback=bool(model.get("byte_fallback")),
+        ignore_merges=bool(model.get("ignore_merges")),
+        normalizer=content.get("normalizer"),
+        pre_tokenizer=content.get("pre_tokenizer"),
+        post_processor=content.get("post_processor"),
+    )
+
+
+def _merges(entries: Any, tokens: dict[str, Any], path: Path) -> list[tuple[str, str]]:
+    if not isinstance(entries, list):
+        raise ThriftbitError(f"{path} has no merges")
+    merges = [_merge(entry, path) for entry in entries]
+    for left, right in merges:
+        for part in (left, right, left + right):
+            if part not in tokens:
+                raise ThriftbitError(
+                    f"{path}: the merge of {shown(left)} and {shown(right)} needs {shown(part)}, which is no token"
+                )
+    if len(set(merges)) != len(merges):
+        raise ThriftbitError(f"{path} lists the same merge twice")
+    return merges
+
+
+def _merge(entry: Any, path: Path) -> tuple[str, str]:
+    """An old file writes "a b", a new one ["a", "b"]"""
+    match entry.split(" ") if isinstance(entry, str) else entry:
+        case [str(left), str(right)] if left and right:
+            return left, right
+    raise ThriftbitError(f"{path}: {shown(entry)} is not a merge of two tokens")
 
 
 def byte_pair_metadata(

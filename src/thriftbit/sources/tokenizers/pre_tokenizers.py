@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _ENDING = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -137,3 +136,18 @@ def _splits(step: Any, origin: Path) -> Iterator[str]:
 def _normalized(regex: str) -> str:
     """Line ends are written as characters in some files and as escapes in others"""
     return regex.replace("\r", r"\r").replace("\n", r"\n")
+
+
+def flat_steps(outermost: Any, inner: str) -> list[Any]:
+    """-> a normalizer, pre-tokenizer or post-processor as a list, nested sequences laid out flat. `inner` is the key
+    under which a sequence has its steps"""
+    flat: list[Any] = []
+    waiting = [] if outermost is None else [outermost]
+    while waiting:
+        step = waiting.pop()
+        steps = step.get(inner) if isinstance(step, dict) and step.get("type") == "Sequence" else None
+        if isinstance(steps, list):
+            waiting += reversed(steps)
+        else:
+            flat.append(step)
+    return flat

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ import gguf
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.json_object import open_regular
-from thriftbit.sources.tokenizers.protobuf import fields
-from thriftbit.sources.tokenizers.tokenizer_json import BytePairTokenizer, flat_steps
+from thriftbit.sources.tokenizers.byte_pair import BytePairTokenizer
+from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps
 from thriftbit.sources.tokenizers.vocabulary import NEVER_MERGED, AddedToken, Vocabulary
 
 SPACE = "▁"  # U+2581, which SentencePiece writes for a space
@@ -43,6 +43,10 @@ PIECES, TRAINER_SPEC, NORMALIZER_SPEC = 1, 2, 3
 PIECE_TEXT, PIECE_SCORE, PIECE_KIND = 1, 2, 3
 TRAINER_MODEL_TYPE, TRAINER_SPACE_AS_SUFFIX = 3, 24
 NORMALIZER_CHARACTER_MAP, NORMALIZER_SPACE_PREFIX, NORMALIZER_SQUEEZE_SPACES = 2, 3, 4
+
+# Protocol Buffers: the kinds of value (protobuf.dev/programming-guides/encoding)
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+LONGEST_VARINT_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -202,3 +206,35 @@ def _refuse_foreign_merges(tokenizer: BytePairTokenizer) -> None:
                     f"{tokenizer.path}: {shown(left)} and {shown(right)} join to a token but do not merge. llama.cpp "
                     "merges all that join, as SentencePiece does, so it would read this tokenizer differently"
                 )
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """-> (field number, value) in the order of the message; ValueError if it is malformed"""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if wire_type == LENGTH_DELIMITED:
+            size, at = _varint(message, at)
+        elif wire_type in (FIXED32, FIXED64):
+            size = 4 if wire_type == FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if size > len(message) - at:
+            raise ValueError("cut off")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """-> the number that starts at `at`, and where it ends"""
+    value = 0
+    for count, byte in enumerate(message[at : at + LONGEST_VARINT_BYTES]):
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value, at + count + 1
+    raise ValueError("cut off")

@@ -21,7 +21,7 @@ import numpy as np
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.tokenizers.folder import TokenizerFolder
-from thriftbit.sources.tokenizers.tokenizer_json import flat_steps
+from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps
 
 _KEYS = gguf.Keys.Tokenizer
 
