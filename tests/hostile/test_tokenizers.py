@@ -75,8 +75,6 @@ def test_no_tokenizer_at_all(tmp_path: Path, content: bytes) -> None:
         (("model", "merges"), [["a", 1]], "not a merge"),
         (("model", "merges"), [7], "not a merge"),
         (("model", "merges"), None, "no merges"),
-        (("added_tokens",), [{"id": 8, "content": "<|end|>"}], "only 8 rows"),
-        (("added_tokens",), [{"id": 1 << 62, "content": "<|end|>"}], "only 8 rows"),
         (("added_tokens",), [{"id": -3, "content": "<|end|>"}], "no number"),
         (("added_tokens",), [{"id": 1, "content": "<|end|>"}], "at once"),
         (("added_tokens",), [{"id": 3, "content": "x"}, {"id": 3, "content": "y"}], "at once"),
@@ -102,6 +100,18 @@ def test_forged_content(tmp_path: Path, where: tuple[str, ...], value: Any, reas
     with pytest.raises(ThriftbitError, match=r"tokenizer\.json") as raised:
         convert(tmp_path, content)
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("beyond", [8, 1 << 62])
+def test_an_added_token_beyond_the_embedding_is_left_out(tmp_path: Path, beyond: int) -> None:
+    """As in a fine-tune whose new padding token got no row; transformers runs such a model."""
+    content = tokenizer_json()
+    content["added_tokens"].append({"id": beyond, "content": "[PAD]", "special": True})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    told: list[str] = []
+    metadata = tokenizer_metadata(Checkpoint(tmp_path, {"eos_token_id": 3}, {}), 8, announce=told.append)
+    assert "[PAD]" not in metadata["tokenizer.ggml.tokens"]  # type: ignore[operator]
+    assert told == ["Note: Added tokens left out, since the model's embedding has no rows for them: '[PAD]'."]
 
 
 def test_a_gap_in_the_ids_is_padding(tmp_path: Path) -> None:

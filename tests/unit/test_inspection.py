@@ -192,6 +192,17 @@ ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
         ENTRIES,
         "It is called 'Sound 1B Instruct' but has no chat template: chat programs will guess one.",
     ),
+    "empty chat template": (
+        {"general.name": "Sound 1B Instruct", "tokenizer.chat_template": "\n"},
+        ENTRIES,
+        "It is called 'Sound 1B Instruct' but has no chat template: chat programs will guess one.",
+    ),
+    "name": (
+        {"general.name": "Phi3 distilled"},
+        ENTRIES,
+        "llama.cpp refuses to load it because of its name ('Phi3 distilled'): it takes every name with phi3 or phi-3 "
+        "for a Phi-3 and looks for tokens that are not there. Change general.name.",
+    ),
     "importance": (
         {"quantize.imatrix.file": "imatrix.gguf", "quantize.imatrix.dataset": "wiki.txt"},
         ENTRIES,

@@ -17,6 +17,7 @@ from thriftbit.errors import enumeration
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.tokenizers.added_tokens import refuses_name
 
 USUAL_TYPES = 5  # the most formats that one of llama.cpp's presets mixes, F32 not counted
 SENTENCE_LIMIT = 1000  # characters, since names in them come from strangers
@@ -173,10 +174,19 @@ def _tokenizer(subject: Subject) -> Iterator[str]:
         yield "It does not say how text is split before tokenizing (tokenizer.ggml.pre): llama.cpp may do it wrongly."
 
 
+def _name(subject: Subject) -> Iterator[str]:
+    tokens, name = subject.metadata.get("tokenizer.ggml.tokens"), subject.text("general.name") or ""
+    if isinstance(tokens, list) and tokens and refuses_name(name, tokens):
+        yield (
+            f"llama.cpp refuses to load it because of its name ({name!r}): it takes every name with phi3 or phi-3 for a "
+            "Phi-3 and looks for tokens that are not there. Change general.name."
+        )
+
+
 def _chat_template(subject: Subject) -> Iterator[str]:
     names = (subject.text("general.name"), subject.text("general.finetune"), subject.path.name)
     named = next((name for name in names if name and CHAT_NAME.search(name)), None)
-    if named and subject.vocabulary_size and not subject.text("tokenizer.chat_template"):
+    if named and subject.vocabulary_size and not (subject.text("tokenizer.chat_template") or "").strip():
         yield f"It is called {named!r} but has no chat template: chat programs will guess one."
 
 
@@ -206,6 +216,7 @@ MODEL_CHECKS = (
     _quantization_version,
     _tied,
     _tokenizer,
+    _name,
     _chat_template,
     _provenance,
 )

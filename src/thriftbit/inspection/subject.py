@@ -131,10 +131,12 @@ def _open_folder(folder: Path) -> Subject:
     if architecture is not None:
         metadata |= _attempt(lambda: architecture.metadata(config), problems) or {}
         mapped = _attempt(lambda: architecture.map_tensors(checkpoint), problems) or []
+    metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, problems.append), problems) or {}
     embedding = next((tensor for tensor in mapped if tensor.name == EMBEDDING), None)
     if embedding is not None:
-        metadata |= _attempt(lambda: tokenizer_metadata(checkpoint, embedding.rows), problems) or {}
-    metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, problems.append), problems) or {}
+        name = str(metadata.get("general.name", ""))
+        read = _attempt(lambda: tokenizer_metadata(checkpoint, embedding.rows, name, problems.append), problems)
+        metadata |= read or {}
 
     return Subject(
         path=folder,

@@ -36,7 +36,8 @@ class Fallback:
 
 
 def has_template(path: Path) -> bool:
-    return isinstance(read_parts(path)[0].metadata.get(Keys.Tokenizer.CHAT_TEMPLATE), str)
+    template = read_parts(path)[0].metadata.get(Keys.Tokenizer.CHAT_TEMPLATE)
+    return isinstance(template, str) and bool(template.strip())  # an empty one is none
 
 
 def fallback_for(path: Path) -> Fallback:

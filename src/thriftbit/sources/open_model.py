@@ -67,7 +67,7 @@ def model_of(checkpoint: Checkpoint, source: str, announce: Callable[[str], None
     vocabulary_size = next(tensor.rows for tensor in tensors if tensor.name == EMBEDDING)
     metadata = general_metadata(checkpoint, tensors, announce)
     metadata |= architecture.metadata(checkpoint.config)
-    metadata |= tokenizer_metadata(checkpoint, vocabulary_size)
+    metadata |= tokenizer_metadata(checkpoint, vocabulary_size, str(metadata["general.name"]), announce)
     return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
 
 

@@ -206,7 +206,7 @@ def _with_tokenizer(
     embedding = next((tensor for tensor in tensors if tensor.name == EMBEDDING), None)
     try:
         if embedding is not None:
-            return whole | tokenizer_metadata(checkpoint, embedding.rows), True
+            return whole | tokenizer_metadata(checkpoint, embedding.rows, str(whole["general.name"])), True
     except ThriftbitError:
         pass
     return whole, False

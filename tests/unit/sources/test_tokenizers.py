@@ -66,6 +66,13 @@ def convert(folder: Path, rows: int, config: JSON | None = None, **files: JSON |
     return metadata
 
 
+def notes(folder: Path, rows: int, config: JSON | None = None, name: str = "") -> tuple[dict[str, Any], list[str]]:
+    """-> what is written for the files that are in the folder already, and what is told"""
+    told: list[str] = []
+    metadata = tokenizer_metadata(Checkpoint(folder, config or {}, {}), rows, name, told.append)
+    return metadata, told
+
+
 END = {"eos_token": "<|end|>"}
 
 
@@ -106,6 +113,113 @@ def test_added_tokens_of_the_other_files(tmp_path: Path) -> None:
     assert metadata["tokenizer.ggml.tokens"][5:] == ["<x>", "<y>"]
     kinds = [TokenType.CONTROL, TokenType.CONTROL, TokenType.USER_DEFINED]
     assert metadata["tokenizer.ggml.token_type"][4:].tolist() == kinds
+
+
+def test_an_added_tokens_json_that_contradicts_tokenizer_json_counts_for_nothing(tmp_path: Path) -> None:
+    stale = {"<|end|>": 4, "<tool>": 3, "[PAD]": 5}
+    metadata = convert(tmp_path, 6, tokenizer=byte_level(), tokenizer_config=END, added_tokens=stale)
+    assert metadata["tokenizer.ggml.tokens"][3:] == ["<|end|>", "<tool>", "[PAD]"]
+
+
+# Tokens that swallow white space, and the names by which llama.cpp decides about it
+
+PHI3 = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>", "<|end|>"]
+
+
+def phi3_tokens(**changes: bool) -> list[JSON]:
+    """-> Phi-3's added tokens, which swallow the white space after them; changes: another `rstrip` for a token"""
+    plain = ("<unk>", "<s>", "<|endoftext|>")
+    return [added(row, text) | {"rstrip": changes.get(text, text not in plain)} for row, text in enumerate(PHI3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Phi 3 Mini 4k Instruct", "Phi-3 Mini 4k Instruct"),
+        ("Phi-3-mini", "Phi-3-mini"),
+        ("Samantha Phi3", "Samantha Phi-3"),
+        ("Phi 3.5 Mini", "Phi-3.5 Mini"),
+        ("Samantha", "Samantha (Phi-3)"),
+    ],
+)
+def test_a_tokenizer_that_swallows_white_space_as_phi_3_does(tmp_path: Path, name: str, written: str) -> None:
+    convert(tmp_path, 9, tokenizer=byte_level(added_tokens=phi3_tokens()), tokenizer_config=END)
+    metadata, told = notes(tmp_path, 9, name=name)
+    assert metadata["general.name"] == written
+    assert told == []
+
+
+def test_a_token_that_phi_3_has_otherwise_is_told(tmp_path: Path) -> None:
+    tokens = phi3_tokens(**{"<|user|>": False})
+    convert(tmp_path, 9, tokenizer=byte_level(added_tokens=tokens), tokenizer_config=END)
+    metadata, told = notes(tmp_path, 9, name="Phi 3 Mini")
+    assert metadata["general.name"] == "Phi-3 Mini"
+    assert told == [
+        "Note: The original keeps the white space after '<|user|>'. llama.cpp does not, so it reads texts with these "
+        "differently."
+    ]
+
+
+@pytest.mark.parametrize("name", ["phi3-distill", "My-Phi-3-clone", "modern-bert-chat"])
+def test_a_name_that_would_switch_llama_cpp_is_spelled_otherwise(tmp_path: Path, name: str) -> None:
+    convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=END)
+    metadata, told = notes(tmp_path, 5, name=name)
+    assert not any(switch in str(metadata["general.name"]).lower() for switch in ("phi3", "phi-3", "modern-bert"))
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("lstrip", "drops the white space next to"),
+        ("rstrip", "drops the white space next to"),
+        ("single_word", "finds only between other words"),
+    ],
+)
+def test_added_tokens_that_llama_cpp_reads_otherwise_are_told(tmp_path: Path, flag: str, words: str) -> None:
+    tokens = [added(3, "<|end|>"), added(4, "<tool>", special=False) | {flag: True}]
+    convert(tmp_path, 5, tokenizer=byte_level(added_tokens=tokens), tokenizer_config=END)
+    _, told = notes(tmp_path, 5, name="Model")
+    assert len(told) == 1
+    assert "'<tool>'" in told[0]
+    assert words in told[0]
+    decoder = {"4": {"content": "<tool>"}}  # tokenizer_config.json has the last word, as in transformers
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(END | {"added_tokens_decoder": decoder}))
+    assert notes(tmp_path, 5, name="Model")[1] == []
+
+
+# Spaces before the text
+
+
+@pytest.mark.parametrize("tokenizer_class", ["GPT2Tokenizer", "Qwen2TokenizerFast", "GPTNeoXTokenizerFast"])
+def test_the_tokenizer_class_decides_about_a_space_before_the_text(tmp_path: Path, tokenizer_class: str) -> None:
+    structure = {"type": "Sequence", "pretokenizers": [BYTE_LEVEL | {"add_prefix_space": True}]}
+    content, config = byte_level(pre_tokenizer=structure), END | {"tokenizer_class": tokenizer_class}
+    assert convert(tmp_path, 5, tokenizer=content, tokenizer_config=config)["tokenizer.ggml.pre"] == "gpt-2"
+    with pytest.raises(ThriftbitError, match=r"tokenizer_config\.json puts a space before every text"):
+        convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=config | {"add_prefix_space": True})
+    generic = config | {"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": False}
+    with pytest.raises(ThriftbitError, match=r"tokenizer\.json puts a space before every text"):
+        convert(tmp_path, 5, tokenizer=content, tokenizer_config=generic)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_class", "model_type", "stated", "expected"),
+    [
+        ("LlamaTokenizer", "llama", False, False),
+        ("LlamaTokenizerFast", "llama", False, False),
+        ("LlamaTokenizerFast", "llama", True, True),
+        ("LlamaTokenizerFast", "llama", None, True),
+        ("LlamaTokenizerFast", "mistral", False, True),
+        ("PreTrainedTokenizerFast", "llama", False, True),
+    ],
+)
+def test_add_prefix_space_of_a_llama_tokenizer(
+    tmp_path: Path, tokenizer_class: str, model_type: str, stated: bool | None, expected: bool
+) -> None:
+    config = {"eos_token": "</s>", "tokenizer_class": tokenizer_class, "add_prefix_space": stated}
+    metadata = convert(tmp_path, 265, {"model_type": model_type}, tokenizer=pieces_json(), tokenizer_config=config)
+    assert metadata["tokenizer.ggml.add_space_prefix"] is expected
 
 
 @pytest.mark.parametrize(
@@ -309,6 +423,32 @@ def test_an_unusual_stop_token_becomes_the_end_of_turn(tmp_path: Path) -> None:
     assert metadata["tokenizer.ggml.eot_token_id"] == 4
 
 
+def test_a_second_unusual_stop_token_becomes_the_end_of_message_and_a_third_is_told(tmp_path: Path) -> None:
+    tokens = [added(3, "<|end|>"), *(added(row, f"<stop {row}>") for row in range(4, 8))]
+    stops = {"eos_token_id": [3, 4, 5, 6]}
+    content = byte_level(added_tokens=tokens)
+    metadata = convert(tmp_path, 8, tokenizer=content, tokenizer_config=END, generation_config=stops)
+    assert metadata["tokenizer.ggml.eot_token_id"] == 4
+    assert metadata["tokenizer.ggml.eom_token_id"] == 5
+    _, told = notes(tmp_path, 8)
+    assert len(told) == 1
+    assert "stops at '<stop 6>' too" in told[0]
+
+
+def test_a_stop_that_llama_cpp_recognises_takes_no_place_of_another(tmp_path: Path) -> None:
+    tokens = [added(3, "<|end|>"), *(added(row, text) for row, text in enumerate(("[EOT]", "<turn|>", "<mine>"), 4))]
+    stops = {"eos_token_id": [3, 4, 5, 6]}
+    content = byte_level(added_tokens=tokens)
+    metadata = convert(tmp_path, 8, tokenizer=content, tokenizer_config=END, generation_config=stops)
+    assert metadata["tokenizer.ggml.eot_token_id"] == 6
+    assert "tokenizer.ggml.eom_token_id" not in metadata
+
+
+def test_an_end_token_that_only_generation_config_names(tmp_path: Path) -> None:
+    metadata = convert(tmp_path, 5, tokenizer=byte_level(), generation_config={"eos_token_id": [3]})
+    assert metadata["tokenizer.ggml.eos_token_id"] == 3
+
+
 def test_without_an_end_token_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ThriftbitError, match="eos_token"):
         convert(tmp_path, 5, tokenizer=byte_level())
@@ -320,6 +460,23 @@ def test_without_an_end_token_it_is_refused(tmp_path: Path) -> None:
 def test_chat_template_as_text(tmp_path: Path) -> None:
     metadata = convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=END | {"chat_template": "{{ x }}"})
     assert metadata["tokenizer.chat_template"] == "{{ x }}"
+
+
+@pytest.mark.parametrize("template", ["", "\n", " \t"])
+def test_an_empty_chat_template_is_none(tmp_path: Path, template: str) -> None:
+    metadata = convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=END | {"chat_template": template})
+    assert "tokenizer.chat_template" not in metadata
+    named = [{"name": "default", "template": template}, {"name": "rag", "template": "R"}]
+    metadata = convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=END | {"chat_template": named})
+    assert "tokenizer.chat_template" not in metadata
+    assert metadata["tokenizer.chat_templates"] == ["rag"]
+
+
+def test_chat_templates_as_an_object(tmp_path: Path) -> None:
+    named = {"default": "D", "rag": "R"}
+    metadata = convert(tmp_path, 5, tokenizer=byte_level(), tokenizer_config=END | {"chat_template": named})
+    assert metadata["tokenizer.chat_template"] == "D"
+    assert metadata["tokenizer.chat_template.rag"] == "R"
 
 
 def test_chat_templates_by_name(tmp_path: Path) -> None:
@@ -359,5 +516,5 @@ def test_other_models_are_refused_by_name(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ThriftbitError, match="'<tool>' has the id 4, but the model's embedding has only 4 rows"):
-        convert(tmp_path, 4, tokenizer=byte_level(), tokenizer_config=END)
+    with pytest.raises(ThriftbitError, match="'ab' has the id 2, but the model's embedding has only 2 rows"):
+        convert(tmp_path, 2, tokenizer=byte_level(), tokenizer_config=END)

@@ -1,9 +1,9 @@
 """A model folder's tokenizer in GGUF's terms.
 
-llama.cpp has tokenizers of its own, so a GGUF says which one to use and with what vocabulary. This room finds the
-description that makes llama.cpp give the same ids as the source tokenizer, and refuses what it has no such description
-for; `tests/conformance/test_tokenizers.py` holds the two side by side. The files themselves are read with json and a
-page of protobuf: no tokenizer library is needed to convert a model.
+llama.cpp has tokenizers of its own, so a GGUF says which one to use, and with what vocabulary. This room finds the
+description with which llama.cpp gives the same ids as the source's tokenizer. A tokenizer that has no such description
+is refused. `tests/conformance/test_tokenizers.py` compares the two. The files are read with json and a page of
+protobuf: converting a model needs no tokenizer library.
 
 Byte-level BPE comes from tokenizer.json. SentencePiece BPE comes from tokenizer.model, whose scores are exact, or from
 tokenizer.json alone. Left out: Unigram, WordPiece, and the tiktoken and tekken files of models that have no
@@ -12,10 +12,13 @@ tokenizer.json.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, enumeration, shown
+from thriftbit.sources.tokenizers.added_tokens import name_for_llama_cpp, space_note
 from thriftbit.sources.tokenizers.byte_pair import BytePairTokenizer, byte_pair_metadata, parse_tokenizer_json
 from thriftbit.sources.tokenizers.chat_template import chat_template_metadata
 from thriftbit.sources.tokenizers.folder import TOKENIZER_JSON, TokenizerFolder, open_tokenizer_folder
@@ -43,31 +46,50 @@ FOREIGN_FILES = {
     "vocab.txt": "BERT's WordPiece tokenizer",
 }
 
+# Model types for which transformers 5 takes tokenizer.json as it stands, whatever class tokenizer_config.json names
+GENERIC_TOKENIZERS = frozenset(("mistral", "mixtral", "phi3", "phimoe", "internlm3", "nemotron"))
+# Tokenizer classes that build the treatment of spaces anew, from tokenizer_config.json
+CLASSES_WITH_PREFIX = frozenset(("GPT2Tokenizer", "GPTNeoXTokenizer", "Qwen2Tokenizer"))
+NAME = "general.name"
 
-def tokenizer_metadata(checkpoint: Checkpoint, vocabulary_size: int) -> dict[str, MetadataValue]:
-    """-> every tokenizer.* key of the GGUF, chat template included.
 
-    vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. Raises ThriftbitError,
-    naming the file, if there is no tokenizer, if it is damaged, or if llama.cpp could not follow it.
+def tokenizer_metadata(
+    checkpoint: Checkpoint, vocabulary_size: int, name: str = "", announce: Callable[[str], None] = lambda message: None
+) -> dict[str, MetadataValue]:
+    """-> every tokenizer.* key of the GGUF, chat template included; and general.name, where a name is given, in the
+    spelling with which llama.cpp reads the tokenizer best
+
+    vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. announce: is told what
+    llama.cpp reads otherwise than the original. Raises ThriftbitError, naming the file, if there is no tokenizer, if it
+    is damaged, or if llama.cpp could not follow it.
     """
     folder = open_tokenizer_folder(checkpoint)
-    vocabulary = Vocabulary(folder.origin, vocabulary_size)
+    vocabulary, added = Vocabulary(folder.origin, vocabulary_size), folder.added_tokens()
     byte_pair = _byte_pair(folder)
     if byte_pair is not None and not byte_pair.byte_fallback:
         model_type = str(folder.model_config.get("model_type"))
-        metadata = byte_pair_metadata(byte_pair, folder.added_tokens(), vocabulary, model_type)
+        metadata = byte_pair_metadata(byte_pair, added, vocabulary, model_type)
     else:
-        pieces = _sentencepiece(folder, byte_pair)
-        metadata = sentencepiece_metadata(pieces, folder.added_tokens(), vocabulary)
+        pieces = _with_stated_prefix(folder, _sentencepiece(folder, byte_pair))
+        metadata = sentencepiece_metadata(pieces, added, vocabulary)
+    if vocabulary.left_out:
+        texts = enumeration([shown(token.text) for token in vocabulary.left_out])
+        announce(f"Note: Added tokens left out, since the model's embedding has no rows for them: {texts}.")
     begins_by_custom = byte_pair is None or byte_pair.byte_fallback
-    metadata |= special_token_metadata(folder, vocabulary.ids(), begins_by_custom)
-    return metadata | chat_template_metadata(folder)
+    metadata |= special_token_metadata(folder, vocabulary.ids(), begins_by_custom, announce)
+    written, differing = name_for_llama_cpp(name, added, vocabulary.ids(), vocabulary.special())
+    if differing:
+        announce(space_note(differing))
+    return metadata | ({NAME: written} if name else {}) | chat_template_metadata(folder)
 
 
 def _byte_pair(folder: TokenizerFolder) -> BytePairTokenizer | None:
     if folder.tokenizer_json is None:
         return None
-    return parse_tokenizer_json(folder.tokenizer_json, folder.path / TOKENIZER_JSON)
+    tokenizer = parse_tokenizer_json(folder.tokenizer_json, folder.path / TOKENIZER_JSON)
+    if folder.tokenizer_class not in CLASSES_WITH_PREFIX:
+        return tokenizer
+    return replace(tokenizer, space_prefix=bool(folder.tokenizer_config.get("add_prefix_space")))
 
 
 def _sentencepiece(folder: TokenizerFolder, byte_pair: BytePairTokenizer | None) -> SentencePieceTokenizer:
@@ -80,7 +102,17 @@ def _sentencepiece(folder: TokenizerFolder, byte_pair: BytePairTokenizer | None)
     model = read_sentencepiece_model(folder.sentencepiece_model)
     if byte_pair is None:
         return model
-    return SentencePieceTokenizer(model.origin, model.pieces, space_prefix(byte_pair))
+    return replace(model, space_prefix=space_prefix(byte_pair))
+
+
+def _with_stated_prefix(folder: TokenizerFolder, tokenizer: SentencePieceTokenizer) -> SentencePieceTokenizer:
+    """`add_prefix_space` in tokenizer_config.json goes before what the vocabulary's file says, for the tokenizer class
+    that has this setting and the families that transformers builds with that class"""
+    stated = folder.tokenizer_config.get("add_prefix_space")
+    file_decides = folder.tokenizer_json is not None and folder.model_config.get("model_type") in GENERIC_TOKENIZERS
+    if not isinstance(stated, bool) or folder.tokenizer_class != "LlamaTokenizer" or file_decides:
+        return tokenizer
+    return replace(tokenizer, space_prefix=stated)
 
 
 def _no_tokenizer(folder: TokenizerFolder) -> ThriftbitError:

@@ -21,7 +21,12 @@ import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps, pre_tokenizer_name
+from thriftbit.sources.tokenizers.pre_tokenizers import (
+    flat_steps,
+    pre_tokenizer_name,
+    space_prefix_refused,
+    without_space_prefix,
+)
 from thriftbit.sources.tokenizers.vocabulary import AddedToken, Vocabulary
 
 OTHER_MODELS = {
@@ -35,7 +40,8 @@ OTHER_MODELS = {
 class BytePairTokenizer:
     """tokens: text to id, without the added tokens that are not in the model's own vocabulary. merges: in the order of
     their rank. byte_fallback: characters without a token become <0x..> tokens, SentencePiece's way; otherwise tokens
-    are spelled in the byte alphabet of GPT-2. normalizer, pre_tokenizer, post_processor: as they stand in the file."""
+    are spelled in the byte alphabet of GPT-2. space_prefix: whether a space is put before the text; None if only the
+    pre-tokenizer says so. normalizer, pre_tokenizer, post_processor: as they stand in the file."""
 
     path: Path
     tokens: dict[str, int]
@@ -46,6 +52,7 @@ class BytePairTokenizer:
     normalizer: Any
     pre_tokenizer: Any
     post_processor: Any
+    space_prefix: bool | None = None
 
 
 def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokenizer:
@@ -108,7 +115,12 @@ def byte_pair_metadata(
     for step in flat_steps(tokenizer.normalizer, "normalizers"):
         if step != {"type": "NFC"}:
             raise ThriftbitError(f"{tokenizer.path} normalizes text in a way that llama.cpp cannot: {shown(step)}")
-    name = pre_tokenizer_name(tokenizer.pre_tokenizer, tokenizer.ignore_merges, model_type, tokenizer.path)
+    if tokenizer.space_prefix:
+        raise space_prefix_refused(tokenizer.path.with_name("tokenizer_config.json"))
+    structure = (
+        without_space_prefix(tokenizer.pre_tokenizer) if tokenizer.space_prefix is False else tokenizer.pre_tokenizer
+    )
+    name = pre_tokenizer_name(structure, tokenizer.ignore_merges, model_type, tokenizer.path)
     for text, token_id in tokenizer.tokens.items():
         vocabulary.place(token_id, text, gguf.TokenType.NORMAL)
     for token in added:

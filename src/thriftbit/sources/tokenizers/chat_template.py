@@ -25,7 +25,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a characte
 def chat_template_metadata(folder: TokenizerFolder) -> dict[str, MetadataValue]:
     """-> the keys of the templates; none if the model has no template"""
     keys = gguf.Keys.Tokenizer
-    templates = _templates(folder)
+    templates = {name: text for name, text in _templates(folder).items() if text.strip()}  # an empty one is none
     for name, text in templates.items():
         if LONE_SURROGATE.search(text):
             raise ThriftbitError(f"{folder.path}: the chat template {shown(name)} is not valid Unicode")
@@ -54,6 +54,8 @@ def _templates(folder: TokenizerFolder) -> dict[str, str]:
             return {}
         case str():
             return {MAIN_TEMPLATE: template}
+        case {**named} if all(isinstance(text, str) for text in named.values()):
+            return {str(name): str(text) for name, text in named.items()}
         case [*entries]:
             return dict(_named(entry, str(origin)) for entry in entries)
     raise ThriftbitError(f"{origin}: chat_template should be text or a list of named texts, not {shown(template)}")

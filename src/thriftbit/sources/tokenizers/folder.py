@@ -1,8 +1,8 @@
 """The files of a model folder that say something about its tokenizer, read once and checked for their outer shape.
 
-Which file speaks when several do is settled here and nowhere else: tokenizer.json, then tokenizer_config.json, then the
-older special_tokens_map.json and added_tokens.json, then the ids in config.json. A chat template in a file of its own
-goes before one in tokenizer_config.json, as in transformers.
+Which file decides when several speak is settled here and nowhere else: tokenizer.json, then tokenizer_config.json, then
+the older special_tokens_map.json and added_tokens.json, then the ids in config.json and generation_config.json. A chat
+template in a file of its own goes before one in tokenizer_config.json, as in transformers.
 """
 
 from __future__ import annotations
@@ -45,9 +45,15 @@ class TokenizerFolder:
         """-> the file with the vocabulary, as error messages name it"""
         return str(self.path / (SENTENCEPIECE_MODEL if self.tokenizer_json is None else TOKENIZER_JSON))
 
+    @property
+    def tokenizer_class(self) -> str:
+        """-> the class that tokenizer_config.json names, without "Fast"; "" where it names none"""
+        return str(self.tokenizer_config.get("tokenizer_class") or "").removesuffix("Fast")
+
     def added_tokens(self) -> list[AddedToken]:
         """-> the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json has the
-        last word about what it is, as in transformers"""
+        last word about what it is, as in transformers. An added_tokens.json that contradicts tokenizer.json was left
+        behind by an older release, and counts for nothing"""
         tokens: dict[int, AddedToken] = {}
         for origin, token in self._declared_tokens():
             known = tokens.get(token.id, token)
@@ -60,21 +66,23 @@ class TokenizerFolder:
 
     def _declared_tokens(self) -> Iterator[tuple[Path, AddedToken]]:
         """-> (the file that says so, the token), the file with the last word last"""
-        origin = self.path / "added_tokens.json"
-        for text, token_id in self.added_tokens_json.items():
-            yield origin, _added_token(origin, text, text, False, token_id)
         origin = self.path / TOKENIZER_JSON
-        for entry in _list(self.tokenizer_json or {}, "added_tokens", origin):
-            entry = entry if isinstance(entry, dict) else {}
-            yield origin, _added_token(origin, entry, entry.get("content"), entry.get("special"), entry.get("id"))
+        tokens = [
+            _added_token(origin, entry, _id(entry)) for entry in _list(self.tokenizer_json, "added_tokens", origin)
+        ]
+        ids, texts = {token.id for token in tokens}, {token.text for token in tokens}
+        older = self.path / "added_tokens.json"
+        for text, token_id in self.added_tokens_json.items():
+            token = _added_token(older, {"content": text}, token_id)
+            if token.id not in ids and token.text not in texts:
+                yield older, token
+        yield from ((origin, token) for token in tokens)
         origin = self.path / TOKENIZER_CONFIG
         decoder = self.tokenizer_config.get("added_tokens_decoder") or {}
         if not isinstance(decoder, dict):
             raise ThriftbitError(f"{origin}: added_tokens_decoder should map ids to tokens, not be {shown(decoder)}")
         for key, entry in decoder.items():
-            entry = entry if isinstance(entry, dict) else {}
-            token_id = int(key) if key.isdecimal() and len(key) < 20 else key
-            yield origin, _added_token(origin, {key: entry}, entry.get("content"), entry.get("special"), token_id)
+            yield origin, _added_token(origin, entry, int(key) if key.isdecimal() and len(key) < 20 else key)
 
 
 def open_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
@@ -107,14 +115,23 @@ def read_text(path: Path) -> str:
         raise ThriftbitError(f"{path} is not UTF-8 text") from None
 
 
-def _list(section: dict[str, Any], key: str, origin: Path) -> list[Any]:
-    value = section.get(key) or []
+def _list(section: dict[str, Any] | None, key: str, origin: Path) -> list[Any]:
+    value = (section or {}).get(key) or []
     if not isinstance(value, list):
         raise ThriftbitError(f"{origin}: {key} should be a list, not {shown(value)}")
     return value
 
 
-def _added_token(origin: Path, entry: Any, text: Any, special: Any, token_id: Any) -> AddedToken:
+def _id(entry: Any) -> Any:
+    return entry.get("id") if isinstance(entry, dict) else None
+
+
+def _added_token(origin: Path, entry: Any, token_id: Any) -> AddedToken:
+    content = entry if isinstance(entry, dict) else {}
+    text = content.get("content")
     if not isinstance(text, str) or not text or type(token_id) is not int:
-        raise ThriftbitError(f"{origin}: {shown(entry)} is no added token: it needs an id and a text")
-    return AddedToken(token_id, text, bool(special))
+        raise ThriftbitError(
+            f"{origin}: {shown(entry)} with id {shown(token_id)} is no added token: it needs an id and a text"
+        )
+    special, *places = (bool(content.get(key)) for key in ("special", "lstrip", "rstrip", "single_word"))
+    return AddedToken(token_id, text, special, *places)

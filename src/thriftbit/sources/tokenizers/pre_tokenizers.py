@@ -112,11 +112,25 @@ def pre_tokenizer_name(structure: Any, ignore_merges: bool, model_type: str, ori
     )
 
 
+def space_prefix_refused(origin: Path) -> ThriftbitError:
+    return ThriftbitError(f"{origin} puts a space before every text (add_prefix_space); llama.cpp cannot")
+
+
+def without_space_prefix(structure: Any) -> Any:
+    """-> the same pre-tokenizer, which puts no space before a text"""
+    if isinstance(structure, list):
+        return [without_space_prefix(step) for step in structure]
+    if not isinstance(structure, dict):
+        return structure
+    stated = {"add_prefix_space": False} if structure.get("type") == "ByteLevel" else {}
+    return {key: without_space_prefix(value) for key, value in structure.items()} | stated
+
+
 def _splits(step: Any, origin: Path) -> Iterator[str]:
     """-> the regular expression that one step comes down to; none if it only spells bytes"""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": True}:
-            raise ThriftbitError(f"{origin} puts a space before every text (add_prefix_space); llama.cpp cannot")
+            raise space_prefix_refused(origin)
         case {"type": "ByteLevel"}:
             if step.get("use_regex", True):  # files from before the switch existed always split
                 yield GPT2

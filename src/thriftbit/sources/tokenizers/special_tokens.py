@@ -4,22 +4,23 @@ llama.cpp falls back on ids that mean something else (11 for a byte-level vocabu
 own idea of whether a beginning-of-sequence token belongs before a prompt. So both add_bos_token and add_eos_token are
 always written, and a tokenizer without an end token is refused: generation would stop at an arbitrary word.
 
-Whether they are added is what transformers does: with a tokenizer.json, its post-processor decides (whatever
+Whether they are added is decided as in transformers: with a tokenizer.json, its post-processor decides (whatever
 tokenizer_config.json says); without one or with an empty one, tokenizer_config.json; else the custom of the tokenizer
-class. llama.cpp finds the tokens that end a turn by their text; one that it does not recognise, but that the generation
-config stops at, is passed on as the end-of-turn token.
+class. llama.cpp finds the tokens that end an answer by their text. Those that it does not recognise, but that the
+configuration stops at, are passed on as the end of a turn (eot) and the end of a message (eom); a file has no place for
+more than these two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gguf
 import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.errors import ThriftbitError, shown
+from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources.tokenizers.folder import TokenizerFolder
 from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps
 
@@ -38,44 +39,56 @@ ROLES = {
     "mask": _KEYS.MASK_ID,
 }
 
-# End-of-turn texts that llama.cpp looks for itself (llama-vocab.cpp)
+# Texts at which llama.cpp stops by itself (llama-vocab.cpp)
 RECOGNISED_STOPS = frozenset(
     (
-        *("</s>", "<eos>", "<EOT>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>"),
-        *("<|im_end|>", "<|end|>", "<end_of_turn>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|call|>"),
+        *("</s>", "<eos>", "[EOS]", "<EOT>", "_<EOT>", "[EOT]", "[e~["),
+        *("<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>"),
+        *("<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|eot_id|>", "<|eom_id|>"),
+        *("<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<|tool_response>"),
     )
 )
 
 
 def special_token_metadata(
-    folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool
+    folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool, announce: Callable[[str], None]
 ) -> dict[str, MetadataValue]:
-    """ids: token text to id. begins_by_custom: whether such tokenizers add a beginning token when no file says so."""
+    """ids: token text to id. begins_by_custom: whether such tokenizers add a beginning token when no file says so.
+    announce: is told which tokens llama.cpp will not stop at."""
     roles = {role: token_id for role in ROLES if (token_id := _role(folder, role, ids)) is not None}
     begin, end = _added_ends(folder, roles, ids, begins_by_custom)
     if "eos" not in roles:
         raise ThriftbitError(
             f"{folder.path} does not say which token ends a text: set eos_token in tokenizer_config.json, or "
-            "eos_token_id in config.json"
+            "eos_token_id in config.json or generation_config.json"
         )
-    if "eot" not in roles and (turn_end := _unrecognised_stop(folder, roles["eos"], ids)) is not None:
-        roles["eot"] = turn_end
+    stops = _unrecognised_stops(folder, {roles[role] for role in ("eos", "eot", "eom") if role in roles}, ids)
+    for role in ("eot", "eom"):
+        if stops and role not in roles:
+            roles[role] = stops.pop(0)
+    if stops:
+        texts = {token_id: text for text, token_id in ids.items()}
+        announce(
+            f"Note: The original stops at {enumeration([shown(texts[token_id]) for token_id in stops])} too. "
+            "A GGUF has no place for more stop tokens, so llama.cpp writes on there."
+        )
     metadata: dict[str, MetadataValue] = {ROLES[role]: np.uint32(token_id) for role, token_id in roles.items()}
     return metadata | {_KEYS.ADD_BOS: begin, _KEYS.ADD_EOS: end}
 
 
 def _role(folder: TokenizerFolder, role: str, ids: Mapping[str, int]) -> int | None:
-    """By text in the tokenizer's own files, else by id in config.json. What the vocabulary lacks is passed over: a
-    padding token beyond the embedding is common, and means that there is none."""
+    """By text in the tokenizer's own files, else by id in config.json or generation_config.json. What the vocabulary
+    lacks is passed over: a padding token beyond the embedding is common, and means that there is none."""
     for section in (folder.tokenizer_config, folder.special_tokens_map):
         entry = section.get(f"{role}_token")
         text = entry.get("content") if isinstance(entry, dict) else entry
         if isinstance(text, str) and text in ids:
             return ids[text]
     known = set(ids.values())
-    for token_id in _listed(folder.model_config.get(f"{role}_token_id")):
-        if token_id in known:
-            return token_id
+    for section in (folder.model_config, folder.generation_config):
+        for token_id in _listed(section.get(f"{role}_token_id")):
+            if token_id in known:
+                return token_id
     return None
 
 
@@ -135,13 +148,15 @@ def _template_item(item: Any, origin: str) -> str:
     raise ThriftbitError(f"{origin} has a template item that is not known: {shown(item)}")
 
 
-def _unrecognised_stop(folder: TokenizerFolder, eos: int, ids: Mapping[str, int]) -> int | None:
+def _unrecognised_stops(folder: TokenizerFolder, named: set[int], ids: Mapping[str, int]) -> list[int]:
+    """-> the tokens that the original stops at, without those that have a role and those that llama.cpp recognises"""
     texts = {token_id: text for text, token_id in ids.items()}
     stops = _listed(folder.generation_config.get("eos_token_id")) + _listed(folder.model_config.get("eos_token_id"))
-    for token_id in stops:
-        if token_id != eos and token_id in texts and texts[token_id] not in RECOGNISED_STOPS:
-            return token_id
-    return None
+    return [
+        token_id
+        for token_id in dict.fromkeys(stops)
+        if token_id not in named and token_id in texts and texts[token_id] not in RECOGNISED_STOPS
+    ]
 
 
 def _listed(value: Any) -> list[int]:

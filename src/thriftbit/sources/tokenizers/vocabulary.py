@@ -1,8 +1,9 @@
 """The list of tokens as GGUF holds it: one text, type and score for every row of the embedding.
 
 Ids come from files that others wrote, so a slot is filled only after its id was checked against the rows of the
-embedding: a forged id costs an error, not memory. Rows that no token claims become unused tokens named as llama.cpp's
-converter names them. llama.cpp looks tokens up by text and stops the process if two are the same; that is told here.
+embedding: a forged id costs an error, not memory. An added token beyond the embedding is left out, since a model
+cannot read a token that has no row. Rows that no token claims become unused tokens, named as llama.cpp's converter
+names them. llama.cpp looks tokens up by text and stops the process if two are the same; that is told here.
 """
 
 from __future__ import annotations
@@ -28,11 +29,18 @@ NEVER_MERGED = -1e9
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is cut out of the text before anything else happens to it; `special` ones are not ordinary text."""
+    """A token that is cut out of the text before anything else happens to it.
+
+    special: whether it is no ordinary text. takes_left, takes_right: whether it swallows the white space before or
+    after it (`lstrip`, `rstrip`). whole_words: whether it is found between other word characters (`single_word`: not).
+    """
 
     id: int
     text: str
     special: bool
+    takes_left: bool = False
+    takes_right: bool = False
+    whole_words: bool = False
 
     @property
     def kind(self) -> gguf.TokenType:
@@ -49,6 +57,7 @@ class Vocabulary:
         self._texts: dict[int, str] = {}
         self._kinds: dict[int, gguf.TokenType] = {}
         self._scores: dict[int, float] = {}
+        self.left_out: list[AddedToken] = []  # added tokens beyond the embedding
 
     def place(self, token_id: Any, text: str, kind: gguf.TokenType, score: float = 0.0) -> None:
         """Raises ThriftbitError if the id is not one of the embedding's rows, or is taken already"""
@@ -60,8 +69,12 @@ class Vocabulary:
         self._set(token_id, text, kind, score)
 
     def place_added(self, token: AddedToken, text: str, replaced: str) -> None:
-        """Adds a token, or says more about one that is there. `text` is what the container calls it, `replaced` what
-        its slot may hold already. Raises ThriftbitError if it holds anything else"""
+        """Adds a token, or says more about one that is there; leaves it out if the embedding has no row for it. `text`
+        is what the container calls it, `replaced` what its slot may hold already. Raises ThriftbitError if it holds
+        anything else"""
+        if token.id >= self.size:
+            self.left_out.append(token)
+            return
         self._check(token.id, token.text)
         known = self._texts.get(token.id, replaced)
         if known != replaced:
@@ -71,6 +84,11 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         """-> token text to id, padding excluded"""
         return {text: token_id for token_id, text in self._texts.items()}
+
+    def special(self) -> set[int]:
+        """-> the ids that llama.cpp cuts out of a text: control, user-defined and unknown tokens"""
+        kinds = (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED, gguf.TokenType.UNKNOWN)
+        return {token_id for token_id, kind in self._kinds.items() if kind in kinds}
 
     def metadata(self, scores: bool) -> dict[str, MetadataValue]:
         """-> tokens, types and, if asked for, scores. Raises ThriftbitError if two tokens have the same text"""
