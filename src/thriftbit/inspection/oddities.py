@@ -178,8 +178,8 @@ def _name(subject: Subject) -> Iterator[str]:
     tokens, name = subject.metadata.get("tokenizer.ggml.tokens"), subject.text("general.name") or ""
     if isinstance(tokens, list) and tokens and refuses_name(name, tokens):
         yield (
-            f"llama.cpp refuses to load it because of its name ({name!r}): it takes every name with phi3 or phi-3 for a "
-            "Phi-3 and looks for tokens that are not there. Change general.name."
+            f"llama.cpp refuses to load it because of its name ({name!r}): it takes every name with phi3 or phi-3 for "
+            "a Phi-3 and looks for tokens that are not there. Change general.name."
         )
 
 
