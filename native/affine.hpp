@@ -1,4 +1,4 @@
-// The twin of src/thriftbit/formats/affine.py, where the search is explained.
+// The fast version of src/thriftbit/formats/affine.py, which explains the search.
 #pragma once
 
 #include "llama_cpp.hpp"
@@ -7,7 +7,7 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 constexpr int kRatedTickets = 2;
 
-// Where a grid puts an end of the range, in steps inward from the outermost weight: twins of the lists in affine.py.
+// Places for an end of the range, in steps inward from the outermost weight: the same lists as in affine.py.
 template <int top>
 struct SubBlockEnds {
     static constexpr int count = top == 3 ? 6 : 8, group = count / 2;
@@ -25,7 +25,7 @@ struct BlockEnds {
 
 using llama_cpp::Affine;
 
-// Fits s and m to levels, and says by how much that lowers the error below that of the mean.
+// Fits s and m to levels. The gain is how much lower the error is than with the mean alone.
 template <int elements, int top, bool m_may_be_negative, class Weights>
 class AffineFit {
   public:
@@ -52,19 +52,19 @@ class AffineFit {
             sum_x += w[e] * x[e];
         }
         if (!m_may_be_negative) lowest = minimum(lowest, 0.0f);
-        if (std::is_same_v<Weights, Ones>) sum_w = float(elements);  // what the sum gives, but nothing to wait for
+        if (std::is_same_v<Weights, Ones>) sum_w = float(elements);  // equals the sum, without the time to add it up
         inverse_sum_w = inverse(sum_w);
         mean = sum_x * inverse_sum_w;
         for (int e = 0; e < elements; ++e) centred[e] = x[e] - mean;
     }
 
-    // One level for all.
+    // Every weight has the same value.
     Found flat() const {
         const Lanes m = Lanes(0.0f) - mean;
         return {0.0f, m_may_be_negative ? m : maximum(m, 0.0f), -kInfinity, 0.0f, 0.0f};
     }
 
-    // For the levels (x + offset) * factor, rounded.
+    // A fit to the levels round((x + offset) * factor).
     Found operator()(const Lanes& offset, const Lanes& factor) const {
         return (*this)(offset, factor, [](const Lanes& y) { return nearest(y, 0, top); });
     }
@@ -96,7 +96,7 @@ class AffineFit {
     }
     Found operator()(const Affine& at) const { return (*this)(at.m, inverse(at.s)); }
 
-    // What other s and m than the fitted ones cost, for the same levels.
+    // How much more error s and m have than the fitted ones, for the same levels.
     Lanes excess(const Found& found, const Affine& other) const {
         const Lanes ds = other.s - found.s, mean_level = found.sum_l * inverse_sum_w;
         const Lanes shift = ds * mean_level - (other.m - found.m);
@@ -139,8 +139,8 @@ Lanes affine_error(const Lanes* x, const Weights& w, const Lanes& s, const Lanes
     });
 }
 
-// For blocks that stand alone: -> s and m in half precision; llama.cpp's, or m the nearest to what the search finds, or
-// one of its neighbours, and s fitted to it.
+// s and m in half precision for blocks that stand alone. Candidates are llama.cpp's s and m, and the search's: m rounded
+// to half precision, or one of its two neighbours, with s fitted to it.
 template <int elements, int top, class Ends, class Weights>
 Affine search_affine_block(const Lanes* x, const Weights& w, const Affine& theirs) {
     const Affine found = search_affine<elements, top, true, Ends>(x, w, theirs);
@@ -167,8 +167,8 @@ Affine search_affine_block(const Lanes* x, const Weights& w, const Affine& their
     return best;
 }
 
-// The same where llama.cpp hurries, so that there is no time for a search: two fits, unless its range in half precision
-// happens to be closer to the first fit than ours is to the second.
+// The same without importance, where llama.cpp does not search and there is time for two fits only. llama.cpp's range,
+// rounded to half precision, is used if it is closer to the first fit than the rounded second fit is to the second fit.
 template <int elements, int top>
 Affine hurried_affine_block(const Lanes* x) {
     const AffineFit<elements, top, true, Ones> fit(x, Ones());
@@ -210,7 +210,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
     const Lanes slope = sum_l * inverse(sum_w);
     const Lanes curvature = sum_ll - sum_l * slope;
 
-    // 2. rate the pairs (d, d_min) with the parabolas: here a lane is a position of d, then of d_min
+    // 2. Rate the pairs (d, d_min) with the parabolas. Here a lane is a candidate for d, then for d_min.
     const Lanes shrink = shrinking<largest>(spacing);
     Scalars d_of[kRatedTickets], d_min_of[kRatedTickets];
     for (int b = 0; b < Scalars::count; ++b) {
@@ -242,7 +242,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
         }
     }
 
-    // 3. the true error
+    // 3. Compare the candidates by their true error.
     SuperAffine<elements, sub_blocks> best;
     best.scales = best.mins = 0.0f;
     Scalars least;
@@ -289,7 +289,7 @@ SuperAffine<elements, sub_blocks> search_super_affine(const Lanes* x, const Weig
             best.mins = select(better_lanes, mins, best.mins);
             if (last) break;
 
-            // refit d and d_min to the whole super-block by least squares
+            // fit d and d_min to the whole super-block by least squares
             const Lanes m = d_min_lanes * mins, inverse_s = inverse(d_lanes * scales);
             Lanes gg = 0.0f, gh = 0.0f, hh = 0.0f, xg = 0.0f, xh = 0.0f;
             for (int e = 0; e < elements; ++e) {

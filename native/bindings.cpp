@@ -54,10 +54,10 @@ static void in_parallel(int64_t count, int threads, const Work& work) {
     for (auto& thread : others) thread.join();
 }
 
-// Weights looked at before they are encoded, while they are in the cache.
+// How many weights are checked at a time, so that they are still in the cache when they are encoded.
 constexpr int64_t kSlice = 1 << 12;
 
-// -> the encoded rows, or nothing if a weight is above `largest` or not a number
+// Returns the encoded rows, or nothing if a weight is above `largest` or not a number.
 static std::optional<Bytes> encode(const std::string& name, RowsArray rows, std::optional<Importance> importance, float largest,
                                    int threads) {
     const Kernels& kernels = kernels_for(chosen);

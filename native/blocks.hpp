@@ -1,4 +1,4 @@
-// From rows in memory to blocks in lanes, and registration: what every kernel file ends with.
+// From rows in memory to blocks in lanes, and the registration at the end of every kernel file.
 #pragma once
 
 #include <algorithm>

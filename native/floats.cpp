@@ -1,4 +1,4 @@
-// F32, F16 and BF16: no blocks, no search. And the look for weights that cannot be stored.
+// F32, F16 and BF16, which have no blocks and no search; and the check for weights that cannot be stored.
 #include <cstring>
 
 #include "blocks.hpp"

@@ -23,7 +23,7 @@ struct IQ4Values {
         return k < half ? -127 * (0.75 + k * 0.7 / (half - 1)) : 113 * (0.75 + (k - half) * 0.6 / (half - 1));
     }
 
-    // Where a value stands in the list.
+    // The position of a value in the list.
     static uint8_t level(uint8_t value_byte) {
         static constexpr auto levels = [] {
             std::array<uint8_t, 256> table{};
@@ -34,7 +34,7 @@ struct IQ4Values {
     }
 };
 
-// Where llama.cpp's search puts the weight of largest magnitude.
+// Where llama.cpp's search puts the weight of largest magnitude at the start.
 struct IQ4Starts : IQ4Values {
     static constexpr int count = 16;
     static constexpr bool value_first = true;

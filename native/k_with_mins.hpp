@@ -1,4 +1,4 @@
-// What Q4_K and Q5_K share: the search, and what stands before the levels. The twin of formats/k_with_mins.py.
+// What Q4_K and Q5_K share: the search, and the bytes before the levels. The fast version of formats/k_with_mins.py.
 #pragma once
 
 #include <type_traits>
@@ -8,7 +8,7 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// top: the largest level. PlainSteps: how llama.cpp searches without importance.
+// top: the largest level. PlainSteps: the steps of llama.cpp's search without importance.
 template <int top, class PlainSteps, class Weights>
 inline auto search_k_with_mins(const Lanes* x, const Weights& w, const Lanes& mean_squares) {
     constexpr int elements = 32;

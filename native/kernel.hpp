@@ -1,5 +1,5 @@
-// A kernel encodes a run of blocks of one format. Each format's file registers one for every instruction set it is
-// compiled for; the bindings take the best that the processor has.
+// A kernel encodes a run of blocks of one format. Each format's file registers one kernel for every instruction set that
+// it is compiled for. The bindings use the best one that the processor supports.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace thriftbit {
 
-// Rows of `width` weights that lie one after the other.
+// Rows of `width` weights, one after the other in memory.
 struct Rows {
     const float* x;
     int64_t width;
     const float* importance;  // one per column, or null
-    const float* mean_squares;  // of all rows or super-blocks, where the kernel wants them and there is importance
+    const float* mean_squares;  // of all rows or super-blocks, if the kernel needs them and there is importance
 };
 
 enum class MeanSquares { kNone, kOfRows, kOfBlocks };
@@ -26,9 +26,9 @@ struct Kernel {
 
 struct Kernels {
     std::map<std::string, Kernel> formats;
-    // The largest magnitude among `count` weights, as the bits of a float; NaN is above everything.
+    // The largest magnitude among `count` weights, as the bits of a float. NaN counts as the largest.
     uint32_t (*largest_bits)(const float* x, int64_t count);
-    // The mean square of `count` stretches of `length` weights each, added in order.
+    // The mean squares of `count` runs of `length` weights each, added in order.
     void (*mean_squares)(const float* x, int64_t length, int64_t count, float* out);
 };
 

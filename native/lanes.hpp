@@ -1,9 +1,9 @@
-// Sixteen blocks side by side: the vector type all kernels are written in.
+// Sixteen blocks side by side: the vector type of all kernels.
 //
-// A kernel holds one element of sixteen different blocks in one `Lanes`, so that every statement of the numpy
-// specification becomes one statement here and no sum ever crosses lanes. That, and compiling without fused or reordered
-// arithmetic, makes the bytes the same on every instruction set: sixteen lanes are one AVX-512 register, two AVX2 ones,
-// four of SSE or NEON.
+// One `Lanes` holds the same element of sixteen different blocks. So every statement of the numpy specification becomes
+// one statement here, and no sum ever crosses lanes. The code is compiled without fused or reordered arithmetic.
+// Together this makes the bytes the same on every instruction set. Sixteen lanes are one AVX-512 register, two AVX2
+// registers, or four SSE or NEON registers.
 #pragma once
 
 #include <cstdint>
@@ -84,7 +84,7 @@ inline Lanes select(const Mask& mask, const Lanes& yes, const Lanes& no) {
     return result;
 }
 
-// Written out where an instruction exists: compilers do not find it in the comparison.
+// Written with the instruction where there is one: compilers do not recognise the comparison.
 inline FloatRegister smaller(FloatRegister a, FloatRegister b) {
 #if defined(__AVX512F__)
     return (FloatRegister)_mm512_min_ps((__m512)a, (__m512)b);
@@ -112,7 +112,7 @@ inline FloatRegister rounded(FloatRegister x) {
 #elif defined(__AVX2__)
     return (FloatRegister)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-    return (x + 12582912.0f) - 12582912.0f;  // adding 1.5 * 2^23 leaves no room for a fraction
+    return (x + 12582912.0f) - 12582912.0f;  // after adding 1.5 * 2^23, the number has no bits left for a fraction
 #endif
 }
 
@@ -175,14 +175,14 @@ inline float inverse(float x) {
     return size > 1e-30f ? 1.0f / x : 0.0f;
 }
 
-// Single to half precision and back, to nearest even, what is too large becomes the largest. Integer arithmetic, so that
-// every instruction set agrees.
+// Single to half precision and back, rounded to nearest even. Values that are too large become the largest one. This is
+// integer arithmetic, so that every instruction set gives the same bits.
 inline uint16_t half_bits(float value) {
     value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
     const uint32_t sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
-    if (size < 0x38800000) {  // subnormal in half precision: let an addition round it
+    if (size < 0x38800000) {  // subnormal in half precision: an addition rounds it
         float shifted;
         std::memcpy(&shifted, &size, 4);
         shifted += 0.5f;
@@ -230,7 +230,7 @@ inline void load_columns(const float* const* sources, Lanes* x) {
         for (int lane = 0; lane < kLanes; ++lane) x[e][lane] = sources[lane][e];
 }
 
-// The way back, as bytes: bytes[lane][e] becomes the whole number in levels[e].
+// The inverse, as bytes: bytes[lane][e] is the whole number in levels[e].
 template <int elements>
 inline void store_levels(const Lanes* levels, uint8_t (*bytes)[elements]) {
     for (int e = 0; e < elements; ++e)

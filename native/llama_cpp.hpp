@@ -1,5 +1,5 @@
-// llama.cpp's own searches, sixteen blocks at a time: the twin of src/thriftbit/formats/llama_cpp.py, which says what
-// they are for. Sums, products and divisions are in llama.cpp's order, so that the path is the same to the last bit.
+// llama.cpp's own searches, sixteen blocks at a time: the fast version of src/thriftbit/formats/llama_cpp.py, which
+// explains their purpose. Sums, products and divisions are in llama.cpp's order, so that every bit is the same.
 #pragma once
 
 #include <type_traits>
@@ -29,7 +29,7 @@ inline std::array<Lanes, elements> sizes(const Lanes* x) {
     return sizes;
 }
 
-// And the root of their mean square.
+// Plus the root of their mean square.
 template <int elements>
 inline std::array<Lanes, elements> raised_sizes(const Lanes* x) {
     const Lanes size = root(total<elements>([&](int e) { return x[e] * x[e]; }) * Lanes(1.0f / elements));
@@ -45,7 +45,7 @@ inline std::array<Lanes, elements> squares(const Lanes* x) {
     return squares;
 }
 
-// The scale of symmetric blocks: Starts has the values, and where the search puts the weight of largest magnitude.
+// The scale of symmetric blocks. Starts holds the values, and where the search puts the weight of largest magnitude.
 template <int elements, class Starts, class Weights>
 Lanes search_symmetric(const Lanes* x, const Weights& w) {
     const Lanes extreme = signed_extreme<elements>(x);
@@ -73,7 +73,7 @@ Lanes search_symmetric(const Lanes* x, const Weights& w) {
     return select(usable, s, 0.0f);
 }
 
-// The same for Q3_K without importance: one start, then one level after the other is moved if that helps.
+// The same for Q3_K without importance: one start, then each level in turn moves if that lowers the error.
 template <int elements, int n>
 Lanes descend_symmetric(const Lanes* x) {
     const Lanes extreme = signed_extreme<elements>(x);
@@ -107,7 +107,7 @@ Lanes descend_symmetric(const Lanes* x) {
     return select(fitted, sum_xl / select(fitted, sum_ll, 1.0f), 0.0f);
 }
 
-// Where llama.cpp's search puts the weight of largest magnitude: -n first, then from a little less to a little more.
+// Where llama.cpp's search puts the weight of largest magnitude: first at -n, then a little closer to zero or further away.
 template <int n>
 struct WholeNumberStarts {
     static constexpr int count = 19;
@@ -117,7 +117,7 @@ struct WholeNumberStarts {
     static Lanes nearest_to(const Lanes& y) { return nearest(y, -n, n - 1); }
 };
 
-// What a search gives for super-blocks of symmetric sub-blocks.
+// The result of a search for super-blocks of symmetric sub-blocks.
 template <int sub_blocks>
 struct Symmetric {
     Lanes alone;  // the scales before they become multiples of d
@@ -125,7 +125,7 @@ struct Symmetric {
     Lanes scales;
 };
 
-// Scales as multiples of d: the nearest, if the largest becomes `lowest`.
+// Scales as the nearest multiples of d. The largest scale becomes `lowest`.
 template <int sub_blocks>
 Symmetric<sub_blocks> nearest_multiples(const Lanes& alone, int lowest) {
     Symmetric<sub_blocks> found{alone};
@@ -138,7 +138,7 @@ Symmetric<sub_blocks> nearest_multiples(const Lanes& alone, int lowest) {
     return found;
 }
 
-// The same by the search for blocks, with the sub-blocks' scales in the place of weights.
+// The same, found by the search for blocks with the sub-blocks' scales in place of weights.
 template <int sub_blocks, int n>
 Symmetric<sub_blocks> searched_multiples(const Lanes& alone, const Lanes& w) {
     using Starts = WholeNumberStarts<n>;
@@ -171,7 +171,7 @@ Symmetric<sub_blocks> searched_multiples(const Lanes& alone, const Lanes& w) {
     return found;
 }
 
-// Scale and offset of affine blocks: starts at a range that Steps widens, from wherever the best fit so far begins.
+// Scale and offset of affine blocks. Steps widens the range; every start begins at the lower end of the best fit so far.
 template <int elements, int top, class Steps, class Weights>
 Affine search_affine(const Lanes* x, const Weights& w) {
     Lanes lowest = x[0], highest = x[0], sum_w = w[0], sum_x = sum_w * x[0];
@@ -218,7 +218,7 @@ Affine search_affine(const Lanes* x, const Weights& w) {
     return {select(usable, s, 0.0f), Lanes(0.0f) - lowest};
 }
 
-// What a search gives for super-blocks of affine sub-blocks.
+// The result of a search for super-blocks of affine sub-blocks.
 template <int sub_blocks>
 struct SuperBlocks {
     Affine alone;  // before s and m become multiples of d and d_min
@@ -226,7 +226,7 @@ struct SuperBlocks {
     Lanes scales, mins;
 };
 
-// Scales or offsets as multiples of d: the nearest, if the largest becomes `largest`.
+// Scales or offsets as the nearest multiples of d. The largest becomes `largest`.
 template <int sub_blocks>
 PerSuperBlock<sub_blocks> nearest_positive(const Lanes& alone, int largest, Lanes& multiples) {
     PerSuperBlock<sub_blocks> d, factor;
@@ -239,7 +239,7 @@ PerSuperBlock<sub_blocks> nearest_positive(const Lanes& alone, int largest, Lane
     return d;
 }
 
-// The same with weights: nine factors, then one multiple after the other is moved if that helps.
+// The same with weights: the best of nine factors, then each multiple in turn moves if that lowers the error.
 template <int sub_blocks>
 float fitted_positive(const Lanes& s, const Lanes& w, int b, int largest, Lanes& multiples) {
     const int first = b * sub_blocks;

@@ -21,7 +21,7 @@ struct MXFP4 {
         Lanes best_s = 0.0f, least = kInfinity;
         uint8_t exponents[kLanes];
         for (int step = -1; step <= 1; ++step) {
-            // s is half of the block's scale, a power of two: 12 s reaches the largest weight, or half or twice of it
+            // s is half of the block's scale, a power of two: 12 s is the largest weight, give or take a factor of two
             Lanes s;
             for (int lane = 0; lane < kLanes; ++lane) s[lane] = power_of_two(exponent(largest[lane]) + step - 1);
             const Lanes inverse_s = inverse(s);
@@ -52,7 +52,7 @@ struct MXFP4 {
         std::memcpy(&bits, &size, 4);
         return int(bits >> 23 & 255);
     }
-    // The biased exponent of the block's scale that puts the largest weight between 4 and 8, of the 6 that fits.
+    // The biased exponent of the scale that puts the largest weight between 4 and 8. The largest value is 6.
     static int exponent(float largest) { return std::max(biased_exponent(largest) - 2, 32); }
     static float power_of_two(int biased) {
         const uint32_t bits = uint32_t(biased) << 23;

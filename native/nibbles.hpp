@@ -1,11 +1,11 @@
-// Thirty-two levels of a block as the 32-wide formats lay them out: low halves of two levels to a byte, high bits apart.
+// The 32 levels of a block in the layout of the 32-wide formats: the low halves of two levels in a byte, high bits apart.
 #pragma once
 
 #include "lanes.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// Levels below 16 of `count` blocks, of which each begins `stride` bytes after the one before.
+// Levels below 16 of `count` blocks. Each block begins `stride` bytes after the one before.
 inline void store_nibbles(const Lanes* levels, int count, int stride, uint8_t* to) {
     Lanes pairs[16];
     for (int e = 0; e < 16; ++e) pairs[e] = levels[e] + levels[e + 16] * Lanes(16.0f);
@@ -14,7 +14,7 @@ inline void store_nibbles(const Lanes* levels, int count, int stride, uint8_t* t
     for (int b = 0; b < count; ++b) std::memcpy(to + b * stride, bytes[b], 16);
 }
 
-// The same for levels below 32: stores the fifth bits and takes them off.
+// The same for levels below 32: stores the fifth bits, then clears them.
 inline void store_fifth_bits(Lanes* levels, int count, int stride, uint8_t* to) {
     Lanes eights[4];
     for (int k = 0; k < 4; ++k) {

@@ -13,7 +13,7 @@ struct QSymmetric {
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
         Lanes d;
-        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp hurries here, so there is no time for more
+        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp does not search here, so neither do we
             d = search_symmetric_block<elements, FewStarts<n>>(x, w, signed_extreme<elements>(x) * Lanes(-1.0f / n));
         } else {
             const auto weights = llama_cpp::weights<elements>(x, w, mean_squares);

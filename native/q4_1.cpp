@@ -13,7 +13,7 @@ struct QAffine {
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
         Affine found;
-        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp hurries here, so there is no time for a search
+        if constexpr (std::is_same_v<Weights, Ones>) {  // llama.cpp does not search here, so neither do we
             found = hurried_affine_block<elements, top>(x);
         } else {
             const auto weights = llama_cpp::weights<elements>(x, w, mean_squares);

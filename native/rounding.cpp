@@ -80,7 +80,7 @@ static int64_t descend(int64_t n, int64_t width, float* gradient, const float* c
     return changes;
 }
 
-// One block of one row: where it would like its weights to be, and what it has.
+// One block of one row: the weights that would be best for it, and the weights that it has.
 struct Block {
     int width;
     const float *columns, *factor, *pivots;
@@ -89,7 +89,7 @@ struct Block {
     uint8_t codes[kWidest];
     float scale, offset, error;
 
-    // -> (wanted - x)ᵀ · columns · (wanted - x)
+    // Returns (wanted - x)ᵀ · columns · (wanted - x).
     float error_of(const float* x) const {
         float sums[kWidest] = {}, error = 0;
         for (int k = 0; k < width; ++k) add(sums, factor + k * width, wanted[k] - x[k], k + 1);
@@ -105,8 +105,8 @@ struct Block {
         return true;
     }
 
-    // Sixteen scales and offsets side by side, each rounded with feedback inside the block; the best is kept if it is
-    // better than what there is.
+    // Tries sixteen scales and offsets side by side, each rounded with feedback inside the block. Keeps the best one if
+    // it is better than the present scale and offset.
     bool try_all(const Lanes& s, const Lanes& o) {
         Lanes carried[kWidest], x[kWidest], chosen[kWidest], left = 0.0f;
         const Lanes inverse_s = inverse(s);
@@ -139,7 +139,7 @@ struct Block {
         return adopt(s[best], o[best], with, values_of_best, left[best]);
     }
 
-    // Scale and offset by least squares for the codes there are
+    // Fits scale and offset to the present codes by least squares.
     void fit(bool with_offset) {
         float levels[kWidest], curved[kWidest] = {}, curved_one[kWidest] = {};
         for (int k = 0; k < width; ++k) levels[k] = table.values[codes[k]];
@@ -169,7 +169,7 @@ static void candidates(const Block& block, const ScaleChoice& choice, int64_t ro
         if (choice.kind == ScaleKind::kHalf) {
             s[lane] = half(block.scale * (1 + 0.015f * float(lane - 8)));
         } else if (choice.kind == ScaleKind::kHalfAndHalf) {
-            // the ends of the range move in and out independently of each other
+            // the two ends of the range move independently of each other
             const float low = 0.3f * (float(lane / 4) - 1.5f), high = 0.3f * (float(lane % 4) - 1.5f);
             const int top = block.table.count - 1;
             s[lane] = half(block.scale * (1 + (high - low) / float(top)));

@@ -1,8 +1,8 @@
-// Rounding onto a format's grid with all weights of a matrix in view (quantization/rounding.py says what and why).
+// Rounding a whole matrix onto a format's grid (quantization/rounding.py explains what and why).
 //
-// The matrix has n rows; what happens here happens to `width` of its columns at a time, since the columns between are
-// matrix products, for which there are libraries. Arrays of a piece are (width, n), one column after another, unless said
-// otherwise. Every weight is scale · table[code] + offset.
+// The matrix has n rows. Each function here works on `width` of its columns; the work between such pieces is matrix
+// products, for which numpy's library is used. Arrays of a piece are (width, n), one column after another, unless a
+// comment says otherwise. Every weight is scale · table[code] + offset.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Table {
     bool whole;
 };
 
-// What the numbers of a block may become.
+// What can be chosen for a block.
 enum class ScaleKind {
     kHalf,          // the scale, in half precision; no offset
     kHalfAndHalf,   // scale and offset, in half precision
@@ -33,27 +33,29 @@ struct ScaleChoice {
 };
 
 struct RoundingKernels {
-    // Chooses codes from the last column to the first, and in a column from the last row to the first, each so that it
-    // makes up for the errors before it. carried: what the finished columns ask for. columns: (width, width) and
-    // rows: (n, n), unit lower triangular; rows may be null. -> codes, errors (weights less what the codes stand for).
+    // Chooses codes from the last column to the first, and within a column from the last row to the first. Each code
+    // compensates for the errors of the codes before it. carried: the correction that the finished columns need.
+    // columns: (width, width) and rows: (n, n), unit lower triangular; rows may be null. Writes codes and errors (weight
+    // minus the value of its code).
     void (*feed_back)(int64_t n, int64_t width, const float* weights, const float* carried, const float* columns,
                       const float* rows, const float* scales, const float* offsets, Table table, uint8_t* codes, float* errors);
 
-    // Moves each code to where the error is least while all others stay. gradient: half of it, by the errors; columns:
-    // (width, width), rows: (n, n) or null, the curvature. All of codes, errors, gradient are brought up to date but
-    // for what later columns do to the gradient of earlier ones. -> how many codes moved
+    // Moves each code to where the cost is least while all others stay. gradient: half of the derivative of the cost by
+    // the errors. columns: (width, width), rows: (n, n) or null, the curvature. Updates codes, errors and gradient,
+    // except for the effect of later columns on the gradient of earlier ones. Returns how many codes moved.
     int64_t (*descend)(int64_t n, int64_t width, float* gradient, const float* columns, const float* rows, const float* scales,
                        const float* offsets, Table table, uint8_t* codes, float* errors);
 
     // Chooses scale, offset and codes of blocks of `width` weights together, row after row. gradient, codes, errors:
     // (n, width) here. columns, inverse: (width, width), the curvature and its inverse; factor, pivots: columns =
-    // factor · pivots · factorᵀ, factor unit lower triangular. scales, offsets: (n,). -> how many blocks changed
+    // factor · pivots · factorᵀ, factor unit lower triangular. scales, offsets: (n,). Returns how many blocks changed.
     int64_t (*choose_scales)(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverse,
                              const float* factor, const float* pivots, const float* rows, ScaleChoice choice, Table table,
                              float* scales, float* offsets, uint8_t* codes, float* errors);
 };
 
-// No function gives them out: one compiled for an instruction set could be the one that the linker keeps.
+// These are variables and not functions: of functions with one name, the linker could keep the one for the wrong
+// instruction set.
 inline RoundingKernels rounding_kernels[kInstructionSets];
 
 }  // namespace thriftbit

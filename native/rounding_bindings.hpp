@@ -1,4 +1,4 @@
-// The rounding kernels for Python: arrays are checked here, so that the kernels need not.
+// The rounding kernels for Python. Arrays are checked here, so that the kernels need no checks.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -43,7 +43,7 @@ inline const float* rows_of(const std::optional<ConstMatrix>& rows, size_t n) {
     return rows->data();
 }
 
-// current: a function that gives the instruction set in use
+// current: a function that returns the instruction set in use
 template <class Current>
 void bind_rounding(nb::module_& module, Current current) {
     using namespace nb::literals;

@@ -1,4 +1,4 @@
-// What the searches share: the twin of src/thriftbit/formats/search.py.
+// What the searches share: the fast version of src/thriftbit/formats/search.py.
 #pragma once
 
 #include <array>
@@ -8,7 +8,7 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// The importance of every weight where none is given: one, and the compiler drops the multiplication.
+// Importance of one for every weight, used where none is given. The compiler removes the multiplication.
 struct Ones {
     Lanes operator[](int) const { return 1.0f; }
 };
@@ -75,7 +75,7 @@ inline float signed_extreme_of(const Lanes& lanes, int b) {
     return lanes[extreme];
 }
 
-// What the largest scale is multiplied by to give the candidates for d.
+// The factors by which the largest scale is multiplied to give the candidates for d.
 template <int largest>
 inline Lanes shrinking(double spacing) {
     Lanes lanes;

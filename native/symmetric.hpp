@@ -1,4 +1,4 @@
-// The twin of src/thriftbit/formats/symmetric.py, where the search is explained.
+// The fast version of src/thriftbit/formats/symmetric.py, which explains the search.
 #pragma once
 
 #include <type_traits>
@@ -7,7 +7,7 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// Of so many neighbouring starts, the best is fitted again.
+// The best of this many neighbouring starts is fitted a second time.
 constexpr int kStartsInGroup = 4;
 
 // Whole numbers from -n to n - 1.
@@ -23,7 +23,7 @@ struct WholeNumbers {
     }
 };
 
-// The same values for when there is time for few starts only.
+// The same values, with a few starts only: used where llama.cpp does not search, to be as fast as it is.
 template <int n>
 struct FewStarts : WholeNumbers<n> {
     static constexpr int starts = 4;
@@ -50,7 +50,7 @@ Lanes search_symmetric(const Lanes* x, const Weights& w, const Lanes& theirs) {
             gain = select(better, other.gain, gain);
         }
     };
-    // rounds x by several factors at a time, and fits: their sums do not wait for each other
+    // rounds and fits x with several factors at a time, because their sums do not wait for each other
     const auto fit = [&]<size_t together>(const std::array<Lanes, together>& factor) {
         std::array<Lanes, together> sum_xv, sum_vv;
         for (size_t i = 0; i < together; ++i) sum_xv[i] = sum_vv[i] = 0.0f;
@@ -92,7 +92,7 @@ Lanes search_symmetric(const Lanes* x, const Weights& w, const Lanes& theirs) {
     return best.s;
 }
 
-// For blocks that stand alone: -> s in half precision, llama.cpp's if it is better.
+// s in half precision for blocks that stand alone: the search's result, or llama.cpp's if that is better.
 template <int elements, class Values, class Weights>
 Lanes search_symmetric_block(const Lanes* x, const Weights& w, const Lanes& theirs) {
     const Lanes ours_half = half(search_symmetric<elements, Values>(x, w, theirs)), theirs_half = half(theirs);
@@ -120,7 +120,7 @@ SuperSymmetric<elements, sub_blocks> search_super_symmetric(const Lanes* x, cons
         curvature += w[e] * v * v;
     }
 
-    // rate the positions of d with the parabolas: here a lane is a position
+    // rate the candidates for d with the parabolas; here a lane is a candidate
     const Lanes shrink = shrinking<lowest>(spacing);
     Scalars d;
     for (int b = 0; b < Scalars::count; ++b) {

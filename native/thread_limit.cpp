@@ -1,8 +1,8 @@
-// How many threads llama.cpp computes with, changed while it runs (Linux; runtime/thread_limit.py says why).
+// Changes the number of threads of llama.cpp while it runs (Linux; runtime/thread_limit.py explains why).
 //
-// Built with GNU's OpenMP, llama.cpp asks for its threads anew at every token and goes on with as many as it was given.
-// The request is this function. Ours is found before OpenMP's own if this library was loaded earlier, for everybody, and
-// hands on a smaller number.
+// Built with GNU's OpenMP, llama.cpp asks for its threads at every token, and goes on with the number that it gets. The
+// request is a call of the function below. If this library was loaded first and globally, the linker finds this function
+// before OpenMP's own. It passes on a smaller number.
 
 #include <dlfcn.h>
 
@@ -12,8 +12,8 @@
 using Work = void (*)(void*);
 using Parallel = void (*)(Work, void*, unsigned, unsigned);
 
-// OpenMP's own is not among what everybody sees, but a dependency of whoever called. Looked up at every token, in a
-// microsecond: two libraries in a process may have an OpenMP each.
+// OpenMP's own function is not globally visible, but is a dependency of the caller. It is looked up at every token, which
+// takes a microsecond, because two libraries in a process may each have an OpenMP of their own.
 static Parallel its_own(const void* caller) {
     Dl_info found{};
     if (!dladdr(caller, &found)) return nullptr;

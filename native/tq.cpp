@@ -35,7 +35,7 @@ struct TQ1 {
         }
     }
 
-    // Up to five ternary digits as a fraction of 256, rounded up, so that a decoder finds each by multiplying with 3.
+    // Up to five ternary digits as a fraction of 256, rounded up. A decoder finds each digit by multiplying by 3.
     static uint8_t packed(const uint8_t* l, int stride, int digits) {
         unsigned number = 0;
         for (int i = 0; i < 5; ++i) number = number * 3 + (i < digits ? l[i * stride] : 0);

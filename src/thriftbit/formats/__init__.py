@@ -24,7 +24,7 @@ FORMATS: dict[str, Format] = _discover()
 
 
 def format_named(name: str) -> Format:
-    """-> the format of that name (any case); UsageError with the choices if there is none"""
+    """Return the format of that name (any case). UsageError lists the choices if there is none."""
     for format in FORMATS.values():
         if format.name.lower() == name.lower():
             return format
@@ -32,7 +32,8 @@ def format_named(name: str) -> Format:
 
 
 def format_for(ggml_type: gguf.GGMLQuantizationType) -> Format:
-    """-> the format with which to read tensors of that type: ours, or one that only decodes, through `gguf`"""
+    """Return the format that reads tensors of that GGML type: one of this folder, or one that only decodes, through
+    `gguf`."""
     for format in FORMATS.values():
         if format.ggml_type == ggml_type:
             return format
@@ -40,7 +41,7 @@ def format_for(ggml_type: gguf.GGMLQuantizationType) -> Format:
 
 
 def read_only(ggml_type: gguf.GGMLQuantizationType) -> Format:
-    """-> a format that decodes through `gguf`; ThriftbitError for types that `gguf` cannot decode either"""
+    """Return a format that decodes through `gguf`. ThriftbitError for types that `gguf` cannot decode either."""
     if ggml_type not in gguf.quants._type_traits:
         raise ThriftbitError(f"weights stored as {ggml_type.name} cannot be decoded here")
     return Format(ggml_type.name, ggml_type, lambda blocks: gguf.quants.dequantize(blocks, ggml_type))

@@ -6,7 +6,7 @@ from thriftbit.formats import FORMATS
 
 
 def markdown_table() -> str:
-    """-> a row for each format that can be written, from the most bits to the fewest"""
+    """Return one row for each format that can be written, from the most bits to the fewest."""
     lines = [
         "| format | GGML type | bits per weight | weights in a block | bytes in a block | for other widths | |",
         "| --- | ---: | ---: | ---: | ---: | --- | --- |",

@@ -1,19 +1,19 @@
-"""The search for affine blocks, x ≈ s·l - m with l from 0 to `top` (`native/affine.hpp` is its fast twin).
+"""The search for affine blocks, x ≈ s·l - m with l from 0 to `top`. `native/affine.hpp` is the fast version.
 
-A block alone (Q4_1, Q5_1): a grid of places for the two ends of the range, each rounded and fitted by least squares;
-the best of neighbouring ones rounded and fitted once more; the best fit wins. What llama.cpp would choose
-(`llama_cpp.py`) takes part.
+A block that stands alone (Q4_1, Q5_1): the search tries a grid of places for the two ends of the range. For each, it
+rounds the weights and fits s and m by least squares. The best of neighbouring tries is rounded and fitted once more,
+and the best fit wins. The result of llama.cpp's own search (`llama_cpp.py`) is one more candidate.
 
-Sub-blocks that share a super-block (Q2_K, Q4_K, Q5_K) store s and m as whole multiples of two half-precision
-numbers, d and d_min. llama.cpp rounds each to the nearest multiple and stops there, which costs 0.2 to 0.6 dB.
-Here d and d_min are chosen by what they make of all sub-blocks together:
+Sub-blocks of a super-block (Q2_K, Q4_K, Q5_K) store s and m as whole multiples of two half-precision numbers, d and
+d_min. llama.cpp rounds each to the nearest multiple and stops there, which costs 0.2 to 0.6 dB. Here d and d_min are
+chosen by their effect on all sub-blocks together:
 
-1. every sub-block is searched alone, giving s, m and how its error grows when they move (a parabola, from the
-   fit's sums);
-2. 16 x 16 pairs (d, d_min) are rated with the parabolas; of every eight neighbouring d, the best pair is a ticket, and
-   llama.cpp's choice is one more;
-3. for each ticket, every sub-block tries the nine multiples around its own, with the true error; d and d_min are
-   fitted to the whole super-block by least squares; the nine are tried again. The best ticket is kept.
+1. Each sub-block is searched alone. This gives s, m and how the error grows when they move: a parabola, computed from
+   the sums of the fit.
+2. 16 x 16 pairs (d, d_min) are rated with the parabolas. The best pair of every eight neighbouring d is a candidate,
+   and llama.cpp's choice is one more.
+3. For each candidate, every sub-block tries the nine multiples around its own, with the true error. Then d and d_min
+   are fitted to the whole super-block by least squares, and the nine are tried again. The best candidate is kept.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _evenly(first: float, last: float, count: int) -> list[float]:
     return [first + k * (last - first) / (count - 1) for k in range(count)]
 
 
-# Where the grid puts an end of the range, in steps inward from the outermost weight.
+# Places for an end of the range, in steps inward from the outermost weight.
 SUB_BLOCK_ENDS = {3: _evenly(-0.6, 0.9, 6), 15: _evenly(-1.5, 1.5, 8), 31: _evenly(-2.0, 2.0, 8)}
 """For sub-blocks, by `top`."""
 
@@ -61,8 +61,8 @@ BLOCK_ENDS = {15: _evenly(-1.5, 1.5, 10), 31: _evenly(-2.0, 2.0, 10)}
 
 @dataclass
 class Fit:
-    """s, m: (blocks,), fitted to some levels. gain: by how much they lower the error below that of the mean. sum_l,
-    sum_ll: of w·l and w·l²"""
+    """s, m: (blocks,), the least-squares fit to given levels. gain: how much lower the error is than with the mean
+    alone. sum_l, sum_ll: sums of w·l and w·l²."""
 
     s: FloatArray
     m: FloatArray
@@ -87,7 +87,7 @@ class Fitter:
         self.centred = x - self.mean
 
     def flat(self) -> Fit:
-        """One level for all."""
+        """Return the fit that gives every weight the same value."""
         m, zero = ZERO - self.mean, np.zeros_like(self.mean)
         return Fit(zero, m if self.m_may_be_negative else np.maximum(m, ZERO), zero - np.float32(np.inf), zero, zero)
 
@@ -108,7 +108,7 @@ class Fitter:
         return Fit(s, m, gain, sum_l, sum_ll)
 
     def again(self, s: FloatArray, m: FloatArray, top: int) -> Fit:
-        """-> a fit to the levels that s and m give"""
+        """Round the weights with the given s and m, and return a fit to the levels that result."""
         return self.fit(nearest((self.x + m) * inverse(s), 0, top))
 
     def excess(self, fit: Fit, s: FloatArray, m: FloatArray) -> FloatArray:
@@ -122,9 +122,11 @@ class Fitter:
 def search_affine(
     x: FloatArray, w: FloatArray, top: int, m_may_be_negative: bool, ends: Sequence[float], theirs: Pair
 ) -> Pair:
-    """-> s and m, (blocks,) each: the best found for every block on its own, from every pair of `ends` and from
-    llama.cpp's s and m. For each lower end, the best of the lower and of the upper half of the upper ends is fitted a
-    second time."""
+    """Return s and m, (blocks,) each: the best fit for every block on its own.
+
+    The starts are every pair of `ends`, and llama.cpp's s and m. The starts that share a lower end form two groups, by
+    their upper end. The best start of each group is fitted a second time.
+    """
     fitter = Fitter(x, w, m_may_be_negative)
     lowest, highest = x.min(axis=0), x.max(axis=0)
     if not m_may_be_negative:
@@ -144,9 +146,10 @@ def search_affine(
 
 
 def search_block(x: FloatArray, columns_x: FloatArray, w: FloatArray, top: int, hurried: bool) -> Pair:
-    """-> s and m in half precision for blocks that stand alone
+    """Return s and m in half precision for blocks that stand alone.
 
-    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance, so that llama.cpp does not search.
+    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance. llama.cpp does not search then, so a
+    search here would make encoding slower than llama.cpp.
     """
     if hurried:
         return _hurried_block(columns_x, top)
@@ -157,8 +160,8 @@ def search_block(x: FloatArray, columns_x: FloatArray, w: FloatArray, top: int, 
 
 
 def _searched_block(x: FloatArray, w: FloatArray, top: int, theirs: Pair) -> Pair:
-    """-> s and m in half precision for blocks that stand alone: llama.cpp's; or m the nearest to what the search finds,
-    or one of its neighbours, and s fitted to it"""
+    """Return s and m in half precision for blocks that stand alone. Candidates are llama.cpp's s and m, and the
+    search's: m rounded to half precision, or one of its two neighbours, with s fitted to it."""
 
     def error_of(s: FloatArray, m: FloatArray) -> FloatArray:
         return error(x, w, s * nearest((x + m) * inverse(s), 0, top) - m)
@@ -180,9 +183,12 @@ def _searched_block(x: FloatArray, w: FloatArray, top: int, theirs: Pair) -> Pai
 
 
 def _hurried_block(x: FloatArray, top: int) -> Pair:
-    """-> the same without importance, where llama.cpp takes the outermost weights for the range and stops, so that
-    there is no time for a search: two fits, unless its range in half precision happens to be closer to the first fit
-    than ours is to the second. (The second fit is no worse than the first: only these distances matter.)"""
+    """Return s and m in half precision for blocks that stand alone, without importance.
+
+    llama.cpp takes the outermost weights as the range and does not search, so there is time for two fits only. The
+    second fit starts from the first and is no worse. Its result is used, unless llama.cpp's range, rounded to half
+    precision, is closer to the first fit than the second fit, rounded, is to the second fit before rounding.
+    """
     fitter = Fitter(x, np.ones_like(x), m_may_be_negative=True)
     lowest = x.min(axis=0)
     step = (x.max(axis=0) - lowest) / np.float32(top)
@@ -196,8 +202,8 @@ def _hurried_block(x: FloatArray, top: int) -> Pair:
 
 @dataclass
 class SuperBlocks:
-    """d, d_min: (super-blocks,). scales, mins: (sub-blocks of all,), whole numbers. levels: (elements, sub-blocks of
-    all), whole numbers."""
+    """d, d_min: (super-blocks,). scales, mins: (all sub-blocks,), whole numbers. levels: (elements, all sub-blocks),
+    whole numbers."""
 
     d: FloatArray
     d_min: FloatArray
@@ -206,7 +212,7 @@ class SuperBlocks:
     levels: FloatArray
 
     def numbers(self) -> Numbers:
-        """-> the same, super-block by super-block"""
+        """Return the same numbers, grouped by super-block."""
         d, d_min = self.d.reshape(-1, 1), self.d_min.reshape(-1, 1)
         scales, mins = self.scales.reshape(len(d), -1), self.mins.reshape(len(d), -1)
         return Numbers(d, d_min, scales, mins, self.levels.T.astype(np.uint8).reshape(len(d), -1))
@@ -215,10 +221,10 @@ class SuperBlocks:
 def search_super_affine(
     x: FloatArray, w: FloatArray, top: int, theirs: llama_cpp.Affine, largest: int, spacing: float
 ) -> SuperBlocks:
-    """-> the super-blocks with the least error found
+    """Return the super-blocks with the least error found.
 
-    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice.
-    largest: the largest multiple stored. spacing: relative distance between the d that are rated.
+    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice. largest: the largest
+    multiple that can be stored. spacing: the relative distance between neighbouring candidates for d.
     """
 
     sub_blocks = len(theirs.scales) // len(theirs.d)
@@ -283,7 +289,7 @@ def _nine_around(
     x: FloatArray, w: FloatArray, d: FloatArray, d_min: FloatArray,
     scales: FloatArray, mins: FloatArray, top: int, largest: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
-    """-> the best of the nine (scale, min) around the given ones for every sub-block, and its error"""
+    """Return, for every sub-block, the best of the nine pairs (scale, min) around the given one, and its error."""
     least = np.full_like(d, np.inf)
     best_scales, best_mins = scales, mins
     for scale_step in (-1, 0, 1):
@@ -303,7 +309,7 @@ def _nine_around(
 def _refit(
     x: FloatArray, w: FloatArray, now: SuperBlocks, gathered: Callable[[FloatArray], FloatArray]
 ) -> tuple[FloatArray, FloatArray]:
-    """-> d and d_min that fit the super-block best by least squares, everything else fixed"""
+    """Return d and d_min that fit the super-block best by least squares. Multiples and levels stay."""
     g, h = now.scales * now.levels, np.broadcast_to(now.mins, x.shape)
     gg, gh, hh = gathered(total(w * g * g)), gathered(total(w * g * h)), gathered(total(w * h * h))
     xg, xh = gathered(total(w * x * g)), gathered(total(w * x * h))
@@ -318,7 +324,7 @@ def _refit(
 
 
 def _merge(old: SuperBlocks, new: SuperBlocks, better: NDArray[np.bool_], better_sub: NDArray[np.bool_]) -> SuperBlocks:
-    """-> the new super-blocks where they are better, the old ones elsewhere"""
+    """Return the new super-blocks where they are better, and the old ones elsewhere."""
     return SuperBlocks(
         np.where(better, new.d, old.d),
         np.where(better, new.d_min, old.d_min),

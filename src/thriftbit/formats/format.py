@@ -1,9 +1,9 @@
-"""What a number format is: the contract every file of this folder fulfils.
+"""What a number format is: the contract that every file of this folder fulfils.
 
-A format packs `block_size` consecutive weights of a row into `block_bytes` bytes. The files of this folder hold, each,
-one format as readable numpy: that is the specification. Where a kernel of the same name was compiled (`native/`),
-`encode` uses it; it gives the same bytes, on every machine and with any number of threads, and a test holds the two
-together.
+A format packs `block_size` consecutive weights of a row into `block_bytes` bytes. Each file of this folder has one
+format as readable numpy, which is the specification. Where a kernel of the same name is compiled (`native/`), `encode`
+uses the kernel. The kernel gives the same bytes, on every machine and with any number of threads. A test compares the
+two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 try:
     _native: ModuleType | None = importlib.import_module("thriftbit._native")
-except ImportError:  # a source tree without a compiler: everything works, slower
+except ImportError:  # a source tree without compiled kernels: everything works, but slowly
     _native = None
 
 FloatArray = NDArray[np.float32]
@@ -36,7 +36,7 @@ native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not 
 
 
 class WeightError(ThriftbitError):
-    """A weight that the format cannot hold: row and column say where it is among the rows given."""
+    """A weight that the format cannot store. row and column: its place among the rows given."""
 
     def __init__(self, row: int, column: int, value: float, reason: str) -> None:
         super().__init__(f"row {row}: weight {column} is {value}, {reason}")
@@ -84,17 +84,17 @@ class Format:
         return self.encode_blocks is not None
 
     def row_bytes(self, width: int) -> int:
-        """-> bytes that a row of `width` weights takes; ThriftbitError if blocks do not divide it"""
+        """Return the bytes of a row of `width` weights. ThriftbitError if `block_size` does not divide the width."""
         if width % self.block_size:
             blocks = f"blocks of {self.block_size}"
             raise ThriftbitError(f"rows of {width} weights do not divide into the {blocks} that {self.name} needs")
         return width // self.block_size * self.block_bytes
 
     def encode(self, rows: FloatArray, importance: FloatArray | None = None, threads: int = 1) -> ByteArray:
-        """-> uint8 (n, row_bytes): the rows, packed so that the sum of importance * error² is small
+        """Return uint8 (n, row_bytes): the rows, encoded so that the sum of importance * error² is small.
 
         rows: float32 (n, width). importance: float32 (width,), finite and not negative, one for each column; None: all
-        columns count the same. The bytes do not depend on `threads`, nor on the machine.
+        columns count the same. The bytes depend neither on `threads` nor on the machine.
         Raises WeightError for weights that are not finite or too large to store, ThriftbitError for a width or an
         importance that does not fit.
         """
@@ -102,7 +102,7 @@ class Format:
         row_bytes = self.row_bytes(rows.shape[1])
         if self.encode_blocks is None:
             raise ThriftbitError(f"{self.name} can be read but not written; choose another format")
-        choice = self.block_size > 1  # rounding alone leaves nothing to weigh
+        choice = self.block_size > 1  # formats without blocks only round, so importance changes nothing
         weights = _checked_importance(importance, rows.shape[1]) if choice and importance is not None else None
         if _native is not None and self.name in native_kernels:
             encoded: ByteArray | None = _native.encode(self.name, rows, weights, self.largest, threads)
@@ -130,8 +130,8 @@ class Format:
 
 
 def _checked_importance(importance: FloatArray, width: int) -> FloatArray | None:
-    """-> importance scaled to at most one, so that sums cannot overflow, and by a power of two, so that nothing is
-    rounded; None if no column has any"""
+    """Return the importance, scaled to at most one so that sums cannot overflow. The factor is a power of two, so the
+    scaling rounds nothing. Return None if every importance is zero."""
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if importance.shape != (width,):
         raise ThriftbitError(f"importance of shape {importance.shape} does not fit rows of {width} weights")

@@ -1,12 +1,13 @@
-"""A format's grid: which values its blocks can take, number by number, for whoever chooses them one at a time.
+"""A format's grid: all values that its blocks can take, for code that chooses them one at a time.
 
-`Format.encode` fits every block alone. Rounding that looks at a whole matrix (`quantization/rounding.py`) has to move
-single codes and scales and know what each move makes of the weights. Every quantized format here can be said in one
-sentence: a weight is d · scale · value[code] − d_min · min, where scale and min belong to a sub-block, d and d_min to a
-block. Formats without sub-blocks have one of a whole block, with scale and min 1; formats without an offset have
-d_min 0. So a format's grid is a table of values, the ranges of its multiples, and the two functions between bytes and
-numbers, which its own encoder and decoder use too; the arithmetic is here, once. (Decoders of one format do it faster
-than `Grid.decode`, which looks every value up; a test holds the two together.)
+`Format.encode` fits every block alone. Rounding a whole matrix (`quantization/rounding.py`) moves single codes and
+scales, and has to know which weights each move gives. One formula covers every quantized format here: a weight is d ·
+scale · value[code] − d_min · min. scale and min belong to a sub-block, d and d_min to a block. A format without
+sub-blocks has one sub-block with scale and min 1. A format without an offset has d_min 0.
+
+So a grid is a table of values, the ranges of the multiples, and the two functions between bytes and numbers. The
+format's own encoder and decoder use these functions too. Decoders of single formats are faster than `Grid.decode`,
+which looks up every value; a test compares the two.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from thriftbit.formats.search import FloatArray, half
 
 
 class ScaleKind(IntEnum):
-    """What may be chosen for a sub-block; the numbers are those of native/rounding.hpp."""
+    """What can be chosen for a sub-block. The numbers are those of native/rounding.hpp."""
 
     HALF = 0  # d, in half precision
     HALF_AND_HALF = 1  # d and d_min, in half precision
@@ -44,14 +45,14 @@ class Numbers:
 
     @classmethod
     def of_blocks(cls, codes: ByteArray, d: FloatArray, d_min: FloatArray | None = None) -> Numbers:
-        """Blocks with one scale, and perhaps an offset. d, d_min: (blocks,) or (blocks, 1)"""
+        """Blocks with one scale and, in some formats, an offset. d, d_min: (blocks,) or (blocks, 1)."""
         d = d.reshape(-1, 1)
         ones = np.ones_like(d)
         return cls(d, np.zeros_like(d) if d_min is None else d_min.reshape(-1, 1), ones, ones, codes)
 
     @classmethod
     def of_multiples(cls, codes: ByteArray, d: FloatArray, scales: FloatArray) -> Numbers:
-        """Super-blocks without offsets. d: as above. scales: (blocks, sub-blocks), or of all sub-blocks in a row"""
+        """Super-blocks without offsets. d: as above. scales: (blocks, sub-blocks), or (all sub-blocks,)."""
         d = d.reshape(-1, 1)
         scales = scales.reshape(len(d), -1)
         return cls(d, np.zeros_like(d), scales, np.zeros_like(scales), codes)
@@ -84,7 +85,7 @@ class Grid:
     highest_min: int = 0
 
     def decode(self, numbers: Numbers) -> FloatArray:
-        """-> float32 (blocks, block size): what the numbers stand for, bit for bit as the format decodes them"""
+        """Return float32 (blocks, block size): the weights, bit for bit as the format decodes them."""
         scales, offsets = self.scales_and_offsets(numbers)
         sub_block = numbers.codes.shape[1] // self.sub_blocks
         levels = self.values[numbers.codes].reshape(len(numbers.codes), self.sub_blocks, sub_block)
@@ -92,13 +93,14 @@ class Grid:
         return weights
 
     def scales_and_offsets(self, numbers: Numbers) -> tuple[FloatArray, FloatArray]:
-        """-> float32 (blocks, sub-blocks) each: a weight is scale · value + offset"""
+        """Return two float32 arrays (blocks, sub-blocks): a weight is scale · value + offset."""
         return numbers.d * numbers.scales, -(numbers.d_min * numbers.mins)
 
     def with_scales_and_offsets(
         self, numbers: Numbers, scales: FloatArray, offsets: FloatArray, codes: ByteArray
     ) -> Numbers:
-        """-> numbers that hold these, rounded as the format stores them; d and d_min stay where multiples are stored"""
+        """Return numbers with these scales and offsets, rounded as the format stores them. Where the format stores
+        multiples, d and d_min do not change."""
         if self.kind in (ScaleKind.HALF, ScaleKind.HALF_AND_HALF):
             return Numbers(half(scales), half(-offsets), numbers.scales, numbers.mins, codes)
         multiples = _multiples(scales, numbers.d, self.lowest, self.highest)
@@ -107,7 +109,7 @@ class Grid:
 
 
 def whole_numbers(first: int, count: int) -> FloatArray:
-    """-> a table of values: as many whole numbers, from `first`"""
+    """Return a table of `count` consecutive whole numbers that begins with `first`."""
     return np.arange(first, first + count, dtype=np.float32)
 
 

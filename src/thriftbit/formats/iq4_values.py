@@ -24,7 +24,7 @@ class IQ4Values:
 
 
 class IQ4Starts(IQ4Values):
-    """Where llama.cpp's search puts the weight of largest magnitude."""
+    """Where llama.cpp's search puts the weight of largest magnitude at the start."""
 
     value_first = True
 
@@ -37,7 +37,7 @@ class IQ4Starts(IQ4Values):
 def search_as_llama_cpp(
     x: FloatArray, columns_x: FloatArray, w: FloatArray, importance: FloatArray | None, block_size: int
 ) -> FloatArray:
-    """-> llama.cpp's s, (blocks,). x: as given to an encoder; columns_x, w: (32, blocks)"""
+    """Return llama.cpp's s, (blocks,). x: as given to an encoder. columns_x, w: (32, blocks)."""
     if importance is None:
         weights = columns_x * columns_x
     else:
@@ -47,5 +47,5 @@ def search_as_llama_cpp(
 
 
 def levels_of(values: FloatArray) -> ByteArray:
-    """Where each value stands in the list."""
+    """Return the position of each value in the list of sixteen."""
     return np.searchsorted(VALUES, values).astype(np.uint8)

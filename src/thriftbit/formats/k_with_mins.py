@@ -1,5 +1,5 @@
-"""What Q4_K and Q5_K share: super-blocks of 256 weights in eight sub-blocks, x ≈ d·scale·l - d_min·min, scale and min
-of 6 bits. They differ in the bits of l, and in where llama.cpp's search begins without importance."""
+"""What Q4_K and Q5_K share: super-blocks of 256 weights in eight sub-blocks, x ≈ d·scale·l - d_min·min. scale and min
+have 6 bits. The two differ in the number of bits of l, and in the starts of llama.cpp's search without importance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thriftbit.formats.search import columns
 
 
 def search(x: FloatArray, importance: FloatArray | None, top: int, plain: llama_cpp.Steps) -> Numbers:
-    """top: the largest l. plain: how llama.cpp searches without importance."""
+    """top: the largest l. plain: the steps of llama.cpp's search without importance."""
     columns_x, w = columns(x, importance, 32)
     if importance is None:
         weights = llama_cpp.raised_sizes(columns_x)
@@ -27,13 +27,13 @@ def search(x: FloatArray, importance: FloatArray | None, top: int, plain: llama_
 
 
 def unpack_head(blocks: ByteArray, codes: ByteArray) -> Numbers:
-    """blocks: beginning with d, d_min, scales and mins; codes: from behind them"""
+    """blocks: each begins with d, d_min, scales and mins. codes: the numbers that follow."""
     scales, mins = (part.astype(np.float32) for part in unpack_scales_and_mins(blocks[:, 4:16]))
     return Numbers(half_values(blocks[:, :2]), half_values(blocks[:, 2:4]), scales, mins, codes)
 
 
 def pack_head(numbers: Numbers) -> ByteArray:
-    """-> the sixteen bytes before the codes"""
+    """Return the sixteen bytes that stand before the codes."""
     packed = pack_scales_and_mins(numbers.scales.astype(np.uint8), numbers.mins.astype(np.uint8))
     return np.hstack([half_bytes(numbers.d), half_bytes(numbers.d_min), packed])
 

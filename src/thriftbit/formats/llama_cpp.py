@@ -1,11 +1,11 @@
-"""llama.cpp's own searches, so that our blocks are never worse than its: what it would choose is one of our candidates
-(`native/llama_cpp.hpp` is the fast twin).
+"""llama.cpp's own searches. Their result is one of our candidates, so that our blocks are never worse than llama.cpp's.
+`native/llama_cpp.hpp` is the fast version.
 
-The error of a block has many local minima. Whatever search is better on average, another one will now and then end in
-a better minimum; only taking part in llama.cpp's search rules it out. That needs its path to the last bit, since two
-of its candidates often differ by less than rounding does: so sums, products and divisions here are in the order of
-`ggml-quants.c`, in float32, and weights are what it minimises with: the importance times the root of (mean square +
-x²), or powers of x where there is none. Its choice costs about a fifth of the time of encoding.
+The error of a block has many local minima. A search that is better on average still ends in a worse minimum now and
+then. Only llama.cpp's own search can rule that out, and it has to follow llama.cpp's path to the last bit: two of its
+candidates often differ by less than a rounding error. So sums, products and divisions are in the order of
+`ggml-quants.c`, in float32. The weights are the ones that llama.cpp minimises with: importance times the root of (mean
+square + x²), or powers of x without importance. This takes about a fifth of the encoding time.
 
 Arrays are (elements of a block, blocks), as in `search.py`.
 """
@@ -28,25 +28,25 @@ ROUNDS = 5
 
 
 def mean_square(x: FloatArray) -> FloatArray:
-    """(n, elements) -> (n,), added in order"""
+    """Return the mean squares, (n, elements) -> (n,), added in order."""
     columns = np.ascontiguousarray(x.T)
     return total(columns * columns) / np.float32(len(columns))
 
 
 def weights(x: FloatArray, w: FloatArray, square: FloatArray) -> FloatArray:
-    """-> importance w times the root of (square + x²)"""
+    """Return importance w times the root of (square + x²)."""
     result: FloatArray = w * np.sqrt(square + x * x)
     return result
 
 
 def raised_sizes(x: FloatArray) -> FloatArray:
-    """-> |x| and the root of the block's mean square: the weights of Q4_K and Q5_K without importance"""
+    """Return |x| plus the root of the block's mean square: the weights of Q4_K and Q5_K without importance."""
     result: FloatArray = np.sqrt(total(x * x) / np.float32(len(x))) + np.abs(x)
     return result
 
 
 def _divisor(usable: NDArray[np.bool_], values: FloatArray) -> FloatArray:
-    """-> the values, and one where they are of no use"""
+    """Return the values, with one in place of values that cannot be divided by."""
     divisor: FloatArray = np.where(usable, values, ONE)
     return divisor
 
@@ -56,18 +56,19 @@ class Starts(Protocol):
 
     @property
     def value_first(self) -> bool:
-        """In a product of weight, value and x, does the value come before x?"""
+        """The order of the product of weight, value and x: whether the value comes before x."""
 
     def factors(self, extreme: FloatArray) -> Iterable[FloatArray]:
-        """-> what weights are multiplied with to become values, given the block's weight of largest magnitude"""
+        """Return the factors that turn weights into values, given the block's weight of largest magnitude."""
 
     def nearest(self, y: FloatArray) -> FloatArray:
-        """-> the value closest to each y"""
+        """Return the value closest to each y."""
 
 
 @dataclass(frozen=True)
 class WholeNumberStarts:
-    """Whole numbers from -n to n - 1; the extreme weight at -n first, then from a little less to a little more."""
+    """Whole numbers from -n to n - 1. The first start puts the extreme weight at -n; the others put it a little closer
+    to zero or a little further away."""
 
     n: int
     value_first: bool = False
@@ -82,7 +83,7 @@ class WholeNumberStarts:
 
 @np.errstate(all="ignore")
 def search_symmetric(x: FloatArray, w: FloatArray, starts: Starts) -> tuple[FloatArray, FloatArray]:
-    """-> s, and the factor whose rounding it was fitted to"""
+    """Return s, and the factor whose rounded levels s was fitted to."""
     extreme = signed_extreme(x)
     usable = np.abs(extreme) >= NOTHING
     s, gain, best_factor = np.zeros_like(extreme), np.zeros_like(extreme), np.zeros_like(extreme)
@@ -98,7 +99,7 @@ def search_symmetric(x: FloatArray, w: FloatArray, starts: Starts) -> tuple[Floa
 
 @np.errstate(all="ignore")
 def descend_symmetric(x: FloatArray, n: int) -> FloatArray:
-    """-> s for Q3_K without importance: one start, then one level after the other is moved if that helps"""
+    """Return s for Q3_K without importance: one start, then each level in turn moves if that lowers the error."""
     extreme = signed_extreme(x)
     usable = np.abs(extreme) >= NOTHING
     levels = nearest(x * (np.float32(-n) / _divisor(usable, extreme)), -n, n - 1)
@@ -121,7 +122,8 @@ def descend_symmetric(x: FloatArray, n: int) -> FloatArray:
 
 @dataclass
 class Symmetric:
-    """alone: (sub-blocks of all,), before they become multiples of d. d: (super-blocks,). scales: whole numbers"""
+    """alone: (all sub-blocks,), the scales before they become multiples of d. d: (super-blocks,). scales: whole
+    numbers."""
 
     alone: FloatArray
     d: FloatArray
@@ -129,14 +131,15 @@ class Symmetric:
 
 
 def nearest_multiples(alone: FloatArray, sub_blocks: int, lowest: int) -> Symmetric:
-    """Scales as multiples of d: the nearest, if the largest becomes `lowest`."""
+    """Return the scales as the nearest multiples of d. The largest scale becomes `lowest`."""
     factor = np.float32(lowest) * inverse(signed_extreme(np.ascontiguousarray(alone.reshape(-1, sub_blocks).T)))
     scales = nearest(alone * np.repeat(factor, sub_blocks), lowest, -lowest - 1)
     return Symmetric(alone, half(inverse(factor)), scales)
 
 
 def searched_multiples(alone: FloatArray, w: FloatArray, sub_blocks: int, n: int) -> Symmetric:
-    """The same by the search for blocks, with scales in the place of weights. alone, w: (sub-blocks of all,)"""
+    """Return the scales as multiples of d, found by the search for blocks with scales in place of weights. alone, w:
+    (all sub-blocks,)."""
     starts = WholeNumberStarts(n)
     values, shares = (np.ascontiguousarray(part.reshape(-1, sub_blocks).T) for part in (alone, w))
     d, factor = search_symmetric(values, shares, starts)
@@ -145,7 +148,7 @@ def searched_multiples(alone: FloatArray, w: FloatArray, sub_blocks: int, n: int
 
 @dataclass(frozen=True)
 class Steps:
-    """How a search for affine blocks widens the range. absolute: it minimises w·|error|, not w·error²"""
+    """How a search for affine blocks widens the range. absolute: it minimises w·|error| instead of w·error²."""
 
     first: float
     step: float
@@ -158,7 +161,7 @@ WITH_IMPORTANCE = Steps(-0.9, 0.05, 36)
 
 @np.errstate(all="ignore")
 def search_affine(x: FloatArray, w: FloatArray, top: int, steps: Steps) -> tuple[FloatArray, FloatArray]:
-    """-> s and m; every start begins at the lower end of the best fit so far"""
+    """Return s and m. Every start begins at the lower end of the best fit so far."""
     lowest, highest = np.minimum(x.min(axis=0), ZERO), x.max(axis=0)
     usable = highest > lowest
     sum_w, sum_x = total(w), total(w * x)
@@ -195,8 +198,8 @@ def search_affine(x: FloatArray, w: FloatArray, top: int, steps: Steps) -> tuple
 
 @dataclass
 class Affine:
-    """s, m: (sub-blocks of all,), before they become multiples of d, d_min: (super-blocks,). scales, mins: whole
-    numbers"""
+    """s, m: (all sub-blocks,), before they become multiples of d and d_min. d, d_min: (super-blocks,). scales, mins:
+    whole numbers."""
 
     s: FloatArray
     m: FloatArray
@@ -207,7 +210,7 @@ class Affine:
 
 
 def super_affine_plain(x: FloatArray, w: FloatArray, top: int, sub_blocks: int, largest: int, steps: Steps) -> Affine:
-    """Without importance: the nearest multiples, if the largest becomes `largest`. w: llama.cpp's weights"""
+    """Without importance: the nearest multiples. The largest becomes `largest`. w: llama.cpp's weights."""
     s, m = search_affine(x, w, top, steps)
 
     def multiples(alone: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -222,7 +225,7 @@ def super_affine_plain(x: FloatArray, w: FloatArray, top: int, sub_blocks: int, 
 
 
 def super_affine(x: FloatArray, w: FloatArray, top: int, sub_blocks: int, largest: int) -> Affine:
-    """With importance. w: llama.cpp's weights"""
+    """With importance. w: llama.cpp's weights."""
     s, m = search_affine(x, w, top, WITH_IMPORTANCE)
     shares = np.ascontiguousarray(total(w).reshape(-1, sub_blocks).T)
 
@@ -236,8 +239,8 @@ def super_affine(x: FloatArray, w: FloatArray, top: int, sub_blocks: int, larges
 
 @np.errstate(all="ignore")
 def _fitted_multiples(values: FloatArray, w: FloatArray, largest: int) -> tuple[FloatArray, FloatArray]:
-    """values, w: (sub-blocks, super-blocks) -> d and the multiples: nine factors, then one multiple after the other is
-    moved if that helps"""
+    """Return d and the multiples: the best of nine factors, then each multiple in turn moves if that lowers the error.
+    values, w: (sub-blocks, super-blocks)."""
     most = values.max(axis=0)
     usable = most >= NOTHING
     divisor = _divisor(usable, most)

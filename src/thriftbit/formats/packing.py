@@ -1,4 +1,4 @@
-"""Small numbers into bytes and back: the parts of the layouts that several formats share."""
+"""Small numbers into bytes and back: the parts of block layouts that several formats share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thriftbit.formats.search import FloatArray
 
 
 def half_bytes(values: FloatArray) -> ByteArray:
-    """(n,) half-precision numbers -> (n, 2), without negative zeros"""
+    """(n,) half-precision numbers -> (n, 2) bytes. Negative zero becomes zero."""
     return np.ascontiguousarray((values + np.float32(0)).astype("<f2")).view(np.uint8).reshape(-1, 2)
 
 
@@ -22,8 +22,12 @@ def half_values(pair: ByteArray) -> FloatArray:
 
 
 def pack_scales_and_mins(scales: ByteArray, mins: ByteArray) -> ByteArray:
-    """Two times eight 6-bit numbers -> twelve bytes, as Q4_K and Q5_K have them: four scales, four mins, and the low
-    four bits of the other eight; their high two bits ride on top of the first eight bytes. (n, 8), (n, 8) -> (n, 12)"""
+    """Pack eight 6-bit scales and eight 6-bit mins into twelve bytes, as Q4_K and Q5_K store them. (n, 8), (n, 8) ->
+    (n, 12).
+
+    Bytes 0 to 3 hold four scales, bytes 4 to 7 four mins, and bytes 8 to 11 the low four bits of the other eight
+    numbers. The high two bits of those are in the top bits of bytes 0 to 7.
+    """
     low_scales, high_scales = scales[:, :4], scales[:, 4:]
     low_mins, high_mins = mins[:, :4], mins[:, 4:]
     return np.hstack(
@@ -32,7 +36,7 @@ def pack_scales_and_mins(scales: ByteArray, mins: ByteArray) -> ByteArray:
 
 
 def unpack_scales_and_mins(packed: ByteArray) -> tuple[ByteArray, ByteArray]:
-    """The way back. (n, 12) -> (n, 8), (n, 8)"""
+    """The inverse of `pack_scales_and_mins`. (n, 12) -> (n, 8), (n, 8)."""
     first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
     scales = np.hstack([first & 63, third & 15 | first >> 6 << 4])
     mins = np.hstack([second & 63, third >> 4 | second >> 6 << 4])
@@ -40,8 +44,11 @@ def unpack_scales_and_mins(packed: ByteArray) -> tuple[ByteArray, ByteArray]:
 
 
 def split_bits(packed: ByteArray, bits: int, group: int) -> ByteArray:
-    """Bytes that hold 8 / bits numbers each -> the numbers. Each `group` bytes hold the lowest bits of `group` numbers,
-    then the next bits of the next `group`, and so on. (n, bytes) -> (n, bytes * 8 / bits)"""
+    """Split bytes that hold 8 / bits numbers each into the numbers. (n, bytes) -> (n, bytes * 8 / bits).
+
+    A group of `group` bytes holds the first `group` numbers in its lowest bits, the next `group` numbers in the next
+    bits, and so on.
+    """
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     grouped = packed.reshape(len(packed), -1, 1, group) >> shifts[:, None]
     numbers: ByteArray = (grouped & np.uint8((1 << bits) - 1)).reshape(len(packed), -1)
@@ -49,7 +56,7 @@ def split_bits(packed: ByteArray, bits: int, group: int) -> ByteArray:
 
 
 def join_bits(numbers: NDArray[np.integer[Any]], bits: int, group: int) -> ByteArray:
-    """The way back. (n, numbers) -> (n, numbers * bits / 8)"""
+    """The inverse of `split_bits`. (n, numbers) -> (n, numbers * bits / 8)."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     grouped = numbers.astype(np.uint8).reshape(len(numbers), -1, len(shifts), group) << shifts[:, None]
     joined: ByteArray = np.bitwise_or.reduce(grouped, axis=2)
@@ -57,7 +64,7 @@ def join_bits(numbers: NDArray[np.integer[Any]], bits: int, group: int) -> ByteA
 
 
 def split_fifth_bits(packed: ByteArray) -> ByteArray:
-    """Blocks of 32 numbers of 5 bits, their highest bits first and then nibbles -> the numbers. (n, 20) -> (n, 32)"""
+    """Unpack blocks of 32 numbers of 5 bits: 4 bytes of highest bits, then 16 bytes of nibbles. (n, 20) -> (n, 32)."""
     fifth: ByteArray = np.unpackbits(packed[:, :4], axis=1, bitorder="little")
     return split_bits(packed[:, 4:], 4, 16) | fifth << np.uint8(4)
 

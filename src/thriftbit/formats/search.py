@@ -28,7 +28,7 @@ ZERO = np.float32(0)
 
 
 def columns(x: FloatArray, importance: FloatArray | None, size: int) -> tuple[FloatArray, FloatArray]:
-    """(n, block) -> x and w as (size, n * block / size); w is 1 without importance, and in columns that have none"""
+    """Return x and w as (size, n * block / size). w is 1 without importance, and in columns without any."""
     columns_x = np.ascontiguousarray(x.reshape(-1, size).T)
     if importance is None:
         return columns_x, np.ones_like(columns_x)
@@ -37,7 +37,7 @@ def columns(x: FloatArray, importance: FloatArray | None, size: int) -> tuple[Fl
 
 
 def total(values: FloatArray) -> FloatArray:
-    """(elements, ...) -> (...): the sum over the first axis, added in order"""
+    """(elements, ...) -> (...): the sum over the first axis, added in order."""
     result: FloatArray = values[0].copy()
     for row in values[1:]:
         result += row
@@ -45,41 +45,42 @@ def total(values: FloatArray) -> FloatArray:
 
 
 def per_super_block(values: FloatArray, sub_blocks: int) -> FloatArray:
-    """(sub-blocks of all super-blocks,) -> (super-blocks,): sums over each super-block's sub-blocks, in order"""
+    """(all sub-blocks,) -> (super-blocks,): the sum over the sub-blocks of each super-block, added in order."""
     return total(np.ascontiguousarray(values.reshape(-1, sub_blocks).T))
 
 
 def shrinking(largest: int, spacing: float) -> FloatArray:
-    """-> (POSITIONS,): what the largest scale times gives the candidates for d, if multiples go to `largest`"""
+    """Return (POSITIONS,) factors. The largest scale times each factor is a candidate for d, if multiples go to
+    `largest`."""
     return np.array([1 / (largest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
 
 
 def half(values: FloatArray) -> FloatArray:
-    """Round to the nearest half-precision number; what is too large becomes the largest."""
+    """Round to the nearest half-precision number. Values that are too large become the largest one."""
     clipped = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
     return clipped.astype(np.float16).astype(np.float32)
 
 
 def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:
-    """The nearest whole number from lowest to highest, ties to even."""
+    """Return the nearest whole number from lowest to highest, ties to even."""
     rounded: FloatArray = np.rint(np.clip(values, np.float32(lowest), np.float32(highest)))
     return rounded
 
 
 def inverse(values: FloatArray) -> FloatArray:
-    """1 / values, and 0 where that would be useless (values below 1e-30)"""
+    """Return 1 / values, and 0 for values below 1e-30."""
     usable = np.abs(values) > np.float32(1e-30)
     inverted: FloatArray = np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), ZERO)
     return inverted
 
 
 def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray:
-    """-> (blocks,): the sum of w·(x - approximation)²"""
+    """Return (blocks,): the sum of w·(x - approximation)²."""
     residual = x - approximation
     return total(w * residual * residual)
 
 
 def signed_extreme(x: FloatArray) -> FloatArray:
-    """-> (blocks,): the element of largest magnitude, with its sign; of equals, the first"""
+    """Return (blocks,): the element of largest magnitude, with its sign. Of equal ones, the first."""
     extreme: FloatArray = np.take_along_axis(x, np.abs(x).argmax(axis=0)[None], axis=0)[0]
     return extreme

@@ -1,14 +1,15 @@
-"""The search for symmetric blocks, x ≈ s·v with v from a fixed set of values (`native/symmetric.hpp` is its fast twin).
+"""The search for symmetric blocks, x ≈ s·v with v from a fixed set of values. `native/symmetric.hpp` is the fast
+version.
 
-The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. Since there is one more
-below zero than above, the sign of s matters: a grid of starts puts the weight of largest magnitude near either end.
-Each is rounded and fitted; the best of every few neighbours is rounded and fitted once more. What llama.cpp would
-choose (`llama_cpp.py`) is one more place to begin, and kept where nothing better is found.
+The values are whole numbers from -n to n - 1, or the sixteen uneven ones of the IQ4 formats. There is one more value
+below zero than above, so the sign of s matters: a grid of starts puts the weight of largest magnitude near either end.
+Each start is rounded and fitted. The best of each group of neighbouring starts is rounded and fitted once more. The
+result of llama.cpp's own search (`llama_cpp.py`) is one more start, and it is kept where nothing better is found.
 
-Sub-blocks that share a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in
-`affine.py`, d is chosen by what it makes of all sub-blocks together, rated with parabolas; the scales next to the
-nearest are tried with the true error, d is fitted to the super-block, and they are tried again. With one number to
-choose instead of two, the parabolas pick well enough that a second candidate would find hardly more.
+Sub-blocks of a super-block (Q3_K, Q6_K, IQ4_XS) store s as a whole multiple of one half-precision d. As in `affine.py`,
+d is chosen by its effect on all sub-blocks together, rated with parabolas. Then the scales next to the nearest are
+tried with the true error, d is fitted to the super-block, and the scales are tried again. With one number to choose
+instead of two, the parabolas are good enough: a second candidate for d brings hardly anything.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from thriftbit.formats.search import (
 )
 
 STARTS_IN_GROUP = 4
-"""Of so many neighbouring starts, the best is fitted again."""
+"""The best of this many neighbouring starts is fitted a second time."""
 
 
 class Values(Protocol):
@@ -44,10 +45,10 @@ class Values(Protocol):
 
     @property
     def starts(self) -> Sequence[float]:
-        """Where the search puts the weight of largest magnitude to begin with."""
+        """Return where the search puts the weight of largest magnitude at the start."""
 
     def nearest(self, y: FloatArray) -> FloatArray:
-        """-> the value closest to each y"""
+        """Return the value closest to each y."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class WholeNumbers:
 
 
 class HurriedNumbers(WholeNumbers):
-    """The same when there is time for a few starts only."""
+    """Whole numbers from -n to n - 1, with a few starts only. Used where llama.cpp does not search, to be as fast as it
+    is."""
 
     @property
     def starts(self) -> Sequence[float]:
@@ -75,7 +77,7 @@ class HurriedNumbers(WholeNumbers):
 
 
 def search_symmetric(x: FloatArray, w: FloatArray, values: Values, theirs: FloatArray) -> FloatArray:
-    """-> s, (blocks,): the best found. theirs: llama.cpp's s, one more place to begin"""
+    """Return s, (blocks,): the best found. theirs: llama.cpp's s, one more start."""
     inverse_extreme = inverse(signed_extreme(x))
 
     def best_fit(factors: Sequence[FloatArray]) -> FloatArray:
@@ -96,7 +98,7 @@ def search_symmetric(x: FloatArray, w: FloatArray, values: Values, theirs: Float
 
 
 def search_block(x: FloatArray, w: FloatArray, values: Values, theirs: FloatArray) -> FloatArray:
-    """-> s in half precision for blocks that stand alone: what the search finds, or llama.cpp's if that is better"""
+    """Return s in half precision for blocks that stand alone: the search's result, or llama.cpp's if that is better."""
 
     def error_of(s: FloatArray) -> FloatArray:
         return error(x, w, s * values.nearest(x * inverse(s)))
@@ -106,9 +108,10 @@ def search_block(x: FloatArray, w: FloatArray, values: Values, theirs: FloatArra
 
 
 def search_whole_numbers(x: FloatArray, columns_x: FloatArray, w: FloatArray, n: int, hurried: bool) -> FloatArray:
-    """-> s in half precision, for blocks of whole numbers that stand alone
+    """Return s in half precision, for blocks of whole numbers that stand alone.
 
-    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance, so that llama.cpp does not search.
+    x: (rows, width). columns_x, w: (32, blocks). hurried: there is no importance. llama.cpp does not search then, so a
+    full search here would make encoding slower than llama.cpp.
     """
     if hurried:
         return search_block(columns_x, w, HurriedNumbers(n), signed_extreme(columns_x) * np.float32(-1 / n))
@@ -120,7 +123,7 @@ def search_whole_numbers(x: FloatArray, columns_x: FloatArray, w: FloatArray, n:
 
 @dataclass
 class SuperBlocks:
-    """d: (super-blocks,); scales: (sub-blocks of all,), whole numbers; values: (elements, sub-blocks of all)"""
+    """d: (super-blocks,). scales: (all sub-blocks,), whole numbers. values: (elements, all sub-blocks)."""
 
     d: FloatArray
     scales: FloatArray
@@ -130,10 +133,11 @@ class SuperBlocks:
 def search_super_symmetric(
     x: FloatArray, w: FloatArray, values: Values, theirs: llama_cpp.Symmetric, lowest: int, spacing: float
 ) -> SuperBlocks:
-    """-> the super-blocks with the least error found
+    """Return the super-blocks with the least error found.
 
-    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice.
-    lowest: the lowest multiple stored; the highest is -lowest - 1. spacing: relative distance between the d rated.
+    x, w: (elements of a sub-block, sub-blocks of all super-blocks). theirs: llama.cpp's choice. lowest: the lowest
+    multiple that can be stored; the highest is -lowest - 1. spacing: the relative distance between neighbouring
+    candidates for d.
     """
     highest = -lowest - 1
     sub_blocks = len(theirs.scales) // len(theirs.d)
@@ -175,7 +179,7 @@ def search_super_symmetric(
 def _three_around(
     x: FloatArray, w: FloatArray, values: Values, d: FloatArray, scales: FloatArray, lowest: int
 ) -> tuple[FloatArray, FloatArray]:
-    """-> the best of the three scales around the given ones for every sub-block, and its error"""
+    """Return, for every sub-block, the best of the three scales around the given one, and its error."""
     least = np.full_like(d, np.inf)
     best_scales = scales
     for step in (-1, 0, 1):

@@ -1,5 +1,5 @@
-"""The search for the ternary formats, x ≈ d·t with t one of -1, 0, 1. Made for models that were trained that way, whose
-weights it gives back unchanged."""
+"""The search for the ternary formats, x ≈ d·t with t one of -1, 0, 1. They are made for models that were trained with
+ternary weights, and store those weights exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ternary:
 
 
 def search_ternary(x: FloatArray, importance: FloatArray | None) -> tuple[FloatArray, ByteArray]:
-    """(n, 256) -> d (n,), t + 1 (n, 256)"""
+    """(n, 256) -> d (n,) and t + 1 (n, 256)."""
     columns_x, w = columns(x, importance, 256)
     d = np.abs(search_block(columns_x, w, Ternary(), signed_extreme(columns_x)))
     return d, (Ternary().nearest(columns_x * inverse(d)) + 1).T.astype(np.uint8)

@@ -1,5 +1,5 @@
 """TQ1_0: blocks of 256 weights, x ≈ d·t, t one of -1, 0, 1, five to a byte. A byte is a fraction of 256 in base three,
-rounded up, so that a decoder multiplies by a power of three and keeps the high bits to get a digit."""
+rounded up. A decoder multiplies it by a power of three and keeps the high bits to get a digit."""
 
 from __future__ import annotations
 
