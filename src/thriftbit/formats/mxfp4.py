@@ -18,7 +18,8 @@ _BETWEEN = (SIZES[:-1] + SIZES[1:]) / 2
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     columns_x, w = columns(x, importance, 32)
     size = np.abs(columns_x)
-    # candidates: the exponent that scales the largest weight to between 4 and 8 (6 is the largest value), and its neighbours
+    # candidates: the exponent that scales the largest weight to between 4 and 8 (6 is the largest value), and both
+    # neighbours
     exponent = np.maximum((size.max(axis=0).view(np.uint32) >> 23).astype(np.int32) - 2, 32)
     best, least = exponent, np.full(exponent.shape, np.inf, np.float32)
     for step in (-1, 0, 1):
