@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -107,7 +106,7 @@ def report(original: Model, file: Path, tool: Path, windows: int, threads: int) 
         )
     material = Windows("prose", cut.tokens[:windows], np.arange(windows))
     mine = ours(original, quantized, material)
-    with original_file(original, announce=lambda message: print(message, file=sys.stderr)) as path:
+    with original_file(original) as path:
         tools = theirs(tool, path, file, text, windows, threads)
     print("| row | ours | llama-perplexity | difference, in its standard errors |\n| --- | ---: | ---: | ---: |")
     for what, value in mine.items():

@@ -217,9 +217,7 @@ def measured_now(cases: Sequence[Case], folder: Path) -> Profile:
     kept = os.environ.get("THRIFTBIT_CACHE")
     os.environ["THRIFTBIT_CACHE"] = str(folder / "profile")
     try:
-        return measure_machine(
-            budget_seconds=PROFILE_SECONDS, formats=sorted(formats), announce=lambda text: print(text, file=sys.stderr)
-        )
+        return measure_machine(budget_seconds=PROFILE_SECONDS, formats=sorted(formats))
     finally:
         os.environ.pop("THRIFTBIT_CACHE")
         if kept is not None:

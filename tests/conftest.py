@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,37 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RunThriftbit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class _Listener(logging.Handler):
+    def __init__(self, listen: Callable[[str], object]) -> None:
+        super().__init__()
+        self._listen = listen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._listen(record.getMessage())
+
+
+@contextmanager
+def messages_to(listen: Callable[[str], object]) -> Iterator[None]:
+    """Inside, `listen` gets what the package logs, information and above."""
+    logger, handler = logging.getLogger("thriftbit"), _Listener(listen)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """-> what the package logs during the test, information and above"""
+    messages: list[str] = []
+    with messages_to(messages.append):
+        yield messages
 
 
 @pytest.fixture(scope="session")

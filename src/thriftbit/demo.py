@@ -7,12 +7,13 @@ to what is too small to recommend, say more than all of llama.cpp's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thriftbit.measurement.measure import MeasureSettings, Progress, measure
+from thriftbit.measurement.measure import MeasureSettings, measure
 from thriftbit.measurement.measurement import Measurement
+from thriftbit.progress import Progress
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -55,12 +56,10 @@ def quantize_levels(model: Model, folder: Path) -> Iterator[Level]:
         yield Level(preset, result.path, result.size_bytes, share, result.bits_per_weight, result.seconds)
 
 
-def measure_levels(
-    levels: Sequence[Level], *, command: str, announce: Callable[[str], None], progress: Progress
-) -> Iterator[Measurement]:
+def measure_levels(levels: Sequence[Level], *, command: str, progress: Progress) -> Iterator[Measurement]:
     """-> rows of every level beside the original; those on accuracy only if torch is installed"""
     files = [level.path for level in levels]
-    return measure(files, DEMO_MODEL, MEASURED, offline=True, command=command, announce=announce, progress=progress)
+    return measure(files, DEMO_MODEL, MEASURED, offline=True, command=command, progress=progress)
 
 
 def write_text(levels: Sequence[Level]) -> Generation:

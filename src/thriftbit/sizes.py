@@ -1,4 +1,4 @@
-"""Sizes and counts as people read them, to three significant digits. Decimal units, as disks and the Hub use them."""
+"""Sizes, counts and times as people read them, to three digits. Decimal units, as disks and the Hub use them."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,19 @@ def describe_bytes(size_bytes: int) -> str:
 def describe_count(count: int) -> str:
     """-> "812", "141 k", "28.3 M", "8.03 B": B for billions, as models are named"""
     return _scaled(count, COUNT_UNITS).rstrip()
+
+
+def describe_seconds(seconds: float) -> str:
+    """-> "1 second", "40 seconds", "7 minutes", "1.5 hours": as rough as an estimate is"""
+    if round(seconds) < 60:
+        return counted(round(seconds), "second")
+    minutes = round(seconds / 60)
+    return counted(minutes, "minute") if minutes < 90 else f"{seconds / 3600:.2g} hours"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """-> "1 thread", "4 threads", "1,024 threads\""""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _scaled(number: float, units: Sequence[str]) -> str:

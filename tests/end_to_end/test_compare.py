@@ -295,16 +295,20 @@ def test_senseless_requests_are_refused_in_a_sentence(
 
 
 def test_three_that_do_not_fit_together_answer_one_after_the_other(
-    files: list[Path], votes_folder: Path, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: list[Path],
+    votes_folder: Path,
+    browser: Browser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[str],
 ) -> None:
     from thriftbit.side_by_side import comparing
 
     monkeypatch.setattr(comparing, "fit_together", lambda paths, context: False)
     model = open_demo_model()
     third = quantize(model, make_plan(model, "Q2_K"), tmp_path / "demo-Q2_K.gguf").path
-    told: list[str] = []
     with (
-        thriftbit.compare([*files, third], context_tokens=256, threads=1, announce=told.append) as compared,
+        thriftbit.compare([*files, third], context_tokens=256, threads=1) as compared,
         opened(browser, compared.address) as page,
     ):
         assert compared.manner == "one loaded at a time" and "do not fit into memory together" in "".join(told)

@@ -89,9 +89,8 @@ def test_an_answer_can_be_stopped_and_the_next_is_whole(path: Path) -> None:
         assert conversation.ask("Where?", nothing).generated_tokens == 4
 
 
-def test_a_full_context_drops_the_oldest_turns_and_says_so(path: Path) -> None:
-    told: list[str] = []
-    with Conversation(path, context_tokens=128, threads=1, settings=SHORT, announce=told.append) as conversation:
+def test_a_full_context_drops_the_oldest_turns_and_says_so(path: Path, told: list[str]) -> None:
+    with Conversation(path, context_tokens=128, threads=1, settings=SHORT) as conversation:
         for number in range(8):
             conversation.ask(f"What is the city number {number} called, please?", nothing)
         assert conversation.dropped_messages > 0 and conversation.statistics().used_tokens <= 128
@@ -102,9 +101,8 @@ def test_a_full_context_drops_the_oldest_turns_and_says_so(path: Path) -> None:
     assert any("no longer sees the oldest question" in message for message in told)
 
 
-def test_an_answer_that_fills_the_context_ends_and_says_so(path: Path) -> None:
-    told: list[str] = []
-    with Conversation(path, context_tokens=64, threads=1, announce=told.append) as conversation:
+def test_an_answer_that_fills_the_context_ends_and_says_so(path: Path, told: list[str]) -> None:
+    with Conversation(path, context_tokens=64, threads=1) as conversation:
         engine = conversation._engine
         assert engine is not None
         # a model that never ends by itself
@@ -134,12 +132,12 @@ def test_a_dead_engine_ends_the_answer_and_the_conversation_goes_on(path: Path) 
 
 @pytest.mark.parametrize("template", ["{% for m in messages %}{{ m.content }", "{{ raise_exception('no') }}"])
 def test_a_broken_template_is_told_and_another_one_used(
-    template: str, with_template: Callable[[str | None], Path]
+    template: str, with_template: Callable[[str | None], Path], told: list[str]
 ) -> None:
-    path, told = with_template(template), list[str]()
+    path = with_template(template)
     with pytest.raises(TemplateError), Engine(path, context_tokens=128, threads=1):
         pass
-    with Conversation(path, context_tokens=128, threads=1, settings=SHORT, announce=told.append) as conversation:
+    with Conversation(path, context_tokens=128, threads=1, settings=SHORT) as conversation:
         assert conversation.ask("Where?", nothing).text
     assert told == [
         "Note: demo.gguf has a chat template that llama.cpp cannot use: it is shown a dialogue to continue. It may "
@@ -148,11 +146,10 @@ def test_a_broken_template_is_told_and_another_one_used(
 
 
 def test_a_missing_template_is_told_and_the_answer_ends_before_the_next_question(
-    with_template: Callable[[str | None], Path],
+    with_template: Callable[[str | None], Path], told: list[str]
 ) -> None:
-    told: list[str] = []
     path = with_template(None)
-    with Conversation(path, context_tokens=256, threads=1, settings={"temperature": 0.0}, announce=told.append) as made:
+    with Conversation(path, context_tokens=256, threads=1, settings={"temperature": 0.0}) as made:
         made.settings["max-tokens"] = 60
         assert "User:" not in made.ask("Where is it?", nothing).text
     assert len(told) == 1 and told[0].startswith("Note: demo.gguf says nothing of how to chat with it")

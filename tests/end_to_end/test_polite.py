@@ -194,11 +194,8 @@ def test_beside_programs_that_compute_one_thread_is_left(demo: Path) -> None:
 # ---------------------------------------------------------------- a conversation
 
 
-def test_a_chat_goes_on_after_its_model_was_unloaded(demo: Path) -> None:
-    told: list[str] = []
-    with Conversation(
-        demo, context_tokens=256, threads=1, settings=BRIEF, unload_after_minutes=SOON, announce=told.append
-    ) as chat:
+def test_a_chat_goes_on_after_its_model_was_unloaded(demo: Path, told: list[str]) -> None:
+    with Conversation(demo, context_tokens=256, threads=1, settings=BRIEF, unload_after_minutes=SOON) as chat:
         first = chat.ask("Where?", nothing)
         gone(chat._engine.process_id)  # type: ignore[union-attr]
         known = chat.statistics()

@@ -109,7 +109,7 @@ def test_an_added_token_beyond_the_embedding_is_left_out(tmp_path: Path, beyond:
     content["added_tokens"].append({"id": beyond, "content": "[PAD]", "special": True})
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     told: list[str] = []
-    metadata = tokenizer_metadata(Checkpoint(tmp_path, {"eos_token_id": 3}, {}), 8, announce=told.append)
+    metadata = tokenizer_metadata(Checkpoint(tmp_path, {"eos_token_id": 3}, {}), 8, note=told.append)
     assert "[PAD]" not in metadata["tokenizer.ggml.tokens"]  # type: ignore[operator]
     assert told == ["Note: Added tokens left out, since the model's embedding has no rows for them: '[PAD]'."]
 

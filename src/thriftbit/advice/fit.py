@@ -23,8 +23,6 @@ from thriftbit.quantization.plan import make_plan
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline, open_outline
 
-Announce = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Advice:
@@ -60,16 +58,15 @@ def fit(
     *,
     machine: str | Path | None = None,
     offline: bool = False,
-    announce: Announce = lambda message: None,
 ) -> Advice:
     """-> every precision of a model on a computer, and the one that suits
 
     source: as for `open_outline`: weights are not needed. machine: a profile of another computer, as
-    `thriftbit doctor --json` prints it. announce: is told what to be warned of.
+    `thriftbit doctor --json` prints it.
     Raises ThriftbitError for a model that cannot be described and a profile that cannot be read.
     """
     wishes = wishes or Wishes()
-    outline = open_outline(source, offline=offline, announce=announce)
+    outline = open_outline(source, offline=offline)
     profile, is_here = computer_profile(machine)
     rows = _stored_rows()
     evidence = evidence_for(outline.model, rows, wishes.domain, _map_of(outline.model))

@@ -9,6 +9,7 @@ Left out: a hidden folder for such files. What takes gigabytes stands where the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from thriftbit.advice.losses import Evidence
 from thriftbit.advice.options import Option, all_options, native_formats, own_formats
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS, Wishes
 from thriftbit.errors import ThriftbitError
+from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -27,13 +29,13 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model
 from thriftbit.sources.remote import Outline, open_outline
 
+_logger = logging.getLogger(__name__)
+
 LITTLE_BYTES = 100_000_000  # written without asking
 LEAST_CONTEXT_TOKENS = 512
 _FINGERPRINT = "thriftbit.source.fingerprint"
 
-Announce = Callable[[str], None]
 Confirm = Callable[[str], bool]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ def ready_to_run(
     context_tokens: int | None = None,
     offline: bool = False,
     confirm: Confirm,
-    announce: Announce = lambda message: None,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = no_progress,
 ) -> Ready:
     """source: a GGUF, a folder, or a hub id. confirm: is asked before much is downloaded or written.
 
@@ -61,12 +62,12 @@ def ready_to_run(
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        path = _made_of(source, context_tokens, offline, confirm, announce, progress)
+        path = _made_of(source, context_tokens, offline, confirm, progress)
     profile, _ = computer_profile(None)
-    return Ready(path, context_that_fits(path, context_tokens, announce), profile.best_threads)
+    return Ready(path, context_that_fits(path, context_tokens), profile.best_threads)
 
 
-def context_that_fits(path: Path, wanted: int | None, announce: Announce) -> int:
+def context_that_fits(path: Path, wanted: int | None) -> int:
     """-> tokens of text that fit into the memory that is free, as many as wanted if possible. Raises ThriftbitError if
     the model does not even fit with a little."""
     outline = open_outline(path)
@@ -74,16 +75,18 @@ def context_that_fits(path: Path, wanted: int | None, announce: Announce) -> int
     made_for = option.shape.context_tokens
     context = asked = min(wanted or DEFAULT_CONTEXT_TOKENS, made_for or (1 << 31))
     if wanted and asked < wanted:
-        announce(f"{path.name} was made for a context of {made_for:,} tokens, and gets that.")
+        _logger.info(f"{path.name} was made for a context of {made_for:,} tokens, and gets that.")
     while option.place.where == "no" and context > LEAST_CONTEXT_TOKENS:
         context = max(LEAST_CONTEXT_TOKENS, context // 2)
         option = _option(outline, context)
     if option.place.where == "no":
         raise ThriftbitError(_too_large(path, option, context))
     if option.place.where == "unknown":
-        announce(f"Note: whether {path.name} fits into memory cannot be told.")
+        _logger.info(f"Note: whether {path.name} fits into memory cannot be told.")
     if context < asked:
-        announce(f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}.")
+        _logger.info(
+            f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}."
+        )
     return context
 
 
@@ -119,18 +122,17 @@ def _made_of(
     context_tokens: int | None,
     offline: bool,
     confirm: Confirm,
-    announce: Announce,
     progress: Progress,
 ) -> Path:
     """-> a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends"""
     if source.endswith(".gguf"):
         raise ThriftbitError(f"{source}: no such file; `thriftbit find` shows the models on this disk")
-    advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline, announce=announce)
+    advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline)
     option = advice.choice.option
     model = _opened(source)
     name = Path(source).resolve().name.partition("@")[0]
     for found in _already_made(name, model, option.name if option else ""):
-        announce(f"Using {found}, which is here already and was made of {source}.")
+        _logger.info(f"Using {found}, which is here already and was made of {source}.")
         return found
     if option is None:
         rescue = f" {advice.rescue[0]}" if advice.rescue else ""
@@ -142,12 +144,12 @@ def _made_of(
     if model is None:
         download_bytes = own_formats(advice.outline)[1].weights_bytes(advice.outline.model)
         words += f", after a download of about {describe_bytes(download_bytes)}"
-    announce(f"{words}.")
+    _logger.info(f"{words}.")
     if (model is None or size_bytes > LITTLE_BYTES) and not confirm("Go on?"):
         raise ThriftbitError("nothing was downloaded or written")
-    model = model or open_model(source, offline=offline, announce=announce)
+    model = model or open_model(source, offline=offline)
     plan = make_plan(model, option.name) if option.name in PRESETS else _native_plan(advice.outline)
-    quantize(model, plan, target, progress=lambda tensor, done, total: progress(tensor, done / total))
+    quantize(model, plan, target, progress=progress)
     return target
 
 

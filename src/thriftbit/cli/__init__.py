@@ -7,6 +7,7 @@ when it is called, so that `--help` is instant. Errors of the user arrive as Thr
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -22,6 +23,7 @@ from thriftbit.cli.fit import fit
 from thriftbit.cli.inspect import inspect
 from thriftbit.cli.map import map_command
 from thriftbit.cli.measure import measure
+from thriftbit.cli.messages import message_options, show_messages
 from thriftbit.cli.printing import print_error, print_json
 from thriftbit.cli.quantize import quantize
 from thriftbit.cli.report import report
@@ -32,7 +34,13 @@ from thriftbit.errors import ThriftbitError
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        show_messages()  # before the options that change how much is shown
+        return super().make_context(*arguments, **settings)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="thriftbit %(version)s")
 def commands() -> None:
     """Quantize a language model on an ordinary computer, and see what it cost.
@@ -56,10 +64,12 @@ def commands() -> None:
     """
 
 
+commands.params += message_options()
 for command in (
     *(doctor, fit, map_command, quantize, chat, serve, compare),
     *(measure, report, inspect, find, explain, export, demo),
 ):
+    command.params += message_options()
     commands.add_command(command)
 
 

@@ -19,7 +19,6 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.printing import announce
 from thriftbit.cli.questions import make_ready
 from thriftbit.errors import UsageError
 
@@ -84,7 +83,6 @@ def chat(
         unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
         system=system,
         settings=settings,
-        announce=announce,
     ) as conversation:
         if conversation_file:
             from thriftbit.runtime.conversation_file import load

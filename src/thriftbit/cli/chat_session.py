@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thriftbit.cli.chat_screen import Screen, ctrl_c_stops
+from thriftbit.cli.messages import shown_by
 from thriftbit.cli.printing import output
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.runtime.conversation import Conversation, Listen, Statistics
@@ -29,8 +30,12 @@ _PROMPT, _CONTINUED = "> ", ". "
 
 def converse(conversation: Conversation) -> None:
     """Until /exit or Ctrl-D. What goes wrong is told, and the chat goes on."""
+    with shown_by(_note):
+        _converse(conversation)
+
+
+def _converse(conversation: Conversation) -> None:
     chat = Chat(conversation)
-    conversation.announce = _note
     read = _plain_reader if output.is_dumb_terminal else _reader().prompt
     _note(
         f"{conversation.path.name}, context of {conversation.context_tokens:,} tokens. It all stays on this computer."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.messages import announce
 from thriftbit.cli.options import (
     Tokens,
     full_speed_option,
@@ -21,7 +22,7 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.printing import announce, print_json, say
+from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.questions import make_ready
 from thriftbit.cli.serve import interrupt
 from thriftbit.errors import UsageError
@@ -87,7 +88,6 @@ def compare(
         at_once=at_once,
         polite=not full_speed,
         unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
-        announce=announce,
     ) as page:
         try:
             _tell(page, as_json)

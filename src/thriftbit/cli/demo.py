@@ -13,8 +13,9 @@ import click
 from rich.text import Text
 
 import thriftbit
+from thriftbit.cli.messages import announce
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import announce, print_json, say, show, table
+from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.sizes import describe_bytes, describe_count
@@ -86,7 +87,7 @@ def _measure(levels: Sequence[Level]) -> list[Measurement]:
 
     announce(f"\nNow what each level lost and gained, about {MEASURED.budget_seconds or 0:.0f} seconds:")
     with ProgressLine() as line:
-        return list(measure_levels(levels, command="thriftbit demo", announce=announce, progress=line.update))
+        return list(measure_levels(levels, command="thriftbit demo", progress=line.update))
 
 
 @contextmanager

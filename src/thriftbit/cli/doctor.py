@@ -13,7 +13,7 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.options import Duration, json_option
-from thriftbit.cli.printing import announce, say, show, table
+from thriftbit.cli.printing import say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import offer_measuring
 from thriftbit.sizes import describe_bytes
@@ -52,7 +52,7 @@ def doctor(measuring: bool, budget: float, as_json: bool) -> None:
     facts = thriftbit.examine()
     if measuring:
         with ProgressLine() as line:
-            profile = thriftbit.measure_machine(facts, budget_seconds=budget, progress=line.update, announce=announce)
+            profile = thriftbit.measure_machine(facts, budget_seconds=budget, progress=line.update)
     else:
         profile = thriftbit.profile_of(facts)
     if as_json:

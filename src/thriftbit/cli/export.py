@@ -8,7 +8,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import announce, print_json, say
+from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.sizes import describe_bytes
 
@@ -61,7 +61,6 @@ def export(file: str, to: str, name: str | None, folder: str | None, force: bool
             folder=folder,
             force=force,
             dry_run=dry_run,
-            announce=announce,
             progress=line.update,
         )
     if as_json:

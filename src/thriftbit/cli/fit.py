@@ -11,7 +11,7 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option
-from thriftbit.cli.printing import announce, output, print_json, say, show, table
+from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.questions import offer_measuring
 from thriftbit.sizes import describe_bytes, describe_count
 from thriftbit.strangers import harmless
@@ -101,7 +101,7 @@ def fit(
         ranked = rank_local(wishes, machine=machine)
         print_ranking(ranked, as_json)
         return 0 if any(each.fits for each in ranked) else NOTHING_FITS
-    advice = thriftbit.fit(source, wishes, machine=machine, offline=offline, announce=announce)
+    advice = thriftbit.fit(source, wishes, machine=machine, offline=offline)
     print_advice(advice, as_json)
     if advice.is_undecided:
         return CANNOT_TELL

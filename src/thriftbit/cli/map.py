@@ -12,7 +12,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import encoding_threads_option, json_option, offline_option
-from thriftbit.cli.printing import announce, output, print_json, say, show, table
+from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.sizes import describe_bytes
 
@@ -69,11 +69,9 @@ def map_command(
 
     if html:
         check_target(html, html, force)
-    model = thriftbit.open_model(source, offline=offline, announce=announce)
+    model = thriftbit.open_model(source, offline=offline)
     with ProgressLine() as line:
-        sensitivities = thriftbit.map_model(
-            model, effort, calibrate_on, threads=threads, announce=announce, progress=line.update
-        )
+        sensitivities = thriftbit.map_model(model, effort, calibrate_on, threads=threads, progress=line.update)
     if html:
         thriftbit.write_map(model, sensitivities, effort, html, force=force)
     if as_json:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.messages import announce
 from thriftbit.cli.options import Duration, Share, Tokens, json_option, offline_option
-from thriftbit.cli.printing import announce, print_json, say, show
+from thriftbit.cli.printing import print_json, say, show
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import UsageError
 
@@ -125,7 +126,6 @@ def measure(
                 settings,
                 offline=offline,
                 command=shlex.join(["thriftbit", *sys.argv[1:]]),
-                announce=announce,
                 progress=line.update,
             )
             for row in measured:

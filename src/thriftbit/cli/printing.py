@@ -36,11 +36,6 @@ def print_error(message: str) -> None:
         print("error:", harmless(message), file=sys.stderr, flush=True)
 
 
-def announce(message: str) -> None:
-    """What a verb has to say while it works: a download's size, a warning."""
-    notes.print(harmless(message), soft_wrap=True)
-
-
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """headings: of the columns; ">" before one aligns the column to the right"""
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")

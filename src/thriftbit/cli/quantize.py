@@ -14,7 +14,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import budget_options, encoding_threads_option, json_option, offline_option
-from thriftbit.cli.printing import announce, print_json, say, show, table
+from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.containers.atomic_file import check_target
 from thriftbit.errors import ThriftbitError, UsageError, enumeration
@@ -115,7 +115,7 @@ def quantize(
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
-    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, announce=announce)
+    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize)
     found = None
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)
@@ -144,7 +144,7 @@ def quantize(
             rounded=rounded,
             threads=threads,
             force=force,
-            progress=lambda tensor, done_bytes, total_bytes: line.update(tensor, done_bytes / total_bytes),
+            progress=line.update,
         )
     if rounded:
         rounded.discard()
@@ -190,7 +190,7 @@ def _best(
     """-> the best plan, and for plain rounding the importance data that the map was made with"""
     budget = thriftbit.budget_for(model, request)
     with ProgressLine() as line:
-        known = thriftbit.map_model(model, effort, text, threads=threads, announce=announce, progress=line.update)
+        known = thriftbit.map_model(model, effort, text, threads=threads, progress=line.update)
     if effort == "plain" and importance is None:
         importance = thriftbit.map_importance(model, text)
     return thriftbit.find_plan(model, known, budget, effort, importance), importance
@@ -216,15 +216,11 @@ def _learn(model: Model, plan: Plan, text: Path | None, effort: str) -> tuple[Ca
 
     windows = tuned.WINDOWS if effort == "tuned" else calibration_text.WINDOWS
     with ProgressLine() as line:
-        calibration = calibration_text.calibration_of(
-            model, text, windows=windows, announce=announce, progress=lambda share: line.update("calibrating", share)
-        )
+        calibration = calibration_text.calibration_of(model, text, windows=windows, progress=line.update)
     if effort != "tuned":
         return calibration, None
     with ProgressLine() as line:
-        rounded = tuned.tuned(
-            model, plan, calibration, announce=announce, progress=lambda share: line.update("tuning", share)
-        )
+        rounded = tuned.tuned(model, plan, calibration, progress=line.update)
     return calibration, rounded
 
 

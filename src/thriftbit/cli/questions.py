@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
-from thriftbit.cli.printing import announce
+from thriftbit.cli.messages import announce
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.errors import ThriftbitError
 
@@ -27,7 +27,6 @@ def make_ready(model: str, *, context_tokens: int | None, offline: bool, yes: bo
             context_tokens=context_tokens,
             offline=offline,
             confirm=lambda words: yes or _confirmed(words),
-            announce=announce,
             progress=line.update,
         )
 
@@ -63,7 +62,7 @@ def offer_measuring(as_json: bool) -> None:
         return
     try:
         with ProgressLine() as line:
-            thriftbit.measure_machine(progress=line.update, announce=announce)
+            thriftbit.measure_machine(progress=line.update)
     except ThriftbitError as error:
         remember_no(facts)  # it would fail again
         announce(f"Not measured: {error}")

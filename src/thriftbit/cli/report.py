@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-import thriftbit
+from thriftbit.cli.messages import announce
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import announce, print_json, say, show
+from thriftbit.cli.printing import print_json, say, show
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 
@@ -76,11 +76,12 @@ def _kept_about(models: Sequence[Path]) -> list[Measurement]:
     from thriftbit.measurement.store import store_path
     from thriftbit.measurement.subject import describe_subject
     from thriftbit.report import identity, rows_about
+    from thriftbit.sources.open_model import open_as_it_is
 
     kept = _read(store_path()) if store_path().exists() else []
     subjects = []
     for path in models:
-        subject = identity(describe_subject(thriftbit.open_model(str(path), allow_requantize=True)))
+        subject = identity(describe_subject(open_as_it_is(path)))
         if not rows_about(kept, [subject]):
             raise ThriftbitError(f"{path}: was not measured yet; try: thriftbit measure {path} --against MODEL")
         subjects.append(subject)

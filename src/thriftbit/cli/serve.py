@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from thriftbit.cli.messages import announce
 from thriftbit.cli.options import (
     Tokens,
     full_speed_option,
@@ -18,7 +19,7 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.printing import announce, print_json, say
+from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.questions import make_ready
 from thriftbit.errors import UsageError
 
@@ -91,7 +92,6 @@ def serve(
         threads=threads or ready.threads,
         polite=not full_speed,
         unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
-        announce=announce,
     ) as server:
         try:
             _tell(server, ready, host, as_json)

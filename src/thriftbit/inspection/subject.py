@@ -131,7 +131,7 @@ def _open_folder(folder: Path) -> Subject:
     if architecture is not None:
         metadata |= _attempt(lambda: architecture.metadata(config), problems) or {}
         mapped = _attempt(lambda: architecture.map_tensors(checkpoint), problems) or []
-    metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, problems.append), problems) or {}
+    metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, warn=problems.append), problems) or {}
     embedding = next((tensor for tensor in mapped if tensor.name == EMBEDDING), None)
     if embedding is not None:
         name = str(metadata.get("general.name", ""))

@@ -8,6 +8,7 @@ Hub's cache name their content by it; of other files it is computed once and kep
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from thriftbit.library.header_cache import HeaderCache
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.json_object import open_regular
 
+_logger = logging.getLogger(__name__)
+
 _SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
 _WORTH_TELLING_BYTES = 2_000_000_000  # takes a second or two
 
 
-def find_duplicates(
-    found: Sequence[Candidate], cache: HeaderCache, announce: Callable[[str], None]
-) -> list[list[Candidate]]:
-    """-> groups of candidates with the same bytes. announce: told before something long is hashed."""
+def find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[list[Candidate]]:
+    """-> groups of candidates with the same bytes. It is logged before something long is hashed."""
     single = [candidate for candidate in found if candidate.folder is None and len(candidate.files) == 1]
     tied = [
         group
@@ -33,7 +34,7 @@ def find_duplicates(
     ]
     unknown_bytes = sum(_size(c.files[0]) or 0 for group in tied for c in group if c.sha256 is None)
     if unknown_bytes > _WORTH_TELLING_BYTES:
-        announce(f"Comparing files that look the same, {describe_bytes(unknown_bytes)}, once.")
+        _logger.info(f"Comparing files that look the same, {describe_bytes(unknown_bytes)}, once.")
     return [same for group in tied for same in _alike(group, lambda candidate: _sha256(candidate, cache))]
 
 

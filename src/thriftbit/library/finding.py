@@ -11,7 +11,7 @@ Nothing is downloaded.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,18 +56,17 @@ def find(
     local: bool = False,
     offline: bool = False,
     look: bool = False,
-    announce: Callable[[str], None] = lambda message: None,
 ) -> Findings:
     """-> models whose names or contents have all words: on this disk and, unless `local` or `offline`, on the Hub
 
     Without words, everything on this disk. look: read headers on the Hub too, some megabytes for each GGUF file.
-    announce: told what takes long. Never fails for a file or a Hub that cannot be read: that is in the findings.
+    Never fails for a file or a Hub that cannot be read: that is in the findings.
     """
     words = [part for word in words for part in word.split()]
     if look and (local or offline or not words):
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
     memory = memory_here()
-    inventory = take_inventory(words, announce=announce)
+    inventory = take_inventory(words)
     here = [local_finding(model, memory) for model in inventory.models if model.is_model]
     notes = list(inventory.warnings)
     there: list[Finding] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,11 +60,10 @@ def take_inventory(
     *,
     current: Path | None = None,
     cache: HeaderCache | None = None,
-    announce: Callable[[str], None] = lambda message: None,
 ) -> Inventory:
     """-> the models on this disk that all words are in the names or contents of, from their headers alone
 
-    current: the folder that is searched besides those of programs. announce: told what takes long.
+    current: the folder that is searched besides those of programs.
     """
     cache = cache or HeaderCache()
     warnings: list[str] = []
@@ -72,7 +71,7 @@ def take_inventory(
     known = KnownTexts()
     models = {candidate: _look_into(candidate, cache, known) for candidate in found}
     chosen = [candidate for candidate in found if matches(words, models[candidate].searched)]
-    for same in find_duplicates(chosen, cache, announce):
+    for same in find_duplicates(chosen, cache):
         first, *others = same
         for other in others:
             del models[other]

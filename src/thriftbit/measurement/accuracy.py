@@ -7,7 +7,7 @@ minute or so, and every further one narrows the intervals. Each round's result r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.threads import choose_threads
 from thriftbit.network.weights import Weights
+from thriftbit.progress import Progress, no_progress
 from thriftbit.sources.model import Model
 
 STATES_BYTES = 1 << 30  # of hidden states in memory at once, at most
@@ -41,11 +42,11 @@ def measure_accuracy(
     *,
     budget_seconds: float | None = None,
     command: str = "",
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = no_progress,
 ) -> Iterator[list[Measurement]]:
     """original: without one, there are perplexities and accuracies and no divergence. material: see `gather`; the
     quantized models belong to the original, see `check_belongs`. budget_seconds: for everything, None for no limit.
-    progress: is told the share that is done.
+    progress: see `Progress`.
 
     -> after every round all rows that hold by then, which replace those of the round before
     """
@@ -61,7 +62,7 @@ def measure_accuracy(
         chosen = [(m, first[m] + u) for m, count in enumerate(counts) for u in range(count)]
         units = [material[m].unit(u) for m, u in chosen]
         with _out_of_memory(models[0].source):
-            found = compare(network, weights, [p for unit in units for p in unit], rounds.share(progress))
+            found = compare(network, weights, [p for unit in units for p in unit], rounds.progress_of_round(progress))
         for own, scores in zip(judged, found, strict=True):
             remaining = iter(scores)
             for (m, _), unit in zip(chosen, units, strict=True):

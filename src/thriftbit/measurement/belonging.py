@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 import numpy as np
 from gguf import Keys, TokenType
@@ -13,14 +13,16 @@ from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 from thriftbit.sources.architectures.tied import same_values
 from thriftbit.sources.model import Model
 
+_logger = logging.getLogger(__name__)
+
 FINGERPRINT = "thriftbit.source.fingerprint"
 WITHOUT_EFFECT = ("context_length", "vocab_size")  # on what is computed for a window of text
 
 
-def check_belongs(quantized: Model, original: Model, announce: Callable[[str], None]) -> None:
+def check_belongs(quantized: Model, original: Model) -> None:
     """Raises ThriftbitError, with the reason, if the two have another architecture, shape, setting or tokenizer.
 
-    announce: is told if the file says that it was made from other weights, a fine-tune's for instance.
+    Warns if the file says that it was made from other weights, a fine-tune's for instance.
     """
     reason = (
         _architecture_differs(quantized, original)
@@ -32,9 +34,10 @@ def check_belongs(quantized: Model, original: Model, announce: Callable[[str], N
     if reason:
         raise ThriftbitError(f"{quantized.source} was not made from {original.source}: {reason}")
     stated = quantized.metadata.get(FINGERPRINT)
-    if stated and stated != original.fingerprint:
-        announce(
-            f"Warning: {quantized.source} says that it was made from other weights than those of {original.source}, "
+    is_source = quantized is not original and not original.quantized_source
+    if stated and is_source and stated != original.fingerprint:
+        _logger.warning(
+            f"{quantized.source} says that it was made from other weights than those of {original.source}, "
             "so what is measured is that difference as well"
         )
 

@@ -10,7 +10,7 @@ vocabulary, whatever the size of the model and of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +19,13 @@ from thriftbit.measurement.scores import Passage, Scores
 from thriftbit.network.batches import in_batches
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
+from thriftbit.progress import Progress, no_progress, part_of
 
 VOCABULARY_BYTES = 32 << 20  # of the output matrix that are in memory at once, as float32
 POSITIONS = 512  # that meet a range of the vocabulary at once
 LENGTH_STEP = 16  # texts are padded to a multiple: every length has a mask of its own
+
+COMPARING = "comparing predictions"  # what progress says
 
 
 @torch.no_grad()
@@ -30,9 +33,9 @@ def compare(
     network: Network,
     models: Sequence[Weights],
     passages: Sequence[Passage],
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = no_progress,
 ) -> list[list[Scores]]:
-    """models: the first is what the others are compared with. progress: is told the share that is done.
+    """models: the first is what the others are compared with. progress: see `Progress`.
 
     -> for each model, the scores of each passage
     Raises ThriftbitError for want of memory.
@@ -45,7 +48,7 @@ def _compared(
     models: Sequence[Weights],
     passages: Sequence[Passage],
     batch_tokens: int,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> list[list[Scores]]:
     batches = list(_batches(passages, batch_tokens))
     states = [[network.embed(weights, batch.tokens) for batch in batches] for weights in models]
@@ -56,13 +59,11 @@ def _compared(
             with network.layer(index, weights) as layer:
                 for number, hidden in enumerate(states[model]):
                     states[model][number] = network.call(index, layer, hidden)
-            progress((index * len(models) + model + 1) / (steps + head_steps))
+            progress(COMPARING, (index * len(models) + model + 1) / (steps + head_steps))
     scored = [torch.cat([s[b.rows, b.columns] for s, b in zip(own, batches, strict=True)]) for own in states]
     del states
     targets = torch.cat([batch.targets for batch in batches]).to(network.device)
-    totals = _over_vocabulary(
-        network, models, scored, targets, lambda share: progress((steps + head_steps * share) / (steps + head_steps))
-    )
+    totals = _over_vocabulary(network, models, scored, targets, part_of(progress, steps / (steps + head_steps), 1))
     return [_by_passage(total, totals[0], batches, len(passages)) for total in totals]
 
 
@@ -131,7 +132,7 @@ def _over_vocabulary(
     models: Sequence[Weights],
     hidden: Sequence[torch.Tensor],
     targets: torch.Tensor,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> list[_Totals]:
     positions, width = hidden[0].shape
     totals = [_Totals(positions, network.device) for _ in models]
@@ -149,7 +150,7 @@ def _over_vocabulary(
                 total.add(rows, logits, start, targets[rows])
                 cross = exponentials.mul(reference - logits).sum(dim=1, dtype=torch.float64)
                 total.cross[rows] = total.cross[rows] * scale + cross
-        progress(stop / vocabulary)
+        progress(COMPARING, stop / vocabulary)
     return totals
 
 

@@ -7,7 +7,8 @@ was not measured yet.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,15 +23,16 @@ from thriftbit.measurement.statistics import decide
 from thriftbit.measurement.subject import describe_subject
 from thriftbit.measurement.tasks import TASKS, read_task
 from thriftbit.measurement.texts import DOMAINS, read_text
+from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.sources.model import Model
-from thriftbit.sources.open_model import open_model
+from thriftbit.sources.open_model import open_as_it_is, open_model
+
+_logger = logging.getLogger(__name__)
 
 PARTS = ("accuracy", "speed", "answers")
 DEFAULT_TASKS = (*DOMAINS, "arc_easy")
 EXTRA = ("torch", "transformers", "scipy")
 SPEED_SHARE = 0.3  # of the time, where accuracy is measured too
-
-Progress = Callable[[str, float], None]
 
 
 class CannotMeasureError(ThriftbitError):
@@ -66,21 +68,20 @@ def measure(
     *,
     offline: bool = False,
     command: str = "",
-    announce: Callable[[str], None] = lambda message: None,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = no_progress,
 ) -> Iterator[Measurement]:
     """files: GGUFs. against: the original they were made from, a folder, a GGUF or a hub id; without it nothing is
-    compared. announce: is told what to know before it happens. progress: is told what is done and the share of it.
+    compared. progress: see `Progress`.
 
     -> rows. Raises ThriftbitError for files that do not belong together; CannotMeasureError, which a row cannot say,
     where accuracy alone is asked for and torch is missing.
     """
     settings = settings or MeasureSettings()
-    models, original, material = _open(files, against, settings, offline, announce)
+    models, original, material = _open(files, against, settings, offline)
     if material is not None:
         yield from _accuracy(models, original, material, settings, command, progress)
     if {"speed", "answers"} & set(settings.parts):
-        yield from _in_the_engine(models, original, settings, command, announce, progress)
+        yield from _in_the_engine(models, original, settings, command, progress)
 
 
 def decide_loss(rows: Iterable[Measurement], max_loss: float) -> list[tuple[Measurement, str]]:
@@ -98,7 +99,6 @@ def _open(
     against: str | Path | None,
     settings: MeasureSettings,
     offline: bool,
-    announce: Callable[[str], None],
 ) -> tuple[list[Model], Model | None, list[Material] | None]:
     """All that can be wrong with the request is found here, before anything long begins.
     -> the quantized models, the original, and what to judge them on, None if accuracy is not measured"""
@@ -108,27 +108,27 @@ def _open(
     questions = [name for name in settings.tasks if name in TASKS or name.endswith(".jsonl")]
     texts = [read_text(name) for name in settings.tasks if name not in questions]
     tasks = [read_task(name) for name in questions]
-    models = [open_model(file, offline=offline, allow_requantize=True) for file in files]
+    models = [open_as_it_is(file, offline=offline) for file in files]
     for file, model in zip(files, models, strict=True):
         if not Path(model.source).is_file():
             raise UsageError(f"{file} is not a GGUF file: measure what `thriftbit quantize` makes of it")
-    original = open_model(against, offline=offline, announce=announce) if against is not None else None
+    original = open_model(against, offline=offline) if against is not None else None
     for model in models if original or "accuracy" in settings.parts else []:
-        check_belongs(model, original or models[0], announce if original else lambda message: None)
-    if "accuracy" not in settings.parts or not _extra_is_installed(settings, announce):
+        check_belongs(model, original or models[0])
+    if "accuracy" not in settings.parts or not _extra_is_installed(settings):
         return models, original, None
     limits = {"windows": settings.windows, "questions": settings.questions}
     return models, original, gather(original or models[0], texts, tasks, settings.context_tokens, **limits)
 
 
-def _extra_is_installed(settings: MeasureSettings, announce: Callable[[str], None]) -> bool:
+def _extra_is_installed(settings: MeasureSettings) -> bool:
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if not missing:
         return True
     message = f'accuracy needs {" and ".join(missing)}; try: pip install "thriftbit[torch]"'
     if list(settings.parts) == ["accuracy"]:
         raise CannotMeasureError(message)
-    announce(f"Not measured: {message}")
+    _logger.warning(f"Not measured: {message}")
     return False
 
 
@@ -151,7 +151,7 @@ def _accuracy(
         material,
         budget_seconds=budget,
         command=command,
-        progress=lambda share: progress("accuracy", share),
+        progress=part_of(progress, 0, 1, "accuracy"),
     )
     rows: list[Measurement] = []
     try:
@@ -168,14 +168,13 @@ def _in_the_engine(
     original: Model | None,
     settings: MeasureSettings,
     command: str,
-    announce: Callable[[str], None],
     progress: Progress,
 ) -> Iterator[Measurement]:
     files = [(Path(model.source), describe_subject(model)) for model in models]
     if original is None:
         yield from _speed_and_answers(files, None, settings, command, progress)
         return
-    with original_file(original, announce=announce, progress=_written(progress)) as path:
+    with original_file(original, progress=part_of(progress, 0, 1, "writing the original")) as path:
         yield from _speed_and_answers(files, (path, describe_subject(original)), settings, command, progress)
 
 
@@ -204,7 +203,3 @@ def _speed_and_answers(
         progress("answers", 0.0)
         prompts = own_prompts(settings.prompts) if settings.prompts else DEFAULT_PROMPTS
         yield from measure_answers(files, original, prompts, threads=threads, command=command)
-
-
-def _written(progress: Progress) -> Callable[[str, int, int], None]:
-    return lambda tensor, done_bytes, total_bytes: progress("writing the original", done_bytes / total_bytes)

@@ -7,17 +7,20 @@ is removed as soon as it is no longer needed (`containers/temporary_folder.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from thriftbit.containers.temporary_folder import place_for_large_files, temporary_folder
+from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, make_plan
-from thriftbit.quantization.quantize import Progress, quantize
+from thriftbit.quantization.quantize import quantize
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
+_logger = logging.getLogger(__name__)
 _HOLDS = {"BF16": {"BF16"}, "F16": {"F16"}}  # format -> dtypes of which it keeps every bit; F32 keeps those of all
 
 
@@ -25,13 +28,12 @@ _HOLDS = {"BF16": {"BF16"}, "F16": {"F16"}}  # format -> dtypes of which it keep
 def original_file(
     model: Model,
     *,
-    announce: Callable[[str], None],
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Iterator[Path]:
     """-> a GGUF with the model's own weights: the model's file, or one that is deleted at the end of `with`
 
-    announce: is told what will be written, where, and how large. folder: to write it into. progress: see `quantize`.
+    Logs what will be written, where, and how large. folder: to write it into. progress: see `quantize`.
     Raises ThriftbitError for what `quantize` does, too little disk space above all.
     """
     own_file = Path(model.source).expanduser()
@@ -41,7 +43,7 @@ def original_file(
     plan = lossless_plan(model)
     with temporary_folder("original", folder or place_for_large_files()) as temporary:
         path = temporary / f"original-{plan.preset}.gguf"
-        announce(
+        _logger.info(
             f"llama.cpp runs GGUF files only, so the original is written out: {plan.preset}, "
             f"{describe_bytes(file_layout(model, plan).file_size_bytes)} in {temporary}, deleted afterwards"
         )

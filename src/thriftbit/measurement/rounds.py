@@ -8,10 +8,11 @@ that of the round before, which was smaller and so slower by the token: a promis
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from thriftbit.measurement.material import Material
+from thriftbit.progress import Progress
 
 GROWTH = 3  # tokens of a round, for each token before it
 
@@ -49,17 +50,17 @@ class Rounds:
         self._done_tokens += tokens
         self._seconds_per_token = (time.monotonic() - self._round_started) / tokens
 
-    def share(self, progress: Callable[[float], None]) -> Callable[[float], None]:
-        """-> what takes the share of a round that is done, and tells `progress` the share of everything"""
+    def progress_of_round(self, progress: Progress) -> Progress:
+        """-> the progress of a round, as a part of everything"""
         everything = sum(what.units * what.unit_tokens for what in self.material)
 
-        def told(of_round: float) -> None:
+        def report(what: str, of_round: float) -> None:
             share = (self._done_tokens + of_round * self._tokens(self._counts)) / everything
             if self.budget_seconds is not None:
                 share = max(share, min(0.99, self._elapsed() / self.budget_seconds))
-            progress(share)
+            progress(what, share)
 
-        return told
+        return report
 
     def _wanted(self) -> list[int]:
         """-> units, were there no hurry: about equally many tokens of each material"""

@@ -12,7 +12,7 @@ system's cache if there is room; a first load after starting the computer waits 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,14 +24,13 @@ from thriftbit.measurement.energy import EnergyMeter, find_meter
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
 from thriftbit.measurement.repetition import Reason, Repetition, Workload, ordinary_tokens, repeat, try_out
 from thriftbit.measurement.speed_rows import Measured, speed_rows
+from thriftbit.progress import Progress, no_progress
 from thriftbit.runtime.engine import CPU
 from thriftbit.runtime.thread_choice import choose_threads
 
 FEWEST_TURNS = 3
 _SHARE_FOR_THREADS = 0.2  # of the time, for finding their number
 _PATIENCE = 3  # an answer may take so many times the time there is
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def measure_speed(
     settings: SpeedSettings | None = None,
     *,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Iterator[Measurement]:
     """-> rows of load_time, first_token_time, prefill_rate, decode_rate, energy_per_token, peak_memory,
     peak_gpu_memory and file_size for every file and the original, and the ratios of those that have one
@@ -72,7 +71,7 @@ def measure_speed(
     is being done, and the share of the time that is over. A file that cannot be run has rows without values that say
     why. Rows of sizes come at once, the others together at the end, or at Ctrl-C, which is raised again after them.
     """
-    run = _Run(settings or SpeedSettings(), progress or (lambda what, share: None))
+    run = _Run(settings or SpeedSettings(), progress)
     candidates = [_Candidate(path, subject) for path, subject in [*([original] if original else []), *files]]
     reference = candidates[0] if original else None
     circumstances = engine_circumstances(command)

@@ -45,6 +45,7 @@ from thriftbit.network.places import Place, expert_places, places
 from thriftbit.network.products import short_products
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
+from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization.calibration_data import (
     Calibration,
     finish_calibration,
@@ -62,7 +63,7 @@ LARGEST_LEVEL = 1 - 1e-4  # that a sum of probabilities reaches, whatever roundi
 TRIANGLE_COLUMNS = 1024  # of a moment that are summed at once
 LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 
-Progress = Callable[[float], None]
+CALIBRATING = "calibrating"  # what progress says
 
 
 def calibrate(
@@ -72,11 +73,11 @@ def calibrate(
     *,
     seed: int = 0,
     device: torch.device | None = None,
-    progress: Progress = lambda share: None,
+    progress: Progress = no_progress,
 ) -> Calibration:
     """windows: (windows, length), token ids of text that nothing will be judged on. folder: gets the data when all of
-    it is there, some gigabytes for a model of some gigabytes; what was there before is replaced. progress: is told the
-    share that is done. The same for the same seed and number of threads.
+    it is there, some gigabytes for a model of some gigabytes; what was there before is replaced. progress: see
+    `Progress`. The same for the same seed and number of threads.
 
     Raises ThriftbitError for text without a window or with tokens the model does not have, and for want of memory.
     """
@@ -119,9 +120,9 @@ def _calibrated(
     generator = torch.Generator().manual_seed(seed)
     placed, names = places(model, network), []
     with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
-        hidden, heard = _forward(network, weights, batches, held, entering, lambda share: progress(0.25 * share))
+        hidden, heard = _forward(network, weights, batches, held, entering, part_of(progress, 0, 0.25))
         gradients = _of_the_last(network, weights, hidden, generator)
-        progress(0.35)
+        progress(CALIBRATING, 0.35)
         for index in reversed(range(network.layers)):
             sums = _backward(network, weights, index, entering[index], gradients, held)
             while sums:  # and none is left in memory when the next layer's begin
@@ -130,7 +131,7 @@ def _calibrated(
                 if name in placed and moments.usable:
                     _write(folder, placed[name], moments, seed)
                     names.append(placed[name].container_name)
-            progress(1 - 0.65 * index / network.layers)
+            progress(CALIBRATING, 1 - 0.65 * index / network.layers)
     return names, _write_experts(folder, model, heard)
 
 
@@ -176,7 +177,7 @@ def _forward(
                 first += len(states)
                 hidden[number] = network.call(index, layer, states)
         heard |= {f"{network.layers_name}.{index}.{name}": each for name, each in inputs.items()}
-        progress((index + 1) / network.layers)
+        progress(CALIBRATING, (index + 1) / network.layers)
     return hidden, heard
 
 

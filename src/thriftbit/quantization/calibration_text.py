@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
+from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
 from thriftbit.runtime.tokenizer import Tokenizer
+from thriftbit.sizes import describe_seconds
 from thriftbit.sources.model import Model
+
+_logger = logging.getLogger(__name__)
 
 CORPORA = Path(__file__).with_name("corpora")
 TEXTS = ("prose", "code", "math", "multilingual")
@@ -34,10 +38,9 @@ def calibration_of(
     text: Path | None = None,
     *,
     windows: int = WINDOWS,
-    announce: Callable[[str], None] = lambda message: None,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = no_progress,
 ) -> Calibration:
-    """model: in full precision. text: to calibrate on, the texts in the box if None. progress: is told the share done.
+    """model: in full precision. text: to calibrate on, the texts in the box if None. progress: see `Progress`.
 
     -> the calibration: from the user's cache, if this model was calibrated on this text before
     Raises ThriftbitError for text that cannot be read or is too short, and if the extra `torch` is not installed.
@@ -45,16 +48,18 @@ def calibration_of(
     cut = calibration_windows(model, text, windows)
     folder = cache_folder() / "calibration" / _identity(model, cut)
     if (folder / INDEX).exists():
-        announce(f"Calibrated before: {folder}")
+        _logger.info(f"Calibrated before: {folder}")
         return open_calibration(folder)
     try:
         from thriftbit.network.threads import choose_threads
         from thriftbit.quantization.calibration import calibrate
-        from thriftbit.quantization.estimate import calibration_seconds, describe_seconds
+        from thriftbit.quantization.estimate import calibration_seconds
     except ModuleNotFoundError as error:
         raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
     choose_threads()
-    announce(f"Calibrating on {cut.size:,} tokens, about {describe_seconds(calibration_seconds(model, cut.size))} here")
+    _logger.info(
+        f"Calibrating on {cut.size:,} tokens, about {describe_seconds(calibration_seconds(model, cut.size))} here"
+    )
     return calibrate(model, cut, folder, progress=progress)
 
 

@@ -35,14 +35,6 @@ def tuning_seconds(model: Model, tokens: int) -> float:
     return _seconds(passes, sum(_aim(tensor) * tokens + _rounding(tensor) for tensor in matrices))
 
 
-def describe_seconds(seconds: float) -> str:
-    """-> "2 minutes", "1.5 hours": as rough as an estimate is"""
-    minutes = seconds / 60
-    if minutes < 1.5:
-        return "a minute"
-    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.2g} hours"
-
-
 def _matrices(model: Model) -> list[Tensor]:
     return [tensor for tensor in model.tensors if tensor.name.startswith("blk.") and len(tensor.shape) > 1]
 

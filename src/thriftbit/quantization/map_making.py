@@ -12,7 +12,7 @@ which is measured too, and corrects the predictions for calibrated files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.threads import choose_threads
 from thriftbit.network.weights import Weights
+from thriftbit.progress import Progress
 from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.journal import Journal
@@ -46,8 +47,6 @@ COMPARED = (0.4, 0.6)  # matrices that are rounded in every format: as shares of
 PLANS = (0.1, 0.35, 0.7)  # that are measured: shares of the way from the smallest to the largest below 16 bits
 LARGEST_BITS = 8.5
 SHARES = {"matrices": 0.25, "rounding": 0.4, "other tensors": 0.15, "whole plans": 0.2}  # of the work, roughly
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass

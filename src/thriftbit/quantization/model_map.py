@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
+from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_text
 from thriftbit.quantization.calibration_text import CORPORA, WINDOWS, calibration_of
 from thriftbit.quantization.importance import ImportanceMatrix
@@ -40,8 +40,6 @@ LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = (
 MEASURED_WINDOWS = 12
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 
-Progress = Callable[[str, float], None]
-
 
 def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
     """-> the map that was made of this model with this text, for files of this effort; None if there is none"""
@@ -56,12 +54,11 @@ def map_model(
     *,
     windows: int = WINDOWS,
     threads: int | None = None,
-    announce: Callable[[str], None] = lambda message: None,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = no_progress,
 ) -> Sensitivities:
     """model: in full precision. effort: how files will be rounded; whatever is more than PLAIN counts as CALIBRATED.
     text: to calibrate on, the texts in the box if None; windows: of it. threads: for encoding, all cores if None.
-    progress: is told what is done and the share of everything.
+    progress: see `Progress`.
 
     -> the map: from the user's cache, if it was made before
     Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed.
@@ -71,12 +68,12 @@ def map_model(
         return known
     calibrated_before = True
 
-    def calibrating(share: float) -> None:
+    def calibrating(what: str, fraction: float) -> None:
         nonlocal calibrated_before
         calibrated_before = False
-        progress("calibrating", CALIBRATING_SHARE * share)
+        progress(what, CALIBRATING_SHARE * fraction)
 
-    calibration = calibration_of(model, text, windows=windows, announce=announce, progress=calibrating)
+    calibration = calibration_of(model, text, windows=windows, progress=calibrating)
     from thriftbit.quantization.map_making import MapMaking  # torch is there, or the calibration would have said so
 
     folder = _folder(model, text)
@@ -89,7 +86,7 @@ def map_model(
         journal,
         folder / "rounded",
         threads or _cores(),
-        lambda what, share: progress(what, begun + (1 - begun) * share),
+        part_of(progress, begun, 1),
     ).make(effort)
     return sensitivities_in(journal, model)
 

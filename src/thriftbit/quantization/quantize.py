@@ -13,7 +13,7 @@ import glob
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -25,6 +25,7 @@ from thriftbit.containers.gguf_writer import GGUFWriter
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
+from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
@@ -36,8 +37,6 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 CHUNK_BYTES = 8 << 20  # of float32 rows
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,15 @@ def quantize(
     rounded: Rounded | None = None,
     threads: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> QuantizeResult:
     """Write the model to `output` as a GGUF file, each tensor in the format that the plan gives it
 
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
     rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
     this plan and calibration, and are taken as they are. threads: for encoding, all cores by default.
-    force: replace an existing file. progress: called with a tensor's name, the bytes of tensor data written so far and
-    in total. The file appears whole or not at all.
+    force: replace an existing file. progress: told the name of each tensor, and the fraction
+    of all tensor data that is written. The file appears whole or not at all.
     Raises ThriftbitError for anything about model, plan, importance or output that cannot work, and for weights that
     are not finite, naming tensor and row.
     """
@@ -156,15 +155,14 @@ def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encodin
 
 
 def _reported(
-    blocks: Iterable[tuple[str, ByteArray]], total_bytes: int, progress: Progress | None
+    blocks: Iterable[tuple[str, ByteArray]], total_bytes: int, progress: Progress
 ) -> Iterator[tuple[str, ByteArray]]:
     """-> the same, telling `progress` about each piece once it has been consumed"""
     done_bytes = 0
     for name, piece in blocks:
         yield name, piece
         done_bytes += piece.nbytes
-        if progress is not None:
-            progress(name, done_bytes, total_bytes)
+        progress(name, done_bytes / total_bytes)
 
 
 def _refuse_source_as_output(model: Model, output: Path) -> None:

@@ -21,7 +21,7 @@ output and norms are not moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +43,7 @@ from thriftbit.network.products import short_products
 from thriftbit.network.stages import Stage, find_stages, inputs_of, watching
 from thriftbit.network.states import StatesOnDisk
 from thriftbit.network.weights import Weights
+from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration import add_squares, symmetric
 from thriftbit.quantization.calibration_data import Calibration, held_back
 from thriftbit.quantization.plan import Plan
@@ -60,8 +61,6 @@ PROBE_TOKENS = 8  # that show how a layer hangs together
 # roles of matrices whose errors the last one of the same part makes up for
 MADE_UP_FOR = ("ffn-gate", "ffn-up", "ffn-gate-shared", "ffn-up-shared")
 
-Progress = Callable[[float], None]
-
 
 def tune(
     model: Model,
@@ -70,10 +69,10 @@ def tune(
     folder: Path,
     *,
     device: torch.device | None = None,
-    progress: Progress = lambda share: None,
+    progress: Progress = no_progress,
 ) -> Rounded:
     """calibration: of this model. folder: for this model, plan and calibration; gets the blocks of every matrix that
-    the calibration has data on, and what is there is not computed again. progress: is told the share that is done.
+    the calibration has data on, and what is there is not computed again. progress: see `Progress`.
 
     -> the blocks, for `quantize`
     Raises ThriftbitError for want of memory.
@@ -92,7 +91,7 @@ def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) 
         for index in range(layers):
             with temporary_folder("states", folder) as states:
                 for done in tuning.round_layer(index, streams, states):
-                    progress((index + done) / layers)
+                    progress("tuning", (index + done) / layers)
 
 
 @dataclass

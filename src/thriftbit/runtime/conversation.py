@@ -10,6 +10,7 @@ Left out: summing up what is dropped, which takes minutes on the computers this 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.idle import IdleWatch
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, Readings, check_room, read_now
 
-Announce = Callable[[str], None]
+_logger = logging.getLogger(__name__)
+
 Listen = Callable[[str, bool], None]
 
 _ANSWER_TOKENS = 512  # kept free for an answer, or
@@ -62,7 +64,7 @@ class Conversation:
 
     messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
     what the model is told beforehand, "" for the template's own. settings: of `chat_settings.py`. dropped_messages: of
-    the oldest, that the model is not shown any more. announce: is told what the user has to know.
+    the oldest, that the model is not shown any more. What the user has to know is logged.
     polite: other programs come first, and a model that nobody asks is unloaded when memory gets short.
     unload_after_minutes: that nobody asked anything; the next question loads it again. None for never.
     """
@@ -75,7 +77,6 @@ class Conversation:
         threads: int | None = None,
         system: str = "",
         settings: dict[str, Value] | None = None,
-        announce: Announce = lambda message: None,
         polite: bool = True,
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
         read: Callable[[], Readings] = read_now,
@@ -87,7 +88,6 @@ class Conversation:
         self.messages: list[dict[str, str]] = []
         self.dropped_messages = 0
         self._threads = threads
-        self.announce = announce
         self._fallback: Fallback | None = None
         self._engine: Engine | None = None
         self._last: Generation | None = None
@@ -102,7 +102,7 @@ class Conversation:
     def __enter__(self) -> Self:
         if not has_template(self.path):
             self._fallback = fallback_for(self.path)
-            self.announce(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
+            _logger.info(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
         self._running()
         self._watch.__enter__()
         return self
@@ -145,7 +145,7 @@ class Conversation:
         self._last = answer
         self.messages += [_said("user", question), _said("assistant", answer.text)]
         if answer.ended == "length" and "max-tokens" not in self.settings:
-            self.announce("The context is full, so the answer ends here. From now on the oldest turns are left out.")
+            _logger.info("The context is full, so the answer ends here. From now on the oldest turns are left out.")
         return answer
 
     def retry(self, on_text: Listen) -> Generation:
@@ -225,7 +225,7 @@ class Conversation:
             first += 2
         if first > self.dropped_messages:
             turns = (first - self.dropped_messages) // 2
-            self.announce(
+            _logger.info(
                 f"The context of {self.context_tokens:,} tokens is full: the model no longer sees the oldest "
                 f"{'question and its answer' if turns == 1 else f'{turns} questions and their answers'}."
             )
@@ -249,13 +249,13 @@ class Conversation:
             if self._unloaded:
                 if self._polite:
                     check_room(self.path.name, self._needed_bytes, self._read())
-                self.announce(f"The model was unloaded, as {self._unloaded}; loading it again.")
+                _logger.info(f"The model was unloaded, as {self._unloaded}; loading it again.")
                 self._unloaded = ""
             try:
                 self._engine = self._started()
             except TemplateError:
                 self._fallback = fallback_for(self.path)
-                self.announce(
+                _logger.info(
                     f"Note: {self.path.name} has a chat template that llama.cpp cannot use: {self._fallback.words}."
                 )
                 self._engine = self._started()

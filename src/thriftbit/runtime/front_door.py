@@ -32,6 +32,8 @@ from thriftbit.runtime.http_server import HttpServer, Receive, Send
 from thriftbit.runtime.idle import seconds_between_looks
 from thriftbit.runtime.polite import Readings, read_now, reason_to_unload
 
+_logger = logging.getLogger(__name__)
+
 _PIECE_BYTES = 1 << 16
 _HEAD_BYTES = 1 << 20
 _LOOKS_ONLY = ("GET", "HEAD", "OPTIONS")
@@ -57,8 +59,6 @@ _PROTECTION = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
-_log = logging.getLogger(__name__)
-
 
 class Behind(Protocol):
     """The model behind the door. resting: whether it is unloaded. inside: where llama.cpp listens otherwise, and
@@ -77,7 +77,8 @@ class Behind(Protocol):
 
 class FrontDoor:
     """listening: sockets that listen. key: that clients need; "" for none. unload_after_minutes: None for not until
-    memory is short; stays: not even then. announce: is told, by another thread, when the model goes and comes."""
+    memory is short; stays: not even then. It is logged when the
+    model goes and comes."""
 
     def __init__(
         self,
@@ -85,7 +86,6 @@ class FrontDoor:
         admission: Admission,
         behind: Behind,
         unload_after_minutes: float | None,
-        announce: Callable[[str], None] = lambda message: None,
         *,
         key: str = "",
         stays: bool = False,
@@ -93,7 +93,6 @@ class FrontDoor:
     ) -> None:
         self._behind = behind
         self._after_minutes = unload_after_minutes
-        self._announce = announce
         self._key = key
         self._read = read
         self._used = time.monotonic()
@@ -208,7 +207,7 @@ class FrontDoor:
                 started = time.monotonic()
                 await asyncio.to_thread(self._behind.wake)
                 self._used = time.monotonic()
-                self._announce(f"Loaded again, in {self._used - started:.1f} s.")
+                _logger.info(f"Loaded again, in {self._used - started:.1f} s.")
         return await asyncio.open_connection(*self._behind.inside)
 
     async def _watch(self) -> None:
@@ -223,7 +222,7 @@ class FrontDoor:
             async with self._changing:
                 with suppress(ThriftbitError):  # should llama.cpp have died meanwhile, `wait` says so
                     await asyncio.to_thread(self._behind.rest)
-            self._announce(f"Unloaded, as {reason}; the next question loads it again.")
+            _logger.info(f"Unloaded, as {reason}; the next question loads it again.")
 
 
 def _is_for_the_client(name: bytes) -> bool:

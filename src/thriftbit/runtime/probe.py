@@ -14,8 +14,9 @@ these), and of the processor on a computer where llama.cpp computes on a GPU.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +30,7 @@ from thriftbit.machine.disk_speed import disk_read_rate
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.private_files import private_folder
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost, store_profile
+from thriftbit.progress import Progress, no_progress
 from thriftbit.runtime.engine import engine_version
 from thriftbit.runtime.examine import examine
 from thriftbit.runtime.probe_model import PROBED_FORMATS, ProbeModel, layers_for, write_probe_model
@@ -37,6 +39,8 @@ from thriftbit.runtime.probe_results import format_rate, pooled
 from thriftbit.runtime.probe_steps import NOISE, StepProbe
 from thriftbit.runtime.thread_choice import choose_threads
 from thriftbit.sizes import describe_bytes
+
+_logger = logging.getLogger(__name__)
 
 BUDGET_SECONDS = 70.0
 _DISK_SHARE, _THREADS_SHARE = 0.06, 0.1  # of the time, at most
@@ -62,9 +66,6 @@ _COMMON = (
 _SCALING = ("Q4_K", "Q8_0")  # timed with every number of threads; the common ones with the best and with one
 _STEP_SHARE = 0.012
 
-Progress = Callable[[str, float], None]
-Announce = Callable[[str], None]
-
 
 class CannotMeasure(ThriftbitError):  # noqa: N818 - a verdict, as UsageError's neighbour in the exit codes
     exit_code = 4
@@ -75,17 +76,16 @@ def measure_machine(
     *,
     budget_seconds: float = BUDGET_SECONDS,
     formats: Sequence[str] | None = None,
-    progress: Progress | None = None,
-    announce: Announce | None = None,
+    progress: Progress = no_progress,
 ) -> Profile:
     """-> what was measured of this computer, which is kept in the user's cache as well
 
     facts: if they were detected already. budget_seconds: about how long it may take. formats: those to time; all that
     llama.cpp computes with by default, as time allows. progress: is told what is being done and the share of the time
-    that is over. announce: is told what could not be measured, and why.
+    that is over. What could not be measured is logged, with the reason.
     Raises CannotMeasure if llama.cpp runs none of them, ThriftbitError if the disk is too full.
     """
-    run = _Run(facts or examine(), budget_seconds, progress or (lambda what, share: None), announce or print)
+    run = _Run(facts or examine(), budget_seconds, progress)
     profile = run.profile(formats or _in_order())
     store_profile(profile)
     return profile
@@ -106,7 +106,6 @@ class _Run:
     facts: Facts
     budget_seconds: float
     progress: Progress
-    announce: Announce
     started: float = field(default_factory=time.monotonic)
     device: str = ""
     failures: dict[str, str] = field(default_factory=dict)
@@ -123,7 +122,7 @@ class _Run:
         if not rates:
             raise CannotMeasure(f"nothing could be measured: {next(iter(self.failures.values()), 'there was no time')}")
         for name, reason in self.failures.items():
-            self.announce(f"Not measured: {name} ({reason})")
+            _logger.warning(f"Not measured: {name} ({reason})")
         return Profile(
             facts=self.facts,
             bandwidth=bandwidth,

@@ -10,10 +10,11 @@ Left out: encryption; whoever needs it across a network has a proxy for it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -27,12 +28,12 @@ from thriftbit.runtime.front_door import FrontDoor
 from thriftbit.runtime.listening import check_free, listening_sockets
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, check_room, read_now
 
+_logger = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.2
 # What one request may bring: a text that fills the context, in the longest spelling that JSON has, and what programs
 # send beside it. Far beyond that llama.cpp would spend minutes and gigabytes on reading what it then refuses.
 _BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES = 32, 1 << 20
-
-Announce = Callable[[str], None]
 
 
 class Server(Engine):
@@ -41,7 +42,7 @@ class Server(Engine):
     context_tokens: shared by all. users: how many are answered at the same time; others wait. api_key: without it
     nobody is answered; "" for none. polite: as for Engine, and a model that nobody uses is unloaded when memory gets
     short. unload_after_minutes: after so long without a question the model is unloaded; the next question loads it
-    again. None for never. announce: hears of both. Inside `with`: address, "http://127.0.0.1:8080"; resting, whether
+    again. None for never. Both are logged. Inside `with`: address, "http://127.0.0.1:8080"; resting, whether
     the model is unloaded.
     Raises ThriftbitError, before anything is loaded, if the address cannot be had.
     """
@@ -59,14 +60,13 @@ class Server(Engine):
         chat_template: str | None = None,
         polite: bool = True,
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
-        announce: Announce = lambda message: None,
     ) -> None:
         super().__init__(
             path, context_tokens=context_tokens, threads=threads, chat_template=chat_template, polite=polite
         )
         check_free(host, port)
         self._host, self._port, self._key = host, port, api_key
-        self._polite, self._unload_after_minutes, self._announce = polite, unload_after_minutes, announce
+        self._polite, self._unload_after_minutes = polite, unload_after_minutes
         body_bytes = _LEAST_BODY_BYTES + _BODY_BYTES_PER_TOKEN * context_tokens
         self._admission = admission_at(host, body_bytes)
         self._front: FrontDoor | None = None
@@ -88,7 +88,6 @@ class Server(Engine):
                 self._admission,
                 self,
                 self._unload_after_minutes,
-                self._announce,
                 key=self._key,
                 stays=not self._polite and self._unload_after_minutes is None,
             )
@@ -160,10 +159,9 @@ def serving(
     threads: int | None = None,
     polite: bool = True,
     unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
-    announce: Announce = lambda message: None,
 ) -> Iterator[Server]:
     """-> the server, with another chat template where the file's is missing or llama.cpp cannot use it, which is
-    announced. What can be given is as for Server."""
+    logged. What can be given is as for Server."""
 
     def server(template: str | None) -> Server:
         return Server(
@@ -177,18 +175,17 @@ def serving(
             chat_template=template,
             polite=polite,
             unload_after_minutes=unload_after_minutes,
-            announce=announce,
         )
 
     fallback = fallback_for(path)
     with ExitStack() as stack:
         if not has_template(path):
-            announce(f"Note: {path.name} says nothing of how to chat with it: {fallback.words}.")
+            _logger.info(f"Note: {path.name} says nothing of how to chat with it: {fallback.words}.")
             yield stack.enter_context(server(fallback.template))
             return
         try:
             running = stack.enter_context(server(None))
         except TemplateError:
-            announce(f"Note: {path.name} has a chat template that llama.cpp cannot use: {fallback.words}.")
+            _logger.info(f"Note: {path.name} has a chat template that llama.cpp cannot use: {fallback.words}.")
             running = stack.enter_context(server(fallback.template))
         yield running

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from thriftbit.side_by_side.application import application
 from thriftbit.side_by_side.lineup import Contender, lineup
 from thriftbit.side_by_side.session import Session
 from thriftbit.side_by_side.writing import Manner, Writers
+
+_logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -61,7 +64,6 @@ def compare(
     at_once: bool = False,
     polite: bool = True,
     unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
-    announce: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Page]:
     """-> a page on this computer alone, on which all answer the same questions, until the end of `with`
 
@@ -71,11 +73,11 @@ def compare(
     """
     files = [Path(path) for path in paths]
     check_free(HOST, port)
-    contenders = lineup(files, announce)
+    contenders = lineup(files)
     together = fit_together(files, context_tokens)
     manner: Manner = "one loaded at a time" if not together else "at once" if at_once else "in turn"
     if not together:
-        announce("They do not fit into memory together: each is loaded when it answers, and let go after it.")
+        _logger.info("They do not fit into memory together: each is loaded when it answers, and let go after it.")
     with ExitStack() as stack:
         listening = listening_sockets(HOST, port)  # before the models: nobody else gets the port now
         for each in listening:
@@ -88,12 +90,11 @@ def compare(
                 threads=threads,
                 polite=polite,
                 unload_after_minutes=unload_after_minutes,
-                announce=announce,
             )
         )
         session = Session(contenders, writers, manner)
         if session.bad_lines:
-            announce(f"Note: {session.bad_lines} lines of the file of votes are no votes, and are passed over.")
+            _logger.info(f"Note: {session.bad_lines} lines of the file of votes are no votes, and are passed over.")
         keys = Keys()
         server = HttpServer(listening, Guarded(application(session, keys), keys), admission_at(HOST, MOST_BODY_BYTES))
         server.open()

@@ -6,8 +6,9 @@ them, as in measurements: the fingerprint of the weights, and the size.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from thriftbit.errors import UsageError
 from thriftbit.measurement.measurement import Subject
 from thriftbit.measurement.subject import describe_subject
 from thriftbit.sources.model import Model
-from thriftbit.sources.open_model import open_model
+from thriftbit.sources.open_model import open_as_it_is
+
+_logger = logging.getLogger(__name__)
 
 MOST = 6  # columns that can still be read
 
@@ -33,12 +36,12 @@ class Contender:
         return f"{self.subject.fingerprint}-{self.subject.size_bytes}"
 
 
-def lineup(paths: Sequence[Path], announce: Callable[[str], None]) -> tuple[Contender, ...]:
+def lineup(paths: Sequence[Path]) -> tuple[Contender, ...]:
     """-> the original first, then the others as they were given. Raises ThriftbitError for files that are damaged,
     UsageError for what cannot be compared."""
     if not 2 <= len(paths) <= MOST:
         raise UsageError(f"compare takes two files or more, up to {MOST}, and not {len(paths)}")
-    models = [open_model(path, offline=True, allow_requantize=True) for path in paths]
+    models = [open_as_it_is(path, offline=True) for path in paths]
     subjects = [describe_subject(model) for model in models]
     levels = Counter(subject.level for subject in subjects)
     files = [
@@ -54,7 +57,9 @@ def lineup(paths: Sequence[Path], announce: Callable[[str], None]) -> tuple[Cont
     first = models[files.index(original)]
     for file, model in zip(files, models, strict=True):
         if _shape(model) != _shape(first):
-            announce(f"Note: {file.path.name} is another model than {original.path.name}, not another precision of it.")
+            _logger.info(
+                f"Note: {file.path.name} is another model than {original.path.name}, not another precision of it."
+            )
     return (original, *(file for file in files if file is not original))
 
 

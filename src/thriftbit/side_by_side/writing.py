@@ -10,6 +10,7 @@ asked different things.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from thriftbit.runtime.chat_settings import Value
 from thriftbit.runtime.conversation import Conversation
 from thriftbit.runtime.engine import STOPPED
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
+
+_logger = logging.getLogger(__name__)
 
 Manner = Literal["in turn", "at once", "one loaded at a time"]
 
@@ -61,11 +64,8 @@ class Writers:
         threads: int | None = None,
         polite: bool = True,
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
-        announce: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._manner = manner
-        self._told: set[str] = set()
-        self._announce = announce
         self._stopped = threading.Event()
         self._loaded: set[int] = set()
         self._conversations = [
@@ -75,7 +75,6 @@ class Writers:
                 threads=threads,
                 polite=polite,
                 unload_after_minutes=unload_after_minutes,
-                announce=self._tell_once,
             )
             for path in paths
         ]
@@ -170,8 +169,3 @@ class Writers:
     def _let_go(self, model: int) -> None:
         self._conversations[model].__exit__(None, None, None)
         self._loaded.discard(model)
-
-    def _tell_once(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
-            self._announce(message)

@@ -12,9 +12,10 @@ Splitting follows llama.cpp's gguf-split: name-00001-of-00003.gguf, all metadata
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
+_logger = logging.getLogger(__name__)
+
 FULL_PRECISION = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 _FULL_PRECISION_NAMES = frozenset(kind.name for kind in FULL_PRECISION)
 PART_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
@@ -37,14 +40,10 @@ ARCHITECTURE = "general.architecture"
 LEFT_BEHIND = (ARCHITECTURE, "general.file_type", "general.quantization_version")
 
 
-def open_gguf(path: Path, *, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
+def open_gguf(path: Path) -> Model:
     """-> the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing or
-    does not belong, for a file that holds no model, and for quantized weights unless `allow_requantize`."""
-    model = model_of_parts(read_parts(path), path)
-    if model.quantized_source:
-        kinds = Counter(t.source_dtype for t in model.tensors if t.source_dtype not in _FULL_PRECISION_NAMES)
-        _judge_quantized(path, kinds.most_common(1)[0][0], allow_requantize, announce)
-    return model
+    does not belong, and for a file that holds no model."""
+    return model_of_parts(read_parts(path), path)
 
 
 def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
@@ -104,13 +103,20 @@ def _check_tensors(path: Path, parts: Sequence[GGUFFile]) -> None:
         raise ThriftbitError(f"{path} holds no tensors, only metadata: there is nothing to quantize")
 
 
-def _judge_quantized(path: Path, kind: str, allow_requantize: bool, announce: Callable[[str], None]) -> None:
-    loss = f"{path} is quantized already (mostly {kind}), and quantizing it again adds a second loss to the first"
+def check_precision(model: Model, *, allow_requantize: bool) -> None:
+    """Raises ThriftbitError for a model whose weights are quantized; with `allow_requantize` it is a warning."""
+    if not model.quantized_source:
+        return
+    kinds = Counter(t.source_dtype for t in model.tensors if t.source_dtype not in _FULL_PRECISION_NAMES)
+    loss = (
+        f"{model.source} is quantized already (mostly {kinds.most_common(1)[0][0]}), and quantizing it again adds a "
+        "second loss to the first"
+    )
     if not allow_requantize:
         raise ThriftbitError(
             f"{loss}. Use the original or its F16 or BF16 GGUF; if there is none, --allow-requantize takes this one"
         )
-    announce(f"Warning: {loss}. The same size made from the original would be better.")
+    _logger.warning(f"{loss}. The same size made from the original would be better.")
 
 
 def _carried_over(metadata: Metadata) -> Metadata:

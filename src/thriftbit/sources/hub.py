@@ -12,6 +12,7 @@ finds them there. The price is its parallel Xet transfer, which cannot resume; o
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
 from thriftbit.sources.hub_headers import headers_for
+
+_logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(
     r"(?:(?:https://huggingface\.co/|hf://)(?:models/)?)?"
@@ -85,10 +88,10 @@ def repository_of(folder: Path) -> str | None:
     return f"{match['owner']}/{match['name']}" if match and folder.parent.name == "snapshots" else None
 
 
-def download(model: HubId, *, offline: bool, announce: Callable[[str], None], check: Callable[[Path], None]) -> Path:
+def download(model: HubId, *, offline: bool, check: Callable[[Path], None]) -> Path:
     """-> the folder with the model's files, fetched as far as they are not in the cache
 
-    offline: use the cache only; so does HF_HUB_OFFLINE. announce: told how much will be downloaded before it is.
+    offline: use the cache only; so does HF_HUB_OFFLINE. How much will be downloaded is logged before it is.
     check: given the folder when only its configuration is there; raises ThriftbitError to stop.
     Raises ThriftbitError for a model that is absent, gated or without safetensors, for a full disk, and when the Hub
     cannot be reached and the cache does not have the model either.
@@ -96,7 +99,7 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model)
     with _plain_errors(model):
-        files, folder = _files_or_cached(model, announce)
+        files, folder = _files_or_cached(model)
         if folder is not None:
             return folder
         refuse_without_safetensors(str(model), files)
@@ -106,22 +109,22 @@ def download(model: HubId, *, offline: bool, announce: Callable[[str], None], ch
         check(folder)
         wanted = [name for name in files if _is_description(name)]
         wanted += weight_files(str(model), folder, files)
-        _announce_and_check_space(model, folder, [files[name] for name in wanted], announce)
+        _check_space(model, folder, [files[name] for name in wanted])
         for name in wanted:
             _fetch_resumably(model, folder, files[name])
         return _snapshot(HubId(model.repository, folder.name), wanted)
 
 
-def describe(model: HubId, *, offline: bool, announce: Callable[[str], None]) -> tuple[Path, dict[str, int]]:
+def describe(model: HubId, *, offline: bool) -> tuple[Path, dict[str, int]]:
     """-> a folder with everything of the model but its weights (configuration, tokenizer, card, index of shards), and
     all its files with their sizes in bytes: {} where the Hub was not asked
 
-    offline, announce, and what is raised: as for `download`.
+    offline, and what is raised: as for `download`.
     """
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model), {}
     with _plain_errors(model):
-        files, folder = _files_or_cached(model, announce)
+        files, folder = _files_or_cached(model)
         if folder is not None:
             return folder, {}
         sizes = {name: file.size or 0 for name, file in files.items()}
@@ -155,7 +158,7 @@ def _files(model: HubId) -> dict[str, RepoSibling]:
     return {file.rfilename: file for file in information.siblings or [] if "/" not in file.rfilename}
 
 
-def _files_or_cached(model: HubId, announce: Callable[[str], None]) -> tuple[dict[str, RepoSibling], Path | None]:
+def _files_or_cached(model: HubId) -> tuple[dict[str, RepoSibling], Path | None]:
     """-> the files on the Hub; or, where it cannot be reached, the folder in the cache"""
     try:
         return _files(model), None
@@ -168,7 +171,7 @@ def _files_or_cached(model: HubId, announce: Callable[[str], None]) -> tuple[dic
             f"{model}: the Hub cannot be reached ({reason}), and {constants.HF_HUB_CACHE} does not have the model. "
             "Check the network; `thriftbit find` shows what is on this disk"
         )
-    announce(f"The Hub cannot be reached ({reason}): using the cached copy of {model}.")
+    _logger.info(f"The Hub cannot be reached ({reason}): using the cached copy of {model}.")
     return {}, folder
 
 
@@ -208,9 +211,7 @@ def _partial(blob: Path) -> Path:
     return blob.with_name(blob.name + PARTIAL_SUFFIX)
 
 
-def _announce_and_check_space(
-    model: HubId, folder: Path, files: list[RepoSibling], announce: Callable[[str], None]
-) -> None:
+def _check_space(model: HubId, folder: Path, files: list[RepoSibling]) -> None:
     total = sum(file.size or 0 for file in files)
     absent = [file for file in files if not (folder / file.rfilename).exists()]
     blobs = {file.rfilename: _blob(model, file) for file in absent if file.lfs}
@@ -218,10 +219,10 @@ def _announce_and_check_space(
     begun = [_partial(blobs[file.rfilename]) for file in absent if file.lfs]
     missing_bytes = sum(file.size or 0 for file in absent) - sum(path.stat().st_size for path in begun if path.exists())
     if not absent:
-        announce(f"{model}: all {describe_bytes(total)} are in the cache already.")
+        _logger.info(f"{model}: all {describe_bytes(total)} are in the cache already.")
         return
     cache = constants.HF_HUB_CACHE
-    announce(f"{model}: downloading {describe_bytes(missing_bytes)} of {describe_bytes(total)} into {cache}.")
+    _logger.info(f"{model}: downloading {describe_bytes(missing_bytes)} of {describe_bytes(total)} into {cache}.")
     free_bytes = shutil.disk_usage(folder).free
     if missing_bytes > free_bytes:
         raise ThriftbitError(

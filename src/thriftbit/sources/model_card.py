@@ -11,6 +11,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general-metadata
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.hub import parse_hub_id, repository_of
 from thriftbit.sources.json_object import open_regular, read_json_object
 from thriftbit.sources.tensor import Tensor
+
+_logger = logging.getLogger(__name__)
 
 CARD_LIMIT_BYTES = 256 << 10  # of front matter; more would take the YAML parser many seconds
 
@@ -63,10 +66,10 @@ SAMPLING: dict[str, tuple[str, type[np.int32] | type[np.float32]]] = {
 
 
 def general_metadata(
-    checkpoint: Checkpoint, tensors: Sequence[Tensor], announce: Callable[[str], None]
+    checkpoint: Checkpoint, tensors: Sequence[Tensor], warn: Callable[[str], None] = _logger.warning
 ) -> dict[str, MetadataValue]:
     """-> the `general.*` keys of a checkpoint whose tensors, in GGUF's terms, are `tensors`"""
-    card = _model_card(checkpoint, announce)
+    card = _model_card(checkpoint, warn)
     metadata: dict[str, MetadataValue] = {"general.type": "model"}
     metadata |= _identity(checkpoint)
     metadata |= {key: text for key, names in CARD_TEXTS.items() if (text := _first_text(card, names))}
@@ -91,7 +94,7 @@ def size_label(tensors: Sequence[Tensor]) -> str:
     return (f"{count}x" if experts else "") + f"{parameters / scale:.{digits}f}{suffix}"
 
 
-def _model_card(checkpoint: Checkpoint, announce: Callable[[str], None]) -> Mapping[str, Any]:
+def _model_card(checkpoint: Checkpoint, warn: Callable[[str], None]) -> Mapping[str, Any]:
     """-> the front matter of README.md, scalars as text (so that the language "no" stays Norwegian); {} without one"""
     path = checkpoint.file("README.md")
     if path is None:
@@ -106,7 +109,7 @@ def _model_card(checkpoint: Checkpoint, announce: Callable[[str], None]) -> Mapp
     except (yaml.YAMLError, RecursionError, ValueError):
         card = None
     if not isinstance(card, dict):
-        announce(f"Warning: the model card {path} cannot be read; the file goes without licence and author.")
+        warn(f"The model card {path} cannot be read; the file goes without licence and author.")
         return {}
     return card
 

@@ -6,7 +6,7 @@ bytes, since Ollama's have no suffix). What is not on disk and looks like "owner
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from thriftbit.containers.gguf_values import MAGIC
@@ -14,60 +14,61 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING
 from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
-from thriftbit.sources.gguf_source import open_gguf
+from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
 from thriftbit.sources.json_object import open_regular
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
+_logger = logging.getLogger(__name__)
 
-def _silent(message: str) -> None:
-    """What is announced to nobody"""
+_logger = logging.getLogger(__name__)
 
 
-def open_model(
-    source: str | Path,
-    *,
-    offline: bool = False,
-    allow_requantize: bool = False,
-    announce: Callable[[str], None] = _silent,
-) -> Model:
+def open_model(source: str | Path, *, offline: bool = False, allow_requantize: bool = False) -> Model:
     """-> the model, described whole; its weights stay where they are until they are read
 
     source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
-    offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already.
-    announce: is told, before it happens, how much will be downloaded, and what to be warned of.
+    offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already, with a
+    warning. How much will be downloaded is logged before it happens.
     Raises ThriftbitError for everything that is wrong with the model.
     """
+    model = open_as_it_is(source, offline=offline)
+    check_precision(model, allow_requantize=allow_requantize)
+    return model
+
+
+def open_as_it_is(source: str | Path, *, offline: bool = False) -> Model:
+    """-> the model, as from `open_model`, but not to be quantized: its weights may be quantized already"""
     path = Path(source).expanduser()
     if path.is_dir():
-        return _open_folder(path, str(source), announce)
+        return _open_folder(path, str(source))
     if path.exists() or path.is_symlink():
-        return _open_file(path, allow_requantize, announce)
+        return _open_file(path)
     hub_id = parse_hub_id(str(source))
     if hub_id is None:
         raise ThriftbitError(
             f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
         )
-    folder = download(hub_id, offline=offline, announce=announce, check=_check_configuration)
-    return _open_folder(folder, str(hub_id), announce)
+    folder = download(hub_id, offline=offline, check=_check_configuration)
+    return _open_folder(folder, str(hub_id))
 
 
-def _open_folder(folder: Path, source: str, announce: Callable[[str], None]) -> Model:
-    return model_of(open_checkpoint(folder), source, announce)
+def _open_folder(folder: Path, source: str) -> Model:
+    return model_of(open_checkpoint(folder), source)
 
 
-def model_of(checkpoint: Checkpoint, source: str, announce: Callable[[str], None]) -> Model:
+def model_of(checkpoint: Checkpoint, source: str) -> Model:
     """-> the checkpoint in GGUF's terms; nothing of its weights is read. source: what the user calls it."""
     architecture = find_architecture(checkpoint.config)
     for limitation in architecture.limitations(checkpoint.config):
-        announce(f"Note: {limitation}")
+        _logger.info(f"Note: {limitation}")
     tensors = tuple(architecture.map_tensors(checkpoint))
     vocabulary_size = next(tensor.rows for tensor in tensors if tensor.name == EMBEDDING)
-    metadata = general_metadata(checkpoint, tensors, announce)
+    metadata = general_metadata(checkpoint, tensors)
     metadata |= architecture.metadata(checkpoint.config)
-    metadata |= tokenizer_metadata(checkpoint, vocabulary_size, str(metadata["general.name"]), announce)
+    metadata |= tokenizer_metadata(checkpoint, vocabulary_size, str(metadata["general.name"]))
     return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
 
 
@@ -78,11 +79,11 @@ def _check_configuration(folder: Path) -> None:
     find_architecture(config).metadata(config)
 
 
-def _open_file(path: Path, allow_requantize: bool, announce: Callable[[str], None]) -> Model:
+def _open_file(path: Path) -> Model:
     with open_regular(path) as file:
         is_gguf = file.read(len(MAGIC)) == MAGIC
     if path.suffix == ".safetensors":
         raise ThriftbitError(f"{path} is a part of a checkpoint: give its folder, {path.parent}")
     if not is_gguf and is_pickle(path.name):
         raise pickle_refused(str(path.parent), path.name)
-    return open_gguf(path, allow_requantize=allow_requantize, announce=announce)
+    return open_gguf(path)

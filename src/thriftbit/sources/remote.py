@@ -10,8 +10,9 @@ family without a table, tensors come from headers under names that llama.cpp has
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,10 +40,10 @@ from thriftbit.sources.remote_names import gguf_architecture, translated, transl
 from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
+_logger = logging.getLogger(__name__)
+
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _REMOTE_GGUF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)", re.ASCII)
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Outline:
     level: str = ""
 
 
-def open_outline(source: str | Path, *, offline: bool = False, announce: Announce = lambda message: None) -> Outline:
+def open_outline(source: str | Path, *, offline: bool = False) -> Outline:
     """-> the model's description
 
     source: a folder (with weights or with nothing but a config.json), a config.json, a GGUF file here or on a server
@@ -75,9 +76,9 @@ def open_outline(source: str | Path, *, offline: bool = False, announce: Announc
     if path.name == CONFIG and path.is_file():
         return _from_configuration(path.parent, read_json_object(path), str(path.parent))
     if path.is_dir():
-        return _open_folder(path, text, announce)
+        return _open_folder(path, text)
     if path.exists() or path.is_symlink():
-        model = open_gguf(path, allow_requantize=True, announce=lambda message: None)
+        model = open_gguf(path)
         parts = read_parts(path)
         return _of_gguf(model, path.name, parts[0].metadata, sum(part.file_size_bytes for part in parts))
     if text.startswith(("http://", "https://")) and text.partition("?")[0].endswith(".gguf"):
@@ -89,10 +90,10 @@ def open_outline(source: str | Path, *, offline: bool = False, announce: Announc
         raise ThriftbitError(
             f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
         )
-    return _open_repository(hub_id, offline, announce)
+    return _open_repository(hub_id, offline)
 
 
-def _open_folder(folder: Path, source: str, announce: Announce) -> Outline:
+def _open_folder(folder: Path, source: str) -> Outline:
     if not (folder / CONFIG).is_file():
         open_checkpoint(folder)  # says what is wrong with it
     config = read_json_object(folder / CONFIG)
@@ -102,16 +103,16 @@ def _open_folder(folder: Path, source: str, announce: Announce) -> Outline:
     if born is None or not _is_stored_small(config):
         architecture = _known(config)
         if architecture is not None:
-            return Outline(model_of(open_checkpoint(folder), source, announce), born=born)
+            return Outline(model_of(open_checkpoint(folder), source), born=born)
     files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
     tensors = {name: t for file in files for name, t in safetensors_file.read_safetensors(folder / file).items()}
     return _from_headers(Checkpoint(folder, config, tensors), source)
 
 
-def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outline:
-    folder, sizes = describe(hub_id, offline=offline, announce=announce)
+def _open_repository(hub_id: HubId, offline: bool) -> Outline:
+    folder, sizes = describe(hub_id, offline=offline)
     if not sizes:
-        return _named(_open_folder(folder, str(hub_id), announce), str(hub_id))
+        return _named(_open_folder(folder, str(hub_id)), str(hub_id))
     if CONFIG not in sizes:
         ggufs = sorted(name for name in sizes if name.endswith(".gguf"))
         if ggufs:
@@ -129,7 +130,7 @@ def _open_repository(hub_id: HubId, offline: bool, announce: Announce) -> Outlin
         tensors |= safetensors_file.read_header(Path(f"{hub_id}/{name}"), file, size_bytes)
     checkpoint = Checkpoint(folder, config, {name: replace(t, read=_refuse) for name, t in tensors.items()})
     if not _is_stored_small(config) and _known(config) is not None:
-        return Outline(model_of(checkpoint, str(hub_id), announce), born=born_small(config, name=str(hub_id)))
+        return Outline(model_of(checkpoint, str(hub_id)), born=born_small(config, name=str(hub_id)))
     return _from_headers(checkpoint, str(hub_id))
 
 
@@ -202,11 +203,13 @@ def _with_tokenizer(
     checkpoint: Checkpoint, tensors: tuple[Tensor, ...], metadata: dict[str, MetadataValue]
 ) -> tuple[dict[str, MetadataValue], bool]:
     """-> the metadata with all that the folder says beside the configuration, and whether that was everything"""
-    whole: dict[str, MetadataValue] = general_metadata(checkpoint, tensors, lambda message: None) | metadata
+    whole: dict[str, MetadataValue] = general_metadata(checkpoint, tensors, warn=_logger.debug) | metadata
     embedding = next((tensor for tensor in tensors if tensor.name == EMBEDDING), None)
     try:
         if embedding is not None:
-            return whole | tokenizer_metadata(checkpoint, embedding.rows, str(whole["general.name"])), True
+            return whole | tokenizer_metadata(
+                checkpoint, embedding.rows, str(whole["general.name"]), _logger.debug
+            ), True
     except ThriftbitError:
         pass
     return whole, False

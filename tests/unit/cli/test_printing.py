@@ -31,9 +31,8 @@ def test_cells_are_not_markup_and_stay_in_their_row(capsys: pytest.CaptureFixtur
 
 def test_results_and_notes_go_to_different_outputs(capsys: pytest.CaptureFixture[str]) -> None:
     printing.say("result")
-    printing.announce("note")
     printing.print_error("mistake")
-    assert capsys.readouterr() == ("result\n", "note\nerror: mistake\n")
+    assert capsys.readouterr() == ("result\n", "error: mistake\n")
 
 
 def test_a_line_to_be_copied_is_never_broken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,28 +45,27 @@ def test_one_matrix_of_another_kind_takes_32_bits(model: Model) -> None:
     assert lossless_plan(replace(model, tensors=(replace(first, source_dtype="F16"), *others))).preset == "F32"
 
 
-def test_a_checkpoint_is_written_out_announced_and_deleted(model: Model, tmp_path: Path) -> None:
-    said: list[str] = []
-    with original_file(model, announce=said.append, folder=tmp_path) as path:
+def test_a_checkpoint_is_written_out_announced_and_deleted(model: Model, tmp_path: Path, told: list[str]) -> None:
+    with original_file(model, folder=tmp_path) as path:
         written = open_model(path)
         for tensor in model.tensors:
             (same,) = [each for each in written.tensors if each.name == tensor.name]
             np.testing.assert_array_equal(same.load(), tensor.load())
-        assert len(said) == 1 and str(path.parent) in said[0] and "F32" in said[0] and "MB" in said[0]
+        assert len(told) == 1 and str(path.parent) in told[0] and "F32" in told[0] and "MB" in told[0]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_deleted_when_the_work_fails(model: Model, tmp_path: Path) -> None:
     with (
         pytest.raises(ThriftbitError, match="of the work"),
-        original_file(model, announce=lambda message: None, folder=tmp_path),
+        original_file(model, folder=tmp_path),
     ):
         raise ThriftbitError("of the work")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gguf_is_its_own_file(model: Model, tmp_path: Path) -> None:
+def test_a_gguf_is_its_own_file(model: Model, tmp_path: Path, told: list[str]) -> None:
     path = quantize(model, make_plan(model, "F16"), tmp_path / "tiny.gguf").path
-    with original_file(open_model(path), announce=pytest.fail) as own:
+    with original_file(open_model(path)) as own:
         assert own == path
-    assert path.exists()
+    assert path.exists() and told == []

@@ -69,14 +69,13 @@ def test_the_file_is_the_same_every_time(calibration: Calibration, tmp_path: Pat
 
 
 def test_a_calibration_is_made_once_for_a_model_and_a_text(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
-    told: list[str] = []
     model = open_model(tiny_llama)
-    first = calibration_of(model, windows=4, announce=told.append)
+    first = calibration_of(model, windows=4)
     assert len(told) == 1 and "Calibrating on 2,048 tokens, about " in told[0]
-    assert calibration_of(model, windows=4, announce=told.append) == first
+    assert calibration_of(model, windows=4) == first
     assert len(told) == 2 and told[1].startswith("Calibrated before")
     (tmp_path / "mine.txt").write_text("Nobody else has written this. " * 200)
     assert calibration_of(model, tmp_path / "mine.txt", windows=4).folder != first.folder

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import thriftbit
-from thriftbit.cli.report import report
+from thriftbit.cli import commands
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.store import append, store_path
 from thriftbit.measurement.subject import describe_subject
@@ -28,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: str) -> Result:
-        result = CliRunner().invoke(report, arguments)
+        result = CliRunner().invoke(commands, ["report", *arguments])
         if isinstance(result.exception, ThriftbitError):
             raise result.exception
         assert result.exit_code == 0, result.output

@@ -202,10 +202,11 @@ def test_ollamas_folder_is_where_its_variable_says(
     assert any(f"OLLAMA_MODELS={tmp_path / 'more'}" in note for note in elsewhere.notes)
 
 
-def test_a_file_on_another_disk_is_copied_and_the_size_is_told_first(home: Path, model: Path, elsewhere: Path) -> None:
-    told: list[str] = []
+def test_a_file_on_another_disk_is_copied_and_the_size_is_told_first(
+    home: Path, model: Path, elsewhere: Path, told: list[str]
+) -> None:
     assert export(model, "ollama", folder=elsewhere, dry_run=True).way == COPY
-    done = export(model, "ollama", folder=elsewhere, announce=told.append)
+    done = export(model, "ollama", folder=elsewhere)
     assert done.way == COPY
     assert done.placed[0].path.read_bytes() == model.read_bytes()
     assert told == [

@@ -11,7 +11,7 @@ import pytest
 from gguf import GGMLQuantizationType as GGMLType
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.gguf_source import open_gguf
+from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.model import Model
 
 VALUES = (np.random.default_rng(3).integers(-64, 64, (4, 32)) / 8).astype(np.float32)  # exact in every float type
@@ -40,7 +40,9 @@ def write(
 
 
 def opened(path: Path, allow_requantize: bool = False) -> Model:
-    return open_gguf(path, allow_requantize=allow_requantize, announce=pytest.fail)
+    model = open_gguf(path)
+    check_precision(model, allow_requantize=allow_requantize)
+    return model
 
 
 def write_parts(folder: Path, parts: list[dict[str, GGMLType]], **changes: int) -> list[Path]:
@@ -124,13 +126,14 @@ def test_quantized_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
         opened(path)
 
 
-def test_quantized_weights_are_decoded_when_asked_for_and_warned_of(tmp_path: Path) -> None:
+def test_quantized_weights_are_decoded_when_asked_for_and_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write(tmp_path / "m.gguf", {"a.weight": GGMLType.Q8_0, "b.weight": GGMLType.Q5_1})
-    said: list[str] = []
-    model = open_gguf(path, allow_requantize=True, announce=said.append)
+    model = opened(path, allow_requantize=True)
     assert model.quantized_source
-    assert len(said) == 1
-    assert said[0].startswith("Warning:")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "quantized already (mostly Q8_0)" in record.getMessage()
     for tensor, ggml_type in zip(model.tensors, (GGMLType.Q8_0, GGMLType.Q5_1), strict=True):
         expected = gguf.quants.dequantize(gguf.quants.quantize(VALUES, ggml_type), ggml_type)
         assert tensor.source_dtype == ggml_type.name
@@ -145,7 +148,7 @@ def test_weights_that_nobody_can_decode_are_refused_by_name(tmp_path: Path) -> N
     writer.write_tensors_to_file()
     writer.close()
     with pytest.raises(ThriftbitError, match=r"'counts': .*I32"):
-        open_gguf(tmp_path / "m.gguf", allow_requantize=True, announce=lambda message: None)
+        open_gguf(tmp_path / "m.gguf")
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from conftest import messages_to
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources import hub
 from thriftbit.sources.hub import HubId, download, parse_hub_id, repository_of
@@ -21,11 +22,12 @@ from .fake_hub import COMMIT, NEEDED, REPOSITORY, SHARDS, FakeHub, is_large, rep
 
 
 def fetch(model: str = REPOSITORY, offline: bool = False) -> tuple[Path, list[str]]:
-    """-> the folder and what was announced"""
+    """-> the folder and what was told"""
     said: list[str] = []
     hub_id = parse_hub_id(model)
     assert hub_id is not None
-    return download(hub_id, offline=offline, announce=said.append, check=lambda folder: None), said
+    with messages_to(said.append):
+        return download(hub_id, offline=offline, check=lambda folder: None), said
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -44,8 +46,8 @@ def test_the_amount_is_told_before_any_weight_moves(fake_hub: FakeHub) -> None:
     def interrupt(message: str) -> None:
         raise KeyboardInterrupt(message)
 
-    with pytest.raises(KeyboardInterrupt, match="downloading"):
-        download(HubId(REPOSITORY), offline=False, announce=interrupt, check=lambda folder: None)
+    with messages_to(interrupt), pytest.raises(KeyboardInterrupt, match="downloading"):
+        download(HubId(REPOSITORY), offline=False, check=lambda folder: None)
     assert {name for name, _, _ in fake_hub.served} == {"config.json", "model.safetensors.index.json"}
 
 
@@ -54,7 +56,7 @@ def test_a_model_that_cannot_be_read_costs_no_download(fake_hub: FakeHub) -> Non
         raise ThriftbitError(json.loads((folder / "config.json").read_text())["model_type"])
 
     with pytest.raises(ThriftbitError, match="llama"):
-        download(HubId(REPOSITORY), offline=False, announce=pytest.fail, check=refuse)
+        download(HubId(REPOSITORY), offline=False, check=refuse)
     assert not any(is_large(name) for name, _, _ in fake_hub.served)
 
 
@@ -196,7 +198,7 @@ def test_the_endpoint_and_cache_of_the_environment_are_used(fake_hub: FakeHub, t
     """A fresh process, as a user runs it with a mirror of the Hub."""
     script = (
         "from thriftbit.sources.hub import *; import sys\n"
-        "print(download(parse_hub_id(sys.argv[1]), offline=False, announce=print, check=lambda folder: None))"
+        "print(download(parse_hub_id(sys.argv[1]), offline=False, check=lambda folder: None))"
     )
     environment = os.environ | {"HF_ENDPOINT": fake_hub.url, "HF_HOME": str(tmp_path / "home")}
     environment.pop("HF_HUB_CACHE", None)

@@ -109,9 +109,10 @@ def assert_is_the_model(model: Model) -> None:
     np.testing.assert_array_equal(by_name["token_embd.weight"].load(), expected)
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder(tmp_path: Path, told: list[str]) -> None:
     folder = write_folder(tmp_path / "tiny-model")
-    model = open_model(folder, announce=pytest.fail)
+    model = open_model(folder)
+    assert told == []
     assert_is_the_model(model)
     assert model.source == str(folder)
     assert model.metadata["general.name"] == "Tiny Model"
@@ -136,16 +137,15 @@ def test_a_gguf_whatever_it_is_called(tmp_path: Path, name: str) -> None:
     assert [tensor.name for tensor in model.tensors] == ["token_embd.weight"]
 
 
-def test_a_hub_id(fake_hub: FakeHub) -> None:
+def test_a_hub_id(fake_hub: FakeHub, told: list[str]) -> None:
     fake_hub.files = model_files()
-    said: list[str] = []
-    model = open_model(REPOSITORY, announce=said.append)
+    model = open_model(REPOSITORY)
     assert_is_the_model(model)
     assert model.source == REPOSITORY
     assert model.metadata["general.name"] == "Tiny Model"
     assert model.metadata["general.organization"] == "Tester"
     assert model.metadata["general.source.repo_url"] == f"https://huggingface.co/{REPOSITORY}"
-    assert len(said) == 1
+    assert len(told) == 1
 
 
 def test_an_unknown_architecture_on_the_hub_costs_no_download(fake_hub: FakeHub) -> None:

@@ -11,15 +11,14 @@ from typing import Any
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.machine.programs import found_programs
 from thriftbit.machine.surroundings import LiveSurroundings
+from thriftbit.progress import Progress, no_progress
 from thriftbit.runtime.export.llama_cpp import LlamaCpp
 from thriftbit.runtime.export.lm_studio import LMStudio
 from thriftbit.runtime.export.ollama import Ollama
 from thriftbit.runtime.export.subject import Subject, read_subject
 from thriftbit.runtime.export.target import Target
 from thriftbit.runtime.export.transaction import (
-    Announce,
     Placed,
-    Progress,
     Transaction,
     check_writable,
     expected_way,
@@ -63,14 +62,13 @@ def export(
     folder: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
-    announce: Announce = lambda message: None,
-    progress: Progress = lambda what, fraction: None,
+    progress: Progress = no_progress,
 ) -> Export:
     """Register a GGUF file with another program, and say how to run it there.
 
     to: "ollama", "lmstudio" or "llama.cpp". name: what that program is to call it; from the file's name otherwise.
     folder: where it keeps models, if not where it usually does. force: replace what has that name. dry_run: check, and
-    change nothing. announce: told of a copy before it begins. progress: told what is read, and how far.
+    change nothing. A copy is logged before it begins. progress: told what is read.
 
     Raises ThriftbitError for a file that the program is known not to load, a name that is taken, a folder that may not
     be written, a disk too small for a copy; UsageError for a program or name that there cannot be. Whatever is raised,
@@ -83,7 +81,7 @@ def export(
     _check(target, force)
     placed: list[Placed] = []
     if not dry_run:
-        with Transaction(announce, progress) as transaction:
+        with Transaction(progress) as transaction:
             placed = target.register(transaction, force)
     return _result(to, subject, target, placed, dry_run)
 

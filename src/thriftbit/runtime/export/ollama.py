@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.errors import ThriftbitError, UsageError, shown
+from thriftbit.progress import Progress
 from thriftbit.runtime.export.chat_format import chat_format
 from thriftbit.runtime.export.subject import Subject, as_name
 from thriftbit.runtime.export.target import Destination
-from thriftbit.runtime.export.transaction import CHUNK_BYTES, THERE_ALREADY, Placed, Progress, Transaction
+from thriftbit.runtime.export.transaction import CHUNK_BYTES, THERE_ALREADY, Placed, Transaction
 
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

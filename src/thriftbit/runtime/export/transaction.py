@@ -17,6 +17,7 @@ step, which makes the model known to the program, is one rename.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -30,7 +31,16 @@ from typing import Any, Self
 from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile
 from thriftbit.containers.stopping import stop_signals_raise
 from thriftbit.errors import ThriftbitError
+from thriftbit.progress import Progress
 from thriftbit.sizes import describe_bytes
+
+_logger = logging.getLogger(__name__)
+
+_logger = logging.getLogger(__name__)
+
+_logger = logging.getLogger(__name__)
+
+_logger = logging.getLogger(__name__)
 
 REFLINK, HARD_LINK, COPY, THERE_ALREADY, WRITTEN = "reflink", "hard link", "copy", "there already", "written"
 SHARED = (REFLINK, HARD_LINK, THERE_ALREADY)
@@ -38,9 +48,6 @@ CHUNK_BYTES = 8 << 20
 
 _REPLACED_SUFFIX = ".thriftbit-replaced"
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-
-Announce = Callable[[str], None]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class Placed:
 class Transaction:
     """Context manager: what is placed in it stays if its block ends well, and is taken back if it raises."""
 
-    def __init__(self, announce: Announce, progress: Progress) -> None:
-        self._announce, self._progress = announce, progress
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._undo = ExitStack()
         self._signals = ExitStack()
         self._superseded: list[Path] = []
@@ -101,7 +108,7 @@ class Transaction:
         except FileExistsError:
             raise ThriftbitError(f"{target}: exists already; use --force to replace it") from None
         except OSError as error:
-            self._announce(f"Copying {describe_bytes(size_bytes)} to {target.parent}: {_why_not_shared(error)}.")
+            _logger.info(f"Copying {describe_bytes(size_bytes)} to {target.parent}: {_why_not_shared(error)}.")
             self._copy(source, target, size_bytes)
             way = COPY
         return Placed(target, size_bytes, way)

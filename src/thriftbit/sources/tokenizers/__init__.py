@@ -12,6 +12,7 @@ tokenizer.json.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ from thriftbit.sources.tokenizers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from thriftbit.sources.checkpoint import Checkpoint
 
+_logger = logging.getLogger(__name__)
+
 __all__ = ["tokenizer_metadata"]
 
 FOREIGN_FILES = {
@@ -54,12 +57,12 @@ NAME = "general.name"
 
 
 def tokenizer_metadata(
-    checkpoint: Checkpoint, vocabulary_size: int, name: str = "", announce: Callable[[str], None] = lambda message: None
+    checkpoint: Checkpoint, vocabulary_size: int, name: str = "", note: Callable[[str], None] = _logger.info
 ) -> dict[str, MetadataValue]:
     """-> every tokenizer.* key of the GGUF, chat template included; and general.name, where a name is given, in the
     spelling with which llama.cpp reads the tokenizer best
 
-    vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. announce: is told what
+    vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. note: is told what
     llama.cpp reads otherwise than the original. Raises ThriftbitError, naming the file, if there is no tokenizer, if it
     is damaged, or if llama.cpp could not follow it.
     """
@@ -74,12 +77,12 @@ def tokenizer_metadata(
         metadata = sentencepiece_metadata(pieces, added, vocabulary)
     if vocabulary.left_out:
         texts = enumeration([shown(token.text) for token in vocabulary.left_out])
-        announce(f"Note: Added tokens left out, since the model's embedding has no rows for them: {texts}.")
+        note(f"Note: Added tokens left out, since the model's embedding has no rows for them: {texts}.")
     begins_by_custom = byte_pair is None or byte_pair.byte_fallback
-    metadata |= special_token_metadata(folder, vocabulary.ids(), begins_by_custom, announce)
+    metadata |= special_token_metadata(folder, vocabulary.ids(), begins_by_custom, note)
     written, differing = name_for_llama_cpp(name, added, vocabulary.ids(), vocabulary.special())
     if differing:
-        announce(space_note(differing))
+        note(space_note(differing))
     return metadata | ({NAME: written} if name else {}) | chat_template_metadata(folder)
 
 

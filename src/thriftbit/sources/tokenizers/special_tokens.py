@@ -51,10 +51,10 @@ RECOGNISED_STOPS = frozenset(
 
 
 def special_token_metadata(
-    folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool, announce: Callable[[str], None]
+    folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool, note: Callable[[str], None]
 ) -> dict[str, MetadataValue]:
     """ids: token text to id. begins_by_custom: whether such tokenizers add a beginning token when no file says so.
-    announce: is told which tokens llama.cpp will not stop at."""
+    note: is told which tokens llama.cpp will not stop at."""
     roles = {role: token_id for role in ROLES if (token_id := _role(folder, role, ids)) is not None}
     begin, end = _added_ends(folder, roles, ids, begins_by_custom)
     if "eos" not in roles:
@@ -68,7 +68,7 @@ def special_token_metadata(
             roles[role] = stops.pop(0)
     if stops:
         texts = {token_id: text for text, token_id in ids.items()}
-        announce(
+        note(
             f"Note: The original stops at {enumeration([shown(texts[token_id]) for token_id in stops])} too. "
             "A GGUF has no place for more stop tokens, so llama.cpp writes on there."
         )

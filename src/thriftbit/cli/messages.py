@@ -1,0 +1,89 @@
+"""What Thriftbit says while it works: records of Python's `logging`, shown on the error output.
+
+The library logs to loggers below "thriftbit", and the command line shows what they say. A note ("Note: ...") is a
+standing fact, so it is shown once however often it is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from thriftbit.cli.printing import notes
+from thriftbit.strangers import harmless
+
+_library = logging.getLogger("thriftbit")
+_logger = logging.getLogger(__name__)
+_NOTE = "Note: "
+
+
+def announce(message: str) -> None:
+    """Says what is not a result: what happens next, what to know about it"""
+    _logger.info(message)
+
+
+class MessageHandler(logging.Handler):
+    """Shows what is logged: warnings are marked, notes are shown once."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+        self._noted: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith(_NOTE):
+            if message in self._noted:
+                return
+            self._noted.add(message)
+        self._show(f"Warning: {message}" if record.levelno >= logging.WARNING else message)
+
+
+def _show_on_error_output(message: str) -> None:
+    notes.print(harmless(message), soft_wrap=True)
+
+
+_handler = MessageHandler(_show_on_error_output)
+
+
+def show_messages(level: int = logging.INFO) -> None:
+    """From now on messages of this level and above are shown on the error output."""
+    _library.setLevel(level)
+    if _handler not in _library.handlers:
+        _library.addHandler(_handler)
+
+
+def are_shown() -> bool:
+    """-> whether more than warnings is shown"""
+    return _library.isEnabledFor(logging.INFO)
+
+
+@contextmanager
+def shown_by(show: Callable[[str], None]) -> Iterator[None]:
+    """Inside, messages go to `show` and not to the error output."""
+    handler = MessageHandler(show)
+    _library.removeHandler(_handler)
+    _library.addHandler(handler)
+    try:
+        yield
+    finally:
+        _library.removeHandler(handler)
+        _library.addHandler(_handler)
+
+
+def message_options() -> list[click.Option]:
+    """-> the options that say how much is told, which every command has, before its name or after it"""
+    quiet = _level_option(["-q", "--quiet"], logging.WARNING, "Show results, warnings and errors only.")
+    verbose = _level_option(["-v", "--verbose"], logging.DEBUG, "Show more of what is done.")
+    return [quiet, verbose]
+
+
+def _level_option(names: list[str], level: int, text: str) -> click.Option:
+    def choose(context: click.Context, parameter: click.Parameter, chosen: bool) -> None:
+        if chosen:
+            show_messages(level)
+
+    return click.Option(names, is_flag=True, expose_value=False, callback=choose, help=text)
