@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -159,3 +161,41 @@ def minutes_to_keep(asked: float | None, full_speed: bool) -> float | None:
     if asked is None:
         return None if full_speed else UNLOAD_AFTER_MINUTES
     return asked or None
+
+
+# llama.cpp's converter, for models whose class has no table here
+_CONVERTER_OPTIONS = (
+    click.option(
+        "--converter",
+        "converter_path",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="llama.cpp's convert_hf_to_gguf.py, for models that Thriftbit has no table for. Looked for by itself.",
+    ),
+    click.option(
+        "--trust-code",
+        is_flag=True,
+        help="Let Python files in the model's folder run, with the network, where the converter wants them.",
+    ),
+)
+
+
+def converter_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-> the command with these options, which it gets as one `converter: ConverterOptions`"""
+
+    @wraps(function)
+    def with_converter(converter_path: Path | None, trust_code: bool, **options: Any) -> Any:
+        from thriftbit.sources.converter import ConverterOptions
+
+        return function(converter=ConverterOptions(converter_path, trust_code, _ask), **options)
+
+    for option in reversed(_CONVERTER_OPTIONS):
+        with_converter = option(with_converter)
+    return with_converter
+
+
+def _ask(question: str) -> bool:
+    """-> a person's answer; no where there is no person at the terminal"""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return click.confirm(question, default=False, err=True)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thriftbit
-from thriftbit.cli.options import budget_options, encoding_threads_option, json_option, offline_option
+from thriftbit.cli.options import (
+    budget_options,
+    converter_options,
+    encoding_threads_option,
+    json_option,
+    offline_option,
+)
 from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.containers.atomic_file import check_target
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from thriftbit.quantization.allocation import Allocation
     from thriftbit.quantization.calibration_data import Calibration
     from thriftbit.quantization.rounded import Rounded
+    from thriftbit.sources.converter import ConverterOptions
 
 
 @click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
 @encoding_threads_option
 @click.option("--allow-requantize", is_flag=True, help="Accept a GGUF that is quantized already; quality suffers.")
 @offline_option
+@converter_options
 @json_option
 def quantize(
     source: str,
@@ -86,6 +94,7 @@ def quantize(
     threads: int | None,
     allow_requantize: bool,
     offline: bool,
+    converter: ConverterOptions,
     as_json: bool,
     request: Request,
 ) -> None:
@@ -115,7 +124,7 @@ def quantize(
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
-    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize)
+    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, converter=converter)
     found = None
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)

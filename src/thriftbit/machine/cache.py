@@ -1,18 +1,5 @@
-"""Where on this machine things are kept between runs."""
+"""Where things are kept between runs: `thriftbit.folders`, under the name that this room's files use."""
 
-from __future__ import annotations
+from thriftbit.folders import cache_folder, data_folder
 
-import os
-from pathlib import Path
-
-import platformdirs
-
-
-def cache_folder() -> Path:
-    """-> the user's cache for thriftbit; THRIFTBIT_CACHE moves it"""
-    return Path(os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False))
-
-
-def data_folder() -> Path:
-    """-> where the user's own is, which nothing can make again; THRIFTBIT_DATA moves it"""
-    return Path(os.environ.get("THRIFTBIT_DATA") or platformdirs.user_data_dir("thriftbit", appauthor=False))
+__all__ = ["cache_folder", "data_folder"]

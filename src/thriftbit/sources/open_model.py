@@ -7,13 +7,17 @@ bytes, since Ollama's have no suffix). What is not on disk and looks like "owner
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from thriftbit.containers.gguf_values import MAGIC
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING
 from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
+from thriftbit.sources.converter import ConverterOptions, converted_model
+from thriftbit.sources.converter.converted import usable_converter
 from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
 from thriftbit.sources.json_object import open_regular
@@ -26,24 +30,32 @@ _logger = logging.getLogger(__name__)
 _logger = logging.getLogger(__name__)
 
 
-def open_model(source: str | Path, *, offline: bool = False, allow_requantize: bool = False) -> Model:
+def open_model(
+    source: str | Path,
+    *,
+    offline: bool = False,
+    allow_requantize: bool = False,
+    converter: ConverterOptions | None = None,
+) -> Model:
     """-> the model, described whole; its weights stay where they are until they are read
 
     source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
     offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already, with a
-    warning. How much will be downloaded is logged before it happens.
+    warning. converter: where llama.cpp's converter is and what it may do, for classes that have no table here.
+    How much will be downloaded is logged before it happens.
     Raises ThriftbitError for everything that is wrong with the model.
     """
-    model = open_as_it_is(source, offline=offline)
+    model = open_as_it_is(source, offline=offline, converter=converter)
     check_precision(model, allow_requantize=allow_requantize)
     return model
 
 
-def open_as_it_is(source: str | Path, *, offline: bool = False) -> Model:
+def open_as_it_is(source: str | Path, *, offline: bool = False, converter: ConverterOptions | None = None) -> Model:
     """-> the model, as from `open_model`, but not to be quantized: its weights may be quantized already"""
     path = Path(source).expanduser()
+    options = converter or ConverterOptions()
     if path.is_dir():
-        return _open_folder(path, str(source))
+        return _open_folder(path, str(source), options)
     if path.exists() or path.is_symlink():
         return _open_file(path)
     hub_id = parse_hub_id(str(source))
@@ -51,16 +63,30 @@ def open_as_it_is(source: str | Path, *, offline: bool = False) -> Model:
         raise ThriftbitError(
             f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
         )
-    folder = download(hub_id, offline=offline, check=_check_configuration)
-    return _open_folder(folder, str(hub_id))
+    folder = download(hub_id, offline=offline, check=lambda folder: _check_configuration(folder, str(hub_id), options))
+    return _open_folder(folder, str(hub_id), options)
 
 
-def _open_folder(folder: Path, source: str) -> Model:
-    return model_of(open_checkpoint(folder), source)
+def _open_folder(folder: Path, source: str, options: ConverterOptions) -> Model:
+    checkpoint = open_checkpoint(folder)
+    return (
+        model_of(checkpoint, source) if has_table(checkpoint.config) else converted_model(checkpoint, source, options)
+    )
+
+
+def has_table(config: Mapping[str, Any]) -> bool:
+    """config: a checkpoint's config.json. -> whether its class is one of the families in `architectures/`"""
+    try:
+        find_architecture(config)
+    except ThriftbitError:
+        return False
+    return True
 
 
 def model_of(checkpoint: Checkpoint, source: str) -> Model:
-    """-> the checkpoint in GGUF's terms; nothing of its weights is read. source: what the user calls it."""
+    """checkpoint: of a class that has a table. source: what the user calls it.
+
+    -> the checkpoint in GGUF's terms; nothing of its weights is read"""
     architecture = find_architecture(checkpoint.config)
     for limitation in architecture.limitations(checkpoint.config):
         _logger.info(f"Note: {limitation}")
@@ -72,11 +98,14 @@ def model_of(checkpoint: Checkpoint, source: str) -> Model:
     return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
 
 
-def _check_configuration(folder: Path) -> None:
+def _check_configuration(folder: Path, source: str, options: ConverterOptions) -> None:
     """Raises ThriftbitError if the configuration, of which alone the folder needs to consist, is of a model that we or
     llama.cpp do not know."""
     config = read_config(folder)
-    find_architecture(config).metadata(config)
+    if has_table(config):
+        find_architecture(config).metadata(config)
+    else:
+        usable_converter(config, source, options)
 
 
 def _open_file(path: Path) -> Model:
