@@ -111,6 +111,27 @@ def test_weights_that_cannot_be_stored_are_refused(format: Format, value: float)
 
 
 @every_format
+@weighted
+@pytest.mark.parametrize("shape", ["one large weight", "large weights"])
+def test_the_largest_weights_lose_no_more_than_others(
+    format: Format, column_weights: NDArray[np.float32] | None, shape: str
+) -> None:
+    """A format holds what its scales can hold, up to the largest weight that it promises."""
+    rows = weights("gaussian", 16, WIDTH, seed=5)
+    rows *= np.float32(0.999 * min(format.largest, 1e30)) / np.abs(rows).max()
+    if shape == "one large weight":
+        rows[:, np.arange(WIDTH) % 300 != 17] *= np.float32(1e-3)
+    smaller = rows * np.float32(2.0**-12)
+
+    def share_lost(x: NDArray[np.float32]) -> float:
+        decoded = format.decode(format.encode(x, column_weights)).astype(np.float64)
+        return float(((decoded - x) ** 2).sum() / (x.astype(np.float64) ** 2).sum())
+
+    assert share_lost(rows) <= 1.05 * share_lost(smaller) + 1e-12
+    np.testing.assert_array_equal(format.encode(rows, column_weights), specified(format, rows, column_weights))
+
+
+@every_format
 def test_columns_without_importance_do_no_harm(format: Format) -> None:
     rows, column_weights = weights("gaussian", 4), importance(WIDTH)
     column_weights[:512:3] = 0

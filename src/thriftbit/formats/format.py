@@ -31,6 +31,9 @@ except ImportError:  # a source tree without compiled kernels: everything works,
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
+LARGEST_HALF = 65504.0
+"""The largest number in half precision, in which most formats keep their scales."""
+
 
 native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not None else frozenset()
 
@@ -53,7 +56,8 @@ class Format:
     decode_blocks: uint8 (n, block_bytes) -> float32 (n, block_size), bit for bit what ggml's own decoder gives.
     fallback: the format for rows that `block_size` does not divide, as llama.cpp chooses it; None where any row fits
         or nothing does.
-    largest: the largest magnitude that can be stored; scales in half precision set it for most formats.
+    largest: the largest magnitude that can be stored with either sign. Most formats keep a scale in half precision, so
+        it is LARGEST_HALF times the largest number that the scale is multiplied with.
     summary: one line for people.
     grid: what its codes and scales may be, for rounding that chooses them; None where there is nothing to choose.
     """
@@ -63,7 +67,7 @@ class Format:
     decode_blocks: Callable[[ByteArray], FloatArray]
     encode_blocks: Callable[[FloatArray, FloatArray | None], ByteArray] | None = None
     fallback: str | None = None
-    largest: float = 65504.0
+    largest: float = LARGEST_HALF
     summary: str = ""
     grid: Grid | None = None
 

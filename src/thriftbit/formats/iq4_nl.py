@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gguf
 
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind
 from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
 from thriftbit.formats.q4_0 import pack, unpack
@@ -30,6 +30,7 @@ FORMAT = Format(
     gguf.GGMLQuantizationType.IQ4_NL,
     decode,
     encode,
+    largest=113 * LARGEST_HALF,
     summary="4 bits for any width",
     grid=Grid(ScaleKind.HALF, VALUES, unpack, pack),
 )

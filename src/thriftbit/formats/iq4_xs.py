@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind
 from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
@@ -46,6 +46,7 @@ FORMAT = Format(
     decode,
     encode,
     fallback="IQ4_NL",
+    largest=31 * 113 * LARGEST_HALF,
     summary="smallest good 4 bits",
     grid=Grid(ScaleKind.MULTIPLE, VALUES, unpack, pack, sub_blocks=8, lowest=-32, highest=31),
 )

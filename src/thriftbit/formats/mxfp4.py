@@ -43,4 +43,11 @@ def _half_scale(exponent: NDArray[np.int32]) -> FloatArray:
     return scale
 
 
-FORMAT = Format("MXFP4", gguf.GGMLQuantizationType.MXFP4, decode, encode, summary="what gpt-oss was published in")
+FORMAT = Format(
+    "MXFP4",
+    gguf.GGMLQuantizationType.MXFP4,
+    decode,
+    encode,
+    largest=2.0**60,  # the search squares errors in single precision
+    summary="what gpt-oss was published in",
+)

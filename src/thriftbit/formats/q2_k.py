@@ -7,7 +7,7 @@ import numpy as np
 
 from thriftbit.formats import llama_cpp
 from thriftbit.formats.affine import search_super_affine
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
@@ -61,6 +61,7 @@ FORMAT = Format(
     decode,
     encode,
     fallback="Q4_0",
+    largest=15 * LARGEST_HALF,
     summary="smallest, with clear losses",
     grid=GRID,
 )

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns, total
@@ -51,6 +51,7 @@ FORMAT = Format(
     decode,
     encode,
     fallback="Q4_0",
+    largest=31 * 3 * LARGEST_HALF,
     summary="small, with losses",
     grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-4, 8), unpack, pack, sub_blocks=16, lowest=-32, highest=31),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns, inverse, nearest
@@ -37,6 +37,7 @@ FORMAT = Format(
     gguf.GGMLQuantizationType.Q4_0,
     decode,
     encode,
+    largest=7 * LARGEST_HALF,
     summary="plain 4 bits, fast on phones",
     grid=Grid(ScaleKind.HALF, whole_numbers(-8, 16), unpack, pack),
 )

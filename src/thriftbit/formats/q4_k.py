@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Numbers
 from thriftbit.formats.k_with_mins import grid, pack_head, search, unpack_head
 from thriftbit.formats.packing import join_bits, split_bits
@@ -37,6 +37,7 @@ FORMAT = Format(
     decode,
     encode,
     fallback="Q5_0",
+    largest=63 * LARGEST_HALF,
     summary="small and good",
     grid=grid(15, unpack, pack),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_fifth_bits, split_fifth_bits
 from thriftbit.formats.search import columns, inverse, nearest
@@ -37,6 +37,7 @@ FORMAT = Format(
     gguf.GGMLQuantizationType.Q5_0,
     decode,
     encode,
+    largest=15 * LARGEST_HALF,
     summary="plain 5 bits",
     grid=Grid(ScaleKind.HALF, whole_numbers(-16, 32), unpack, pack),
 )

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.search import columns
@@ -45,6 +45,7 @@ FORMAT = Format(
     decode,
     encode,
     fallback="Q8_0",
+    largest=127 * 31 * LARGEST_HALF,
     summary="differences are hard to measure",
     grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-32, 64), unpack, pack, sub_blocks=16, lowest=-128, highest=127),
 )

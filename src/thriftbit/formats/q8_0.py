@@ -5,7 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
-from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values
 from thriftbit.formats.search import columns, error, half, inverse, nearest
@@ -47,6 +47,7 @@ FORMAT = Format(
     gguf.GGMLQuantizationType.Q8_0,
     decode,
     encode,
+    largest=127 * LARGEST_HALF,
     summary="nearly lossless",
     grid=Grid(ScaleKind.HALF, whole_numbers(-127, 255), unpack, pack),
 )

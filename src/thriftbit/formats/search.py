@@ -15,15 +15,14 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from thriftbit.formats.format import LARGEST_HALF, FloatArray
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 POSITIONS = 16
 """How many places for a super-block's scale are rated."""
 
-LARGEST_HALF = np.float32(65504)
 ZERO = np.float32(0)
 
 
@@ -57,7 +56,7 @@ def shrinking(largest: int, spacing: float) -> FloatArray:
 
 def half(values: FloatArray) -> FloatArray:
     """Round to the nearest half-precision number. Values that are too large become the largest one."""
-    clipped = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
+    clipped = np.clip(values, -np.float32(LARGEST_HALF), np.float32(LARGEST_HALF))
     return clipped.astype(np.float16).astype(np.float32)
 
 

@@ -1,8 +1,10 @@
 """JSON from strangers, read strictly.
 
 A model folder is full of JSON that somebody else wrote: config.json, the index of the shards, the header of every
-safetensors file. Python's parser takes more than the standard allows, lets a repeated key win silently, and answers
-deep nesting with RecursionError; here each of these is one ThriftbitError that names the file.
+safetensors file. Python's parser lets a repeated key win silently and answers deep nesting with RecursionError; here
+each of these is one ThriftbitError that names the file. NaN, Infinity and -Infinity are no JSON, but Python writes them
+and transformers reads them, so the JSON files of a folder may hold them; whoever needs a number checks that it is
+finite. The header of a safetensors file may not, as its specification says.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from thriftbit.errors import ThriftbitError, shown
 JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quarter of a million tokens, is half of it
 
 
-def parse_json_object(data: bytes, origin: str) -> dict[str, Any]:
-    """-> the object in `data`; `origin` says in an error where the bytes came from"""
+def parse_json_object(data: bytes, origin: str, *, python_constants: bool = False) -> dict[str, Any]:
+    """-> the object in `data`; `origin` says in an error where the bytes came from. python_constants: whether NaN,
+    Infinity and -Infinity are taken for numbers"""
+    constant = float if python_constants else _no_constant
     try:
-        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_constant=constant)
     except RecursionError:
         raise ThriftbitError(f"{origin} is nested too deeply to be real") from None
     except ValueError as error:  # also what JSON and Unicode errors are
@@ -37,7 +41,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         data = file.read(JSON_LIMIT_BYTES + 1)
     if len(data) > JSON_LIMIT_BYTES:
         raise ThriftbitError(f"{path} is larger than {JSON_LIMIT_BYTES >> 20} MiB, which no file of this kind is")
-    return parse_json_object(data, str(path))
+    return parse_json_object(data, str(path), python_constants=True)
 
 
 def open_regular(path: Path) -> BufferedReader:
