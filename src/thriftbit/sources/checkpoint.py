@@ -11,7 +11,7 @@ whatever code is in it. Shards may be symbolic links, as they are in the Hub's c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,15 @@ NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.
 @dataclass(frozen=True)
 class Checkpoint:
     """path: the folder. config: config.json, a nested `text_config` left as it is, without what it says of packed
-    weights. tensors: by the source's names, unpacked. packing: how they are stored; None for plain weights."""
+    weights. tensors: by the source's names, unpacked. packing: how they are stored; None for plain weights.
+    withdrawn: tensors that the index of the shards names and no shard holds -> the shard that it names. Whether the
+    model needs them is for its architecture to say."""
 
     path: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
     packing: Packing | None = None
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
 
     def file(self, name: str) -> Path | None:
         """-> the folder's file of that name; None if there is none"""
@@ -54,10 +57,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Raises ThriftbitError, naming file or tensor, for everything that keeps the folder from being a whole model."""
     config = read_config(folder)
     files = weight_files(str(folder), folder, _names(folder))
-    stored = _all_tensors({folder / name: promised for name, promised in files.items()})
+    stored = _all_tensors([folder / name for name in files])
+    withdrawn = {tensor: name for name, promised in files.items() for tensor in promised if tensor not in stored}
     packing = find_packing(config, folder)
     tensors = unpacked(stored, packing, plain_dtype(config), str(folder))
-    return Checkpoint(folder, without_packing(config), tensors, packing)
+    return Checkpoint(folder, without_packing(config), tensors, packing, withdrawn)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -131,8 +135,8 @@ def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str,
         missing = [shard for shard in shards if shard not in names]
         if missing:
             raise ThriftbitError(
-                f"{origin}: {len(missing)} of its {len(shards)} shards missing: {enumeration(missing)}. "
-                "Finish the download"
+                f"{origin}: {len(missing)} of its {len(shards)} shards missing: {enumeration(missing)}. Finish the "
+                f"download. If the model's authors withdrew the file, remove its tensors from {INDEX}"
             )
         return shards
     refuse_without_safetensors(origin, names)
@@ -158,21 +162,17 @@ def _shards(origin: str, index: Path) -> dict[str, tuple[str, ...]]:
     return {shard: tuple(tensors) for shard, tensors in sorted(shards.items())}
 
 
-def _all_tensors(files: Mapping[Path, tuple[str, ...]]) -> dict[str, Tensor]:
+def _all_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
     """-> the tensors of all files. One that the index forgot is kept: the architecture knows whether it belongs."""
     tensors: dict[str, Tensor] = {}
     origins: dict[str, Path] = {}
-    for file, promised in files.items():
-        held = read_safetensors(file)
-        for name in promised:
-            if name not in held:
-                raise ThriftbitError(f"{file} does not hold {shown(name)}, which {INDEX} says it does")
-        for name, tensor in held.items():
+    for file in files:
+        for name, tensor in read_safetensors(file).items():
             if name in tensors:
                 raise ThriftbitError(f"{shown(name)} is both in {origins[name]} and in {file}")
             tensors[name], origins[name] = tensor, file
     if not tensors:
-        raise ThriftbitError(f"{next(iter(files))} holds no tensors")
+        raise ThriftbitError(f"{', '.join(map(str, files))} holds no tensors")
     return tensors
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.containers.gguf_values import MAGIC
-from thriftbit.errors import ThriftbitError
-from thriftbit.sources.architectures import find_architecture
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.sources.architectures import Architecture, find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING
 from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
 from thriftbit.sources.converter import ConverterOptions, converted_model
@@ -23,9 +23,8 @@ from thriftbit.sources.hub import download, parse_hub_id
 from thriftbit.sources.json_object import open_regular
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.tensor import Tensor
 from thriftbit.sources.tokenizers import tokenizer_metadata
-
-_logger = logging.getLogger(__name__)
 
 _logger = logging.getLogger(__name__)
 
@@ -90,12 +89,24 @@ def model_of(checkpoint: Checkpoint, source: str) -> Model:
     architecture = find_architecture(checkpoint.config)
     for limitation in architecture.limitations(checkpoint.config):
         _logger.info(f"Note: {limitation}")
-    tensors = tuple(architecture.map_tensors(checkpoint))
+    tensors = _mapped(architecture, checkpoint)
     vocabulary_size = next(tensor.rows for tensor in tensors if tensor.name == EMBEDDING)
     metadata = general_metadata(checkpoint, tensors)
     metadata |= architecture.metadata(checkpoint.config)
     metadata |= tokenizer_metadata(checkpoint, vocabulary_size, str(metadata["general.name"]))
     return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
+
+
+def _mapped(architecture: Architecture, checkpoint: Checkpoint) -> tuple[Tensor, ...]:
+    try:
+        return tuple(architecture.map_tensors(checkpoint))
+    except ThriftbitError as error:
+        if not checkpoint.withdrawn:
+            raise
+        tensor, shard = next(iter(checkpoint.withdrawn.items()))
+        raise ThriftbitError(
+            f"{error}\n{shard} does not hold {shown(tensor)}, although the index says so: download that file again"
+        ) from None
 
 
 def _check_configuration(folder: Path, source: str, options: ConverterOptions) -> None:

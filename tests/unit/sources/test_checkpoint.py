@@ -54,6 +54,23 @@ def test_a_tensor_that_the_index_forgot_is_not_dropped(folder: Path) -> None:
     assert open_checkpoint(folder).tensors.keys() == {"a", "extra"}
 
 
+def test_a_tensor_that_the_index_names_and_no_shard_holds_is_noted(folder: Path) -> None:
+    """Whether the model needs it is not for the folder to say: the output matrix of a tied model is not missed."""
+    save_file(weights("a"), folder / "one.safetensors")
+    weight_map = {"a": "one.safetensors", "lm_head.weight": "one.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.tensors.keys() == {"a"}
+    assert checkpoint.withdrawn == {"lm_head.weight": "one.safetensors"}
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_constants_that_python_writes_into_json(folder: Path, constant: str) -> None:
+    (folder / "config.json").write_text(f'{{"initializer_range": {constant}}}')
+    save_file(weights("a"), folder / "model.safetensors")
+    assert repr(open_checkpoint(folder).config["initializer_range"]) == repr(float(constant))
+
+
 def test_the_single_file_comes_before_the_index(folder: Path) -> None:
     write_shards(folder, {"model-00001-of-00001.safetensors": ["sharded"]})
     save_file(weights("single"), folder / "model.safetensors")

@@ -172,6 +172,50 @@ def test_a_hub_id_offline_from_a_cache_that_others_filled(tmp_path: Path, monkey
     assert model.metadata["general.name"] == "Tiny Llama"
 
 
+def shards(folder: Path, tensors: dict[str, np.ndarray], **promised: str) -> None:
+    """The weights in one shard, whose index names other tensors too"""
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "one.safetensors")
+    weight_map = dict.fromkeys(tensors, "one.safetensors") | promised
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_an_index_that_names_the_output_matrix_of_a_tied_model(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    shards(tmp_path, weights(), **{"lm_head.weight": "one.safetensors"})
+    assert "output.weight" not in {tensor.name for tensor in open_model(tmp_path).tensors}
+
+
+def test_a_tensor_that_the_model_needs_and_only_the_index_has(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    held = weights()
+    del held["model.norm.weight"]
+    shards(tmp_path, held, **{"model.norm.weight": "one.safetensors"})
+    with pytest.raises(ThriftbitError, match=r"missing \(model.norm.weight\)[^\n]*\none.safetensors does not hold"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["LlamaForCausalLM", "LlamaModel"])
+def test_names_of_a_bare_model(tmp_path: Path, named: str) -> None:
+    write_folder(tmp_path)
+    expected = [tensor.name for tensor in open_model(tmp_path).tensors]
+    bare = {name.removeprefix("model."): values for name, values in weights().items()}
+    save_file(bare, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"architectures": [named]}))
+    assert [tensor.name for tensor in open_model(tmp_path).tensors] == expected
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity"])
+def test_a_number_that_is_none_is_refused_where_it_matters(tmp_path: Path, constant: str) -> None:
+    write_folder(tmp_path)
+    text = json.dumps(CONFIG | {"initializer_range": "?"}).replace('"?"', constant)
+    (tmp_path / "config.json").write_text(text)
+    open_model(tmp_path)
+    (tmp_path / "config.json").write_text(text.replace('"rms_norm_eps": 1e-05', f'"rms_norm_eps": {constant}'))
+    with pytest.raises(ThriftbitError, match="rms_norm_eps should be a number"):
+        open_model(tmp_path)
+
+
 def test_no_tokenizer(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "tiny")
     (folder / "tokenizer.json").unlink()

@@ -28,13 +28,18 @@ def known_architectures() -> Mapping[str, Architecture]:
 
 
 def find_architecture(config: Mapping[str, Any]) -> Architecture:
-    """config: a checkpoint's config.json. Its class decides, its model type where no class is named; an unknown one
-    is a ThriftbitError that lists the known ones."""
+    """config: a checkpoint's config.json. Its class decides, its model type where no class is named. `LlamaModel` is
+    taken for `LlamaForCausalLM`, whose weights it has but for an output matrix. An unknown class is a ThriftbitError
+    that lists the known ones."""
     classes = config.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     model_type = config.get("model_type")
+    headed = (
+        named.removesuffix("Model") + "ForCausalLM" if isinstance(named, str) and named.endswith("Model") else named
+    )
     for architecture in known_architectures().values():
-        if named in architecture.classes or (named is None and model_type in architecture.model_types):
+        named_here = named in architecture.classes or headed in architecture.classes
+        if named_here or (named is None and model_type in architecture.model_types):
             return architecture
     known = ", ".join(sorted(name for architecture in known_architectures().values() for name in architecture.classes))
     raise ThriftbitError(

@@ -11,7 +11,7 @@ any policy on which format a tensor is to have.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -227,6 +227,12 @@ class Architecture:
     def _configuration(self, config: Mapping[str, Any]) -> Configuration:
         return Configuration(config, self.aliases, self.defaults)
 
+    def _missing_base(self, names: Collection[str]) -> str:
+        """-> "model." for a checkpoint of the bare model, whose names begin without it; "" for every other one"""
+        base, _, embedding = self._source_of(EMBEDDING).partition(".")
+        bare = embedding in names and not any(name.startswith(f"{base}.") for name in names)
+        return f"{base}." if bare else ""
+
     def _source_of(self, target: str) -> str:
         return next((row.source for row in self.rows if row.target == target), "")
 
@@ -270,12 +276,15 @@ class Architecture:
     def _by_row_name(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """-> the checkpoint's tensors under the names that the rows use, without those that may be ignored"""
         ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
+        base = self._missing_base(checkpoint.tensors)
         found: dict[str, Tensor] = {}
         for name, tensor in checkpoint.tensors.items():
             if any(pattern.search(name) for pattern in ignorable):
                 continue
             prefix = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
             row_name = self.prefixes[prefix] + name.removeprefix(prefix) if prefix else name
+            if base and not row_name.startswith(base) and row_name != self._source_of(OUTPUT):
+                row_name = base + row_name
             if row_name in found:
                 raise ThriftbitError(f"{checkpoint.path}: {name} and {found[row_name].name} are the same tensor twice.")
             found[row_name] = tensor
