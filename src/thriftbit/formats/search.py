@@ -15,9 +15,11 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from thriftbit.formats.format import LARGEST_HALF, FloatArray
+from thriftbit.formats.format import LARGEST_HALF
 
+FloatArray = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 POSITIONS = 16
