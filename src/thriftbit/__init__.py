@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from thriftbit.errors import ThriftbitError, UsageError
     from thriftbit.formats import FORMATS
     from thriftbit.inspection import inspect
+    from thriftbit.library.explanations import explain
     from thriftbit.library.finding import find
-    from thriftbit.library.names import explain
+    from thriftbit.library.locate import locate, obtain
     from thriftbit.machine.profile import profile_of
     from thriftbit.measurement.measure import MeasureSettings, measure
     from thriftbit.measurement.measurement import Measurement
@@ -76,11 +77,13 @@ __all__ = [
     "find_plan",
     "fit",
     "inspect",
+    "locate",
     "make_plan",
     "map_importance",
     "map_model",
     "measure",
     "measure_machine",
+    "obtain",
     "open_model",
     "profile_of",
     "quantize",
@@ -116,11 +119,13 @@ _HOMES = {
     "UsageError": "errors",
     "budget_for": "advice.budget",
     "compare": "side_by_side.comparing",
-    "explain": "library.names",
+    "explain": "library.explanations",
     "export": "runtime.export",
     "find": "library.finding",
     "find_plan": "quantization.allocation",
     "inspect": "inspection",
+    "locate": "library.locate",
+    "obtain": "library.locate",
     "make_plan": "quantization.plan",
     "map_importance": "quantization.model_map",
     "map_model": "quantization.model_map",

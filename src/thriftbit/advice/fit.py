@@ -13,6 +13,9 @@ from thriftbit.advice.places import Room, room_in
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.inventory import check_can_chat
+from thriftbit.library.kinds import TEXT, cannot, gguf_kind
+from thriftbit.library.locate import locate
 from thriftbit.machine.corrections import read_correction
 from thriftbit.machine.detect import detect
 from thriftbit.machine.identity import describe_machine
@@ -20,8 +23,11 @@ from thriftbit.machine.profile import Profile, load_profile, stored_profile
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.measurement.store import read, store_path
 from thriftbit.quantization.plan import make_plan
+from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline, open_outline
+
+_NOT_PLANNED = "has no precisions that could be compared by the text that they write"
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,12 @@ def fit(
 ) -> Advice:
     """-> every precision of a model on a computer, and the one that suits
 
-    source: as for `open_outline`: weights are not needed. machine: a profile of another computer, as
-    `thriftbit doctor --json` prints it.
+    source: whatever `locate` understands, or a config.json; weights are not needed. machine: a profile of another
+    computer, as `thriftbit doctor --json` prints it.
     Raises ThriftbitError for a model that cannot be described and a profile that cannot be read.
     """
     wishes = wishes or Wishes()
-    outline = open_outline(source, offline=offline)
+    outline = _outline(source, offline)
     profile, is_here = computer_profile(machine)
     rows = _stored_rows()
     evidence = evidence_for(outline.model, rows, wishes.domain, _map_of(outline.model))
@@ -92,6 +98,23 @@ def fit(
         is_here=is_here,
         is_measured=bool(profile.rates or profile.bandwidth),
     )
+
+
+def _outline(source: str | Path, offline: bool) -> Outline:
+    """-> the description of whatever `locate` understands. Raises ThriftbitError for what is no language model."""
+    located = locate(source, offline=offline).source
+    path = Path(located)
+    if path.is_dir() or (path.is_file() and path.name != CONFIG):
+        check_can_chat(path, _NOT_PLANNED)
+    outline = open_outline(located, offline=offline)
+    if outline.file_bytes:
+        model = outline.model
+        kind = gguf_kind(
+            {"general.architecture": model.architecture, **model.metadata}, {t.name for t in model.tensors}
+        )
+        if kind != TEXT:
+            raise cannot(kind, located, _NOT_PLANNED)
+    return outline
 
 
 def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:

@@ -54,7 +54,7 @@ def _on_this_disk() -> list[tuple[str, Path, str]]:
     return [
         (model.name, model.path, model.label or "")
         for model in models
-        if model.is_model and model.problem is None and model.path.is_file()
+        if model.can_chat and model.problem is None and model.path.is_file()
     ]
 
 

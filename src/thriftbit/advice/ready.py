@@ -19,6 +19,8 @@ from thriftbit.advice.losses import Evidence
 from thriftbit.advice.options import Option, all_options, native_formats, own_formats
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS, Wishes
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.inventory import check_can_chat
+from thriftbit.library.locate import LITTLE_BYTES, obtain
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.presets import PRESETS
@@ -31,7 +33,6 @@ from thriftbit.sources.remote import Outline, open_outline
 
 _logger = logging.getLogger(__name__)
 
-LITTLE_BYTES = 100_000_000  # written without asking
 LEAST_CONTEXT_TOKENS = 512
 _FINGERPRINT = "thriftbit.source.fingerprint"
 
@@ -56,13 +57,15 @@ def ready_to_run(
     confirm: Confirm,
     progress: Progress = no_progress,
 ) -> Ready:
-    """source: a GGUF, a folder, or a hub id. confirm: is asked before much is downloaded or written.
+    """source: whatever `locate` understands. confirm: is asked before much is downloaded or written.
 
     Raises ThriftbitError for what is missing or damaged, does not fit, or was not agreed to.
     """
-    path = Path(source).expanduser()
+    source = obtain(source, to_run=True, offline=offline, confirm=confirm)
+    path = Path(source)
     if not path.is_file():
         path = _made_of(source, context_tokens, offline, confirm, progress)
+    check_can_chat(path)
     profile, _ = computer_profile(None)
     return Ready(path, context_that_fits(path, context_tokens), profile.best_threads)
 
@@ -125,8 +128,6 @@ def _made_of(
     progress: Progress,
 ) -> Path:
     """-> a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends"""
-    if source.endswith(".gguf"):
-        raise ThriftbitError(f"{source}: no such file; `thriftbit find` shows the models on this disk")
     advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline)
     option = advice.choice.option
     model = _opened(source)

@@ -27,7 +27,7 @@ def explain(name: str, as_json: bool) -> None:
       thriftbit explain Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4
       thriftbit explain imatrix
     """
-    from thriftbit.library.names import explanation_of
+    from thriftbit.library.explanations import explanation_of
 
     explanation = explanation_of(name)
     if as_json:

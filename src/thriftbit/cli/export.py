@@ -10,6 +10,7 @@ import thriftbit
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.questions import model_here
 from thriftbit.sizes import describe_bytes
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def export(file: str, to: str, name: str | None, folder: str | None, force: bool
       thriftbit export my-model-Q4_K_M.gguf --to lmstudio --dry-run
       thriftbit export my-model-Q4_K_M.gguf --to llama.cpp
     """
+    file = model_here(file, to_run=True)
     with ProgressLine() as line:
         done = thriftbit.export(
             file,

@@ -16,8 +16,7 @@ from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
-    from thriftbit.library.finding import Findings
-    from thriftbit.library.found import Finding
+    from thriftbit.library.finding import Finding, Findings
 
 
 NOTHING_FOUND, CANNOT_TELL = 3, 4

@@ -14,6 +14,7 @@ import thriftbit
 from thriftbit.cli.options import encoding_threads_option, json_option, offline_option
 from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.questions import model_here
 from thriftbit.sizes import describe_bytes
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def map_command(
 
     if html:
         check_target(html, html, force)
+    source = model_here(source, offline=offline, yes=True)
     model = thriftbit.open_model(source, offline=offline)
     with ProgressLine() as line:
         sensitivities = thriftbit.map_model(model, effort, calibrate_on, threads=threads, progress=line.update)

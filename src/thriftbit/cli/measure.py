@@ -16,6 +16,7 @@ from thriftbit.cli.messages import announce
 from thriftbit.cli.options import Duration, Share, Tokens, json_option, offline_option
 from thriftbit.cli.printing import print_json, say, show
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.questions import model_here
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def measure(
         prompts=prompts,
     )
     _check(max_loss, against, settings.parts)
+    files = tuple(model_here(file, to_run=True, offline=offline) for file in files)
+    against = against and model_here(against, offline=offline)
     rows: list[Measurement] = []
     try:
         with ProgressLine() as line:

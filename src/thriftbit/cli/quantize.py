@@ -22,6 +22,7 @@ from thriftbit.cli.options import (
 )
 from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.questions import model_here
 from thriftbit.containers.atomic_file import check_target
 from thriftbit.errors import ThriftbitError, UsageError, enumeration
 from thriftbit.sizes import describe_bytes, describe_count
@@ -124,13 +125,14 @@ def quantize(
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
+    asked, source = source, model_here(source, offline=offline, yes=True)
     model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, converter=converter)
     found = None
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)
     plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
     level = f"{plan.bits_per_weight(model):.2f}bpw" if found else plan.preset
-    output = output or Path(f"{_name_of(source)}-{level}.gguf")
+    output = output or Path(f"{_name_of(source, asked)}-{level}.gguf")
     if dry_run:
         print_plan(model, plan, importance, effort, output, as_json, found)
         return
@@ -233,8 +235,11 @@ def _learn(model: Model, plan: Plan, text: Path | None, effort: str) -> tuple[Ca
     return calibration, rounded
 
 
-def _name_of(source: str) -> str:
-    """-> the model's name: the folder's, the repository's, or the file's without its level and part"""
+def _name_of(source: str, asked: str) -> str:
+    """-> the model's name: the folder's, the repository's, or the file's without its level and part. asked: what the
+    user typed, which names it where the file is named by its content, as Ollama's are"""
+    if Path(source).name.startswith("sha256-"):
+        return re.sub(r"[^\w.-]+", "-", asked)
     if not Path(source).is_file():
         return Path(source).resolve().name.partition("@")[0]
     name = re.sub(r"-\d{5}-of-\d{5}$", "", Path(source).name.removesuffix(".gguf"))

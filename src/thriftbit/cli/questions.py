@@ -31,9 +31,17 @@ def make_ready(model: str, *, context_tokens: int | None, offline: bool, yes: bo
         )
 
 
+def model_here(name: str, *, to_run: bool = False, offline: bool = False, yes: bool = False) -> str:
+    """-> a path or a hub id that `open_model` takes, for whatever a person calls a model. A GGUF on the Hub is
+    downloaded, after a question if it is large. to_run: prefer GGUF files to safetensors."""
+    return thriftbit.obtain(name, to_run=to_run, offline=offline, confirm=lambda words: yes or _confirmed(words))
+
+
 def _confirmed(words: str) -> bool:
     if not sys.stdin.isatty():
-        raise ThriftbitError("nothing was downloaded or written, as nobody can be asked here; --yes agrees beforehand")
+        raise ThriftbitError(
+            "nothing was downloaded or written, since nobody can be asked here; --yes agrees beforehand"
+        )
     return click.confirm(words, err=True)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.inspection.oddities import oddities
-from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_subject
+from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_remote_subject, open_subject
+from thriftbit.library.locate import locate
 
 SHORT_ARRAY = 8  # a longer one is summarised by its length and this many of its first values
 
@@ -74,12 +75,14 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> Inspection:
-    """path: a GGUF file (any part of a split one) or a folder with config.json and safetensors
+    """path: whatever `locate` understands: a GGUF file (any part of a split one), a folder with config.json and
+    safetensors, or a name. Of a GGUF that is only on the Hub the header is read, and nothing is downloaded.
 
     Raises ThriftbitError for what is missing, damaged, or neither of the two.
     """
-    path = Path(path).expanduser()
-    subject = open_subject(path)
+    located = locate(path, to_run=True)
+    path = Path(located.source)
+    subject = open_remote_subject(located) if located.is_remote else open_subject(path)
     parameters = sum(tensor.parameters for tensor in subject.tensors)
     weights_bytes = sum(tensor.size_bytes for tensor in subject.tensors)
     return Inspection(
@@ -91,7 +94,7 @@ def inspect(path: str | Path) -> Inspection:
         file_type=subject.file_type,
         context_length=subject.number(f"{subject.architecture}.context_length"),
         parameters=parameters,
-        file_size_bytes=sum(file.stat().st_size for file in subject.files),
+        file_size_bytes=located.size_bytes or sum(file.stat().st_size for file in subject.files),
         weights_bytes=weights_bytes,
         bits_per_weight=8 * weights_bytes / parameters if parameters else None,
         types=_type_totals(subject.tensors),

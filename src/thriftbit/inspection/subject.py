@@ -15,14 +15,17 @@ from typing import Any, TypeVar
 import gguf
 import numpy as np
 
-from thriftbit.containers.gguf_reader import GGUFFile
+from thriftbit.containers.gguf_reader import GGUFFile, read_header
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.locate import Located
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
 from thriftbit.sources.checkpoint import open_checkpoint, weight_files
 from thriftbit.sources.gguf_source import read_parts
+from thriftbit.sources.hub import describe, file_url, parse_hub_id
 from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.remote_file import open_remote
 from thriftbit.sources.safetensors_file import DTYPE_BITS
 from thriftbit.sources.tensor import Tensor
 from thriftbit.sources.tokenizers import tokenizer_metadata
@@ -93,12 +96,27 @@ def as_utf8(text: str) -> str:
 
 
 def open_subject(path: Path) -> Subject:
-    """Raises ThriftbitError for what is missing, damaged, or neither a GGUF nor a model folder."""
-    return _open_folder(path) if path.is_dir() else _open_gguf(path)
+    """path: a file, a folder, or the name of a model of safetensors that is in the Hub's cache. Raises ThriftbitError
+    for what is missing, damaged, or neither a GGUF nor a model folder."""
+    if path.is_dir():
+        return _open_folder(path)
+    hub_id = None if path.exists() or path.is_symlink() else parse_hub_id(path.as_posix())
+    if hub_id is not None:
+        return _open_folder(describe(hub_id, offline=True)[0])
+    return _of_gguf(path, tuple(read_parts(path, any_byte_order=True)))
 
 
-def _open_gguf(path: Path) -> Subject:
-    parts = tuple(read_parts(path, any_byte_order=True))
+def open_remote_subject(located: Located) -> Subject:
+    """-> a GGUF that is only on the Hub, by its header; of a split file every part's is read"""
+    assert located.repository is not None
+    parts = []
+    for name in located.files:
+        stream, size_bytes = open_remote(file_url(located.repository, name), f"{located.repository}/{name}")
+        parts.append(read_header(Path(name), stream, size_bytes, any_byte_order=True))
+    return _of_gguf(Path(located.source), tuple(parts))
+
+
+def _of_gguf(path: Path, parts: tuple[GGUFFile, ...]) -> Subject:
     metadata = parts[0].metadata
     architecture = metadata.get("general.architecture")
     tensors = [

@@ -1,16 +1,20 @@
-"""What may be a model on this disk: names of files that belong together, nothing of which has been opened."""
+"""What may be a model on this disk: files that belong together. Nothing of them has been opened."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from thriftbit.sources.gguf_source import PART_NAME
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """name: as its program calls it, or its path. place: who keeps it. files: all that hold weights, and for a folder
-    its configuration, first. folder: of safetensors; None for GGUF. sha256: of its one file, where its program keeps
-    that. aliases: other names of the same. problem: why it cannot be opened, where that is known already."""
+    """name: as the program that keeps it calls it, or its path. place: the program or folder that keeps it. files: all
+    with weights; of a folder its configuration comes first. folder: of safetensors, None for a GGUF. sha256: of a
+    single file, where its program stores that. aliases: other names of the same file. problem: why it cannot be
+    opened, where that is known."""
 
     name: str
     place: str
@@ -22,5 +26,15 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """-> what other commands are given"""
+        """-> what other commands take"""
         return self.folder or self.files[0]
+
+
+def whole_files(names: Iterable[str]) -> list[list[str]]:
+    """-> the GGUF files among them; parts of a split file together, in order"""
+    whole: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if name.lower().endswith(".gguf") and not name.rpartition("/")[2].startswith("._"):
+            part = PART_NAME.fullmatch(name)
+            whole.setdefault(f"{part['prefix']}-of-{part['count']}" if part else name, []).append(name)
+    return list(whole.values())

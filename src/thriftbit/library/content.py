@@ -25,6 +25,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_for
 from thriftbit.library.explanations import format_bits
 from thriftbit.library.fits import CONTEXT_TOKENS
+from thriftbit.library.kinds import KINDS, TEXT, gguf_kind
 from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.machine.memory_needed import memory_needed
 from thriftbit.machine.model_shape import shape_of
@@ -33,15 +34,6 @@ IN_LAYERS, NARROW, OUTSIDE, SMALL = "layers", "narrow layers", "outside", "small
 SUPER_BLOCK = 256
 # What llama.cpp and others take for rows that a super-block does not divide: blocks of 32, or none.
 FALLBACKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16", "BF16", "F32")
-MODEL, VISION, ADAPTER, IMPORTANCE, VOCABULARY = (
-    "model",
-    "vision or sound part",
-    "adapter",
-    "importance data",
-    "no weights",
-)
-_KINDS = {"mmproj": VISION, "adapter": ADAPTER, "imatrix": IMPORTANCE, "vocab": VOCABULARY}
-_VISION_ARCHITECTURES = ("clip", "mmproj")
 _LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have
 _FILE_TYPES = {each.name.removeprefix("MOSTLY_").removeprefix("ALL_") for each in gguf.LlamaFileType}
 _BARE = re.compile(r"Q\d")
@@ -60,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Content:
-    """container: "GGUF" or "safetensors". kind: MODEL or what else the file holds. declared: the precision that the
+    """container: "GGUF" or "safetensors". kind: which of `kinds.KINDS`. declared: the precision that the
     file itself states, None where it does not. parameters: weights, however packed; None where that cannot be told.
     weights_bytes: theirs with their scales. running_bytes: memory that it takes in llama.cpp with 4,096 tokens of text,
     at most; None where that is not known."""
@@ -119,10 +111,7 @@ def gguf_content(parts: Iterable[GGUFFile]) -> Content:
     metadata = parts[0].metadata
     architecture = _text(metadata.get("general.architecture"))
     tensors = [info for part in parts for info in part.tensors]
-    declared_kind = _text(metadata.get("general.type")) or "model"
-    kind = _KINDS.get(declared_kind, MODEL if tensors else VOCABULARY)
-    if architecture in _VISION_ARCHITECTURES:
-        kind = VISION
+    kind = gguf_kind(metadata, {info.name for info in tensors})
     return Content(
         container="GGUF",
         kind=kind,
@@ -135,13 +124,13 @@ def gguf_content(parts: Iterable[GGUFFile]) -> Content:
         context_length=_number(metadata.get(f"{architecture}.context_length")),
         importance="quantize.imatrix.file" in metadata or metadata.get("thriftbit.plan") is not None,
         parts=len(parts),
-        running_bytes=_running_bytes(architecture, metadata, tensors) if kind == MODEL else None,
+        running_bytes=_running_bytes(architecture, metadata, tensors) if kind == TEXT else None,
     )
 
 
 def judge(content: Content, name: str) -> Verdict:
     """-> what the content really is; name: the file's or the model's, whose claim is held against it"""
-    if content.kind != MODEL:
+    if not KINDS[content.kind].is_whole:
         return Verdict(content.kind)
     claim = parse_quantization(name)
     return _judge_gguf(content, claim) if content.container == "GGUF" else _judge_checkpoint(content, claim)

@@ -9,16 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gguf
 
 from thriftbit.errors import UsageError, shown
+from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.library.schemes import SCHEMES, WORDS, Scheme
 from thriftbit.sizes import describe_bytes
-
-if TYPE_CHECKING:
-    from thriftbit.library.names import QuantizationName
 
 # Llama 3.1 8B: what its embedding and output matrix, of 128,256 tokens, take of all weights
 _WEIGHTS, _OUTER_WEIGHTS = 8.03e9, 2 * 128256 * 4096
@@ -53,7 +51,18 @@ class Explanation:
         }
 
 
-def describe(asked: str, quantization: QuantizationName | None) -> Explanation:
+def explain(name: str) -> str:
+    """-> what a quantization is, in plain words: its bits, what runs it, how it compares. `name` may be a file's.
+    Raises UsageError, with similar names, for one that is not known."""
+    return str(explanation_of(name))
+
+
+def explanation_of(name: str) -> Explanation:
+    """-> the same, in pieces"""
+    return _describe(name, parse_quantization(name))
+
+
+def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
     """asked: what the user typed. Raises UsageError where neither a quantization nor a word of the trade is in it."""
     word = _word(asked)
     if word is not None and (quantization is None or asked.strip().lower() == word.lower()):

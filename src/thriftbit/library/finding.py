@@ -2,31 +2,209 @@
 
 Expected quality decides the order: how many weights there are, and how much of each is kept. In the scaling law of
 Kumar et al. (Scaling Laws for Precision, 2024, arXiv 2411.04330) a model of N weights in P bits is worth one of
-N·(1 − exp(−P/γ)) weights, with γ about 2.7 for weights; that is an order, not a measurement, and no number of it is
-shown. For what a precision costs this model on this computer there are `thriftbit measure` and `thriftbit fit`.
+N·(1 − exp(−P/γ)) weights, with γ about 2.7 for weights. That is an order and no measurement, so its number is not
+shown. `thriftbit measure` and `thriftbit fit` tell what a precision costs one model on this computer.
 
-Nothing is downloaded.
+The header of a file on this disk says what it is. On the Hub a name is a claim and a size is a fact: where they do not
+agree, the size is believed. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from thriftbit.errors import UsageError
-from thriftbit.library.fits import Memory, estimated_need, memory_here
-from thriftbit.library.found import Finding, hub_finding, local_finding
-from thriftbit.library.hub_search import search_hub
-from thriftbit.library.inventory import matches, take_inventory
-from thriftbit.library.names import parse_quantization
+from thriftbit.library.content import judge
+from thriftbit.library.fits import Fits, Memory, estimated_need, memory_here
+from thriftbit.library.hub_search import HubFile, search_hub
+from thriftbit.library.inventory import LocalModel, matches, take_inventory
+from thriftbit.library.kinds import TEXT
+from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.sizes import describe_bytes
 
 _GAMMA = 2.7  # bits
 _FULL_BITS = 16.0
 _READY_BITS = 9  # at most, of a file that is worth downloading ready-made: Q8_0 and below
-_USUAL_SHARE = 4.89 / 16  # of an original that is left of it as Q4_K_M
+USUAL_LEVEL = "Q4_K_M"
+_USUAL_SHARE = 4.89 / 16  # of an original's size that Q4_K_M has
+HUB = "the Hub"
+_TIGHTEST, _LOOSEST = 0.75, 1.3  # true bits over claimed ones, beyond which a name on the Hub is called wrong
+_LARGE = 1_000_000_000  # weights; a small model's embedding makes honest names and sizes differ
+
+KnownBy = Literal["header", "size and name", "name", "nothing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of what was found.
+
+    name: what every command takes. kind: one of `kinds.KINDS`. what: its precision, None where that is not known.
+    known_by: where the precision is from. where: the program that keeps it, or HUB. needed_bytes: memory to run it,
+    None where that is not known. command: the next step. fits: into the memory of this computer. is_ready: whether
+    llama.cpp runs the file as it is. is_original: whether it is unquantized, to make files of one's own from."""
+
+    name: str
+    kind: str
+    what: str | None
+    known_by: KnownBy
+    size_bytes: int
+    bits_per_weight: float | None
+    parameters: int | None
+    where: str
+    fits: Fits
+    needed_bytes: int | None
+    needed_is_counted: bool
+    command: str
+    path: str | None = None
+    warning: str | None = None
+    problem: str | None = None
+    gated: bool = False
+    aliases: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    downloads: int | None = None
+    is_ready: bool = True
+    is_original: bool = False
+
+    @property
+    def fits_here(self) -> bool:
+        return self.fits in ("yes", "tight")
+
+    @property
+    def can_chat(self) -> bool:
+        """-> whether `thriftbit chat` runs it as it is"""
+        return self.kind == TEXT and self.is_ready
+
+    @property
+    def is_local(self) -> bool:
+        return self.where != HUB
+
+
+def local_finding(model: LocalModel, memory: Memory, *, name_is_unique: bool = True) -> Finding:
+    """name_is_unique: whether no other model here has this name; only then does the next step name it so"""
+    content = model.content
+    counted = content.running_bytes if content else None
+    needed = counted or (estimated_need(model.size_bytes) if content else None)
+    return Finding(
+        name=model.name,
+        kind=model.kind,
+        what=model.label,
+        known_by="header" if content else "nothing",
+        size_bytes=model.size_bytes,
+        bits_per_weight=content.bits_per_weight if content else None,
+        parameters=content.parameters if content else None,
+        where=model.place,
+        fits=memory.fits(needed, _needs(model.label)) if content else "unknown",
+        needed_bytes=needed,
+        needed_is_counted=counted is not None,
+        command=_next_for_local(model, name_is_unique),
+        path=str(model.path),
+        warning=model.warning,
+        problem=model.problem,
+        aliases=model.aliases,
+        copies=tuple(map(str, model.copies)),
+        is_ready=content is not None and content.container == "GGUF",
+        is_original=content is not None and content.container != "GGUF" and not content.declared,
+    )
+
+
+def _needs(what: str | None) -> str | None:
+    quantization = parse_quantization(what or "")
+    return quantization.scheme.family.needs if quantization else None
+
+
+def _next_for_local(model: LocalModel, name_is_unique: bool) -> str:
+    name = shlex.quote(_typed(model.name, model.path, name_is_unique))
+    content = model.content
+    if content is None or content.kind != TEXT:
+        return f"thriftbit inspect {name}"
+    if content.container == "GGUF":
+        return f"thriftbit chat {name}"
+    return f"thriftbit inspect {name}" if content.declared else f"thriftbit quantize {name} --to {USUAL_LEVEL}"
+
+
+def _typed(name: str, path: Path, name_is_unique: bool) -> str:
+    """-> what to type for a model here: its name, or its path where that is shorter or the name is not its alone"""
+    try:
+        relative = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return name if name_is_unique else str(path)
+    return f"./{relative}" if relative.startswith("-") else relative
+
+
+def hub_finding(file: HubFile, memory: Memory) -> Finding:
+    what, known_by, bits, warning = _what_on_hub(file)
+    content = file.content
+    counted = content.running_bytes if content else None
+    needed = counted or (estimated_need(file.size_bytes) if file.size_bytes else None)
+    return Finding(
+        name=file.name,
+        kind=file.kind,
+        what=what,
+        known_by=known_by,
+        size_bytes=file.size_bytes,
+        bits_per_weight=bits,
+        parameters=content.parameters if content else round(8 * file.size_bytes / bits) if bits else None,
+        where=HUB,
+        fits=memory.fits(needed, _needs(what)),
+        needed_bytes=needed,
+        needed_is_counted=counted is not None,
+        command=_next_for_hub(file),
+        warning=warning,
+        problem=file.problem,
+        gated=file.gated,
+        downloads=file.downloads,
+        is_ready=bool(file.files),
+        is_original=not file.files and (what or "").endswith("original"),
+    )
+
+
+def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str | None]:
+    """-> its precision, how that is known, bits per weight, and a warning if the name says something else"""
+    if file.content is not None:
+        verdict = judge(file.content, file.name)
+        return verdict.label, "header", file.content.bits_per_weight, verdict.warning
+    claim = parse_quantization(file.name)
+    bits = 8 * file.size_bytes / file.parameters if file.parameters and file.size_bytes else None
+    if not file.files:
+        if claim is not None and claim.scheme.family.name != "float":
+            weights = _unpacked(file, claim)
+            return claim.name, "name", 8 * file.size_bytes / weights if weights else None, None
+        types = max(file.types, key=lambda item: item[1])[0]
+        plain = types in ("F32", "F16", "BF16")
+        return (f"{types}, original" if plain else types), "header", bits, None
+    if claim is None:
+        return None if bits is None else f"about {bits:.1f} bits", "size and name", bits, None
+    stated = claim.bits_per_weight
+    if bits and stated and not _TIGHTEST <= bits / stated <= _LOOSEST and (file.parameters or 0) > _LARGE:
+        label = f"about {bits:.1f} bits"
+        return label, "size and name", bits, f"called {claim.name}, and its size makes it {label}"
+    return claim.name, "size and name" if bits else "name", bits, None
+
+
+def _unpacked(file: HubFile, claim: QuantizationName) -> int | None:
+    """-> how many weights a checkpoint has, of which the Hub counts the numbers that they are packed into"""
+    if file.parameters or not claim.bits_per_weight:
+        return file.parameters
+    packed = {"I32": 32, "U32": 32, "U8": 8}
+    bits = int(claim.bits_per_weight)
+    return sum(count * packed.get(dtype, bits) // bits for dtype, count in file.types) if bits else None
+
+
+def _next_for_hub(file: HubFile) -> str:
+    """-> a command that tells the size of a download before it begins"""
+    if file.files:
+        name = shlex.quote(f"{file.repository}:{file.files[0]}")
+        return f"thriftbit {'chat' if file.kind == TEXT else 'pull'} {name}"
+    claim = parse_quantization(file.name)
+    if file.kind == TEXT and (claim is None or claim.scheme.family.name == "float"):
+        return f"thriftbit quantize {shlex.quote(file.repository)} --to {USUAL_LEVEL}"
+    return f"hf download {shlex.quote(file.repository)}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +245,12 @@ def find(
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
     memory = memory_here()
     inventory = take_inventory(words)
-    here = [local_finding(model, memory) for model in inventory.models if model.is_model]
+    names = Counter(model.name for model in inventory.models)
+    here = [
+        local_finding(model, memory, name_is_unique=names[model.name] == 1)
+        for model in inventory.models
+        if model.is_whole
+    ]
     notes = list(inventory.warnings)
     there: list[Finding] = []
     answered = False
@@ -99,9 +282,10 @@ def _has(levels: Sequence[str], finding: Finding) -> bool:
     return matches(levels, f"{finding.name} {finding.what}")
 
 
-def _order(finding: Finding) -> tuple[bool, float, float, str]:
+def _order(finding: Finding) -> tuple[bool, bool, float, float, str]:
+    """Language models come first, what could not be read last."""
     quality = expected_quality(finding.parameters, finding.bits_per_weight)
-    return (finding.what is None, -quality, -(finding.downloads or 0), finding.name)
+    return (finding.what is None, finding.kind != TEXT, -quality, -(finding.downloads or 0), finding.name)
 
 
 def expected_quality(parameters: int | None, bits_per_weight: float | None) -> float:
@@ -112,15 +296,25 @@ def expected_quality(parameters: int | None, bits_per_weight: float | None) -> f
 
 
 def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
-    local = next((finding for finding in findings.local if finding.fits_here), None)
-    if local is not None:
-        yield "the best that is here", local.command
-    ready = [finding for finding in findings.hub if finding.is_ready and finding.fits_here]
-    best = next((finding for finding in ready if 0 < (finding.bits_per_weight or 0) <= _READY_BITS), None)
-    if best is not None:
-        yield f"download the best ready-made one, {describe_bytes(best.size_bytes)}, into the Hub's cache", best.command
+    local = [finding for finding in findings.local if finding.fits_here and finding.kind == TEXT]
+    ready_here = [finding for finding in local if finding.can_chat]
+    if best := _best_value(ready_here):
+        yield "chat with the best that is here", best.command
+    elif local and local[0].is_original:
+        yield "make a file to chat with from the original that is here", local[0].command
+    ready = [finding for finding in findings.hub if finding.can_chat and finding.fits_here]
+    if (best := _best_value(ready)) and 0 < (best.bits_per_weight or 0) <= _READY_BITS:
+        size = describe_bytes(best.size_bytes)
+        yield f"download the best ready-made one, {size}, and chat; you are asked first", best.command
     for finding in findings.hub:
         smaller = estimated_need(round(finding.size_bytes * _USUAL_SHARE))
-        if finding.is_original and findings.memory.fits(smaller) == "yes":
+        if finding.is_original and finding.kind == TEXT and findings.memory.fits(smaller) == "yes":
             yield "make your own from the original; you are told the size of the download first", finding.command
             return
+
+
+def _best_value(findings: Sequence[Finding]) -> Finding | None:
+    """-> the first with at most about 8 bits for each weight, since more cost memory and speed and show no difference;
+    otherwise the first. findings: the best first"""
+    small = (finding for finding in findings if 0 < (finding.bits_per_weight or 0) <= _READY_BITS)
+    return next(small, findings[0] if findings else None)

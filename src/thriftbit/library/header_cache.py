@@ -17,7 +17,7 @@ from thriftbit.library.content import Content
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.private_files import write_private
 
-VERSION = 1
+VERSION = 2
 
 
 class HeaderCache:

@@ -27,8 +27,9 @@ from huggingface_hub.utils import get_session, hf_raise_for_status  # type: igno
 
 from thriftbit.containers.gguf_reader import read_header
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.candidate import whole_files
 from thriftbit.library.content import Content, gguf_content
-from thriftbit.sources.gguf_source import PART_NAME
+from thriftbit.library.kinds import KINDS, TEXT, hub_kind
 from thriftbit.sources.hub import HubId, file_url
 from thriftbit.sources.hub_headers import headers_for
 from thriftbit.sources.remote_file import open_remote
@@ -37,14 +38,15 @@ from thriftbit.sources.safetensors_file import DTYPE_BITS
 REPOSITORIES = 6  # of each kind: what the most downloaded publishers have; more make the answer slow and long
 _PATIENCE_SECONDS = 20.0
 _AT_ONCE = 6
-_EXPAND = ("downloads", "gated", "gguf", "safetensors")
-_COMPANIONS = ("mmproj", "imatrix")
+_EXPAND = ("downloads", "gated", "gguf", "pipeline_tag", "safetensors")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A model on the Hub: a GGUF file, whole, or a repository of safetensors, of which files then is (). types: dtype
-    and weights, of safetensors. content: of a GGUF that was looked into."""
+    """A model on the Hub: a GGUF file with all its parts, or a repository of safetensors, and then files is ().
+
+    types: (dtype, number of weights) of safetensors. content: of a GGUF whose header was read. claimed_kind: what the
+    Hub says it is for, one of `kinds.KINDS`."""
 
     repository: str
     files: tuple[str, ...]
@@ -55,6 +57,11 @@ class HubFile:
     types: tuple[tuple[str, int], ...] = ()
     content: Content | None = None
     problem: str | None = None
+    claimed_kind: str = TEXT
+
+    @property
+    def kind(self) -> str:
+        return self.content.kind if self.content else self.claimed_kind
 
     @property
     def name(self) -> str:
@@ -142,7 +149,9 @@ def _original(info: ModelInfo) -> HubFile | None:
     size_bytes = sum(count * DTYPE_BITS[dtype] for dtype, count in types) // 8
     plain = all(dtype in ("F64", "F32", "F16", "BF16") or dtype.startswith("F8") for dtype, _ in types)
     parameters = sum(count for _, count in types) if plain else None  # packed weights are counted as what they lie in
-    return HubFile(info.id, (), size_bytes, parameters, _whole(info.downloads) or 0, bool(info.gated), types)
+    kind = hub_kind(_text(info.pipeline_tag), None, "")
+    downloads = _whole(info.downloads) or 0
+    return HubFile(info.id, (), size_bytes, parameters, downloads, bool(info.gated), types, claimed_kind=kind)
 
 
 def _types(info: ModelInfo) -> tuple[tuple[str, int], ...]:
@@ -158,24 +167,23 @@ def _files_of(info: ModelInfo) -> HubAnswer:
         detailed = HfApi().model_info(info.id, files_metadata=True, timeout=_PATIENCE_SECONDS)
     except (HTTPError, OSError, ValueError) as error:
         return HubAnswer((), f"{info.id}: {plain_reason(error)}")
-    parameters = _whole((info.gguf or {}).get("total")) if isinstance(info.gguf, dict) else None
-    whole: dict[str, list[tuple[str, int]]] = {}
-    for sibling in detailed.siblings or []:
-        name = sibling.rfilename
-        if _is_name(name) and name.lower().endswith(".gguf") and not _is_companion(name):
-            part = PART_NAME.fullmatch(name)
-            key = f"{part['prefix']}-of-{part['count']}" if part else name
-            whole.setdefault(key, []).append((name, _whole(sibling.size) or 0))
+    known = info.gguf if isinstance(info.gguf, dict) else {}
+    parameters, architecture = _whole(known.get("total")), _text(known.get("architecture"))
+    sizes = {file.rfilename: _whole(file.size) or 0 for file in detailed.siblings or [] if _is_name(file.rfilename)}
     gated, downloads = bool(detailed.gated or info.gated), _whole(info.downloads) or 0
     files = (
-        HubFile(info.id, tuple(n for n, _ in parts), sum(s for _, s in parts), parameters, downloads, gated)
-        for parts in map(sorted, whole.values())
+        HubFile(
+            repository=info.id,
+            files=tuple(names),
+            size_bytes=sum(sizes[name] for name in names),
+            parameters=parameters,
+            downloads=downloads,
+            gated=gated,
+            claimed_kind=hub_kind(_text(info.pipeline_tag), architecture, names[0]),
+        )
+        for names in whole_files(list(sizes))
     )
-    return HubAnswer(tuple(files))
-
-
-def _is_companion(name: str) -> bool:
-    return any(word in name.lower() for word in _COMPANIONS)
+    return HubAnswer(tuple(file for file in files if KINDS[file.kind].is_whole))
 
 
 def _looked_into(file: HubFile) -> HubFile:
@@ -194,3 +202,7 @@ def _looked_into(file: HubFile) -> HubFile:
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

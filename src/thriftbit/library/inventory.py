@@ -1,9 +1,17 @@
-"""Every model on this disk, by what is in it."""
+"""Every model on this disk, by what its headers say.
+
+Which files are the same, byte for byte, is found in three steps, since hashing a disk of models takes half an hour.
+Only files of the same size can be the same, and then only those that agree in seventeen samples. SHA-256 decides about
+the few that are left. Ollama and the Hub's cache use it as the name of their content; of other files it is computed
+once and kept. Left out: copies among folders of several files.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +19,20 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.containers.header_stream import KnownTexts
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
-from thriftbit.library.content import MODEL, Content, gguf_content, judge
-from thriftbit.library.duplicates import find_duplicates
+from thriftbit.library.content import Content, gguf_content, judge
 from thriftbit.library.header_cache import HeaderCache
+from thriftbit.library.kinds import KINDS, OTHER, TEXT, cannot, folder_kind
 from thriftbit.library.places import candidates
 from thriftbit.library.quantized_checkpoint import checkpoint_content
+from thriftbit.sizes import describe_bytes
+from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.gguf_source import PART_NAME, read_parts
+from thriftbit.sources.json_object import open_regular, read_json_object
+
+_logger = logging.getLogger(__name__)
+
+_SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
+_WORTH_TELLING_BYTES = 2_000_000_000  # hashing them takes a second or two
 
 
 @dataclass(frozen=True)
@@ -36,14 +52,24 @@ class LocalModel:
     copies: tuple[Path, ...] = ()
 
     @property
-    def is_model(self) -> bool:
-        return self.content is None or self.content.kind == MODEL
+    def kind(self) -> str:
+        """-> one of `kinds.KINDS`; OTHER where it could not be read"""
+        return self.content.kind if self.content else OTHER
+
+    @property
+    def is_whole(self) -> bool:
+        """-> whether it is more than a part of another model; True where it could not be read"""
+        return self.content is None or KINDS[self.kind].is_whole
+
+    @property
+    def can_chat(self) -> bool:
+        return self.kind == TEXT
 
     @property
     def searched(self) -> str:
         """-> all that words are looked for in"""
         content = self.content
-        facts = (content.name, content.architecture) if content else ()
+        facts = (content.name, content.architecture, content.kind) if content else ()
         return " ".join(filter(None, (self.name, *self.aliases, self.label, *facts)))
 
 
@@ -71,7 +97,7 @@ def take_inventory(
     known = KnownTexts()
     models = {candidate: _look_into(candidate, cache, known) for candidate in found}
     chosen = [candidate for candidate in found if matches(words, models[candidate].searched)]
-    for same in find_duplicates(chosen, cache):
+    for same in _find_duplicates(chosen, cache):
         first, *others = same
         for other in others:
             del models[other]
@@ -79,6 +105,25 @@ def take_inventory(
         models[first] = replace(models[first], copies=tuple(other.path for other in others))
     cache.save()
     return Inventory(tuple(models[candidate] for candidate in chosen), tuple(warnings))
+
+
+def kind_of(path: Path) -> str:
+    """-> what a GGUF file or a folder of safetensors is for, one of `kinds.KINDS`; TEXT for a folder that cannot be
+    judged, so that whoever opens it says what is wrong. Raises ThriftbitError for a GGUF that cannot be read."""
+    if path.is_dir():
+        try:
+            return folder_kind(read_json_object(path / CONFIG), {entry.name for entry in path.iterdir()})
+        except (ThriftbitError, OSError):
+            return TEXT
+    return gguf_content(read_parts(path)).kind
+
+
+def check_can_chat(path: Path, wish: str = "cannot chat") -> None:
+    """Raises ThriftbitError, with what works instead, for a file or folder that is no language model. wish: what it
+    cannot do"""
+    kind = kind_of(path)
+    if kind != TEXT:
+        raise cannot(kind, path, wish)
 
 
 def matches(words: Sequence[str], text: str) -> bool:
@@ -150,3 +195,65 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
+
+
+def _find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[list[Candidate]]:
+    """-> groups of candidates with the same bytes"""
+    single = [candidate for candidate in found if candidate.folder is None and len(candidate.files) == 1]
+    tied = [
+        group
+        for same_size in _alike(single, lambda candidate: _size_or_none(candidate.files[0]))
+        for group in _alike(same_size, lambda candidate: _sampled(candidate.files[0], cache))
+    ]
+    unknown_bytes = sum(_size_or_none(c.files[0]) or 0 for group in tied for c in group if c.sha256 is None)
+    if unknown_bytes > _WORTH_TELLING_BYTES:
+        _logger.info(f"Comparing files that look the same, {describe_bytes(unknown_bytes)}, once.")
+    return [same for group in tied for same in _alike(group, lambda candidate: _sha256(candidate, cache))]
+
+
+def _alike(candidates: Sequence[Candidate], key: Callable[[Candidate], str | int | None]) -> list[list[Candidate]]:
+    """-> groups of two and more with the same key; what has none is in no group"""
+    groups: dict[str | int, list[Candidate]] = {}
+    for candidate in candidates:
+        value = key(candidate)
+        if value is not None:
+            groups.setdefault(value, []).append(candidate)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _size_or_none(file: Path) -> int | None:
+    try:
+        return file.stat().st_size or None
+    except OSError:
+        return None
+
+
+def _sampled(file: Path, cache: HeaderCache) -> str | None:
+    def compute() -> str:
+        digest = hashlib.sha256()
+        with open_regular(file) as stream:
+            size = stream.seek(0, 2)
+            for sample in range(_SAMPLES + 1):
+                stream.seek(max(0, (size - _SAMPLE_BYTES) * sample // _SAMPLES))
+                digest.update(stream.read(_SAMPLE_BYTES))
+        return digest.hexdigest()
+
+    return _hash(file, "samples", compute, cache)
+
+
+def _sha256(candidate: Candidate, cache: HeaderCache) -> str | None:
+    if candidate.sha256:
+        return candidate.sha256
+
+    def compute() -> str:
+        with open_regular(candidate.files[0]) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    return _hash(candidate.files[0], "sha256", compute, cache)
+
+
+def _hash(file: Path, kind: str, compute: Callable[[], str], cache: HeaderCache) -> str | None:
+    try:
+        return cache.hash(file, kind, compute)
+    except (OSError, ThriftbitError):  # told where its header is read
+        return None

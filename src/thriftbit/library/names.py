@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from thriftbit.library.explanations import Explanation, describe
 from thriftbit.library.notation import (
     BARE_LEVEL,
     FLOAT,
@@ -73,17 +72,6 @@ def parse_quantization(name: str) -> QuantizationName | None:
             return replace(found, quantization_aware=aware)
     scheme = _BY_NAME.get(name.lower())
     return QuantizationName(scheme.name, scheme, scheme.bits, scheme.exact) if scheme else None
-
-
-def explain(name: str) -> str:
-    """-> in plain words what a quantization is: its bits, what runs it, where it stands. `name` may be that of a file.
-    UsageError, with names that are close, for one that is not known."""
-    return str(explanation_of(name))
-
-
-def explanation_of(name: str) -> Explanation:
-    """-> the same, in pieces"""
-    return describe(name, parse_quantization(name))
 
 
 def _parse_part(stem: str, context: str, is_gguf: bool, alone: bool) -> QuantizationName | None:
@@ -182,6 +170,3 @@ def _bare_level(bits: int) -> QuantizationName:
         standing=f"Look inside with `thriftbit inspect`; {usual} is the usual one. {known.standing}",
     )
     return QuantizationName(f"Q{bits}", scheme, known.bits)
-
-
-__all__ = ["QuantizationName", "explain", "explanation_of", "parse_quantization"]

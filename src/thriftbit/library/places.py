@@ -1,15 +1,15 @@
-"""Where models lie on this computer, and which files make one model.
+"""Where models lie on this computer, and which files make one model. Nothing is opened here.
 
-The programs that keep models have their own layouts: the Hub's cache links names to content (models--owner--name/
-snapshots/COMMIT), Ollama names content by its hash (`ollama.py`), LM Studio and llama.cpp keep plain files. Here each
-becomes a list of candidates, of which nothing has been opened yet; a file that is met again is left out.
-
-Folders of one's own are named in config.toml, in the user's configuration folder (THRIFTBIT_CONFIG moves the file):
+Programs that keep models have layouts of their own: the Hub's cache links names to content (models--owner--name/
+snapshots/COMMIT), Ollama names content by its hash (`ollama.py`), LM Studio and llama.cpp keep plain files. Folders of
+your own are named in config.toml, in the user's configuration folder (THRIFTBIT_CONFIG moves the file):
 
     [library]
     folders = ["~/models", "/data/gguf"]
 
-They are searched to the bottom; the current folder to a small depth only, since it may be the root of a disk.
+They are searched to the bottom. The current folder is searched to a small depth only, since it may be the root of a
+disk. A file that several names lead to (hard or symbolic links) is one model: the name nearest to the user is its name,
+the others are its aliases.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.library.candidate import Candidate
+from thriftbit.library.candidate import Candidate, whole_files
 from thriftbit.library.ollama import PLACE as OLLAMA
 from thriftbit.library.ollama import ollama_candidates
 from thriftbit.machine.model_folders import model_folders, shown_path
 from thriftbit.sources.checkpoint import CONFIG, is_pickle
-from thriftbit.sources.gguf_source import PART_NAME
 from thriftbit.sources.hub import CACHE_FOLDER
 
-HUB_CACHE, OWN_FOLDER, CURRENT = "Hugging Face", "own folder", "this folder"
-PROGRAMS = (HUB_CACHE, OLLAMA, "LM Studio", "llama.cpp")
+HUB_CACHE, LM_STUDIO, LLAMA_CPP = "Hugging Face", "LM Studio", "llama.cpp"
+OWN_FOLDER, CURRENT = "own folder", "this folder"
+PROGRAMS = (HUB_CACHE, OLLAMA, LM_STUDIO, LLAMA_CPP)
 _CURRENT_DEPTH, _DEEPEST = 4, 40
 _FOLDER_LIMIT = 5_000  # of the current folder: enough for any project, and a second's work
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Warn = Callable[[str], None]
+Identity = tuple[int, int] | Path
 
 
 def configuration_file() -> Path:
@@ -49,7 +51,7 @@ def configuration_file() -> Path:
 
 
 def own_folders(file: Path) -> list[Path]:
-    """-> the folders that config.toml names; ThriftbitError for a file that is there and not right"""
+    """-> the folders that config.toml names. Raises ThriftbitError for a file that is there and cannot be used."""
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -65,25 +67,27 @@ def own_folders(file: Path) -> list[Path]:
     return [Path(folder).expanduser() for folder in folders]
 
 
-def candidates(current: Path, warn: Warn) -> Iterator[Candidate]:
-    """-> everything on this disk that may be a model, each file once: programs' first, then the user's folders, then
-    the current one. warn: told what could not be looked at."""
-    met: set[tuple[int, int] | Path] = set()
+def candidates(current: Path, warn: Warn) -> list[Candidate]:
+    """-> everything on this disk that may be a model, each file once, the current folder's first
+
+    warn: is given a sentence on each thing that could not be searched."""
+    found: dict[Identity, Candidate] = {}
     for candidate in _all(current, warn):
         identity = _identity(candidate.files[0])
-        if identity not in met:
-            met.add(identity)
-            yield candidate
+        known = found.get(identity)
+        found[identity] = candidate if known is None else _with_alias(known, candidate)
+    return list(found.values())
+
+
+def _with_alias(known: Candidate, other: Candidate) -> Candidate:
+    names = (other.name, *other.aliases)
+    aliases = dict.fromkeys((*known.aliases, *(name for name in names if name != known.name)))
+    return replace(known, aliases=tuple(aliases), sha256=known.sha256 or other.sha256)
 
 
 def _all(current: Path, warn: Warn) -> Iterator[Candidate]:
-    for place in model_folders():
-        if place.name == HUB_CACHE:
-            yield from _hub_candidates(place.path, warn)
-        elif place.name == OLLAMA:
-            yield from ollama_candidates(place.path)
-        elif place.name in PROGRAMS:
-            yield from _walk(place.path, place.name, warn)
+    """The places nearest to the user come first."""
+    yield from _walk(current, CURRENT, warn, depth=_CURRENT_DEPTH, limit=_FOLDER_LIMIT)
     try:
         folders = own_folders(configuration_file())
     except ThriftbitError as error:
@@ -93,8 +97,14 @@ def _all(current: Path, warn: Warn) -> Iterator[Candidate]:
         if folder.is_dir():
             yield from _walk(folder, OWN_FOLDER, warn, prefix=shown_path(folder, Path.home(), str(folder)))
         else:
-            warn(f"{folder}, named in {configuration_file()}, is no folder.")
-    yield from _walk(current, CURRENT, warn, depth=_CURRENT_DEPTH, limit=_FOLDER_LIMIT)
+            warn(f"{folder}, named in {configuration_file()}, is not a folder.")
+    for place in model_folders():
+        if place.name == HUB_CACHE:
+            yield from _hub_candidates(place.path, warn)
+        elif place.name == OLLAMA:
+            yield from ollama_candidates(place.path)
+        elif place.name in PROGRAMS:
+            yield from _walk(place.path, place.name, warn)
 
 
 def _hub_candidates(cache: Path, warn: Warn) -> Iterator[Candidate]:
@@ -111,16 +121,16 @@ def _hub_candidates(cache: Path, warn: Warn) -> Iterator[Candidate]:
 def _walk(
     root: Path, place: str, warn: Warn, prefix: str = "", depth: int = _DEEPEST, limit: int | None = None
 ) -> Iterator[Candidate]:
-    """prefix: what stands before the path of a file in its name"""
+    """prefix: stands before the path of a file in its name. limit: of folders"""
     left, entered = [(root, 0)], set()
     while left:
         folder, level = left.pop()
         identity = _identity(folder)
-        if identity in entered:  # a link to where we were
+        if identity in entered:  # a link back to a folder above
             continue
         entered.add(identity)
         if limit is not None and len(entered) > limit:
-            warn(f"{root} has more than {limit:,} folders, and the rest was not searched; name it in config.toml.")
+            warn(f"{root} has more than {limit:,} folders; the rest was not searched. Name it in config.toml.")
             return
         try:
             with os.scandir(folder) as found:
@@ -137,13 +147,8 @@ def _walk(
 
 
 def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterator[Candidate]:
-    """names: of the files in it. shown: the folder, as it stands before their names"""
-    whole: dict[str, list[str]] = {}
-    for name in names:
-        if name.lower().endswith(".gguf") and not name.startswith("._"):
-            part = PART_NAME.fullmatch(name)
-            whole.setdefault(f"{part['prefix']}-of-{part['count']}" if part else name, []).append(name)
-    for parts in whole.values():
+    """-> the models among the files of one folder. names: of its files. shown: the folder, as it stands before names"""
+    for parts in whole_files(names):
         files = tuple(folder / part for part in parts)
         named = f"{shown}/{parts[0]}" if shown else parts[0]
         yield Candidate(named, place, files, sha256=_hash_in_cache(files))
@@ -157,7 +162,7 @@ def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterat
 
 
 def _hash_in_cache(files: tuple[Path, ...]) -> str | None:
-    """-> the SHA-256 that the Hub's cache has as the name of a file's content"""
+    """-> the SHA-256 that the Hub's cache uses as the name of a file's content"""
     if len(files) > 1 or not files[0].is_symlink():
         return None
     target = files[0].readlink().name
@@ -185,7 +190,7 @@ def _children(folder: Path, warn: Warn) -> list[Path]:
         return []
 
 
-def _identity(path: Path) -> tuple[int, int] | Path:
+def _identity(path: Path) -> Identity:
     """-> the same for every link to a file"""
     try:
         state = path.stat()

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from thriftbit.library.content import IN_LAYERS, MODEL, OUTSIDE, SMALL, Content, grouped
+from thriftbit.library.content import IN_LAYERS, OUTSIDE, SMALL, Content, grouped
+from thriftbit.library.kinds import folder_kind
 from thriftbit.sources.checkpoint import CONFIG, weight_files
 from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.safetensors_file import DTYPE_BITS, read_safetensors
@@ -59,7 +60,7 @@ def checkpoint_content(folder: Path) -> Content:
     context = section.get("max_position_embeddings")
     return Content(
         container="safetensors",
-        kind=MODEL,
+        kind=folder_kind(config, names),
         name=None,
         architecture=_architecture(config),
         declared=declared_precision(settings),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.library.inventory import check_can_chat
 from thriftbit.measurement.answers import DEFAULT_PROMPTS, measure_answers, own_prompts
 from thriftbit.measurement.belonging import check_belongs
 from thriftbit.measurement.material import Material, gather
@@ -108,6 +109,9 @@ def _open(
     questions = [name for name in settings.tasks if name in TASKS or name.endswith(".jsonl")]
     texts = [read_text(name) for name in settings.tasks if name not in questions]
     tasks = [read_task(name) for name in questions]
+    for file in files:
+        if Path(file).is_file():
+            check_can_chat(Path(file), "cannot be measured by how well it predicts text")
     models = [open_as_it_is(file, offline=offline) for file in files]
     for file, model in zip(files, models, strict=True):
         if not Path(model.source).is_file():

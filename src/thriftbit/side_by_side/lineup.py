@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thriftbit.errors import UsageError
+from thriftbit.library.inventory import check_can_chat
 from thriftbit.measurement.measurement import Subject
 from thriftbit.measurement.subject import describe_subject
 from thriftbit.sources.model import Model
@@ -41,6 +42,8 @@ def lineup(paths: Sequence[Path]) -> tuple[Contender, ...]:
     UsageError for what cannot be compared."""
     if not 2 <= len(paths) <= MOST:
         raise UsageError(f"compare takes two files or more, up to {MOST}, and not {len(paths)}")
+    for path in paths:
+        check_can_chat(path, "has no answers to compare")
     models = [open_as_it_is(path, offline=True) for path in paths]
     subjects = [describe_subject(model) for model in models]
     levels = Counter(subject.level for subject in subjects)

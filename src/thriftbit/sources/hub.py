@@ -11,11 +11,12 @@ finds them there. The price is its parallel Xet transfer, which cannot resume; o
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import WeakFileLock, tqdm  # type: ignore[attr-defined]
 
 from thriftbit.containers.atomic_file import PARTIAL_SUFFIX
-from thriftbit.errors import ThriftbitError, shown
+from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
 from thriftbit.sources.hub_headers import headers_for
@@ -133,6 +134,35 @@ def describe(model: HubId, *, offline: bool) -> tuple[Path, dict[str, int]]:
         return _snapshot(model, [name for name in files if _is_description(name)]), sizes
 
 
+def file_sizes(model: HubId) -> dict[str, int] | None:
+    """-> all files of the repository on the Hub, in folders too, with their sizes in bytes; None where the Hub cannot
+    be reached. Raises ThriftbitError for a repository that is absent or gated."""
+    try:
+        return {name: file.size or 0 for name, file in _all_files(model).items()}
+    except (HTTPError, OSError) as error:
+        if _is_refusal(error):
+            with _plain_errors(model):
+                raise
+        return None
+
+
+def download_files(model: HubId, names: Sequence[str]) -> Path:
+    """-> the folder in the Hub's cache that holds these files, fetched as far as they are not there
+
+    names: paths inside the repository. Raises ThriftbitError
+    for a file that is absent, a repository that is gated, and a full disk."""
+    with _plain_errors(model):
+        files = _all_files(model)
+        missing = [name for name in names if name not in files]
+        if missing:
+            raise ThriftbitError(f"{model} has no file {enumeration(missing)}")
+        folder = _snapshot(model, ["README.md"])
+        _check_space(model, folder, [files[name] for name in names])
+        for name in names:
+            _fetch_resumably(model, folder, files[name])
+        return _snapshot(HubId(model.repository, folder.name), [glob.escape(name) for name in names])
+
+
 def file_url(model: HubId, name: str) -> str:
     """-> where a file of the repository is read from"""
     return hf_hub_url(model.repository, name, revision=model.revision, endpoint=constants.ENDPOINT)
@@ -154,8 +184,12 @@ def _is_description(name: str) -> bool:
 
 def _files(model: HubId) -> dict[str, RepoSibling]:
     """-> the files at the top of the repository (below are copies for other programs), by name"""
+    return {name: file for name, file in _all_files(model).items() if "/" not in name}
+
+
+def _all_files(model: HubId) -> dict[str, RepoSibling]:
     information = HfApi().model_info(model.repository, revision=model.revision, files_metadata=True)
-    return {file.rfilename: file for file in information.siblings or [] if "/" not in file.rfilename}
+    return {file.rfilename: file for file in information.siblings or []}
 
 
 def _files_or_cached(model: HubId) -> tuple[dict[str, RepoSibling], Path | None]:

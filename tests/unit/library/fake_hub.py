@@ -71,7 +71,7 @@ class FakeHub:
                 if address.path == "/api/models":
                     found = state.search(query["search"], query["filter"], int(query["limit"]))
                     return self.send(200, state.garbage or json.dumps(found).encode())
-                if match := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)", address.path):
+                if match := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/revision/main)?", address.path):
                     return self.send_information(match[1])
                 if match := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/main/(.+)", unquote(address.path)):
                     return self.send_file(*match.groups())

@@ -11,7 +11,8 @@ import pytest
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.inspection import inspect
-from thriftbit.library.content import ADAPTER, IMPORTANCE, VISION, Content, Verdict, gguf_content, judge
+from thriftbit.library.content import Content, Verdict, gguf_content, judge
+from thriftbit.library.kinds import ADAPTER, IMPORTANCE, VISION
 from thriftbit.library.quantized_checkpoint import checkpoint_content
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
@@ -95,7 +96,7 @@ def test_what_is_no_model_is_told(tmp_path: Path, metadata: Mapping[str, str], k
 
 
 def test_a_file_without_weights(tmp_path: Path) -> None:
-    assert look(write_raw_gguf(tmp_path / "a.gguf", {"general.architecture": "llama"}, {})).label == "no weights"
+    assert look(write_raw_gguf(tmp_path / "a.gguf", {"general.architecture": "llama"}, {})).label == "vocabulary only"
 
 
 def test_metadata_that_makes_no_sense_leaves_the_memory_unknown(tmp_path: Path) -> None:

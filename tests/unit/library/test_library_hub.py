@@ -13,9 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from thriftbit.errors import UsageError
-from thriftbit.library.finding import Findings, expected_quality, find
+from thriftbit.library.finding import Finding, Findings, expected_quality, find
 from thriftbit.library.fits import Memory
-from thriftbit.library.found import Finding
 
 from .disk import write_gguf
 from .fake_hub import FakeHub, Repository
@@ -75,12 +74,12 @@ def test_what_the_rows_say(full_hub: FakeHub) -> None:
     usual = found["Qwen3-8B-Q4_K_M.gguf"]
     assert (usual.what, usual.known_by, usual.fits, usual.is_local) == ("Q4_K_M", "size and name", "yes", False)
     assert usual.bits_per_weight == pytest.approx(4.9)
-    assert usual.command == "hf download unsloth/Qwen3-8B-GGUF Qwen3-8B-Q4_K_M.gguf"
+    assert usual.command == "thriftbit chat unsloth/Qwen3-8B-GGUF:Qwen3-8B-Q4_K_M.gguf"
     assert found["Qwen3-8B-UD-Q4_K_XL.gguf"].what == "UD-Q4_K_XL"
     assert found["Qwen3-8B-Q8_0.gguf"].fits == "yes"
     split = found["big/Qwen3-8B-F32-00001-of-00002.gguf"]
     assert (split.what, split.size_bytes, split.fits) == ("F32", 2 * size(16), "no")
-    assert split.command.endswith("GGUF big/Qwen3-8B-F32-00001-of-00002.gguf big/Qwen3-8B-F32-00002-of-00002.gguf")
+    assert split.command.endswith("Qwen3-8B-GGUF:big/Qwen3-8B-F32-00001-of-00002.gguf")
     original = found["Qwen/Qwen3-8B"]
     assert (original.what, original.is_original, original.known_by) == ("BF16, original", True, "header")
     assert original.command == "thriftbit quantize Qwen/Qwen3-8B --to Q4_K_M"
@@ -101,7 +100,7 @@ def test_the_best_comes_first_and_the_next_steps_fit(full_hub: FakeHub) -> None:
     assert ours == ["BF16", "F32", "Q8_0", "Q6_K", "UD-Q4_K_XL", "Q4_K_M", "Q2_K"]
     commands = [command for _, command in findings.next_steps]
     assert commands == [
-        "hf download unsloth/Qwen3-8B-GGUF Qwen3-8B-Q8_0.gguf",
+        "thriftbit chat unsloth/Qwen3-8B-GGUF:Qwen3-8B-Q8_0.gguf",
         "thriftbit quantize Qwen/Qwen3-8B --to Q4_K_M",
     ]
     assert "8.70 GB" in findings.next_steps[0][0]
@@ -126,7 +125,7 @@ def test_this_disk_comes_with_it(full_hub: FakeHub, home: Path) -> None:
     write_gguf(home / "work/gemma.gguf", layers=2)
     findings = find(["qwen3", "8b"])
     assert [finding.name for finding in findings.local] == ["Qwen3-8B-Q4_K_M.gguf"]
-    assert findings.next_steps[0] == ("the best that is here", "thriftbit chat Qwen3-8B-Q4_K_M.gguf")
+    assert findings.next_steps[0] == ("chat with the best that is here", "thriftbit chat Qwen3-8B-Q4_K_M.gguf")
 
 
 @pytest.mark.parametrize("options", [{"local": True}, {"offline": True}])

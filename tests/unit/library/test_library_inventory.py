@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from thriftbit.library.header_cache import HeaderCache
+from thriftbit.library.header_cache import VERSION, HeaderCache
 from thriftbit.library.inventory import Inventory, LocalModel, matches, take_inventory
 
 from .disk import into_hub_cache, into_ollama, write_checkpoint, write_gguf
@@ -116,11 +116,11 @@ def test_the_same_bytes_are_one_model_with_copies(home: Path) -> None:
     gguf = write_gguf(home / "work/a.gguf")
     same = home / "work/b.gguf"
     same.write_bytes(gguf.read_bytes())
-    into_ollama(home / ".ollama/models", "library/tiny:1b", gguf)
+    blob = into_ollama(home / ".ollama/models", "library/tiny:1b", gguf)
     write_gguf(home / "work/other.gguf", seed=b"other weights")  # the same header, the same size
     models = by_name(take_inventory())
-    assert set(models) == {"tiny:1b", "other.gguf"}
-    assert models["tiny:1b"].copies == (gguf, same)
+    assert set(models) == {"a.gguf", "other.gguf"}
+    assert models["a.gguf"].copies == (same, blob)
     assert models["other.gguf"].copies == ()
 
 
@@ -185,7 +185,7 @@ def test_the_current_folder_is_not_searched_to_the_bottom(home: Path) -> None:
     [
         ("[library\n", "is not valid TOML"),
         ("[library]\nfolders = 7\n", "should say folders"),
-        ('[library]\nfolders = ["~/nowhere"]\n', "is no folder"),
+        ('[library]\nfolders = ["~/nowhere"]\n', "is not a folder"),
         ("library = 1\n", "should say folders"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_cache_that_is_damaged_is_as_none(home: Path, content: bytes) -> None:
     cache.parent.mkdir()
     cache.write_bytes(content)
     assert take_inventory().models[0].label == "Q4_K_M"
-    assert json.loads(cache.read_text())["version"] == 1
+    assert json.loads(cache.read_text())["version"] == VERSION
 
 
 def test_records_of_another_shape_are_read_anew(home: Path) -> None:

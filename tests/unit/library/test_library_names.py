@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thriftbit.errors import UsageError
-from thriftbit.library.explanations import format_bits
-from thriftbit.library.names import QuantizationName, explain, explanation_of, parse_quantization
+from thriftbit.library.explanations import explain, explanation_of, format_bits
+from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.library.schemes import SCHEMES, WORDS
 from thriftbit.quantization.preset_sizes import typical_bits_per_weight
 from thriftbit.quantization.presets import PRESETS

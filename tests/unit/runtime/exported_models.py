@@ -88,6 +88,7 @@ def write_model(
         writer.add_string(key, text)
     for key, number in (numbers or {}).items():
         writer.add_float32(key, number) if isinstance(number, float) else writer.add_uint32(key, number)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 256), np.float32))
     if tensor_type is None:
         weights = np.random.default_rng(seed).standard_normal((64, 256), np.float32)
         writer.add_tensor("blk.0.ffn_up.weight", weights)
@@ -110,7 +111,9 @@ def write_parts(folder: Path, value: float = 0) -> list[Path]:
         writer = gguf.GGUFWriter(path, "llama")
         writer.add_uint16("split.no", number - 1)
         writer.add_uint16("split.count", 2)
-        writer.add_tensor(f"blk.{number}.ffn_up.weight", np.full((4, 32), value + number, np.float32))
+        if number == 1:
+            writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+        writer.add_tensor(f"blk.{number - 1}.ffn_up.weight", np.full((4, 32), value + number, np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -96,7 +96,7 @@ def test_what_ollama_finds(home: Path, model: Path) -> None:
         "model_format": "gguf",
         "model_family": "llama",
         "model_families": ["llama"],
-        "model_type": "16K",
+        "model_type": "19K",
         "file_type": "Q4_K_M",
         "architecture": "amd64",
         "os": "linux",
@@ -307,7 +307,7 @@ def test_what_llama_cpp_does_not_load_is_refused(home: Path, program: str) -> No
     refused = {
         "no architecture": write_model(home / "a.gguf", architecture="brandnew"),
         "for intermediate results only": write_model(home / "b.gguf", tensor_type=gguf.GGMLQuantizationType.Q8_K),
-        "vision or sound part": write_model(home / "c.gguf", architecture="clip"),
+        "picture or sound part": write_model(home / "c.gguf", architecture="clip"),
         "adapter": write_model(home / "d.gguf", texts={"general.type": "adapter"}),
         "is a folder": home,
         "No such file|does not exist|no such file": home / "missing.gguf",

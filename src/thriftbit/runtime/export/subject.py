@@ -22,7 +22,8 @@ import numpy as np
 
 from thriftbit.containers.gguf_reader import GGUFFile
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.library.content import MODEL, Content, gguf_content, judge
+from thriftbit.library.content import Content, gguf_content, judge
+from thriftbit.library.kinds import EMBEDDING, RERANKER, TEXT, cannot
 from thriftbit.library.names import parse_quantization
 from thriftbit.sources.gguf_source import PART_NAME, read_parts
 
@@ -90,8 +91,8 @@ def as_name(text: str) -> str:
 
 
 def _check_loads(path: Path, content: Content, headers: Sequence[GGUFFile]) -> None:
-    if content.kind != MODEL:
-        raise ThriftbitError(f"{path} holds no model that could be run by itself ({content.kind})")
+    if content.kind not in (TEXT, EMBEDDING, RERANKER):
+        raise cannot(content.kind, path, "cannot be handed over as a model of its own")
     if content.architecture not in _KNOWN_ARCHITECTURES:
         raise ThriftbitError(
             f"{path}: llama.cpp knows no architecture {shown(content.architecture)} (as of gguf {version('gguf')}), "
