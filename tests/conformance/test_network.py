@@ -18,6 +18,7 @@ from thriftbit.sources.model import Model
 from .tiny_models import TINY_MODELS, VOCABULARY, TinyModel, save, tokens
 
 TOLERANCE = 1e-5  # of the logits' standard deviation: float32 sums in another order
+ROUNDED = 1e-4  # where weights are stored as others than the network has them, and rounded: one more, exponentials
 
 
 def open_tiny(tiny: TinyModel, folder: Path) -> Model:
@@ -57,6 +58,7 @@ def test_logits_are_those_of_the_whole_model(
     model = open_tiny(tiny, tmp_path)
     if source == "gguf":
         model = replace(model, config=None)
+    tolerance = ROUNDED if any(tensor.name.endswith("ssm_a") for tensor in model.tensors) else TOLERANCE
     texts = torch.tensor([tokens(), [*tokens()[5:], *tokens()[:5]]])
     expected = tiny.build()(input_ids=texts).logits
-    assert (layer_by_layer(model, texts) - expected).abs().max() < TOLERANCE * expected.std()
+    assert (layer_by_layer(model, texts) - expected).abs().max() < tolerance * expected.std()

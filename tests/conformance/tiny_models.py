@@ -79,7 +79,67 @@ NEOX = SHAPE | {
     "rope_parameters": {"rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.25},
 }
 STARCODER = SHAPE | {"norm_epsilon": 0.02}
+COHERE = SHAPE | {
+    "num_hidden_layers": 5,
+    "sliding_window": 24,
+    "layer_norm_eps": 0.02,
+    "logit_scale": 0.3,
+}
 PHI = SHAPE | {"sliding_window": None}
+DELTA = {
+    "head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 12,
+    "linear_conv_kernel_dim": 4,
+    "num_hidden_layers": 4,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 700.0,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [2, 1, 1],
+    },
+}
+SHARED = {
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 40,
+    "norm_topk_prob": True,
+}
+NEXT = SHAPE | DELTA | SHARED | {"rope_parameters": SHAPE["rope_parameters"] | {"partial_rotary_factor": 0.5}}
+DELTA_VISION = {
+    "depth": 1,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_heads": 2,
+    "out_hidden_size": 48,
+    "patch_size": 14,
+    "num_position_embeddings": 16,
+}
+LATENT = {
+    "q_lora_rank": 20,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 12,
+    "v_head_dim": 10,
+    "n_routed_experts": 5,
+    "first_k_dense_replace": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
+    "num_key_value_heads": 6,
+    "num_hidden_layers": 3,
+    "rms_norm_eps": 1e-6,  # transformers computes the norms of latent vectors with this one whatever is configured
+}
+GPT_OSS = {
+    "head_dim": 16,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "intermediate_size": 24,
+    "sliding_window": 24,
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +175,9 @@ def _randomize(model: PreTrainedModel) -> None:
                 parameter.copy_(noise)
             else:
                 parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("correction_bias"):
+                buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
 
 
 class GgmlGelu(torch.nn.Module):
@@ -251,4 +314,47 @@ TINY_MODELS = (
     ),
     TinyModel("starcoder2", "Starcoder2ForCausalLM", STARCODER),
     TinyModel("starcoder2-untied", "Starcoder2ForCausalLM", STARCODER | {"tie_word_embeddings": False}),
+    TinyModel("cohere2", "Cohere2ForCausalLM", COHERE),
+    TinyModel("gpt-oss", "GptOssForCausalLM", SHAPE | GPT_OSS),
+    TinyModel(
+        "gpt-oss-yarn-odd",
+        "GptOssForCausalLM",
+        SHAPE | GPT_OSS | {"num_hidden_layers": 3, "rope_parameters": YARN | {"truncate": True}},
+    ),
+    TinyModel("qwen3.5", "Qwen3_5ForCausalLM", SHAPE | DELTA, "Qwen3_5TextConfig"),
+    TinyModel(
+        "qwen3.5-every-third-tied",
+        "Qwen3_5ForCausalLM",
+        SHAPE
+        | DELTA
+        | {
+            "num_hidden_layers": 5,
+            "full_attention_interval": 3,
+            "linear_num_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+        "Qwen3_5TextConfig",
+    ),
+    TinyModel(
+        "qwen3.5-multimodal",
+        "Qwen3_5ForConditionalGeneration",
+        {"text_config": SHAPE | DELTA, "vision_config": DELTA_VISION, "tie_word_embeddings": False},
+        "Qwen3_5Config",
+    ),
+    TinyModel("glm4-moe-lite", "Glm4MoeLiteForCausalLM", SHAPE | LATENT),
+    TinyModel("qwen3-next", "Qwen3NextForCausalLM", NEXT),
+    TinyModel(
+        "qwen3-next-odd",
+        "Qwen3NextForCausalLM",
+        NEXT
+        | {"num_hidden_layers": 5, "full_attention_interval": 2, "linear_num_value_heads": 2}
+        | {"linear_conv_kernel_dim": 3, "tie_word_embeddings": True},
+    ),
+    TinyModel("qwen3.5-moe", "Qwen3_5MoeForCausalLM", SHAPE | DELTA | SHARED, "Qwen3_5MoeTextConfig"),
+    TinyModel(
+        "qwen3.5-moe-multimodal",
+        "Qwen3_5MoeForConditionalGeneration",
+        {"text_config": SHAPE | DELTA | SHARED, "vision_config": DELTA_VISION, "tie_word_embeddings": False},
+        "Qwen3_5MoeConfig",
+    ),
 )

@@ -16,7 +16,7 @@ from thriftbit.containers.gguf_values import VERSION, padded
 from thriftbit.errors import enumeration
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
 from thriftbit.sizes import describe_bytes
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.tokenizers.added_tokens import refuses_name
 
 USUAL_TYPES = 5  # the most formats that one of llama.cpp's presets mixes, F32 not counted

@@ -20,7 +20,7 @@ from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.locate import Located
 from thriftbit.sources.architectures import find_architecture
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.checkpoint import open_checkpoint, weight_files
 from thriftbit.sources.gguf_source import read_parts
 from thriftbit.sources.hub import describe, file_url, parse_hub_id
@@ -147,6 +147,8 @@ def _open_folder(folder: Path) -> Subject:
     mapped: list[Tensor] = []
     architecture = _attempt(lambda: find_architecture(config), problems)
     if architecture is not None:
+        checkpoint = _attempt(lambda: architecture.settled(checkpoint), problems) or checkpoint
+        config = checkpoint.config
         metadata |= _attempt(lambda: architecture.metadata(config), problems) or {}
         mapped = _attempt(lambda: architecture.map_tensors(checkpoint), problems) or []
     metadata |= _attempt(lambda: general_metadata(checkpoint, mapped or sources, warn=problems.append), problems) or {}

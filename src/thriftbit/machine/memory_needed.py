@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from thriftbit.containers.gguf_values import padded
 from thriftbit.containers.gguf_writer import Entry
-from thriftbit.machine.kv_cache import BATCH_TOKENS, CELL_PADDING, LayerCache, cache_bytes
+from thriftbit.machine.kv_cache import cache_bytes
 from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.prediction import Prediction, unknown
+from thriftbit.sources.architectures.layer_cache import BATCH_TOKENS, CELL_PADDING, LayerCache
 
 # format -> instruction sets (all of one tuple) with which llama.cpp copies its matrices into an order of its own, and
 # how many rows have to divide. Source: ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type. The wheels of

@@ -11,7 +11,8 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry
-from thriftbit.machine.kv_cache import LayerCache, layer_caches
+from thriftbit.machine.kv_cache import layer_caches
+from thriftbit.sources.architectures.layer_cache import LayerCache
 
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _LOOKED_UP = ("position_embd.weight", "per_layer_token_embd.weight", "token_types.weight")

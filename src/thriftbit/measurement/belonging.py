@@ -9,7 +9,7 @@ from gguf import Keys, TokenType
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.architectures.tied import same_values
 from thriftbit.sources.model import Model
 
@@ -102,6 +102,9 @@ def _tokenizers_differ(quantized: Metadata, original: Metadata) -> str:
 
 
 def _same(one: MetadataValue, other: MetadataValue) -> bool:
-    if isinstance(one, np.floating) and isinstance(other, np.floating):
-        return bool(np.isclose(one, other, rtol=1e-5))
+    if isinstance(one, np.ndarray | np.generic) and isinstance(other, np.ndarray | np.generic):
+        # One number for all layers and a list that repeats it are the same, and so are lists of 0 and 1, and of flags
+        if np.size(one) != np.size(other) and 1 not in (np.size(one), np.size(other)):
+            return False
+        return bool(np.isclose(one, other, rtol=1e-5).all())
     return bool(one == other)

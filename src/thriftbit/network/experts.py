@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from thriftbit.network.weights import FUSED
-
-FIRST, LAST = FUSED  # transformers' names of the joined matrices
+# transformers' names of the joined matrices: those that the tokens enter (the second where there is no gate), and the
+# one that ends an expert. Its modules say themselves how they lie (`is_transposed`) and what comes between.
+FIRST, LAST = ("gate_up_proj", "up_proj"), "down_proj"
 
 
 class ExpertInputs:
@@ -23,24 +23,45 @@ class ExpertInputs:
     an expert's part of it gets. tokens: int64 (experts,), over how many."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        joined = {name: module.get_parameter(name) for name in (FIRST, LAST)}
-        self.squares = {
-            name: torch.zeros(each.shape[0], each.shape[2]).to(each.device) for name, each in joined.items()
-        }
-        self.tokens = torch.zeros(len(joined[FIRST]), dtype=torch.int64)
+        self._module, self._first = module, _joined(module, FIRST)
+        self._transposed = getattr(module, "is_transposed", False)
+        self.squares = {}
+        for name in (self._first, LAST):
+            joined = module.get_parameter(name)
+            width = joined.shape[1 if self._transposed else 2]
+            self.squares[name] = torch.zeros(joined.shape[0], width).to(joined.device)
+        self.tokens = torch.zeros(module.get_parameter(LAST).shape[0], dtype=torch.int64)
 
     @torch.no_grad()
     def add(self, hidden: torch.Tensor, chosen: torch.Tensor) -> None:
         """hidden: (tokens, width). chosen: int64 (tokens, experts of each)"""
-        first = self._module.get_parameter(FIRST)
         for expert in set(chosen.flatten().tolist()):
             entering = hidden[(chosen == expert).any(dim=1)]
-            gate, up = nn.functional.linear(entering, first[expert]).chunk(2, dim=-1)
-            between = self._module.act_fn(gate) * up  # type: ignore[operator]
+            between = self._between(entering, expert)
             self.tokens[expert] += len(entering)
-            for name, inputs in ((FIRST, entering), (LAST, between)):
+            for name, inputs in ((self._first, entering), (LAST, between)):
                 self.squares[name][expert] += inputs.float().square().sum(dim=0)
+
+    def _between(self, entering: torch.Tensor, expert: int) -> torch.Tensor:
+        """-> what the expert's last matrix gets: what its first ones make of `entering`"""
+        first = self._module.get_parameter(self._first)[expert]
+        bias = self._module.get_parameter(f"{self._first}_bias")[expert] if self._has_bias() else None
+        made = nn.functional.linear(entering, first.T if self._transposed else first, bias)
+        if self._first == FIRST[1]:
+            return self._module.act_fn(made)  # type: ignore[operator, no-any-return]
+        if hasattr(self._module, "_apply_gate"):
+            return self._module._apply_gate(made)  # type: ignore[operator, no-any-return]
+        gate, up = made.chunk(2, dim=-1)
+        return self._module.act_fn(gate) * up  # type: ignore[operator, no-any-return]
+
+    def _has_bias(self) -> bool:
+        return isinstance(getattr(self._module, f"{self._first}_bias", None), nn.Parameter)
+
+
+def _joined(module: nn.Module, names: tuple[str, ...]) -> str:
+    """-> the first of the names that the module has a tensor of all experts for; "" for none"""
+    parameters = {name: getattr(module, name, None) for name in names}
+    return next((name for name, each in parameters.items() if isinstance(each, nn.Parameter) and each.dim() == 3), "")
 
 
 @contextmanager
@@ -66,5 +87,4 @@ def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iter
 
 
 def _has_experts(module: nn.Module) -> bool:
-    joined = [getattr(module, name, None) for name in (FIRST, LAST)]
-    return all(isinstance(each, nn.Parameter) and each.dim() == 3 for each in joined)
+    return bool(_joined(module, FIRST) and _joined(module, (LAST,)))

@@ -81,8 +81,7 @@ class Network:
         """-> the layer as transformers built it, with its weights while it is needed; to be used with `call`"""
         module = self._layers[index]
         empty = module.state_dict()
-        names = [name for name, _ in module.named_parameters()]
-        loaded = weights.load(names, f"{self.layers_name}.{index}.")
+        loaded = weights.load(empty, f"{self.layers_name}.{index}.")
         module.load_state_dict({name: tensor.to(self.device) for name, tensor in loaded.items()}, assign=True)
         try:
             yield module

@@ -1,15 +1,14 @@
-"""Where the parameters that transformers computes with lie in the container: which tensor, which order of rows."""
+"""Where the parameters that transformers computes with lie in the container: the tensor, and the order within it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.network.network import Network
-from thriftbit.network.weights import Weights
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
@@ -17,43 +16,48 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 @dataclass(frozen=True)
 class Place:
-    """The container's tensor that a parameter is stored in, and the parameter's row for each of its rows."""
+    """The container's tensor that a parameter is stored in. order: the parameter's row for each of its rows; columns:
+    the parameter's column for each of its columns."""
 
     container_name: str
     order: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 def places(model: Model, network: Network) -> dict[str, Place]:
-    """-> for each parameter that is one of the container's tensors with its rows in some order. Found by sending row
-    numbers the way that weights go."""
+    """-> for each parameter that is one of the container's tensors with its rows and columns in some order. Found by
+    sending the numbers of tensors, rows and columns the way that weights go."""
     architecture = architecture_from_gguf(model.architecture, model.metadata)
-    named = _named(model)
-    numbered = [replace(tensor, read=_RowNumbers(tensor.width)) for tensor in model.tensors]
+    sent = [
+        architecture.unmap_tensors(numbers, model.metadata)
+        for numbers in (
+            _named(model),
+            [replace(tensor, read=_RowNumbers(tensor.width)) for tensor in model.tensors],
+            [replace(tensor, read=_ColumnNumbers(tensor.width)) for tensor in model.tensors],
+        )
+    ]
     found = {}
-    for owner, number in zip(
-        architecture.unmap_tensors(named, model.metadata),
-        architecture.unmap_tensors(numbered, model.metadata),
-        strict=True,
-    ):
+    for owner, row, column in zip(*sent, strict=True):
         if not (owner.name.startswith(f"{network.layers_name}.") and len(owner.shape) == 2):
             continue
-        owners, numbers = owner.load(), number.load()
+        owners, rows, columns = owner.load(), row.load(), column.load()
         tensor = model.tensors[int(owners[0, 0])]
-        order = numbers[:, 0].astype(np.int64)
-        whole = (owners == owners[0, 0]).all() and (numbers == numbers[:, :1]).all() and owner.shape == tensor.shape
-        if whole and (np.sort(order) == np.arange(tensor.rows)).all():
-            found[owner.name] = Place(tensor.name, np.argsort(order))
+        whole = (owners == owners[0, 0]).all() and (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
+        if whole and owner.shape == tensor.shape and _is_order(rows[:, 0]) and _is_order(columns[0]):
+            found[owner.name] = Place(tensor.name, np.argsort(rows[:, 0]), np.argsort(columns[0]))
     return found
 
 
-def expert_places(model: Model, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _is_order(numbers: FloatArray) -> bool:
+    return bool((np.sort(numbers) == np.arange(len(numbers))).all())
+
+
+def expert_places(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
     it joins for each expert, in the order of joining"""
-    weights = Weights(replace(model, tensors=tuple(_named(model))))
-    return {
-        name: tuple(model.tensors[int(part[0].load(0, 1)[0, 0])].name for part in weights.experts(name))
-        for name in names
-    }
+    architecture = architecture_from_gguf(model.architecture, model.metadata)
+    entries = architecture.entries(architecture.dimensions(model.metadata))
+    return {entry.sources[0]: entry.targets for entry in entries if entry.sources[0] in names}
 
 
 def _named(model: Model) -> list[Tensor]:
@@ -76,3 +80,11 @@ class _RowNumbers:
 
     def __call__(self, start: int, stop: int) -> FloatArray:
         return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], self.width, axis=1)
+
+
+@dataclass(frozen=True)
+class _ColumnNumbers:
+    width: int
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return np.repeat(np.arange(self.width, dtype=np.float32)[None], stop - start, axis=0)

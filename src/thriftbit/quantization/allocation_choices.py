@@ -14,7 +14,7 @@ from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.knapsack import Floats, Picks
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, checked_plan
-from thriftbit.quantization.presets import KEPT_FORMAT
+from thriftbit.quantization.presets import kept_format
 from thriftbit.quantization.sensitivity import Sensitivities, offered_formats
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
@@ -99,7 +99,7 @@ class Choices:
 
 
 def _plan(model: Model, tensors: Sequence[Tensor], names: Sequence[str], provenance: str) -> Plan:
-    formats = {tensor.name: KEPT_FORMAT for tensor in model.tensors}
+    formats = {tensor.name: kept_format(tensor) for tensor in model.tensors}
     formats |= {tensor.name: name for tensor, name in zip(tensors, names, strict=True)}
     return checked_plan(model, formats, CUSTOM, provenance)
 

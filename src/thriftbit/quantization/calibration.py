@@ -335,21 +335,28 @@ def _noting(
 def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
     # so that their product is of the size of the mean of (g xᵀ)²
     scale = np.float32(np.sqrt(moments.total_of_squares / moments.tokens) / moments.total)
-    order = place.order
+    order, along = place.order, place.columns
     rows = np.empty(0, np.float32)
     if moments.rows is not None:
         rows = symmetric(moments.rows).cpu().numpy()[np.ix_(order, order)] * scale
     inputs, gradients = _drawn(moments, seed)
     _save(
         folder / f"{place.container_name}.npz",
-        importance=(moments.squares / moments.tokens).cpu().numpy(),
-        columns=packed(moments.columns.cpu().numpy()) * scale,
+        importance=(moments.squares / moments.tokens).cpu().numpy()[along],
+        columns=packed(_reordered(moments.columns, along)) * scale,
         rows=packed(rows) if rows.size else rows,
         tokens=np.float64(moments.total / moments.total_of_squares * moments.total),
         sizes=torch.cat(moments.sizes).cpu().numpy(),
-        inputs=inputs,
+        inputs=inputs[:, along],
         gradients=gradients[:, order],
     )
+
+
+def _reordered(moments: torch.Tensor, along: NDArray[np.int64]) -> FloatArray:
+    """moments: of which the lower triangle alone means anything. -> the same, its rows and columns in another order"""
+    if (along[1:] > along[:-1]).all():
+        return moments.cpu().numpy()
+    return symmetric(moments).cpu().numpy()[np.ix_(along, along)]
 
 
 def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from thriftbit.network.threads import multiplications_per_second
 from thriftbit.quantization.calibration import LARGEST_ROWS
 from thriftbit.quantization.rounding import TURNS
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT
+from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 

@@ -23,6 +23,7 @@ from thriftbit.quantization.presets import (
     choose_formats,
     fitting_format,
     is_quantizable,
+    kept_format,
     preset_named,
 )
 from thriftbit.sources.model import Model
@@ -139,7 +140,7 @@ def _checked_format(tensor: Tensor, name: str) -> str:
     if not format.can_encode:
         choices = ", ".join(format.name for format in FORMATS.values() if format.can_encode)
         raise ThriftbitError(f"{tensor.name}: {name} can only be read; choose one of {choices}")
-    if format.name != KEPT_FORMAT and not is_quantizable(tensor):
+    if format.name not in (KEPT_FORMAT, kept_format(tensor)) and not is_quantizable(tensor):
         raise ThriftbitError(f"{tensor.name}: has to be {KEPT_FORMAT}, because llama.cpp expects it so; it is small")
     return format.name
 

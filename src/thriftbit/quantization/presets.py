@@ -124,6 +124,7 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
 
 _TABLE: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 _NEVER_QUANTIZED = _any_of(_TABLE["never_quantized"])
+_KEPT_AS_STORED = _any_of(_TABLE["kept_as_stored"])
 _KINDS = {kind: _any_of(patterns) for kind, patterns in _TABLE["kinds"].items()}
 PRESETS: Mapping[str, Preset] = _read_presets(_TABLE)
 
@@ -137,8 +138,15 @@ def preset_named(name: str) -> Preset:
 
 
 def is_quantizable(tensor: Tensor) -> bool:
-    """Whether any preset stores this tensor in less than 32 bits; the others are small and stay in F32."""
-    return tensor.rows > 1 and tensor.name.endswith("weight") and not _NEVER_QUANTIZED.match(tensor.name)
+    """Whether any preset quantizes this tensor; the others are small and keep their precision."""
+    kept = _NEVER_QUANTIZED.match(tensor.name) or _KEPT_AS_STORED.match(tensor.name)
+    return tensor.rows > 1 and tensor.name.endswith("weight") and not kept
+
+
+def kept_format(tensor: Tensor) -> str:
+    """-> the format of a tensor that no preset quantizes"""
+    as_stored = tensor.rows > 1 and _KEPT_AS_STORED.match(tensor.name) and not _NEVER_QUANTIZED.match(tensor.name)
+    return tensor.source_dtype if as_stored and tensor.source_dtype in ("F16", "BF16") else KEPT_FORMAT
 
 
 @cache
@@ -159,7 +167,7 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
         kinds |= {name: "output" for name, kind in kinds.items() if kind == "token-embedding"}
     positions = _positions(kinds, facts)
 
-    chosen = {tensor.name: KEPT_FORMAT for tensor in model.tensors}
+    chosen = {tensor.name: kept_format(tensor) for tensor in model.tensors}
     for tensor in quantizable:
         kind, position = kinds[tensor.name], positions[tensor.name]
         format_name = next((r.use for r in preset.rules if r.matches(kind, position, facts)), preset.most)

@@ -249,6 +249,7 @@ class _Tuning:
             tensor,
             weights.to(device),
             torch.from_numpy(place.order).to(device),
+            torch.from_numpy(place.columns).to(device),
             torch.from_numpy(sizes / max(float(np.sqrt(np.mean(np.square(sizes)))), 1e-30)).to(device),
             self.judged,
             writes,
@@ -288,15 +289,16 @@ class _Tuning:
 
 @dataclass
 class _Sums:
-    """Over tokens, for one matrix. weights: (n, width); order: the module's row for each of the n. sizes: (windows,
-    length), what each token is multiplied by. judged: windows that are kept apart. writes: into the residual stream.
-    columns: x̂·x̂ᵀ, whose lower triangle alone means anything. drift: (x − x̂)·x̂ᵀ; of a matrix that writes at once the
-    whole aim, r·x̂ᵀ, which takes fewer products. inputs, outputs: of what is kept apart, x̂ and what is aimed at, both
-    multiplied likewise."""
+    """Over tokens, for one matrix. weights: (n, width); order, along: the module's row for each of the n, and its
+    column for each of the width. sizes: (windows, length), what each token is multiplied by. judged: windows that are
+    kept apart. writes: into the residual stream. columns: x̂·x̂ᵀ, whose lower triangle alone means anything. drift:
+    (x − x̂)·x̂ᵀ; of a matrix that writes at once the whole aim, r·x̂ᵀ, which takes fewer products. inputs, outputs:
+    of what is kept apart, x̂ and what is aimed at, both multiplied likewise."""
 
     tensor: Tensor
     weights: torch.Tensor
     order: torch.Tensor
+    along: torch.Tensor
     sizes: torch.Tensor
     judged: NDArray[np.int64]
     writes: bool
@@ -313,7 +315,9 @@ class _Sums:
         for apart in (False, True):
             chosen = torch.from_numpy(np.flatnonzero(np.isin(texts, self.judged) == apart)).to(original.device)
             sizes = self.sizes[first : first + len(original)][chosen].reshape(-1, 1)
-            x, x_hat = (part[chosen].reshape(-1, part.shape[-1]) * sizes for part in (original, quantized))
+            x, x_hat = (
+                (part[chosen].reshape(-1, part.shape[-1]) * sizes)[:, self.along] for part in (original, quantized)
+            )
             lacks = (lacking[chosen].reshape(-1, lacking.shape[-1]) * sizes)[:, self.order] if self.writes else 0
             if apart:
                 self.inputs.append(x_hat)

@@ -14,7 +14,7 @@ from typing import Any
 from thriftbit.containers.gguf_values import MAGIC
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.architectures import Architecture, find_architecture
-from thriftbit.sources.architectures.architecture import EMBEDDING
+from thriftbit.sources.architectures.rows import EMBEDDING
 from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
 from thriftbit.sources.converter import ConverterOptions, converted_model
 from thriftbit.sources.converter.converted import usable_converter
@@ -35,26 +35,34 @@ def open_model(
     offline: bool = False,
     allow_requantize: bool = False,
     converter: ConverterOptions | None = None,
+    next_token_layers: bool = True,
 ) -> Model:
     """-> the model, described whole; its weights stay where they are until they are read
 
     source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
     offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already, with a
     warning. converter: where llama.cpp's converter is and what it may do, for classes that have no table here.
+    next_token_layers: take layers that guess the tokens after the next (MTP), where a checkpoint has them.
     How much will be downloaded is logged before it happens.
     Raises ThriftbitError for everything that is wrong with the model.
     """
-    model = open_as_it_is(source, offline=offline, converter=converter)
+    model = open_as_it_is(source, offline=offline, converter=converter, next_token_layers=next_token_layers)
     check_precision(model, allow_requantize=allow_requantize)
     return model
 
 
-def open_as_it_is(source: str | Path, *, offline: bool = False, converter: ConverterOptions | None = None) -> Model:
+def open_as_it_is(
+    source: str | Path,
+    *,
+    offline: bool = False,
+    converter: ConverterOptions | None = None,
+    next_token_layers: bool = True,
+) -> Model:
     """-> the model, as from `open_model`, but not to be quantized: its weights may be quantized already"""
     path = Path(source).expanduser()
     options = converter or ConverterOptions()
     if path.is_dir():
-        return _open_folder(path, str(source), options)
+        return _open_folder(path, str(source), options, next_token_layers)
     if path.exists() or path.is_symlink():
         return _open_file(path)
     hub_id = parse_hub_id(str(source))
@@ -63,14 +71,14 @@ def open_as_it_is(source: str | Path, *, offline: bool = False, converter: Conve
             f"{source} does not exist; a model is a folder, a GGUF file, or a name on the Hugging Face Hub (owner/name)"
         )
     folder = download(hub_id, offline=offline, check=lambda folder: _check_configuration(folder, str(hub_id), options))
-    return _open_folder(folder, str(hub_id), options)
+    return _open_folder(folder, str(hub_id), options, next_token_layers)
 
 
-def _open_folder(folder: Path, source: str, options: ConverterOptions) -> Model:
+def _open_folder(folder: Path, source: str, options: ConverterOptions, next_token_layers: bool) -> Model:
     checkpoint = open_checkpoint(folder)
-    return (
-        model_of(checkpoint, source) if has_table(checkpoint.config) else converted_model(checkpoint, source, options)
-    )
+    if has_table(checkpoint.config):
+        return model_of(checkpoint, source, next_token_layers)
+    return converted_model(checkpoint, source, options)
 
 
 def has_table(config: Mapping[str, Any]) -> bool:
@@ -82,11 +90,15 @@ def has_table(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def model_of(checkpoint: Checkpoint, source: str) -> Model:
-    """checkpoint: of a class that has a table. source: what the user calls it.
+def model_of(checkpoint: Checkpoint, source: str, next_token_layers: bool = True) -> Model:
+    """checkpoint: of a class that has a table. source: what the user calls it. next_token_layers: whether layers that
+    guess the tokens after the next (MTP) are taken, where there are any.
 
     -> the checkpoint in GGUF's terms; nothing of its weights is read"""
     architecture = find_architecture(checkpoint.config)
+    checkpoint = architecture.settled(checkpoint, next_token_layers)
+    if left_out := architecture.other_parts(checkpoint):
+        _logger.info(f"Note: only the text part is taken; the part for {' and '.join(left_out)} is left out.")
     for limitation in architecture.limitations(checkpoint.config):
         _logger.info(f"Note: {limitation}")
     tensors = _mapped(architecture, checkpoint)

@@ -25,10 +25,10 @@ from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources import safetensors_file
 from thriftbit.sources.architectures import find_architecture
-from thriftbit.sources.architectures.architecture import EMBEDDING, Architecture
+from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.rows import EMBEDDING
 from thriftbit.sources.born_small import BornSmall, born_small, without_quantization
 from thriftbit.sources.checkpoint import CONFIG, Checkpoint, open_checkpoint, weight_files
-from thriftbit.sources.described import find_described
 from thriftbit.sources.gguf_source import model_of_parts, open_gguf, read_parts
 from thriftbit.sources.hub import HubId, describe, file_url, parse_hub_id
 from thriftbit.sources.json_object import read_json_object
@@ -161,7 +161,7 @@ def _from_headers(checkpoint: Checkpoint, source: str) -> Outline:
     """A checkpoint that cannot be converted: its weights are quantized, or its family has no table."""
     config, born = checkpoint.config, born_small(checkpoint.config, name=source)
     plain = without_quantization(config)
-    if _known(plain) is not None or find_described(plain) is not None:
+    if _known(plain) is not None:
         return _from_configuration(checkpoint.path, config, source, there=True)
     architecture = gguf_architecture(plain)
     if born is not None or architecture is None:
@@ -177,8 +177,7 @@ def _from_headers(checkpoint: Checkpoint, source: str) -> Outline:
 
 def _from_configuration(folder: Path, config: dict[str, Any], source: str, there: bool = False) -> Outline:
     plain, born = without_quantization(config), born_small(config, name=source)
-    convertible = _known(plain)
-    architecture = convertible or find_described(plain)
+    architecture = _known(plain)
     if architecture is None:
         _refuse_unknown(plain, source, "its weights, whose headers would say how large it is, are not there")
     dtype = str(plain.get("dtype", plain.get("torch_dtype", "bfloat16"))).removeprefix("torch.")
@@ -188,8 +187,6 @@ def _from_configuration(folder: Path, config: dict[str, Any], source: str, there
     obstacle = ""
     if born is not None and _is_stored_small(config):
         obstacle = f"Its weights are stored as {born.kind}."
-    elif convertible is None:
-        obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
     return Outline(
         Model(architecture.gguf_name, metadata, tensors, source, config=config),
         tokenizer_known=known,

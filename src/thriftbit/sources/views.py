@@ -1,4 +1,4 @@
-"""Tensors seen differently: reordered, shifted, stacked, transposed.
+"""Tensors seen differently: reordered, stacked, split, joined, transposed.
 
 A container lays weights out in its own way, and a checkpoint's weights do not fit in memory. So each function here
 takes tensors that are not in memory and returns one that is not either: reading rows of a view reads the rows behind
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from thriftbit.sources.tensor import FloatArray, SameRows, Tensor
 
+CLOSE = 4  # rows with no more than this from one to the next are read in one piece
+
 _Read = Callable[[int, int], NDArray[Any]]
+_Numbers = Callable[[NDArray[np.intp]], NDArray[np.intp]]
 
 
 def _by_rows(sources: Sequence[Tensor], view: Callable[[Sequence[_Read]], _Read]) -> Callable[[int, int], FloatArray]:
@@ -42,27 +45,41 @@ def constant(name: str, values: FloatArray) -> Tensor:
     return Tensor(name, values.shape, "F32", lambda start, stop: rows[start:stop].copy())
 
 
-def shifted(tensor: Tensor, amount: float) -> Tensor:
-    """Every weight plus `amount`, added in float32."""
-    return replace(tensor, read=lambda start, stop: tensor.read(start, stop) + np.float32(amount))
+def computed(tensor: Tensor, function: Callable[[FloatArray], FloatArray]) -> Tensor:
+    """function: of float32 arrays, number by number"""
+    return replace(tensor, read=lambda start, stop: function(tensor.read(start, stop)).astype(np.float32))
 
 
 def reordered(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:
     """Position i along the first axis holds what the tensor has at order[i]. order: a permutation of that axis, which
     is the rows of a matrix and the entries of a vector. Neighbouring rows that stay neighbours are read together."""
     if len(tensor.shape) == 1:
-        return replace(tensor, read=lambda start, stop: tensor.read(start, stop)[:, order])
+        return columns(tensor, order)
+    return chosen(tensor, tensor.shape, lambda rows: order[rows])
 
-    return replace(tensor, read=_by_rows([tensor], lambda reads: partial(_reordered_rows, reads[0], order)))
+
+def columns(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:
+    """Of every row the entries order[0], order[1], ...; all of them or some. (..., n) -> (..., len(order))"""
+    shape = (*tensor.shape[:-1], len(order))
+    return replace(tensor, shape=shape, read=lambda start, stop: tensor.read(start, stop)[:, order])
 
 
-def _reordered_rows(read: _Read, order: NDArray[np.intp], start: int, stop: int) -> NDArray[Any]:
-    wanted = order[start:stop]
-    places = np.argsort(wanted)
+def chosen(tensor: Tensor, shape: tuple[int, ...], source_of: _Numbers) -> Tensor:
+    """A tensor of this shape and the same width, made of the tensor's rows. source_of: the numbers of rows of the new
+    one -> for each the number of a row of the tensor. Rows that lie close together are read together."""
+    read = _by_rows([tensor], lambda reads: partial(_chosen_rows, reads[0], source_of))
+    return replace(tensor, shape=shape, read=read)
+
+
+def _chosen_rows(read: _Read, source_of: _Numbers, start: int, stop: int) -> NDArray[Any]:
+    wanted = source_of(np.arange(start, stop))
+    places = np.argsort(wanted, kind="stable")
     pieces = []
     for first, last in _runs(wanted[places]):
-        source = int(wanted[places[first]])
-        pieces.append(read(source, source + last - first))
+        numbers = wanted[places[first:last]]
+        lowest, highest = int(numbers[0]), int(numbers[-1])
+        piece = read(lowest, highest + 1)
+        pieces.append(piece if len(piece) == len(numbers) else piece[numbers - lowest])
     ascending = np.concatenate(pieces) if pieces else read(0, 0)
     rows = np.empty_like(ascending)
     rows[places] = ascending
@@ -70,29 +87,83 @@ def _reordered_rows(read: _Read, order: NDArray[np.intp], start: int, stop: int)
 
 
 def _runs(ascending: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """-> (first, last) ranges of positions over which the numbers go up by exactly one"""
-    breaks = np.flatnonzero(np.diff(ascending) != 1) + 1
+    """-> (first, last) ranges of positions over which the numbers go up by `CLOSE` at most"""
+    breaks = np.flatnonzero(np.diff(ascending) > CLOSE) + 1
     edges = [0, *breaks.tolist(), len(ascending)]
     return ((first, last) for first, last in pairwise(edges) if first < last)
+
+
+def concatenated(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one width, one behind the other, as one matrix: (sum of their rows, width). Named as the first, with
+    the source dtype of the first."""
+    ends = np.cumsum([tensor.rows for tensor in tensors])
+    read = _by_rows(tensors, lambda reads: partial(_concatenated_rows, reads, ends))
+    return replace(tensors[0], shape=(int(ends[-1]), tensors[0].width), read=read)
+
+
+def _concatenated_rows(reads: Sequence[_Read], ends: NDArray[np.intp], start: int, stop: int) -> NDArray[Any]:
+    pieces, position = [], start
+    while position < stop:
+        index = int(np.searchsorted(ends, position, side="right"))
+        before = int(ends[index - 1]) if index else 0
+        last = min(stop, int(ends[index]))
+        pieces.append(reads[index](position - before, last - before))
+        position = last
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else reads[0](0, 0)
+
+
+def split(tensor: Tensor, groups: int, sizes: Sequence[int]) -> list[Tensor]:
+    """A tensor whose rows are `groups` times sum(sizes) -> for every size a matrix (groups * size, width), with that
+    share of each group. The gates and ups of two experts in one tensor are split(tensor, 2, (ffn, ffn))."""
+    total, parts, before = sum(sizes), [], 0
+    for size in sizes:
+
+        def source_of(rows: NDArray[np.intp], size: int = size, before: int = before) -> NDArray[np.intp]:
+            return rows // size * total + before + rows % size
+
+        parts.append(chosen(tensor, (groups * size, tensor.width), source_of))
+        before += size
+    return parts
+
+
+def joined(tensors: Sequence[Tensor], groups: int) -> Tensor:
+    """The inverse of `split`: matrices of equal width, whose rows are `groups` times a size of its own -> one matrix
+    with a share of each in every group"""
+    sizes = np.array([tensor.rows // groups for tensor in tensors])
+    total = int(sizes.sum())
+    within, before = np.cumsum(sizes) - sizes, (np.cumsum(sizes) - sizes) * groups
+
+    def source_of(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        group, place = np.divmod(rows, total)
+        which = np.searchsorted(within, place, side="right") - 1
+        found: NDArray[np.intp] = before[which] + group * sizes[which] + place - within[which]
+        return found
+
+    return chosen(concatenated(tensors), (groups * total, tensors[0].width), source_of)
+
+
+def beside(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of as many rows, side by side: (..., a), (..., b) -> (..., a + b)"""
+    width = sum(tensor.width for tensor in tensors)
+
+    def read(start: int, stop: int) -> FloatArray:
+        return np.concatenate([tensor.read(start, stop) for tensor in tensors], axis=1)
+
+    return replace(tensors[0], shape=(*tensors[0].shape[:-1], width), read=read)
+
+
+def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The same numbers in the same order. Where the width changes, all of them are read at once: for small ones."""
+    if shape[-1] == tensor.width:
+        return replace(tensor, shape=shape)
+    width = shape[-1]
+    return replace(tensor, shape=shape, read=lambda start, stop: tensor.load().reshape(-1, width)[start:stop])
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Equal shapes (...) one behind the other: (len(tensors), ...). Named as the first; one source dtype for all, that
     of the first."""
-    first = tensors[0]
-    read = _by_rows(tensors, lambda reads: partial(_stacked_rows, reads, first.rows))
-    return replace(first, shape=(len(tensors), *first.shape), read=read)
-
-
-def _stacked_rows(reads: Sequence[_Read], rows_each: int, start: int, stop: int) -> NDArray[Any]:
-    pieces = []
-    position = start
-    while position < stop:
-        index, offset = divmod(position, rows_each)
-        count = min(stop - position, rows_each - offset)
-        pieces.append(reads[index](offset, offset + count))
-        position += count
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else reads[0](0, 0)
+    return replace(concatenated(tensors), shape=(len(tensors), *tensors[0].shape))
 
 
 def part(tensor: Tensor, index: int) -> Tensor:

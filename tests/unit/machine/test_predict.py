@@ -11,12 +11,12 @@ from thriftbit.containers.gguf_writer import Entry
 from thriftbit.formats import format_named
 from thriftbit.machine.corrections import Correction, Run, correction_from, read_correction, record
 from thriftbit.machine.detect import detect
-from thriftbit.machine.kv_cache import LayerCache
 from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, StepCost
 from thriftbit.machine.rates import busiest_tokens, format_rates
+from thriftbit.sources.architectures.layer_cache import LayerCache
 
 GIGA = 1e9
 

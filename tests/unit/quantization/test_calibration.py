@@ -80,10 +80,10 @@ def test_a_token_counts_the_product_of_its_sizes(tmp_path: Path) -> None:
     inputs[0, 2] = gradients[2, 5] = 0  # neither may count, nor divide by zero
     moments = calibration._Moments.of(torch.nn.Linear(6, 4), torch.device("cpu"))
     moments.add(torch.from_numpy(inputs), torch.from_numpy(gradients), held)
-    order = np.array([2, 0, 3, 1])
-    calibration._write(tmp_path, Place("blk.0.attn_q.weight", order), moments, seed=0)
+    order, along = np.array([2, 0, 3, 1]), np.array([1, 0, 2, 5, 4, 3])
+    calibration._write(tmp_path, Place("blk.0.attn_q.weight", order, along), moments, seed=0)
     columns, rows, counts = np.zeros((6, 6)), np.zeros((4, 4)), []
-    for x, g in zip(inputs[~held].reshape(-1, 6), gradients[~held].reshape(-1, 4)[:, order], strict=True):
+    for x, g in zip(inputs[~held].reshape(-1, 6)[:, along], gradients[~held].reshape(-1, 4)[:, order], strict=True):
         counts.append(np.linalg.norm(x) * np.linalg.norm(g))
         if counts[-1]:
             columns += counts[-1] * np.outer(x, x) / (x @ x)

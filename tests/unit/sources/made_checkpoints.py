@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.sources.architectures import find_architecture
-from thriftbit.sources.architectures.dimensions import dimensions_of
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.tensor import Tensor
 
@@ -55,20 +55,27 @@ GPT2 = {
 }
 
 
+def of(name: str, values: NDArray[np.float32]) -> Tensor:
+    rows = values.reshape(-1, values.shape[-1])
+    return Tensor(name, values.shape, "F32", lambda start, stop: rows[start:stop].copy())
+
+
 def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
-    values = np.full((int(np.prod(shape[:-1])), shape[-1]), 0.5, dtype=np.float32)
-    return Tensor(name, shape, "F32", lambda start, stop: values[start:stop].copy())
+    return of(name, np.full(shape, 0.5, dtype=np.float32))
 
 
-def checkpoint(config: dict[str, Any], **changes: tuple[int, ...] | None) -> Checkpoint:
-    """A checkpoint with every tensor that the rows ask for; changes: name -> another shape, None to leave it out."""
+def checkpoint(config: dict[str, Any], *, one_by_one: bool = False, **changes: tuple[int, ...] | None) -> Checkpoint:
+    """A checkpoint with every tensor that the rows ask for, a head even where it is the embedding.
+    one_by_one: every expert in tensors of its own; changes: name -> another shape, None to leave it out."""
     architecture = find_architecture(config)
-    dimensions = dimensions_of(architecture.gguf_name, architecture.metadata(config))
+    settings = architecture.configuration(config)
     shapes: dict[str, tuple[int, ...] | None] = {}
-    for row in architecture.rows:
-        for layer in range(dimensions.layers):
-            for expert in range(max(dimensions.experts, 1)):
-                if not row.when or config.get(row.when):
-                    shapes[row.source.format(layer=layer, expert=expert)] = dimensions.shape(row.shape)
+    for entry in architecture.entries(architecture.dimensions(architecture.metadata(config))):
+        if entry.row.when and not settings.flag(entry.row.when):
+            continue
+        spelled = list(entry.spellings())[1 if one_by_one and entry.row.spellings else 0]
+        rows = int(np.prod(entry.source_shape[:-1])) // len(spelled)
+        shape = (rows, entry.source_shape[-1]) if len(spelled) > 1 else entry.source_shape
+        shapes |= dict.fromkeys(spelled, shape)
     shapes |= changes
     return Checkpoint(Path("model"), config, {name: tensor(name, s) for name, s in shapes.items() if s is not None})

@@ -22,7 +22,7 @@ from thriftbit.sources.architectures import (
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.views import constant
 
-from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, tensor
+from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, of, tensor
 
 
 def names(config: dict[str, Any], made: Checkpoint) -> list[str]:
@@ -107,11 +107,38 @@ def test_a_shape_that_contradicts_the_configuration(name: str, expected: tuple[i
 
 def test_experts_are_stacked_and_every_one_is_needed() -> None:
     mixtral = LLAMA | {"architectures": ["MixtralForCausalLM"], "num_local_experts": 3}
-    mapped = find_architecture(mixtral).map_tensors(checkpoint(mixtral))
+    architecture, made = find_architecture(mixtral), checkpoint(mixtral, one_by_one=True)
+    mapped = architecture.map_tensors(made)
     assert next(t.shape for t in mapped if t.name == "blk.0.ffn_down_exps.weight") == (3, 16, 24)
-    refused(mixtral, "experts.2.w1", **{"model.layers.0.block_sparse_moe.experts.2.w1.weight": None})
-    refused(mixtral, "experts.3.w1", **{"model.layers.0.block_sparse_moe.experts.3.w1.weight": (24, 16)})
-    refused(mixtral, "experts.1.w1", **{"model.layers.0.block_sparse_moe.experts.1.w1.weight": (25, 16)})
+    third = "model.layers.0.block_sparse_moe.experts.2.w1.weight"
+    for change, word in {None: "experts.2.w1", (25, 16): r"\(24, 16\) for .*experts.2.w1"}.items():
+        tensors = {name: each for name, each in made.tensors.items() if name != third}
+        tensors |= {third: tensor(third, change)} if change else {}
+        with pytest.raises(ThriftbitError, match=word):
+            architecture.map_tensors(replace(made, tensors=tensors))
+    more = {**made.tensors, "model.layers.0.block_sparse_moe.experts.3.w1.weight": tensor("x", (24, 16))}
+    with pytest.raises(ThriftbitError, match="not known"):
+        architecture.map_tensors(replace(made, tensors=more))
+
+
+@pytest.mark.parametrize("name", ["MixtralForCausalLM", "Qwen3MoeForCausalLM"])
+def test_experts_apart_and_joined_are_the_same_model(name: str) -> None:
+    config = LLAMA | {"architectures": [name], "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 4}
+    config |= {"moe_intermediate_size": 24, "norm_topk_prob": True}
+    apart, joined = checkpoint(config, one_by_one=True), checkpoint(config)
+    values = np.random.default_rng(0).standard_normal((3, 48, 16)).astype(np.float32)
+    architecture = find_architecture(config)
+    entries = architecture.entries(architecture.dimensions(architecture.metadata(config)))
+    (entry,) = (each for each in entries if each.sources[0] == "model.layers.1.mlp.experts.gate_up_proj")
+    parts = dict(zip(list(entry.spellings())[1], values.reshape(6, 24, 16), strict=True))
+    found = []
+    for made, weights in ((apart, parts), (joined, {entry.sources[0]: values})):
+        tensors = {**made.tensors, **{key: of(key, value) for key, value in weights.items()}}
+        mapped = architecture.map_tensors(replace(made, tensors=tensors))
+        found.append({each.name: each.load() for each in mapped if each.name.startswith("blk.1.ffn_")})
+    for key, value in found[0].items():
+        np.testing.assert_array_equal(found[1][key], value)
+    np.testing.assert_array_equal(found[0]["blk.1.ffn_up_exps.weight"], values[:, 24:].reshape(-1, 16))
 
 
 def test_forged_counts_are_refused_before_anything_is_laid_out() -> None:
@@ -427,7 +454,8 @@ def test_the_way_back_is_as_strict() -> None:
         ("blk.0.ffn_gate_inp.weight", "router"),
         ("blk.0.ffn_down_exps.weight", "ffn-down-experts"),
         ("rope_freqs.weight", "rope-factors"),
-        ("blk.0.ssm_conv1d.weight", ""),
+        ("blk.0.ssm_a", "recurrent-decay"),
+        ("blk.0.mystery.weight", ""),
     ],
 )
 def test_roles(name: str, role: str) -> None:

@@ -1,6 +1,23 @@
 """Model families that can be quantized, found from the files in `families/`.
 
-Each file there defines one `ARCHITECTURE`; to add a family, add a file.
+How to add a family:
+
+1. Write `families/NAME.py` with an `ARCHITECTURE`. Begin with the family most like it: `qwen3.py` (all layers alike),
+   `gemma2.py` (sliding windows), `qwen3_moe.py` (experts), `qwen3_5.py` (recurrent layers), `glm4_moe_lite.py` (MLA).
+2. Say what a layer is made of: `layer_of(ATTENTION_NORM, ATTENTION, FFN_NORM, GATED_FFN)`. Parts are in
+   `llama_like.py`, `gemma_like.py`, `delta_net.py`, `latent.py`; a new one is a `Kind(rows, keeps)`: its tensors, and
+   what it keeps of the text (`layer_cache.py`). A row is `layer(transformers' name, GGUF's name, "shape in words")`;
+   the words are `Dimensions`, or the family's `lengths`.
+3. Say which layer is which: `layers=every_layer(...)`, `every_nth(4, FULL, others=sliding(FULL))`, or a function of
+   `Dimensions`, which reads the GGUF keys. Weights that lie otherwise in the container: a transform (`transforms.py`),
+   which has a way back. One source that becomes several: `target=(a, b)`. Names in other checkpoints: `spellings` of
+   a row, `prefixes` of the family. Its name in transformers is always the source.
+4. `metadata_keys`: GGUF key -> setting, or a function of the configuration (numbers, flags, texts, lists). A function
+   has no way back by itself: give those settings in `restored`. What llama.cpp would compute otherwise: `fixed`,
+   `checks`, and `notes` where people should know of it.
+5. Add tiny models of the class, with several settings, to `tests/conformance/tiny_models.py`. All tests find them.
+6. `python tools/record_converted.py LLAMA_CPP_SOURCE LLAMA_QUANTIZE NAME --version BUILD`, then run in
+   `tests/conformance/` test_architectures.py, test_network.py and test_converted.py with `-k NAME`.
 """
 
 from __future__ import annotations
@@ -48,11 +65,14 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def architecture_from_gguf(name: str, metadata: Metadata) -> Architecture:
-    """name: GGUF's `general.architecture`; metadata: with its expert count, since one name can stand for models with
-    experts and without. Unknown is a ThriftbitError."""
-    experts = metadata.get(f"{name}.expert_count", 0)
-    for architecture in known_architectures().values():
-        if architecture.gguf_name == name and architecture.has_experts == bool(experts):
+    """name: GGUF's `general.architecture`; metadata: for what tells families of that name apart. Unknown is a
+    ThriftbitError."""
+    named = [architecture for architecture in known_architectures().values() if architecture.gguf_name == name]
+    for architecture in named:
+        if architecture.recognised is not None and architecture.recognised(architecture.dimensions(metadata)):
+            return architecture
+    for architecture in named:
+        if architecture.recognised is None:
             return architecture
     known = ", ".join(sorted({architecture.gguf_name for architecture in known_architectures().values()}))
     raise ThriftbitError(f"GGUF architecture {name!r} is not known. Known are: {known}.")

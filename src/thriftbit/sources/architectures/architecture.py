@@ -1,81 +1,68 @@
 """One model family: what its checkpoints call things, what GGUF calls them, and how to get from one to the other.
 
-The problem: every family names, fuses and lays out its weights differently, and llama.cpp computes only what it knows
-by the family's GGUF name. The choice: a family is a table of rows (source name, container name, shape, transform) and
-tables of numbers, and everything is done by the few methods here, in both directions. The tables are complete and
-strict: a tensor that no row names, a row whose tensor is missing, a shape that the configuration contradicts, or a
-setting that llama.cpp would silently compute otherwise, is an error and never a warning. Left out: the tokenizer, and
-any policy on which format a tensor is to have.
+The problem: every family names, fuses and lays out its weights differently, its layers may be of several kinds, and
+llama.cpp computes only what it knows by the family's GGUF name. The choice: a family is a table. It says which kinds of
+layer there are, in which order the configuration puts them, and which settings become which GGUF keys; everything is
+done by the few methods here, in both directions. The tables are complete and strict: a tensor that no row names, a row
+whose tensor is missing, a shape that the configuration contradicts, or a setting that llama.cpp would silently compute
+otherwise, is an error and never a warning. Left out: the tokenizer, and any policy on which format a tensor is to have.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError, enumeration
+from thriftbit.sources import views
 from thriftbit.sources.architectures.configuration import Configuration
-from thriftbit.sources.architectures.dimensions import Dimensions, dimensions_of
+from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions, Length, dimensions_of
+from thriftbit.sources.architectures.keys import Setting, metadata_value
+from thriftbit.sources.architectures.kinds import Order
+from thriftbit.sources.architectures.layer_cache import LayerCache
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.architectures.rope import FACTOR_TENSORS, PLAIN, Rope
+from thriftbit.sources.architectures.rows import EMBEDDING, FINAL_NORM, HEAD, OUTPUT, TOKEN_EMBEDDING, Row
+from thriftbit.sources.architectures.spelling import BUFFERS, other_part, other_parts, text_name
 from thriftbit.sources.architectures.tied import settle_tied
-from thriftbit.sources.architectures.transforms import IDENTITY, Transform
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
-from thriftbit.sources.views import constant
-
-EMBEDDING = "token_embd.weight"
-OUTPUT = "output.weight"
-
-# GGUF values are typed. These keys are not whole numbers.
-FLOAT_KEYS = frozenset(
-    {
-        "attention.layer_norm_epsilon",
-        "attention.layer_norm_rms_epsilon",
-        "attention.scale",
-        "attn_logit_softcapping",
-        "embedding_scale",
-        "final_logit_softcapping",
-        "logit_scale",
-        "residual_scale",
-    }
-)
-FLAG_KEYS = frozenset({"use_parallel_residual"})
 
 # More than any model has, where only a configuration says how many there are.
-MOST_LAYERS, MOST_EXPERTS = 1024, 1024
-
-# Buffers that older releases of transformers stored beside the weights; they follow from the configuration.
-BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
-
-
-@dataclass(frozen=True)
-class Row:
-    """source, target: names, with {layer} in rows of every layer, {expert} in sources of one tensor for each expert.
-    shape: of each source tensor, in words of `Dimensions`.
-    when: a configuration flag without which the row does not exist ("" for always).
-    """
-
-    source: str
-    target: str
-    shape: str
-    transform: Transform = IDENTITY
-    when: str = ""
+MOST_EXPERTS = 1024
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row filled in for one layer: the container's tensor, and the source tensors it is made of."""
+    """A row filled in for one layer: the source tensors, the container's tensors, and the numbers of that layer."""
 
     row: Row
-    target: str
     sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    model: Dimensions
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        return self.model.shape(self.row.shape)
+
+    def target_shapes(self) -> list[tuple[int, ...]]:
+        hollow = [Tensor(name, self.source_shape, "F32", _not_there) for name in self.sources]
+        return [tensor.shape for tensor in self.row.transform.forward(hollow, self.model)]
+
+    def spellings(self) -> Iterator[tuple[str, ...]]:
+        """-> every set of names under which a checkpoint may store the weights, in the order of joining; transformers'
+        own first"""
+        yield self.sources
+        places = {"layer": self.model.layer, "ahead": (self.model.layer or 0) - self.model.layers}
+        for names in self.row.spellings:
+            experts = range(self.model.experts if any("{expert}" in name for name in names) else 1)
+            yield tuple(name.format(expert=expert, **places) for expert in experts for name in names)
 
 
 # What llama.cpp cannot do about a configuration, in words; None if there is nothing.
@@ -86,62 +73,76 @@ Check = Callable[[Configuration, Dimensions], str | None]
 class Architecture:
     """classes, model_types: `architectures` and `model_type` in config.json; gguf_name: GGUF's `general.architecture`.
 
-    rows: in container order.
-    metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key.
+    layers: from the model's numbers to the kind of each layer. before, after: the rows around the layers.
+    lengths: words for shapes that `Dimensions` has not, or that mean something else here.
+    metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key, or a
+        function of the configuration that gives the value (`keys.py`).
+    restored: the way back from metadata for what is not one setting: GGUF keys without prefix -> settings.
     aliases, defaults: see `Configuration`.
     fixed: configuration key -> the values for which llama.cpp computes what transformers does, the family's own first.
-    checks: what no table of values can say about that.
+    checks: what no table of values can say about that. notes: sentences for people on what differs nonetheless.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
-    windowed: whether llama.cpp attends through the sliding window that the configuration gives.
     untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even
         where it is the embedding.
-    prefixes: how names begin in other checkpoints of the family -> how they do in `rows`.
+    next_token_key: the setting that counts layers that guess the tokens after the next, "" if there are none.
+    recognised: where families share a GGUF name, whether a model of that name, by its numbers, is of this family.
+    prefixes: how names begin in other checkpoints of the family -> how they do in the rows; beside `spelling.PREFIXES`.
     ignorable: regular expressions of source names that hold no weights of the text model.
     """
 
     classes: tuple[str, ...]
     model_types: tuple[str, ...]
     gguf_name: str
-    rows: tuple[Row, ...]
-    metadata_keys: Mapping[str, str]
-    optional_metadata_keys: Mapping[str, str] = field(default_factory=dict)
+    layers: Order
+    metadata_keys: Mapping[str, Setting]
+    before: tuple[Row, ...] = (TOKEN_EMBEDDING,)
+    after: tuple[Row, ...] = (FINAL_NORM, HEAD)
+    lengths: Mapping[str, Length] = field(default_factory=dict)
+    optional_metadata_keys: Mapping[str, Setting] = field(default_factory=dict)
+    restored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda stated: {}
     aliases: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    notes: Callable[[Configuration], Collection[str]] = lambda configuration: ()
     rope_types: frozenset[str] | None = PLAIN
-    windowed: bool = False
     untied: bool = True
     copies_tied: bool = False
+    next_token_key: str = ""
+    recognised: Callable[[Dimensions], bool] | None = None
     prefixes: Mapping[str, str] = field(default_factory=dict)
     ignorable: tuple[str, ...] = ()
 
-    @property
-    def has_experts(self) -> bool:
-        return any("{expert}" in row.source for row in self.rows)
+    def dimensions(self, metadata: Metadata) -> Dimensions:
+        """-> the numbers that a GGUF's metadata holds, not checked"""
+        return Dimensions(self.gguf_name, metadata, self.lengths)
 
     def metadata(self, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
         """config: the parsed config.json. -> every GGUF key of the architecture, with its prefix. A setting that is
         missing, malformed, or not what llama.cpp computes is a ThriftbitError."""
-        configuration = self._configuration(config)
-        keys = {key: _typed(key, name, configuration) for key, name in self.metadata_keys.items()}
-        for key, name in self.optional_metadata_keys.items():
-            if configuration.get(name) is not None:
-                keys[key] = _typed(key, name, configuration)
+        configuration = self.configuration(config)
+        keys = {key: metadata_value(key, setting, configuration) for key, setting in self.metadata_keys.items()}
+        for key, setting in self.optional_metadata_keys.items():
+            if not isinstance(setting, str) or configuration.get(setting) is not None:
+                keys[key] = metadata_value(key, setting, configuration)
+        if self.next_token_key and configuration.get(self.next_token_key):
+            ahead = configuration.integer(self.next_token_key)
+            keys["block_count"] = np.uint32(configuration.integer("num_hidden_layers") + ahead)
+            keys["nextn_predict_layers"] = metadata_value("", self.next_token_key, configuration)
         if self.rope_types is not None:
-            keys |= Rope(configuration, self.rope_types).metadata()
-        metadata = {f"{self.gguf_name}.{key}": value for key, value in keys.items()}
-        self._refuse_other_computations(configuration, dimensions_of(self.gguf_name, metadata))
+            keys = {**Rope(configuration, self.rope_types).metadata(), **keys}
+        metadata = {f"{self.gguf_name}.{key}": value for key, value in keys.items() if value is not None}
+        self._refuse_other_computations(configuration, dimensions_of(self.gguf_name, metadata, self.lengths))
         return metadata
 
     def limitations(self, config: Mapping[str, Any]) -> list[str]:
-        """-> sentences for people: where llama.cpp departs from the original on long texts, whatever the file says"""
-        configuration = self._configuration(config)
+        """-> sentences for people: where llama.cpp departs from the original, whatever the file says"""
+        configuration = self.configuration(config)
         context = configuration.integer("max_position_embeddings")
         used = configuration.get("sliding_window") is not None and configuration.get("use_sliding_window", True)
-        window = configuration.integer("sliding_window") if used and not self.windowed else 0
-        sentences = []
-        if 0 < window < context:
+        window = configuration.integer("sliding_window") if used else 0
+        sentences = list(self.notes(configuration))
+        if 0 < window < context and not any(cache.window_tokens for cache in self.layer_caches(self.metadata(config))):
             sentences.append(f"Trained with a sliding window of {window} tokens; llama.cpp attends to the whole text.")
         if self.rope_types is not None and Rope(configuration, self.rope_types).kind == "dynamic":
             sentences.append(
@@ -149,12 +150,42 @@ class Architecture:
             )
         return sentences
 
+    def layer_caches(self, metadata: Metadata) -> tuple[LayerCache, ...]:
+        """-> what llama.cpp keeps of a text in each layer that is loaded; layers that guess ahead are not"""
+        model = self.dimensions(metadata)
+        if model.all_layers > MOST_LAYERS:
+            raise ThriftbitError(
+                f"{self.gguf_name}.block_count is {model.all_layers}; models have 1 to {MOST_LAYERS} layers"
+            )
+        kinds = self.layers(model)[: model.layers]
+        return tuple(kind.keeps(model.at(number)) for number, kind in enumerate(kinds))
+
+    def settled(self, checkpoint: Checkpoint, next_token_layers: bool = True) -> Checkpoint:
+        """-> the checkpoint with a configuration that says how many layers that guess ahead it has: configurations
+        count some that are not stored, and leave out some that are. next_token_layers: whether they are wanted."""
+        if not self.next_token_key:
+            return checkpoint
+        found = self._by_row_name(checkpoint)
+        count, ahead = 0, set[str]()
+        while (more := self._next_token_tensors(checkpoint.config, count) - ahead) & found.keys():
+            count, ahead = count + 1, ahead | more
+        if not next_token_layers:
+            found = {name: tensor for name, tensor in found.items() if name not in ahead}
+        config = with_setting(checkpoint.config, self.next_token_key, count if next_token_layers else 0)
+        if next_token_layers:
+            return replace(checkpoint, config=config)
+        return replace(checkpoint, config=config, tensors={tensor.name: tensor for tensor in found.values()})
+
+    def other_parts(self, checkpoint: Checkpoint) -> list[str]:
+        """-> the parts of a multimodal model that are left out ("pictures", "sound")"""
+        return other_parts(checkpoint.tensors)
+
     def map_tensors(self, checkpoint: Checkpoint) -> list[Tensor]:
         """-> the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is
         missing, that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
-        configuration = self._configuration(checkpoint.config)
-        dimensions = dimensions_of(self.gguf_name, self.metadata(checkpoint.config))
-        _refuse_forged_counts(str(checkpoint.path), dimensions, len(checkpoint.tensors), len(checkpoint.tensors))
+        configuration = self.configuration(checkpoint.config)
+        model = dimensions_of(self.gguf_name, self.metadata(checkpoint.config), self.lengths)
+        _refuse_forged_counts(str(checkpoint.path), model, len(checkpoint.tensors), _most_parts(checkpoint.tensors))
         tied = configuration.flag("tie_word_embeddings")
         found = self._by_row_name(checkpoint)
         if tied:
@@ -162,69 +193,74 @@ class Architecture:
             self._refuse_output_of_its_own(str(checkpoint.path), found)
         mapped: list[Tensor] = []
         missing: list[str] = []
-        for entry in self._entries(dimensions):
-            row = entry.row
-            if row.when and not configuration.flag(row.when):
-                continue
-            if row.target == OUTPUT and tied and row.source not in found:
+        for entry in self._present(configuration, model):
+            if entry.row.target == OUTPUT and tied and entry.row.source not in found:
                 if self.copies_tied:
                     mapped += [_named(tensor, OUTPUT) for tensor in mapped if tensor.name == EMBEDDING]
                 continue
-            lacking = [name for name in entry.sources if name not in found]
-            missing += lacking
-            if not lacking:
-                tensors = [found.pop(name) for name in entry.sources]
-                for tensor in tensors:
-                    _expect_shape(tensor, dimensions.shape(row.shape), f"{checkpoint.path}: config.json implies")
-                mapped.append(_named(row.transform.forward(tensors, dimensions), entry.target))
+            tensors = _sources(entry, found, missing, f"{checkpoint.path}: config.json implies")
+            if tensors:
+                outputs = entry.row.transform.forward(tensors, entry.model)
+                mapped += [_named(output, name) for output, name in zip(outputs, entry.targets, strict=True)]
         if missing == [self._source_of(OUTPUT)] and not found:
             raise ThriftbitError(
                 f"{checkpoint.path}: {missing[0]} is missing, although tie_word_embeddings is false. "
                 "If the embedding is the output matrix too, set tie_word_embeddings to true in config.json."
             )
         _refuse_incomplete(str(checkpoint.path), missing, [tensor.name for tensor in found.values()])
-        return mapped + [_named(constant(name, values), name) for name, values in self._factors(configuration).items()]
+        factors = {name: views.constant(name, values) for name, values in self._factors(configuration).items()}
+        return mapped + [_named(tensor, name) for name, tensor in factors.items()]
 
     def implied_tensors(self, config: Mapping[str, Any], source_dtype: str) -> dict[str, Tensor]:
-        """-> the checkpoint's tensors as the configuration alone implies them, under the names of `rows`; reading one
+        """-> the checkpoint's tensors as the configuration alone implies them, under transformers' names; reading one
         is a ThriftbitError. source_dtype: that the weights are stored in."""
-        configuration = self._configuration(config)
-        dimensions = dimensions_of(self.gguf_name, self.metadata(config))
-        _refuse_forged_counts("config.json", dimensions, MOST_LAYERS, MOST_EXPERTS)
+        configuration = self.configuration(config)
+        model = dimensions_of(self.gguf_name, self.metadata(config), self.lengths)
+        _refuse_forged_counts("config.json", model, MOST_LAYERS, MOST_EXPERTS)
         tied = configuration.flag("tie_word_embeddings")
         return {
-            source: Tensor(source, dimensions.shape(entry.row.shape), source_dtype, _not_there)
-            for entry in self._entries(dimensions)
-            if (not entry.row.when or configuration.flag(entry.row.when)) and not (entry.target == OUTPUT and tied)
+            source: Tensor(source, entry.source_shape, source_dtype, _not_there)
+            for entry in self._present(configuration, model)
+            if not (entry.row.target == OUTPUT and tied)
             for source in entry.sources
         }
 
     def unmap_tensors(self, tensors: Iterable[Tensor], metadata: Metadata) -> list[Tensor]:
-        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers names and
+        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers' code names and
         lays them out. Rotary factors are left out, since they follow from the configuration."""
-        dimensions = dimensions_of(self.gguf_name, metadata)
+        model = dimensions_of(self.gguf_name, metadata, self.lengths)
         found = {tensor.name: tensor for tensor in tensors if tensor.name not in FACTOR_TENSORS}
         where = f"GGUF model of architecture {self.gguf_name}"
-        _refuse_forged_counts(where, dimensions, len(found), max((t.shape[0] for t in found.values()), default=0))
+        _refuse_forged_counts(where, model, len(found), max((t.shape[0] for t in found.values()), default=0))
         unmapped: list[Tensor] = []
         missing: list[str] = []
-        for entry in self._entries(dimensions):
-            row = entry.row
-            tensor = found.pop(entry.target, None)
-            if tensor is not None:
-                _expect_shape(
-                    tensor, row.transform.shape(dimensions.shape(row.shape), dimensions), "GGUF metadata implies"
-                )
-                originals = row.transform.inverse(tensor, dimensions)
+        for entry in self.entries(model):
+            here = [found.pop(name) for name in entry.targets if name in found]
+            if len(here) == len(entry.targets):
+                _expect_as_many(here, entry)
+                for tensor, shape in zip(here, entry.target_shapes(), strict=True):
+                    _expect_shape(tensor, shape, "GGUF metadata implies")
+                originals = entry.row.transform.inverse(here, entry.model)
                 unmapped += [
-                    original.renamed(name, tensor.role) for name, original in zip(entry.sources, originals, strict=True)
+                    views.reshaped(original, entry.source_shape).renamed(name, here[0].role)
+                    for name, original in zip(entry.sources, originals, strict=True)
                 ]
-            elif not row.when and entry.target != OUTPUT:
-                missing.append(entry.target)
+            elif here or not (entry.row.when or entry.row.optional or entry.row.target == OUTPUT):
+                missing += sorted(set(entry.targets) - {tensor.name for tensor in here})
         _refuse_incomplete(where, missing, list(found))
         return unmapped
 
-    def _configuration(self, config: Mapping[str, Any]) -> Configuration:
+    def entries(self, model: Dimensions) -> Iterator[Entry]:
+        """Every row for every layer, in container order"""
+        for row in self.before:
+            yield _filled(row, model)
+        for number, kind in enumerate(self.layers(model)):
+            for row in kind.rows:
+                yield _filled(row, model.at(number), number)
+        for row in self.after:
+            yield _filled(row, model)
+
+    def configuration(self, config: Mapping[str, Any]) -> Configuration:
         return Configuration(config, self.aliases, self.defaults)
 
     def _missing_base(self, names: Collection[str]) -> str:
@@ -234,7 +270,7 @@ class Architecture:
         return f"{base}." if bare else ""
 
     def _source_of(self, target: str) -> str:
-        return next((row.source for row in self.rows if row.target == target), "")
+        return next((row.source for row in (*self.before, *self.after) if row.target == target), "")
 
     def _refuse_output_of_its_own(self, where: str, found: Mapping[str, Tensor]) -> None:
         output = self._source_of(OUTPUT)
@@ -244,7 +280,19 @@ class Architecture:
                 f"llama.cpp's {self.gguf_name} always uses the embedding."
             )
 
-    def _refuse_other_computations(self, configuration: Configuration, dimensions: Dimensions) -> None:
+    def _present(self, configuration: Configuration, model: Dimensions) -> Iterator[Entry]:
+        """-> those whose setting, if they need one, is there"""
+        return (each for each in self.entries(model) if not each.row.when or configuration.flag(each.row.when))
+
+    def _next_token_tensors(self, config: Mapping[str, Any], index: int) -> set[str]:
+        """-> all names under which a checkpoint may store the tensors of a layer that guesses ahead"""
+        metadata = self.metadata(with_setting(config, self.next_token_key, index + 1))
+        model = dimensions_of(self.gguf_name, metadata, self.lengths)
+        number = model.layers + index
+        entries = [_filled(row, model.at(number), number) for row in self.layers(model)[number].rows]
+        return {name for entry in entries for names in entry.spellings() for name in names}
+
+    def _refuse_other_computations(self, configuration: Configuration, model: Dimensions) -> None:
         if not self.untied and not configuration.flag("tie_word_embeddings"):
             raise ThriftbitError(
                 f"config.json: tie_word_embeddings is false; llama.cpp's {self.gguf_name} always uses the embedding."
@@ -256,33 +304,22 @@ class Architecture:
                     f"config.json: {key} is {value!r}, but llama.cpp's {self.gguf_name} computes {values[0]!r} only."
                 )
         for check in self.checks:
-            problem = check(configuration, dimensions)
+            problem = check(configuration, model)
             if problem:
                 raise ThriftbitError(f"config.json: {problem}")
 
     def _factors(self, configuration: Configuration) -> dict[str, FloatArray]:
         return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
 
-    def _entries(self, dimensions: Dimensions) -> Iterator[Entry]:
-        """Every row for every layer, in container order: rows of layers are gone through layer by layer."""
-        for in_layers, rows in groupby(self.rows, lambda row: "{layer}" in row.target):
-            table = tuple(rows)
-            for layer in range(dimensions.layers if in_layers else 1):
-                for row in table:
-                    experts = range(dimensions.experts if "{expert}" in row.source else 1)
-                    sources = tuple(row.source.format(layer=layer, expert=expert) for expert in experts)
-                    yield Entry(row, row.target.format(layer=layer), sources)
-
     def _by_row_name(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """-> the checkpoint's tensors under the names that the rows use, without those that may be ignored"""
+        """-> the text's tensors under the names that transformers' code has for them, without what may be ignored"""
         ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
         base = self._missing_base(checkpoint.tensors)
         found: dict[str, Tensor] = {}
         for name, tensor in checkpoint.tensors.items():
-            if any(pattern.search(name) for pattern in ignorable):
+            if other_part(name) or any(pattern.search(name) for pattern in ignorable):
                 continue
-            prefix = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
-            row_name = self.prefixes[prefix] + name.removeprefix(prefix) if prefix else name
+            row_name = text_name(name, self.prefixes)
             if base and not row_name.startswith(base) and row_name != self._source_of(OUTPUT):
                 row_name = base + row_name
             if row_name in found:
@@ -291,16 +328,46 @@ class Architecture:
         return found
 
 
+def with_setting(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """-> the configuration with another value, wherever it stands"""
+    text = config.get("text_config")
+    changed = {**config, key: value}
+    return {**changed, "text_config": {**text, key: value}} if isinstance(text, Mapping) else changed
+
+
+def _filled(row: Row, model: Dimensions, layer: int = 0) -> Entry:
+    places = {"layer": layer, "ahead": layer - model.layers}
+    numbers = range(model.length(row.count)) if row.count else range(1)
+    sources = tuple(row.source.format(number=number, **places) for number in numbers)
+    return Entry(row, sources, tuple(target.format(**places) for target in row.targets), model)
+
+
+def _sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who: str) -> list[Tensor]:
+    """Takes the entry's source tensors out of `found`, however they are spelled; [] if some are not there, and those
+    are added to `missing`. who: says what shapes are implied by."""
+    spellings = list(entry.spellings())
+    names = max(spellings, key=lambda names: sum(name in found for name in names) / len(names))
+    lacking = [name for name in names if name not in found]
+    if entry.row.optional and len(lacking) == len(names):
+        return []
+    missing += lacking
+    tensors = [found.pop(name) for name in names if name in found]
+    shape = entry.source_shape
+    expected = (math.prod(shape[:-1]) // len(names), shape[-1]) if len(names) > len(entry.sources) else shape
+    for tensor in tensors:
+        _expect_shape(tensor, expected, who)
+    if lacking:
+        return []
+    return [views.reshaped(views.concatenated(tensors), shape)] if len(names) > len(entry.sources) else tensors
+
+
+def _most_parts(tensors: Mapping[str, Tensor]) -> int:
+    """-> no layer has more experts than that: they are tensors of their own, or parts of one"""
+    return min(MOST_EXPERTS, max(len(tensors), max((tensor.shape[0] for tensor in tensors.values()), default=0)))
+
+
 def _not_there(start: int, stop: int) -> FloatArray:
     raise WeightsElsewhereError("only the configuration of this model is here, and not its weights")
-
-
-def _typed(key: str, name: str, configuration: Configuration) -> MetadataValue:
-    if key in FLAG_KEYS:
-        return configuration.flag(name)
-    if key in FLOAT_KEYS:
-        return np.float32(configuration.number(name))
-    return np.uint32(configuration.integer(name))
 
 
 def _named(tensor: Tensor, name: str) -> Tensor:
@@ -312,11 +379,21 @@ def _expect_shape(tensor: Tensor, expected: tuple[int, ...], who: str) -> None:
         raise ThriftbitError(f"{who} {expected} for {tensor.name}, and its shape is {tensor.shape}.")
 
 
-def _refuse_forged_counts(where: str, dimensions: Dimensions, most_layers: int, most_experts: int) -> None:
-    """Before tables are filled in that often."""
-    if dimensions.layers > most_layers or dimensions.experts > most_experts:
+def _expect_as_many(tensors: list[Tensor], entry: Entry) -> None:
+    """Before anything is laid out that long, whether the targets have as many weights as the implied sources"""
+    implied = math.prod(entry.source_shape) * len(entry.sources)
+    if sum(tensor.parameters for tensor in tensors) != implied:
+        shapes = " and ".join(str(tensor.shape) for tensor in tensors)
         raise ThriftbitError(
-            f"{where}: {dimensions.layers} layers and {dimensions.experts} experts are more than there are tensors for."
+            f"GGUF metadata implies {implied:,} weights for {enumeration(entry.targets)}, and its shape is {shapes}."
+        )
+
+
+def _refuse_forged_counts(where: str, model: Dimensions, most_layers: int, most_experts: int) -> None:
+    """Before tables are filled in that often."""
+    if model.all_layers > most_layers or model.experts > most_experts:
+        raise ThriftbitError(
+            f"{where}: {model.all_layers} layers and {model.experts} experts are more than there are tensors for."
         )
 
 

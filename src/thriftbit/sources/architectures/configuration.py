@@ -51,6 +51,13 @@ class Configuration:
             raise ThriftbitError(f"config.json: {key} should be a whole number, and is {_shown(value)}.")
         return value
 
+    def listed(self, key: str, length: int) -> list[Any]:
+        """-> the list of `length` values; ThriftbitError for anything else"""
+        value = self._values.get(key)
+        if not isinstance(value, list | tuple) or len(value) != length:
+            raise ThriftbitError(f"config.json: {key} should be a list of {length} values, and is {_shown(value)}.")
+        return list(value)
+
     def number(self, key: str) -> float:
         return finite(self._values.get(key), key)
 

@@ -1,41 +1,109 @@
 """The numbers that shape a model.
 
 They are read from GGUF metadata alone. A checkpoint's configuration is first turned into metadata, so that mapping a
-checkpoint to a container and back again rests on the same numbers.
+checkpoint to a container and back again rests on the same numbers. A number may differ from layer to layer; then the
+metadata holds a list, and `Dimensions.at(layer)` is the model as that layer sees it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
+
+MOST_LAYERS = 1024  # more than any model has
 
 
 @dataclass(frozen=True)
 class Dimensions:
     """Counts and lengths, named as tables of tensor shapes name them ("query width" is a shape).
 
-    width: of the residual stream; query, key_value: rows of the projections of all heads; qkv: of the three together;
-    gate_up: of a gate and an up projection fused; rotary: rotated entries of each head, half as many frequencies.
+    architecture: GGUF's name; metadata: with all the keys that llama.cpp requires. lengths: words that the family
+    adds, or gives another meaning. layer: which one is looked at, None for the model as a whole.
     """
 
-    layers: int
-    width: int
-    vocabulary: int
-    context: int
-    heads: int
-    key_value_heads: int
-    head: int
-    ffn: int
-    experts: int
-    expert_ffn: int
-    rotary: int
+    architecture: str
+    metadata: Metadata
+    lengths: Mapping[str, Length] = field(default_factory=dict)
+    layer: int | None = None
+
+    def at(self, layer: int) -> Dimensions:
+        return replace(self, layer=layer)
+
+    def has(self, key: str) -> bool:
+        return f"{self.architecture}.{key}" in self.metadata
+
+    def number(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """-> the key's whole number, of a list that of this layer (of the model as a whole the largest). One that is
+        missing without a default, or no whole number of at least `least`, is a ThriftbitError."""
+        value: Any = self.metadata.get(f"{self.architecture}.{key}", default)
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.size:
+            value = value.max() if self.layer is None else value[min(self.layer, value.size - 1)]
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
+            raise ThriftbitError(
+                f"{self.architecture}.{key} should be a whole number of at least {least}, and is {shown(value)}."
+            )
+        return int(value)
+
+    def flag(self, key: str) -> bool:
+        """-> of a list that of this layer; False where the key is not there"""
+        value: Any = self.metadata.get(f"{self.architecture}.{key}", False)
+        if isinstance(value, np.ndarray):
+            index = self.layer or 0
+            value = value[index] if index < value.size else False
+        return bool(value)
+
+    @property
+    def all_layers(self) -> int:
+        """-> with those that guess the tokens after the next"""
+        layers = self.number("block_count", least=0)
+        if not layers > 0:
+            raise ThriftbitError(f"{self.architecture}.block_count is {layers}; models have 1 to {MOST_LAYERS} layers.")
+        return layers
+
+    @property
+    def layers(self) -> int:
+        """-> without those that guess the tokens after the next"""
+        return self.all_layers - self.next_token_layers
+
+    @property
+    def next_token_layers(self) -> int:
+        return self.number("nextn_predict_layers", 0, least=0)
+
+    @property
+    def width(self) -> int:
+        """-> of the residual stream"""
+        return self.number("embedding_length")
+
+    @property
+    def vocabulary(self) -> int:
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return self.number("vocab_size", len(tokens) if isinstance(tokens, list) else None)
+
+    @property
+    def context(self) -> int:
+        return self.number("context_length")
+
+    @property
+    def heads(self) -> int:
+        return self.number("attention.head_count")
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.number("attention.head_count_kv", self.heads)
+
+    @property
+    def head(self) -> int:
+        return self.number("attention.key_length", self.width // max(1, self.number("attention.head_count", 1)))
 
     @property
     def query(self) -> int:
+        """-> rows of the projection of all heads"""
         return self.heads * self.head
 
     @property
@@ -44,45 +112,69 @@ class Dimensions:
 
     @property
     def qkv(self) -> int:
+        """-> of query, key and value in one matrix"""
         return self.query + 2 * self.key_value
 
     @property
+    def ffn(self) -> int:
+        return self.number("feed_forward_length")
+
+    @property
     def gate_up(self) -> int:
+        """-> of a gate and an up projection in one matrix"""
         return 2 * self.ffn
 
-    def shape(self, names: str) -> tuple[int, ...]:
+    @property
+    def experts(self) -> int:
+        return self.number("expert_count", 0, least=0)
+
+    @property
+    def expert_ffn(self) -> int:
+        return (
+            self.number("expert_feed_forward_length") if self.has("expert_feed_forward_length") else self.length("ffn")
+        )
+
+    @property
+    def expert_gate_up(self) -> int:
+        return 2 * self.length("expert_ffn")
+
+    @property
+    def rotary(self) -> int:
+        """-> rotated entries of each head, half as many frequencies"""
+        return self.number("rope.dimension_count", self.head)
+
+    def length(self, word: str) -> int:
+        """-> what a word of a shape stands for: the family's own meaning, one of the above, or a number"""
+        if word in self.lengths:
+            return self.lengths[word](self)
+        return int(word) if word.isdecimal() else int(getattr(self, word))
+
+    def shape(self, words: str) -> tuple[int, ...]:
         """ "query width" -> (heads * head, width)"""
-        return tuple(getattr(self, name) for name in names.split())
+        return tuple(self.length(word) for word in words.split())
 
 
-def dimensions_of(architecture: str, metadata: Metadata) -> Dimensions:
-    """architecture: GGUF's name of it; metadata: with all the keys that llama.cpp requires. A key that is missing or
-    not a whole number is a ThriftbitError."""
+Length = Callable[[Dimensions], int]
 
-    def number(key: str, default: int | None = None, least: int = 1) -> int:
-        value = metadata.get(f"{architecture}.{key}", default)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ThriftbitError(f"{architecture}.{key} should be a whole number of at least {least}, and is {value}.")
-        return int(value)
 
-    width = number("embedding_length")
-    heads = number("attention.head_count")
-    key_value_heads = number("attention.head_count_kv", heads)
-    if heads % key_value_heads:
-        raise ThriftbitError(f"{heads} attention heads cannot share {key_value_heads} key-value heads evenly.")
-    head = number("attention.key_length", width // heads)
-    ffn = number("feed_forward_length")
-    tokens = metadata.get("tokenizer.ggml.tokens", [])
-    return Dimensions(
-        layers=number("block_count"),
-        width=width,
-        vocabulary=number("vocab_size", len(tokens) if isinstance(tokens, list) else None),
-        context=number("context_length"),
-        heads=heads,
-        key_value_heads=key_value_heads,
-        head=head,
-        ffn=ffn,
-        experts=number("expert_count", 0, least=0),
-        expert_ffn=number("expert_feed_forward_length", ffn),
-        rotary=number("rope.dimension_count", head),
-    )
+def dimensions_of(architecture: str, metadata: Metadata, lengths: Mapping[str, Length] | None = None) -> Dimensions:
+    """-> the model's numbers, checked: a key that is missing or not a whole number is a ThriftbitError"""
+    model = Dimensions(architecture, metadata, lengths or {})
+    for number in ("all_layers", "width", "vocabulary", "context", "experts"):
+        getattr(model, number)
+    if model.layers < 1:
+        raise ThriftbitError(f"{architecture}: of {model.all_layers} layers {model.next_token_layers} guess ahead.")
+    if model.has("attention.head_count"):
+        most = 1 if model.all_layers > MOST_LAYERS else model.all_layers  # a forged count is told by the tensors
+        for layer in range(most):
+            _check_heads(model.at(layer))
+    return model
+
+
+def _check_heads(model: Dimensions) -> None:
+    listed = isinstance(model.metadata.get(f"{model.architecture}.attention.head_count_kv"), np.ndarray)
+    least = 0 if listed else 1  # layers that do not attend have none
+    heads = model.number("attention.head_count", least=least)
+    shared = model.number("attention.head_count_kv", heads, least=least)
+    if shared and heads % shared:
+        raise ThriftbitError(f"{heads} attention heads cannot share {shared} key-value heads evenly.")

@@ -14,8 +14,10 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.architectures.architecture import OUTPUT, Architecture
-from thriftbit.sources.architectures.rope import FREQUENCIES, LONG_FACTORS, SHORT_FACTORS, yarn_scale
+from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.dimensions import dimensions_of
+from thriftbit.sources.architectures.rope import FREQUENCIES, LONG_FACTORS, SHORT_FACTORS, YARN_BOUNDS, yarn_scale
+from thriftbit.sources.architectures.rows import OUTPUT
 from thriftbit.sources.tensor import Tensor
 
 # Llama 3's scaling is in a GGUF only by its effect on every frequency. All published models have these settings.
@@ -28,20 +30,26 @@ def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: It
     Raises ThriftbitError where the file does not say enough.
     """
     by_name = {tensor.name: tensor for tensor in tensors}
+    dimensions_of(architecture.gguf_name, metadata, architecture.lengths)
     stated = {key.removeprefix(f"{architecture.gguf_name}."): _plain(value) for key, value in metadata.items()}
     config: dict[str, Any] = {name: value for name, value in architecture.defaults.items() if not callable(value)}
     config |= {name: values[0] for name, values in architecture.fixed.items()}
     config |= {"model_type": architecture.model_types[0], "architectures": [architecture.classes[0]]}
     config["tie_word_embeddings"] = OUTPUT not in by_name
     for key, name in (*architecture.metadata_keys.items(), *architecture.optional_metadata_keys.items()):
-        if key in stated:
+        if key in stated and isinstance(name, str):
             config[name] = stated[key]
     if "rope.scaling.original_context_length" in stated:  # LongRoPE's is looked for here as well
         config["original_max_position_embeddings"] = stated["rope.scaling.original_context_length"]
     config["sliding_window"] = config.get("sliding_window") or None  # 0 tells llama.cpp that there is none
-    for row in architecture.rows:
-        if row.when:
-            config[row.when] = config.get(row.when, False) or row.target.format(layer=0) in by_name
+    if architecture.next_token_key:
+        ahead = stated.get("nextn_predict_layers", 0)
+        config[architecture.next_token_key] = ahead
+        config["num_hidden_layers"] = stated["block_count"] - ahead
+    config |= architecture.restored(stated)
+    for entry in architecture.entries(architecture.dimensions(metadata)):
+        if entry.row.when:
+            config[entry.row.when] = bool(config.get(entry.row.when)) or entry.targets[0] in by_name
     if architecture.rope_types is not None:
         config.pop("rope_theta", None)
         config["rope_parameters"] = _rope_parameters(stated, config, by_name)
@@ -61,6 +69,11 @@ def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tenso
         parameters["factor"] = stated.get("rope.scaling.factor")
     if "rope.scaling.original_context_length" in stated:
         parameters["original_max_position_embeddings"] = stated["rope.scaling.original_context_length"]
+    if "rope.dimension_sections" in stated:
+        parameters["mrope_section"] = stated["rope.dimension_sections"][:3]
+    for key, name in YARN_BOUNDS.items():
+        if key in stated:
+            parameters[name] = stated[key]
     if parameters["rope_type"] == "yarn":
         magnitude = yarn_scale(parameters["factor"], 1.0)
         parameters["attention_factor"] = magnitude * stated.get("rope.scaling.attn_factor", 1.0)
@@ -98,8 +111,15 @@ def _prove(architecture: Architecture, config: Mapping[str, Any], metadata: Meta
 
 
 def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, list) or isinstance(other, list):  # one number for all layers, and a list that repeats it
+        each, single = (one, other) if isinstance(one, list) else (other, one)
+        return all(_same(value, single) for value in each)
     return bool(np.isclose(one, other, rtol=1e-5)) if isinstance(other, float) else bool(one == other)
 
 
 def _plain(value: MetadataValue) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return value.item() if isinstance(value, np.generic) else value

@@ -7,6 +7,8 @@ leaf between `blk.<layer>.` and `.weight`.
 
 from __future__ import annotations
 
+import re
+
 ROLES = {
     "token_embd": "token-embedding",
     "position_embd": "position-embedding",
@@ -26,6 +28,30 @@ ROLES = {
     "ffn_gate_shexp": "ffn-gate-shared",
     "ffn_up_shexp": "ffn-up-shared",
     "ffn_down_shexp": "ffn-down-shared",
+    "attn_sinks": "attention-sinks",
+    "attn_gate": "attention-gate",
+    "attn_q_a": "attention-query-first",
+    "attn_q_b": "attention-query",
+    "attn_kv_a_mqa": "attention-key-value-first",
+    "attn_k_b": "attention-key",
+    "attn_v_b": "attention-value",
+    "exp_probs_b": "router",
+    "ffn_gate_inp_shexp": "router",
+    "ssm_in": "recurrent-in",
+    "ssm_alpha": "recurrent-decay",
+    "ssm_beta": "recurrent-gate",
+    "ssm_ba": "recurrent-gate",
+    "ssm_conv1d": "convolution",
+    "ssm_dt": "recurrent-decay",
+    "ssm_a": "recurrent-decay",
+    "ssm_d": "recurrent-decay",
+    "ssm_out": "recurrent-out",
+    "shortconv.conv": "convolution",
+    "shortconv.in_proj": "recurrent-in",
+    "shortconv.out_proj": "recurrent-out",
+    "nextn.eh_proj": "next-token-in",
+    "nextn.embed_tokens": "token-embedding",
+    "nextn.shared_head_head": "output",
     "rope_freqs": "rope-factors",
     "rope_factors_long": "rope-factors",
     "rope_factors_short": "rope-factors",
@@ -35,8 +61,10 @@ ROLES = {
 def role_of(gguf_name: str) -> str:
     """ "blk.3.attn_q.weight" -> "attention-query". A name no table row knows has the role ""."""
     stem, _, kind = gguf_name.rpartition(".")
-    leaf = stem.rpartition(".")[2]
-    if kind == "bias":
+    if kind not in ("weight", "bias", "scale"):  # a few have no such ending
+        stem, kind = gguf_name, ""
+    leaf = re.sub(r"^blk\.\d+\.", "", stem)
+    if kind == "bias" and leaf not in ("exp_probs_b", "ssm_dt"):
         return "bias"
     if leaf.endswith("norm"):
         return "norm"

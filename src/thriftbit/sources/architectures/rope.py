@@ -26,8 +26,12 @@ PLAIN = frozenset(
     {"default", "dynamic", "linear", "yarn"}
 )  # types that every llama.cpp model with rotary embeddings takes
 LONGROPE = frozenset({"longrope", "su"})  # two names of one method
+# YaRN whose first and last blended frequency are not rounded ("truncate": false). llama.cpp rounds them, which changes
+# a few frequencies a little; a family that is published so, and run so by everybody, says it in a note.
+UNROUNDED = "yarn, not rounded"
 WITH_FACTORS = PLAIN | LONGROPE | {"llama3"}
 
+YARN_BOUNDS = {"rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow"}
 FREQUENCIES = "rope_freqs.weight"
 LONG_FACTORS = "rope_factors_long.weight"
 SHORT_FACTORS = "rope_factors_short.weight"
@@ -43,13 +47,13 @@ class Rope:
 
     def __init__(self, config: Configuration, supported: frozenset[str]) -> None:
         parameters, sliding = _parameters(config)
-        self._parameters = parameters
+        self._parameters, self._supported = parameters, supported
         self._context = config.integer("max_position_embeddings")
         self.kind = str(parameters.get("rope_type", parameters.get("type", "default")))
         if self.kind not in supported:
             raise ThriftbitError(
                 f"config.json: rope_type {self.kind!r} is not one that llama.cpp computes for this architecture "
-                f"({', '.join(sorted(supported))})."
+                f"({', '.join(sorted(supported - {UNROUNDED}))})."
             )
         if sliding.get("rope_type", "default") != "default":
             raise ThriftbitError(
@@ -79,6 +83,8 @@ class Rope:
         }
         if self.sliding_base is not None:
             keys["rope.freq_base_swa"] = np.float32(self.sliding_base)
+        if (sections := self._parameters.get("mrope_section")) is not None:
+            keys["rope.dimension_sections"] = self._sections(sections)
         if self.kind == "linear":
             keys["rope.scaling.type"] = "linear"
             keys["rope.scaling.factor"] = np.float32(self._factor())
@@ -98,6 +104,13 @@ class Rope:
             return {LONG_FACTORS: self._listed("long_factor"), SHORT_FACTORS: self._listed("short_factor")}
         return {}
 
+    def _sections(self, sections: Any) -> MetadataValue:
+        """-> frequencies that turn with time, height and width, and none with a fourth; a text has time alone, so they
+        all turn alike"""
+        if not isinstance(sections, list) or len(sections) > 4 or not all(isinstance(n, int) for n in sections):
+            raise ThriftbitError("config.json: mrope_section should be a list of three whole numbers.")
+        return np.array([*sections, 0, 0, 0, 0][:4], np.int32)
+
     def _number(self, key: str, default: float | None = None) -> float:
         return finite(self._parameters.get(key, default), key)
 
@@ -106,7 +119,7 @@ class Rope:
         return self._context / self._original_context if given is None else positive(given, "factor")
 
     def _yarn(self) -> dict[str, MetadataValue]:
-        if self._parameters.get("truncate", True) is not True:
+        if self._parameters.get("truncate", True) is not True and UNROUNDED not in self._supported:
             raise ThriftbitError("config.json: YaRN without truncation is not something llama.cpp computes.")
         if self._number("beta_fast", 32.0) != 32 or self._number("beta_slow", 1.0) != 1:
             raise ThriftbitError("config.json: llama.cpp computes YaRN with beta_fast 32 and beta_slow 1 only.")
@@ -116,6 +129,9 @@ class Rope:
             "rope.scaling.factor": np.float32(factor),
             "rope.scaling.original_context_length": np.uint32(self._original_context),
         }
+        for key, name in YARN_BOUNDS.items():
+            if name in self._parameters:
+                keys[key] = np.float32(positive(self._parameters[name], name))
         # llama.cpp always applies the paper's magnitude. A model that wants another one gets the ratio of the two.
         ratio = self._yarn_magnitude(factor) / yarn_scale(factor, 1.0)
         if not math.isclose(ratio, 1.0):

@@ -1,13 +1,14 @@
 """How a checkpoint's weights and a container's differ, and the way back.
 
-A transform turns the tensors that a source name stands for (usually one) into the one tensor of the container, and
-that one back into those. Both directions are views: nothing is read until somebody reads.
+A transform turns the source tensors of a row (usually one) into its target tensors (usually one), and those back. Both
+directions are views: nothing is read until somebody reads. Shapes of targets follow from those of sources, by applying
+the transform to tensors without weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,34 +17,98 @@ from numpy.typing import NDArray
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources import views
 from thriftbit.sources.architectures.dimensions import Dimensions
-from thriftbit.sources.tensor import Tensor
+from thriftbit.sources.tensor import FloatArray, Tensor
 
 Order = NDArray[np.intp]
-Shape = tuple[int, ...]
-
-
-def _same(shape: Shape, dimensions: Dimensions) -> Shape:
-    return shape
+Way = Callable[[Sequence[Tensor], Dimensions], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
 class Transform:
-    """forward: checkpoint -> container; inverse: container -> checkpoint; shape: a source tensor's -> the container's.
-    Both directions take tensors whose shapes have been checked."""
+    """forward: checkpoint -> container; inverse: container -> checkpoint. Both take tensors whose shapes have been
+    checked, and the model's numbers as the tensors' layer sees them."""
 
-    forward: Callable[[Sequence[Tensor], Dimensions], Tensor]
-    inverse: Callable[[Tensor, Dimensions], list[Tensor]]
-    shape: Callable[[Shape, Dimensions], Shape] = _same
+    forward: Way
+    inverse: Way
+
+    def then(self, after: Transform) -> Transform:
+        """-> this one first and `after` on what comes out"""
+        return Transform(
+            lambda tensors, model: after.forward(self.forward(tensors, model), model),
+            lambda tensors, model: self.inverse(after.inverse(tensors, model), model),
+        )
+
+    def of_target(self, number: int, after: Transform) -> Transform:
+        """-> this one, and `after` on the target of that number alone"""
+
+        def apply(way: Way, tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
+            return [*tensors[:number], *way([tensors[number]], model), *tensors[number + 1 :]]
+
+        return Transform(
+            lambda tensors, model: apply(after.forward, self.forward(tensors, model), model),
+            lambda tensors, model: self.inverse(apply(after.inverse, tensors, model), model),
+        )
 
 
-def _reordering(order: Callable[[Dimensions], Order]) -> Transform:
-    def forward(tensors: Sequence[Tensor], dimensions: Dimensions) -> Tensor:
-        return views.reordered(tensors[0], order(dimensions))
+def each(forward: Callable[[Tensor, Dimensions], Tensor], inverse: Callable[[Tensor, Dimensions], Tensor]) -> Transform:
+    """-> of every tensor by itself"""
+    return Transform(
+        lambda tensors, model: [forward(tensor, model) for tensor in tensors],
+        lambda tensors, model: [inverse(tensor, model) for tensor in tensors],
+    )
 
-    def inverse(tensor: Tensor, dimensions: Dimensions) -> list[Tensor]:
-        return [views.reordered(tensor, np.argsort(order(dimensions)))]
+
+def reorder_rows(order: Callable[[Dimensions], Order]) -> Transform:
+    """order: for each row of the container's (each entry of a vector), the checkpoint's"""
+    return each(
+        lambda tensor, model: views.reordered(tensor, order(model)),
+        lambda tensor, model: views.reordered(tensor, np.argsort(order(model))),
+    )
+
+
+def reorder_columns(order: Callable[[Dimensions], Order]) -> Transform:
+    return each(
+        lambda tensor, model: views.columns(tensor, order(model)),
+        lambda tensor, model: views.columns(tensor, np.argsort(order(model))),
+    )
+
+
+def split(words: str, groups: str = "1", *, parts: tuple[str, ...] = (), whole: str = "") -> Transform:
+    """One tensor whose rows come in groups -> several, each with its share of every group. words: lengths of the
+    shares; groups: how many there are. split("ffn ffn", "experts") parts every expert's gate from its up projection.
+    parts: shapes of the results; whole: of what was split, for the way back; both matrices where they are not given."""
+
+    def forward(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
+        found = views.split(tensors[0], model.length(groups), model.shape(words))
+        return (
+            [replace(each, shape=model.shape(shape)) for each, shape in zip(found, parts, strict=True)]
+            if parts
+            else found
+        )
+
+    def inverse(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
+        found = views.joined(tensors, model.length(groups))
+        return [replace(found, shape=model.shape(whole)) if whole else found]
 
     return Transform(forward, inverse)
+
+
+def alternate_columns() -> Transform:
+    """One tensor -> two: its even columns and its odd ones"""
+
+    def inverse(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
+        width = tensors[0].width
+        return [views.columns(views.beside(tensors), np.arange(2 * width).reshape(2, width).T.ravel())]
+
+    return Transform(
+        lambda tensors, model: [views.columns(tensors[0], np.arange(odd, tensors[0].width, 2)) for odd in (0, 1)],
+        inverse,
+    )
+
+
+def reshape(words: str) -> Transform:
+    """words: the container's shape. The way back leaves the shape to the row, which knows the source's."""
+    return each(lambda tensor, model: views.reshaped(tensor, model.shape(words)), lambda tensor, model: tensor)
 
 
 @lru_cache(maxsize=8)
@@ -63,25 +128,23 @@ def _grouped_by_projection(heads: int, key_value_heads: int, head: int) -> Order
     return np.arange(heads * 3 * head).reshape(heads, 3, head).swapaxes(0, 1).ravel()
 
 
-def _shift(amount: float) -> Transform:
-    return Transform(
-        forward=lambda tensors, dimensions: views.shifted(tensors[0], amount),
-        inverse=lambda tensor, dimensions: [views.shifted(tensor, -amount)],
+def compute(forward: Callable[[FloatArray], FloatArray], inverse: Callable[[FloatArray], FloatArray]) -> Transform:
+    """-> of every number by itself"""
+    return each(
+        lambda tensor, model: views.computed(tensor, forward),
+        lambda tensor, model: views.computed(tensor, inverse),
     )
 
 
-IDENTITY = Transform(lambda tensors, dimensions: tensors[0], lambda tensor, dimensions: [tensor])
-INTERLEAVE_QUERY = _reordering(lambda d: _interleaved_halves(d.heads, d.head))
-INTERLEAVE_KEY = _reordering(lambda d: _interleaved_halves(d.key_value_heads, d.head))
-GROUP_QKV = _reordering(lambda d: _grouped_by_projection(d.heads, d.key_value_heads, d.head))
-ADD_ONE = _shift(1.0)  # Gemma stores how far its norms are from one
-TRANSPOSE = Transform(
-    forward=lambda tensors, dimensions: views.transposed(tensors[0]),
-    inverse=lambda tensor, dimensions: [views.transposed(tensor)],
-    shape=lambda shape, dimensions: shape[::-1],
-)
+IDENTITY = Transform(lambda tensors, model: tensors, lambda tensors, model: tensors)
+INTERLEAVE_QUERY = reorder_rows(lambda d: _interleaved_halves(d.heads, d.head))
+INTERLEAVE_KEY = reorder_rows(lambda d: _interleaved_halves(d.key_value_heads, d.head))
+GROUP_QKV = reorder_rows(lambda d: _grouped_by_projection(d.heads, d.key_value_heads, d.head))
+ADD_ONE = compute(lambda values: values + np.float32(1), lambda values: values - np.float32(1))
+TRANSPOSE = each(lambda tensor, model: views.transposed(tensor), lambda tensor, model: views.transposed(tensor))
 STACK = Transform(
-    forward=lambda tensors, dimensions: views.stacked(tensors),
-    inverse=lambda tensor, dimensions: [views.part(tensor, expert) for expert in range(dimensions.experts)],
-    shape=lambda shape, dimensions: (dimensions.experts, *shape),
+    lambda tensors, model: [views.stacked(tensors)],
+    lambda tensors, model: [views.part(tensors[0], index) for index in range(tensors[0].shape[0])],
 )
+# Decay rates are stored as logarithms and computed with as they are.
+MINUS_EXP = compute(lambda values: -np.exp(values), lambda values: np.log(-values))

@@ -3,13 +3,18 @@
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, query_scale
 from thriftbit.sources.architectures.gemma_like import AFTER_ATTENTION, FINAL_NORM, FIRST_NORM, GELU_TANH
-from thriftbit.sources.architectures.llama_like import ATTENTION, HEAD, METADATA, RMS_NORM, TOKEN_EMBEDDING
+from thriftbit.sources.architectures.kinds import every_nth, layer_of, sliding
+from thriftbit.sources.architectures.llama_like import ATTENTION, METADATA, RMS_NORM
+from thriftbit.sources.architectures.rows import HEAD
+
+FULL = layer_of(FIRST_NORM, ATTENTION, AFTER_ATTENTION)
 
 ARCHITECTURE = Architecture(
     classes=("Gemma2ForCausalLM",),
     model_types=("gemma2",),
     gguf_name="gemma2",
-    rows=(TOKEN_EMBEDDING, FIRST_NORM, *ATTENTION, *AFTER_ATTENTION, FINAL_NORM, HEAD),
+    layers=every_nth(2, FULL, others=sliding(FULL)),
+    after=(FINAL_NORM, HEAD),
     metadata_keys=METADATA
     | RMS_NORM
     | {
@@ -27,6 +32,5 @@ ARCHITECTURE = Architecture(
     },
     fixed={"hidden_activation": GELU_TANH, "use_bidirectional_attention": (False,)},
     checks=(query_scale(exception_layers=46), full_attention_every(2)),
-    windowed=True,
     untied=False,
 )

@@ -5,23 +5,25 @@ Of the multimodal models the text part is taken; the image tower is another file
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, query_scale
-from thriftbit.sources.architectures.gemma_like import AFTER_ATTENTION, FINAL_NORM, FIRST_NORM, GELU_TANH, gemma_norm
-from thriftbit.sources.architectures.llama_like import ATTENTION, HEAD, METADATA, RMS_NORM, TOKEN_EMBEDDING
+from thriftbit.sources.architectures.gemma_like import (
+    AFTER_ATTENTION,
+    FINAL_NORM,
+    FIRST_NORM,
+    GELU_TANH,
+    QUERY_KEY_NORMS,
+)
+from thriftbit.sources.architectures.kinds import every_nth, layer_of, sliding
+from thriftbit.sources.architectures.llama_like import ATTENTION, METADATA, RMS_NORM
+from thriftbit.sources.architectures.rows import HEAD
+
+FULL = layer_of(FIRST_NORM, ATTENTION, QUERY_KEY_NORMS, AFTER_ATTENTION)
 
 ARCHITECTURE = Architecture(
     classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
     model_types=("gemma3_text", "gemma3"),
     gguf_name="gemma3",
-    rows=(
-        TOKEN_EMBEDDING,
-        FIRST_NORM,
-        *ATTENTION,
-        gemma_norm("self_attn.q_norm", "attn_q_norm", "head"),
-        gemma_norm("self_attn.k_norm", "attn_k_norm", "head"),
-        *AFTER_ATTENTION,
-        FINAL_NORM,
-        HEAD,
-    ),
+    layers=every_nth(6, FULL, others=sliding(FULL)),
+    after=(FINAL_NORM, HEAD),
     metadata_keys=METADATA | RMS_NORM | {"attention.sliding_window": "sliding_window"},
     optional_metadata_keys={"final_logit_softcapping": "final_logit_softcapping"},
     # What the published configurations of the multimodal models leave out.
@@ -43,10 +45,4 @@ ARCHITECTURE = Architecture(
         "use_bidirectional_attention": (False,),
     },
     checks=(query_scale(exception_layers=62), full_attention_every(6)),
-    windowed=True,
-    prefixes={
-        "language_model.": "",
-        "model.language_model.": "model.",
-    },
-    ignorable=(r"^(model\.)?(vision_tower|multi_modal_projector)\.",),
 )

@@ -4,26 +4,41 @@ The matrices of transformers' GPT-2 multiply from the right, (inputs, outputs); 
 inputs).
 """
 
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
+from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width
-from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA, weight_and_bias
+from thriftbit.sources.architectures.kinds import Kind, every_layer
+from thriftbit.sources.architectures.layer_cache import attention_cache
+from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA
+from thriftbit.sources.architectures.rows import BLOCK, EMBEDDING, OUTPUT, Row, weight_and_bias
 from thriftbit.sources.architectures.transforms import TRANSPOSE
 
 LAYER = "transformer.h.{layer}."
+ATTENTION = Kind(
+    (
+        *weight_and_bias(LAYER + "ln_1", BLOCK + "attn_norm", "width"),
+        *weight_and_bias(LAYER + "attn.c_attn", BLOCK + "attn_qkv", "width qkv", TRANSPOSE),
+        *weight_and_bias(LAYER + "attn.c_proj", BLOCK + "attn_output", "query width", TRANSPOSE),
+    ),
+    attention_cache,
+)
+FFN = Kind(
+    (
+        *weight_and_bias(LAYER + "ln_2", BLOCK + "ffn_norm", "width"),
+        *weight_and_bias(LAYER + "mlp.c_fc", BLOCK + "ffn_up", "width ffn", TRANSPOSE),
+        *weight_and_bias(LAYER + "mlp.c_proj", BLOCK + "ffn_down", "ffn width", TRANSPOSE),
+    )
+)
 
 ARCHITECTURE = Architecture(
     classes=("GPT2LMHeadModel",),
     model_types=("gpt2",),
     gguf_name="gpt2",
-    rows=(
+    before=(
         Row("transformer.wte.weight", EMBEDDING, "vocabulary width"),
         Row("transformer.wpe.weight", "position_embd.weight", "context width"),
-        *weight_and_bias(LAYER + "ln_1", "blk.{layer}.attn_norm", "width"),
-        *weight_and_bias(LAYER + "attn.c_attn", "blk.{layer}.attn_qkv", "width qkv", TRANSPOSE),
-        *weight_and_bias(LAYER + "attn.c_proj", "blk.{layer}.attn_output", "query width", TRANSPOSE),
-        *weight_and_bias(LAYER + "ln_2", "blk.{layer}.ffn_norm", "width"),
-        *weight_and_bias(LAYER + "mlp.c_fc", "blk.{layer}.ffn_up", "width ffn", TRANSPOSE),
-        *weight_and_bias(LAYER + "mlp.c_proj", "blk.{layer}.ffn_down", "ffn width", TRANSPOSE),
+    ),
+    layers=every_layer(ATTENTION, FFN),
+    after=(
         *weight_and_bias("transformer.ln_f", "output_norm", "width"),
         Row("lm_head.weight", OUTPUT, "vocabulary width"),
     ),

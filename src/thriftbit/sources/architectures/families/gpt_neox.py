@@ -1,26 +1,39 @@
 """GPT-NeoX, the architecture of Pythia: query, key and value fused head by head, a quarter of each head rotated."""
 
-from thriftbit.sources.architectures.architecture import EMBEDDING, OUTPUT, Architecture, Row
+from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width
-from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA, weight_and_bias
+from thriftbit.sources.architectures.kinds import Kind, every_layer
+from thriftbit.sources.architectures.layer_cache import attention_cache
+from thriftbit.sources.architectures.llama_like import GELU_TANH, LAYER_NORM, METADATA
+from thriftbit.sources.architectures.rows import BLOCK, EMBEDDING, OUTPUT, Row, weight_and_bias
 from thriftbit.sources.architectures.transforms import GROUP_QKV
 
 LAYER = "gpt_neox.layers.{layer}."
+ATTENTION = Kind(
+    (
+        *weight_and_bias(LAYER + "input_layernorm", BLOCK + "attn_norm", "width"),
+        *weight_and_bias(LAYER + "attention.query_key_value", BLOCK + "attn_qkv", "qkv width", GROUP_QKV),
+        *weight_and_bias(LAYER + "attention.dense", BLOCK + "attn_output", "width query"),
+    ),
+    attention_cache,
+)
+FFN = Kind(
+    (
+        *weight_and_bias(LAYER + "post_attention_layernorm", BLOCK + "ffn_norm", "width"),
+        *weight_and_bias(LAYER + "mlp.dense_h_to_4h", BLOCK + "ffn_up", "ffn width"),
+        *weight_and_bias(LAYER + "mlp.dense_4h_to_h", BLOCK + "ffn_down", "width ffn"),
+    )
+)
 
 ARCHITECTURE = Architecture(
     classes=("GPTNeoXForCausalLM",),
     model_types=("gpt_neox",),
     gguf_name="gptneox",
-    rows=(
-        Row("gpt_neox.embed_in.weight", EMBEDDING, "vocabulary width"),
-        *weight_and_bias(LAYER + "input_layernorm", "blk.{layer}.attn_norm", "width"),
-        *weight_and_bias(LAYER + "attention.query_key_value", "blk.{layer}.attn_qkv", "qkv width", GROUP_QKV),
-        *weight_and_bias(LAYER + "attention.dense", "blk.{layer}.attn_output", "width query"),
-        *weight_and_bias(LAYER + "post_attention_layernorm", "blk.{layer}.ffn_norm", "width"),
-        *weight_and_bias(LAYER + "mlp.dense_h_to_4h", "blk.{layer}.ffn_up", "ffn width"),
-        *weight_and_bias(LAYER + "mlp.dense_4h_to_h", "blk.{layer}.ffn_down", "width ffn"),
+    before=(Row("gpt_neox.embed_in.weight", EMBEDDING, "vocabulary width"),),
+    layers=every_layer(ATTENTION, FFN),
+    after=(
         *weight_and_bias("gpt_neox.final_layer_norm", "output_norm", "width"),
-        Row("embed_out.weight", OUTPUT, "vocabulary width"),
+        Row("lm_head.weight", OUTPUT, "vocabulary width"),
     ),
     metadata_keys={key: name for key, name in METADATA.items() if key != "attention.head_count_kv"}
     | LAYER_NORM
@@ -35,5 +48,6 @@ ARCHITECTURE = Architecture(
     fixed={"hidden_act": ("gelu", *GELU_TANH), "attention_bias": (True,)},
     checks=(heads_fill_width,),
     copies_tied=True,
+    prefixes={"embed_out.": "lm_head."},
     ignorable=(r"\.attention\.bias$",),
 )

@@ -2,14 +2,12 @@
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated
+from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
-    FINAL_NORM,
-    HEAD,
     LLAMA_LAYERS,
     METADATA,
     RMS_NORM,
     SILU,
-    TOKEN_EMBEDDING,
 )
 from thriftbit.sources.architectures.rope import WITH_FACTORS
 
@@ -17,7 +15,7 @@ ARCHITECTURE = Architecture(
     classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
     model_types=("llama",),
     gguf_name="llama",
-    rows=(TOKEN_EMBEDDING, *LLAMA_LAYERS, FINAL_NORM, HEAD),
+    layers=every_layer(LLAMA_LAYERS),
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-6},
     fixed={"hidden_act": SILU},

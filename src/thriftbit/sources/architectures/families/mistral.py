@@ -2,17 +2,15 @@
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated
+from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
     FFN_NORM,
-    FINAL_NORM,
     GATED_FFN,
-    HEAD,
     INTERLEAVED_ATTENTION,
     METADATA,
     RMS_NORM,
     SILU,
-    TOKEN_EMBEDDING,
 )
 from thriftbit.sources.architectures.rope import WITH_FACTORS
 
@@ -20,7 +18,7 @@ ARCHITECTURE = Architecture(
     classes=("MistralForCausalLM",),
     model_types=("mistral",),
     gguf_name="llama",
-    rows=(TOKEN_EMBEDDING, ATTENTION_NORM, *INTERLEAVED_ATTENTION, FFN_NORM, *GATED_FFN, FINAL_NORM, HEAD),
+    layers=every_layer(ATTENTION_NORM, INTERLEAVED_ATTENTION, FFN_NORM, GATED_FFN),
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "num_key_value_heads": 8},
     fixed={"hidden_act": SILU},

@@ -1,40 +1,26 @@
 """Qwen 3 with experts in every layer."""
 
 from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION,
     ATTENTION_NORM,
+    EXPERTS_METADATA,
     FFN_NORM,
-    FINAL_NORM,
-    HEAD,
     METADATA,
     QUERY_KEY_NORMS,
     RMS_NORM,
+    ROUTER,
     SILU,
-    TOKEN_EMBEDDING,
-    layer,
-)
-from thriftbit.sources.architectures.transforms import STACK
-
-EXPERTS = (
-    layer("mlp.gate.weight", "ffn_gate_inp.weight", "experts width"),
-    layer("mlp.experts.{expert}.gate_proj.weight", "ffn_gate_exps.weight", "expert_ffn width", STACK),
-    layer("mlp.experts.{expert}.up_proj.weight", "ffn_up_exps.weight", "expert_ffn width", STACK),
-    layer("mlp.experts.{expert}.down_proj.weight", "ffn_down_exps.weight", "width expert_ffn", STACK),
+    routed_experts,
 )
 
 ARCHITECTURE = Architecture(
     classes=("Qwen3MoeForCausalLM",),
     model_types=("qwen3_moe",),
     gguf_name="qwen3moe",
-    rows=(TOKEN_EMBEDDING, ATTENTION_NORM, *ATTENTION, *QUERY_KEY_NORMS, FFN_NORM, *EXPERTS, FINAL_NORM, HEAD),
-    metadata_keys=METADATA
-    | RMS_NORM
-    | {
-        "expert_count": "num_local_experts",
-        "expert_used_count": "num_experts_per_tok",
-        "expert_feed_forward_length": "moe_intermediate_size",
-    },
+    layers=every_layer(ATTENTION_NORM, ATTENTION, QUERY_KEY_NORMS, FFN_NORM, ROUTER, routed_experts()),
+    metadata_keys=METADATA | RMS_NORM | EXPERTS_METADATA | {"expert_feed_forward_length": "moe_intermediate_size"},
     aliases={"num_experts": "num_local_experts"},
     defaults={
         "tie_word_embeddings": False,

@@ -4,17 +4,15 @@ from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
+from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
     FFN_NORM,
-    FINAL_NORM,
     GATED_FFN,
-    HEAD,
     INTERLEAVED_ATTENTION,
     METADATA,
     RMS_NORM,
     SILU,
-    TOKEN_EMBEDDING,
 )
 
 
@@ -33,7 +31,7 @@ ARCHITECTURE = Architecture(
     classes=("SmolLM3ForCausalLM",),
     model_types=("smollm3",),
     gguf_name="smollm3",
-    rows=(TOKEN_EMBEDDING, ATTENTION_NORM, *INTERLEAVED_ATTENTION, FFN_NORM, *GATED_FFN, FINAL_NORM, HEAD),
+    layers=every_layer(ATTENTION_NORM, INTERLEAVED_ATTENTION, FFN_NORM, GATED_FFN),
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 2e6, "use_sliding_window": False},
     fixed={"hidden_act": SILU, "use_sliding_window": (False,)},

@@ -1,0 +1,64 @@
+"""What the layers of a model keep, told from its GGUF keys alone: for families that have no table.
+
+llama.cpp has keys for every kind of memory: a latent rank, a convolution and the size of a state, a window and the
+layers that look through it. Where heads are counted layer by layer, a layer with none is recurrent. One thing only is
+built into llama.cpp: of some families, which layers look through the window. Without a list of them, all layers are
+taken to look at the whole text, which is never too little.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thriftbit.containers.gguf_values import Metadata
+from thriftbit.errors import ThriftbitError
+from thriftbit.sources.architectures import layer_cache
+from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions
+from thriftbit.sources.architectures.layer_cache import Keeps, LayerCache, both, windowed
+
+
+def guessed_caches(architecture: str, metadata: Metadata) -> tuple[LayerCache, ...]:
+    """Raises ThriftbitError for metadata that lacks what every model has."""
+    model = Dimensions(architecture, metadata)
+    if model.all_layers > MOST_LAYERS:
+        raise ThriftbitError(f"{architecture}.block_count is {model.all_layers}; models have 1 to {MOST_LAYERS} layers")
+    return tuple(_keeps(model.at(layer))(model.at(layer)) for layer in range(model.layers))
+
+
+def _keeps(model: Dimensions) -> Keeps:
+    recurrent = _recurrent(model)
+    attends = model.number("attention.head_count_kv", model.number("attention.head_count", 0, least=0), least=0) > 0
+    if recurrent is not None and _is_recurrent(model, attends):
+        return both(recurrent, _attention(model)) if attends and not model.has("full_attention_interval") else recurrent
+    return _attention(model) if attends else both()
+
+
+def _attention(model: Dimensions) -> Keeps:
+    latent = model.number("attention.kv_lora_rank", 0, least=0) and model.has("attention.key_length_mla")
+    keeps = layer_cache.latent_cache if latent else layer_cache.attention_cache
+    return windowed(keeps) if model.flag("attention.sliding_window_pattern") else keeps
+
+
+def _recurrent(model: Dimensions) -> Keeps | None:
+    for key, keeps in (
+        ("wkv.head_size", layer_cache.rwkv_cache),
+        ("shortconv.l_cache", layer_cache.short_convolution_cache),
+        ("kda.head_dim", layer_cache.kimi_delta_cache),
+        ("ssm.inner_size", layer_cache.state_space_cache),
+    ):
+        if model.has(key):
+            return keeps
+    return None
+
+
+def _is_recurrent(model: Dimensions, attends: bool) -> bool:
+    """-> whether this layer has a recurrent state, in a model of which some layers do"""
+    if model.has("full_attention_interval"):
+        return (model.layer or 0) % model.number("full_attention_interval") != model.number(
+            "full_attention_interval"
+        ) - 1
+    listed = isinstance(model.metadata.get(f"{model.architecture}.attention.head_count_kv"), np.ndarray)
+    if not listed:
+        return True
+    feeds_forward = isinstance(model.metadata.get(f"{model.architecture}.feed_forward_length"), np.ndarray)
+    return not attends and not (feeds_forward and model.number("feed_forward_length", 0, least=0))

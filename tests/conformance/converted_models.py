@@ -1,0 +1,71 @@
+"""The tiny models as folders that llama.cpp's converter takes: in BF16, wide enough for blocks of 256, and with a layer
+that guesses ahead where the family has one. The recorder (tools/record_converted.py) and the test both make them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from thriftbit.sources.architectures import find_architecture
+from thriftbit.sources.architectures.architecture import with_setting
+
+from .tiny_models import TINY_MODELS, TinyModel
+
+WIDER = {
+    "hidden_size": 256,
+    "n_embd": 256,
+    "intermediate_size": 512,
+    "n_inner": 512,
+    "moe_intermediate_size": 256,
+    "shared_expert_intermediate_size": 256,
+    "q_lora_rank": 256,
+    "kv_lora_rank": 256,
+}
+HEADS = {"num_attention_heads": 8, "n_head": 8, "num_key_value_heads": 2}
+
+
+def widened(config: dict[str, Any]) -> dict[str, Any]:
+    """-> the same settings with lengths that blocks divide"""
+    wide = {key: value for key, value in (WIDER | HEADS).items() if key in config and config[key] is not None}
+    if "kv_lora_rank" in config:
+        wide = {key: value for key, value in wide.items() if key not in HEADS}
+    elif "rope_parameters" in config and "head_dim" not in config:
+        wide |= {"num_attention_heads": 32, "num_key_value_heads": 8}  # heads of 8 entries, as their rotary tables are
+    text = {"text_config": widened(config["text_config"])} if "text_config" in config else {}
+    return config | wide | text
+
+
+WIDE_MODELS = {tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS}
+
+
+def save_wide(tiny: TinyModel, folder: Path) -> Path:
+    """-> the folder, with one layer that guesses ahead if the family counts them"""
+    tiny.build().to(torch.bfloat16).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    key = find_architecture(config).next_token_key
+    if key:
+        _add_layer_ahead(folder, with_setting(config, key, 1))
+    return folder
+
+
+def _add_layer_ahead(folder: Path, config: dict[str, Any]) -> None:
+    architecture = find_architecture(config)
+    tensors = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(4)
+    model = architecture.dimensions(architecture.metadata(config))
+    for entry in architecture.entries(model):
+        if entry.model.layer != model.layers:
+            continue
+        for spelled in list(entry.spellings())[-1:]:
+            shape = entry.source_shape
+            if len(spelled) > 1:
+                shape = (int(torch.tensor(shape[:-1]).prod()) // len(spelled), shape[-1])
+            for name in spelled:
+                tensors[name] = torch.randn(shape, generator=generator).to(torch.bfloat16)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
