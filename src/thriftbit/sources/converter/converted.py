@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.architectures.architecture import EMBEDDING
+from thriftbit.sources.architectures.rows import EMBEDDING
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.converter.finding import (
     REQUIREMENT,
