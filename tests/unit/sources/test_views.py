@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thriftbit.sources.tensor import FloatArray, Tensor
-from thriftbit.sources.views import constant, part, reordered, shifted, stacked, transposed
+from thriftbit.sources.views import constant, part, reordered, stacked, transposed
 
 
 class Stored:
@@ -42,7 +42,7 @@ EXPERTS = numbers(4, 5, 3)
 VIEWS: dict[str, tuple[Callable[[], Tensor], FloatArray]] = {
     "constant vector": (lambda: constant("c", VECTOR), VECTOR),
     "constant matrix": (lambda: constant("c", MATRIX), MATRIX),
-    "shifted": (lambda: shifted(Stored(MATRIX).tensor(), 1.0), MATRIX + np.float32(1)),
+    "computed": (lambda: computed(Stored(MATRIX).tensor(), lambda values: values + 1), MATRIX + np.float32(1)),
     "reordered matrix": (lambda: reordered(Stored(MATRIX).tensor(), ORDER), MATRIX[ORDER]),
     "reordered vector": (lambda: reordered(Stored(VECTOR).tensor(), ORDER), VECTOR[ORDER]),
     "stacked": (lambda: stacked([Stored(expert).tensor() for expert in EXPERTS]), EXPERTS),
@@ -50,7 +50,7 @@ VIEWS: dict[str, tuple[Callable[[], Tensor], FloatArray]] = {
     "part of vectors": (lambda: part(Stored(MATRIX).tensor(), 6), MATRIX[6]),
     "transposed": (lambda: transposed(Stored(MATRIX).tensor()), MATRIX.T),
     "a view of a view": (
-        lambda: shifted(reordered(transposed(Stored(MATRIX.T).tensor()), ORDER), 2.0),
+        lambda: computed(reordered(transposed(Stored(MATRIX.T).tensor()), ORDER), lambda values: values + 2),
         MATRIX[ORDER] + 2,
     ),
 }
@@ -79,7 +79,7 @@ def test_what_is_read_may_be_written_to(name: str) -> None:
 
 
 def test_views_keep_name_role_and_dtype() -> None:
-    for view in (shifted(Stored(MATRIX).tensor(), 1.0), transposed(Stored(MATRIX).tensor())):
+    for view in (computed(Stored(MATRIX).tensor(), lambda values: values + 1), transposed(Stored(MATRIX).tensor())):
         assert (view.name, view.role, view.source_dtype) == ("weights", "ffn-up", "F32")
 
 
