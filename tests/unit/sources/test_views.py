@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thriftbit.sources.tensor import FloatArray, Tensor
-from thriftbit.sources.views import constant, part, reordered, stacked, transposed
+from thriftbit.sources.views import computed, constant, part, reordered, stacked, transposed
 
 
 class Stored:
