@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -42,16 +43,33 @@ static InstructionSet best_instruction_set() {
 
 static InstructionSet chosen = best_instruction_set();
 
-// Calls work(first, last) for shares of `count` things, each in a thread of its own but for the first.
+// Threads that are waited for, also if an exception passes: a thread that nobody waits for would end the program.
+struct Threads {
+    std::vector<std::thread> started;
+    ~Threads() {
+        for (auto& thread : started) thread.join();
+    }
+};
+
+// llama.cpp allows as many; more only wait for one another.
+constexpr int kMostThreads = 512;
+
+// Calls work(first, last) for shares of `count` things, each in a thread of its own but for the first. Where the system
+// gives no more threads (limits of processes or memory), the calling thread does the remaining shares.
 template <class Work>
 static void in_parallel(int64_t count, int threads, const Work& work) {
+    threads = std::clamp(threads, 1, kMostThreads);
     // shares are multiples of sixteen: the lanes stay full
-    const int64_t share = ((count + threads - 1) / std::max(threads, 1) + 15) / 16 * 16;
-    std::vector<std::thread> others;
-    for (int64_t first = share; first < count; first += share)
-        others.emplace_back(work, first, std::min(first + share, count));
+    const int64_t share = ((count + threads - 1) / threads + 15) / 16 * 16;
+    Threads others;
+    int64_t first = share;
+    try {
+        others.started.reserve(size_t(threads));
+        for (; first < count; first += share) others.started.emplace_back(work, first, std::min(first + share, count));
+    } catch (const std::exception&) {
+    }
     work(0, std::min(share, count));
-    for (auto& thread : others) thread.join();
+    for (; first < count; first += share) work(first, std::min(first + share, count));
 }
 
 // How many weights are checked at a time, so that they are still in the cache when they are encoded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.checkpoint import Checkpoint
+from thriftbit.sources.open_model import open_model
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
 JSON = dict[str, Any]
@@ -221,3 +223,46 @@ def test_sentencepiece_with_flipped_bytes(tmp_path: Path, sentencepiece_model: b
 def test_not_sentencepiece(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ThriftbitError, match=r"tokenizer\.model"):
         convert_model(tmp_path, content)
+
+
+def with_template_elsewhere(model: Path, folder: Path, target: Path) -> Path:
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").symlink_to(target)
+    return folder
+
+
+def test_a_template_that_links_out_of_the_folder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("root:$6$hash")
+    folder = with_template_elsewhere(tiny_llama, tmp_path / "model", secret)
+    with pytest.raises(
+        ThriftbitError, match=r"chat_template\.jinja is a link to .*secret, outside of the model's folder"
+    ):
+        open_model(folder)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.jinja").write_text("secret")
+    (folder / "additional_chat_templates").symlink_to(tmp_path / "more")
+    with pytest.raises(ThriftbitError, match="outside of the model's folder"):
+        open_model(folder)
+
+
+def test_a_template_that_links_within_the_model_is_taken(tiny_llama: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--owner--name"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "snapshots").mkdir()
+    (repository / "blobs" / "abc").write_text("{{ messages }}")
+    hub = with_template_elsewhere(tiny_llama, repository / "snapshots" / ("0" * 40), Path("../../blobs/abc"))
+    assert open_model(hub).metadata["tokenizer.chat_template"] == "{{ messages }}"
+    (tmp_path / "linked").symlink_to(hub)
+    assert open_model(tmp_path / "linked").metadata["tokenizer.chat_template"] == "{{ messages }}"
+    folder = with_template_elsewhere(tiny_llama, tmp_path / "model", Path("template.txt"))
+    (folder / "template.txt").write_text("{{ bos }}")
+    assert open_model(folder).metadata["tokenizer.chat_template"] == "{{ bos }}"
+    other = tmp_path / "models--other--name" / "blobs"
+    other.mkdir(parents=True)
+    (other / "abc").write_text("of another repository")
+    stolen = with_template_elsewhere(tiny_llama, repository / "snapshots" / ("1" * 40), other / "abc")
+    with pytest.raises(ThriftbitError, match="outside of the model's folder"):
+        open_model(stolen)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ import click
 
 import thriftbit
 from thriftbit.cli.messages import announce
-from thriftbit.cli.options import Duration, Share, Tokens, json_option, offline_option
+from thriftbit.cli.options import MOST_THREADS, Duration, Share, Tokens, json_option, offline_option
 from thriftbit.cli.printing import print_json, say, show
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
-from thriftbit.errors import UsageError
+from thriftbit.errors import ThriftbitError, UsageError
 
 if TYPE_CHECKING:
     from thriftbit.measurement.measurement import Measurement
@@ -67,7 +68,9 @@ EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
 @click.option(
     "--answer-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens to write, for the speed."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to run with; found by trying by default.")
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads to run with; found by trying by default."
+)
 @click.option("--prompt", "prompts", multiple=True, help="A prompt for both to answer. May be repeated.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the rows to this .jsonl file as well.")
 @offline_option
@@ -103,9 +106,7 @@ def measure(
       thriftbit measure my-model-Q4_K_M.gguf --against ./my-model --task my-work.txt --max-loss 1%
       thriftbit measure my-model-Q4_K_M.gguf --only speed
     """
-    from thriftbit.advice.feedback import learn
     from thriftbit.measurement.measure import DEFAULT_TASKS, PARTS, MeasureSettings
-    from thriftbit.measurement.store import append
 
     settings = MeasureSettings(
         tasks=tasks or DEFAULT_TASKS,
@@ -135,15 +136,26 @@ def measure(
                 rows.append(row)
     finally:  # Ctrl-C, or a failure: what was measured is kept
         if rows:
-            append(rows)
-            learn(rows, files)
-            if output:
-                append(rows, output)
+            _keep(rows, files, output)
     if as_json:
         print_json({"rows": [json.loads(row.to_json()) for row in rows]})
     else:
         _print(rows)
     return _verdict(rows, max_loss)
+
+
+def _keep(rows: Sequence[Measurement], files: Sequence[str], output: Path | None) -> None:
+    """Keeps what was measured. Where that cannot be done it is told, and the rows are shown all the same."""
+    from thriftbit.advice.feedback import learn
+    from thriftbit.measurement.store import append
+
+    steps: list[Callable[[], object]] = [partial(append, rows), partial(learn, rows, files)]
+    steps += [partial(append, rows, output)] if output else []
+    for step in steps:
+        try:
+            step()
+        except ThriftbitError as error:
+            announce(f"Warning: {error}")
 
 
 def _check(max_loss: float | None, against: str | None, parts: Sequence[str]) -> None:

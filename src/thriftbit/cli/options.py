@@ -13,6 +13,7 @@ import click
 
 SIZE_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 SIZE_UNITS |= {"b": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+MOST_THREADS = 512  # as in llama.cpp
 UNITS_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -92,10 +93,10 @@ offline_option = click.option(
 )
 yes_option = click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads; what was measured best here by default."
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; what was measured best here by default."
 )
 encoding_threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads for encoding; every core by default."
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads for encoding; every core by default."
 )
 
 _BUDGET = (

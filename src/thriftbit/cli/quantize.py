@@ -24,8 +24,11 @@ from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
 from thriftbit.containers.atomic_file import check_target
+from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError, UsageError, enumeration
 from thriftbit.sizes import describe_bytes, describe_count
+
+_LARGEST_PLAN_BYTES = 64 << 20
 
 if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan, QuantizeResult
@@ -211,12 +214,9 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_import
     if preset:
         return thriftbit.make_plan(model, preset, importance=knows_importance)
     assert plan_file is not None
+    text = read_regular_text(plan_file, _LARGEST_PLAN_BYTES)
     try:
-        return thriftbit.Plan.from_json(plan_file.read_text(encoding="utf-8"), model)
-    except OSError as error:
-        raise ThriftbitError(f"{plan_file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ThriftbitError(f"{plan_file}: is no plan: it is not text; a dry run with --json prints one") from None
+        return thriftbit.Plan.from_json(text, model)
     except ThriftbitError as error:
         raise ThriftbitError(f"{plan_file}: {error}") from None
 

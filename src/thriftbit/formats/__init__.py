@@ -7,9 +7,10 @@ import importlib
 import pkgutil
 
 import gguf
+import numpy as np
 
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.formats.format import Format, WeightError
+from thriftbit.formats.format import ByteArray, FloatArray, Format, WeightError
 
 
 def _discover() -> dict[str, Format]:
@@ -42,9 +43,15 @@ def format_for(ggml_type: gguf.GGMLQuantizationType) -> Format:
 
 def read_only(ggml_type: gguf.GGMLQuantizationType) -> Format:
     """Return a format that decodes through `gguf`. ThriftbitError for types that `gguf` cannot decode either."""
+    if ggml_type == gguf.GGMLQuantizationType.F64:
+        return Format(ggml_type.name, ggml_type, _float32_of_float64)
     if ggml_type not in gguf.quants._type_traits:
         raise ThriftbitError(f"weights stored as {ggml_type.name} cannot be decoded here")
     return Format(ggml_type.name, ggml_type, lambda blocks: gguf.quants.dequantize(blocks, ggml_type))
+
+
+def _float32_of_float64(blocks: ByteArray) -> FloatArray:
+    return blocks.view("<f8").astype(np.float32)
 
 
 __all__ = ["FORMATS", "Format", "WeightError", "format_for", "format_named", "read_only"]

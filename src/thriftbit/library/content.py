@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from thriftbit.library.kinds import KINDS, TEXT, gguf_kind
 from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.machine.memory_needed import memory_needed
 from thriftbit.machine.model_shape import shape_of
+from thriftbit.machine.records import from_document
 
 IN_LAYERS, NARROW, OUTSIDE, SMALL = "layers", "narrow layers", "outside", "small"
 SUPER_BLOCK = 256
@@ -37,6 +38,7 @@ FALLBACKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16", "BF16", "F
 _LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have
 _FILE_TYPES = {each.name.removeprefix("MOSTLY_").removeprefix("ALL_") for each in gguf.LlamaFileType}
 _BARE = re.compile(r"Q\d")
+_MOST = 1 << 63
 _TEXT_LIMIT = 200  # characters of a stranger's text that are kept
 
 
@@ -93,8 +95,14 @@ class Content:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Content:
-        return cls(**{**document, "groups": tuple(Group(**group) for group in document["groups"])})
+    def from_json(cls, document: Any) -> Content:
+        """Raises ThriftbitError for what `to_json` cannot have made."""
+        content = from_document(Content, document)
+        numbers = [content.parameters, content.weights_bytes, content.context_length, content.running_bytes]
+        numbers += [count for group in content.groups for count in (group.parameters, group.size_bytes)]
+        if not all(number is None or 0 <= number < _MOST for number in numbers) or content.parts < 1:
+            raise ThriftbitError("a record of the library has numbers that no file has")
+        return content
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.content import Content
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.private_files import write_private
 
 VERSION = 2
+_LARGEST_BYTES = 256 << 20
 
 
 class HeaderCache:
@@ -31,13 +33,11 @@ class HeaderCache:
     def content(self, files: Sequence[Path], read: Callable[[], Content]) -> Content:
         """-> what `read` gives for these files, from the cache where they are unchanged. ThriftbitError as it raised"""
         record = self._record(files)
-        if "problem" in record:
+        if isinstance(record.get("problem"), str):
             raise ThriftbitError(record["problem"])
         if "content" in record:
-            try:
+            with suppress(ThriftbitError):  # of a damaged record: the file is read anew
                 return Content.from_json(record["content"])
-            except (TypeError, KeyError):
-                pass
         self._changed = True
         try:
             content = read()
@@ -49,7 +49,10 @@ class HeaderCache:
 
     def hash(self, file: Path, kind: str, compute: Callable[[], str]) -> str:
         """-> a hash of one file; kind: which, as a file may have several"""
-        hashes = self._record([file]).setdefault("hashes", {})
+        record = self._record([file])
+        hashes = record.get("hashes")
+        if not isinstance(hashes, dict):
+            hashes = record["hashes"] = {}
         if not isinstance(hashes.get(kind), str):
             hashes[kind] = compute()
             self._changed = True
@@ -75,11 +78,11 @@ class HeaderCache:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
+            document = json.loads(read_regular(self._path, _LARGEST_BYTES))
             if document["version"] != VERSION:
                 return {}
             return {key: record for key, record in document["files"].items() if isinstance(record, dict)}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ThriftbitError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.containers.header_stream import KnownTexts
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
 from thriftbit.library.content import Content, gguf_content, judge
@@ -27,7 +28,7 @@ from thriftbit.library.quantized_checkpoint import checkpoint_content
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.gguf_source import PART_NAME, read_parts
-from thriftbit.sources.json_object import open_regular, read_json_object
+from thriftbit.sources.json_object import read_json_object
 
 _logger = logging.getLogger(__name__)
 

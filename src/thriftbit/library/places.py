@@ -24,6 +24,7 @@ from pathlib import Path
 
 import platformdirs
 
+from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate, whole_files
 from thriftbit.library.ollama import PLACE as OLLAMA
@@ -38,6 +39,7 @@ PROGRAMS = (HUB_CACHE, OLLAMA, LM_STUDIO, LLAMA_CPP)
 _CURRENT_DEPTH, _DEEPEST = 4, 40
 _FOLDER_LIMIT = 5_000  # of the current folder: enough for any project, and a second's work
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev"}
+_LARGEST_BYTES = 4 << 20  # of config.toml
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Warn = Callable[[str], None]
@@ -52,13 +54,11 @@ def configuration_file() -> Path:
 
 def own_folders(file: Path) -> list[Path]:
     """-> the folders that config.toml names. Raises ThriftbitError for a file that is there and cannot be used."""
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(file):
         return []
-    except OSError as error:
-        raise ThriftbitError(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    try:
+        document = tomllib.loads(read_regular_text(file, _LARGEST_BYTES))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ThriftbitError(f"{file}: is not valid TOML: {error}") from None
     section = document.get("library", {})
     folders = section.get("folders", []) if isinstance(section, dict) else None

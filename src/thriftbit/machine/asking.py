@@ -29,7 +29,7 @@ def standing(facts: Facts) -> Standing:
         return Standing.MEASURED
     try:
         declined = json.loads(read_limited(_answer_file()))
-    except (OSError, ValueError, RecursionError, ThriftbitError):
+    except (ValueError, RecursionError, ThriftbitError):
         declined = None  # a file that cannot be read counts as none: it is asked once more
     if declined == fingerprint(facts):
         return Standing.DECLINED

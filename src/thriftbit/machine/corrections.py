@@ -20,14 +20,18 @@ from statistics import median
 from filelock import FileLock
 
 from thriftbit.containers.atomic_file import PRIVATE_MODE
+from thriftbit.containers.regular_files import read_regular
+from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.machine.profile import Profile
+from thriftbit.machine.records import from_document
 
 _NEWEST = 50  # runs; a machine changes
 _WEIGHT_OF_NONE = 2  # as so many runs that found no error
 _ASSUMED_ERROR = 0.25  # nine times in ten, before anything was run
 _COVERED = 0.9
+_LARGEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,15 @@ def corrections_file() -> Path:
 
 
 def record(runs: Sequence[Run], path: Path | None = None) -> None:
+    """Adds runs to the file, by default the user's. Raises ThriftbitError if it cannot be written."""
     path = path or corrections_file()
     lines = "".join(json.dumps(asdict(run)) + "\n" for run in runs)
-    private_folder(path.parent)
-    with FileLock(path.with_name(path.name + ".lock"), mode=PRIVATE_MODE), open_private(path, "ab") as file:
-        file.write(lines.encode())
+    try:
+        private_folder(path.parent)
+        with FileLock(path.with_name(path.name + ".lock"), mode=PRIVATE_MODE), open_private(path, "ab") as file:
+            file.write(lines.encode())
+    except OSError as error:
+        raise ThriftbitError(f"{path}: runs cannot be kept: {error.strerror or error}") from None
 
 
 def read_correction(what: str, profile: Profile | None, path: Path | None = None) -> Correction:
@@ -89,14 +97,17 @@ def read_correction(what: str, profile: Profile | None, path: Path | None = None
     path = path or corrections_file()
     if profile is None or profile.measured_at is None or not path.is_file():
         return no_correction()
-    runs = [run for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if (run := _parsed(line))]
+    try:
+        lines = read_regular(path, _LARGEST_BYTES).splitlines()
+    except ThriftbitError:  # predictions do without
+        return no_correction()
+    runs = [run for line in lines if (run := _parsed(line))]
     usable = [run for run in runs if run.what == what and run.measured_at == profile.measured_at]
     return correction_from(usable[-_NEWEST:])
 
 
-def _parsed(line: str) -> Run | None:
+def _parsed(line: bytes) -> Run | None:
     try:
-        run = Run(**json.loads(line))
-        return run if math.isfinite(run.predicted) and math.isfinite(run.measured) else None
-    except (ValueError, TypeError):
+        return from_document(Run, json.loads(line))
+    except (ValueError, RecursionError, ThriftbitError):
         return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.facts import Facts
@@ -142,7 +143,7 @@ def stored_profile(facts: Facts) -> Profile | None:
     try:
         document = _document(read_limited(profile_file()))
         profile = _checked(from_document(Profile, document, "profile"))
-    except (ThriftbitError, OSError, UnicodeDecodeError):
+    except ThriftbitError:
         return None
     return replace(profile, facts=facts) if document.get("fingerprint") == fingerprint(facts) else None
 
@@ -150,14 +151,12 @@ def stored_profile(facts: Facts) -> Profile | None:
 def load_profile(path: Path) -> Profile:
     """-> the profile of a computer, perhaps another one, as `thriftbit doctor --json` prints it
     Raises ThriftbitError naming the file."""
+    text = read_limited(path)
     try:
-        return Profile.from_json(read_limited(path))
-    except OSError as error:
-        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ThriftbitError, UnicodeDecodeError) as error:
-        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        return Profile.from_json(text)
+    except ThriftbitError as error:
         raise ThriftbitError(
-            f"{path}: is no profile of a computer: {reason}; `thriftbit doctor --json` makes one"
+            f"{path}: is no profile of a computer: {error}; `thriftbit doctor --json` makes one"
         ) from None
 
 
@@ -168,12 +167,8 @@ def store_profile(profile: Profile) -> Path:
 
 
 def read_limited(path: Path) -> str:
-    """-> the text of a file that is no larger than a profile can be"""
-    with path.open("rb") as file:
-        content = file.read(_LARGEST_FILE_BYTES + 1)
-    if len(content) > _LARGEST_FILE_BYTES:
-        raise ThriftbitError("it is larger than a profile can be")
-    return content.decode("utf-8")
+    """-> the text of a file that is no larger than a profile can be; ThriftbitError if it cannot be read"""
+    return read_regular_text(path, _LARGEST_FILE_BYTES)
 
 
 def _checked(profile: Profile) -> Profile:

@@ -72,7 +72,10 @@ def _substituted(hint: Any, bound: dict[Any, Any]) -> Any:
 
 def _read_scalar(kind: type, value: Any, place: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _wrong(place, "a finite number", value) from None
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise _wrong(place, {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind], value)
     if isinstance(value, float) and not math.isfinite(value):

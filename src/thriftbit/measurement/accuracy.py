@@ -98,30 +98,40 @@ def _rows(
                 against = original.subject if original else None
                 after = what.answers(own.scores[number])
                 yield from task_rows(task, before, after, subject=own.subject, original=against, **common)
-    for name, context_tokens, texts in _windows(judged, material):
-        positions = len(texts[0][0].log_probability)
-        facts: dict[str, Scalar] = {"domain": name, "context_tokens": context_tokens}
-        facts |= {"windows": len(texts[0]), "tokens": len(texts[0]) * positions}
-        for own, scores in zip(judged, texts, strict=True):
-            yield perplexity_row(scores, own.subject, facts, common)
+    for text in _texts(judged, material):
+        windows = text.scores[0]
+        facts: dict[str, Scalar] = {"domain": text.name, "context_tokens": text.context_tokens}
+        facts |= {"windows": len(windows), "tokens": len(windows) * len(windows[0].log_probability)}
+        for own, scores in zip(judged, text.scores, strict=True):
+            yield perplexity_row(scores, own.subject, facts, common, text.parts)
         if original:
-            for own, scores in zip(quantized, texts[1:], strict=True):
+            for own, scores in zip(quantized, text.scores[1:], strict=True):
                 compared = common | {"against": original.subject}
-                yield from divergence_rows(texts[0], scores, own.subject, facts, compared)
+                yield from divergence_rows(windows, scores, own.subject, facts, compared, text.parts)
 
 
-def _windows(judged: Sequence[_Judged], material: Sequence[Material]) -> Iterator[tuple[str, int, list[list[Scores]]]]:
-    """-> of every text: its name, the tokens of a window, and each model's scores of the windows in the text's order;
-    at last of all texts together, if there is more than one"""
+@dataclass(frozen=True)
+class _Text:
+    """scores: of each model, of the windows in the text's order. parts: of several texts together, the number of
+    windows of each; empty for one text."""
+
+    name: str
+    context_tokens: int
+    scores: list[list[Scores]]
+    parts: tuple[int, ...] = ()
+
+
+def _texts(judged: Sequence[_Judged], material: Sequence[Material]) -> Iterator[_Text]:
+    """-> every text; at last all of them together, if there is more than one"""
     texts = [
-        (what.name, what.context_tokens, [what.in_order(own.scores[number]) for own in judged])
+        _Text(what.name, what.context_tokens, [what.in_order(own.scores[number]) for own in judged])
         for number, what in enumerate(material)
         if isinstance(what, Windows)
     ]
     yield from texts
     if len(texts) > 1:
-        together = [[window for _, _, models in texts for window in models[number]] for number in range(len(judged))]
-        yield EVERYTHING, texts[0][1], together
+        together = [[window for text in texts for window in text.scores[number]] for number in range(len(judged))]
+        yield _Text(EVERYTHING, texts[0].context_tokens, together, tuple(len(text.scores[0]) for text in texts))
 
 
 def _device() -> torch.device:

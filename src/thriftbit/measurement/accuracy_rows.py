@@ -21,11 +21,16 @@ QUANTILES = {"kl_divergence_median": 0.5, "kl_divergence_99": 0.99, "kl_divergen
 
 
 def perplexity_row(
-    scores: Sequence[Scores], subject: Subject, settings: Mapping[str, Scalar], circumstances: Mapping[str, Any]
+    scores: Sequence[Scores],
+    subject: Subject,
+    settings: Mapping[str, Scalar],
+    circumstances: Mapping[str, Any],
+    texts: Sequence[int] = (),
 ) -> Measurement:
-    """scores: one for each window"""
+    """scores: one for each window. texts: of several texts, the number of windows of each (see `statistics.py`)"""
     means = -_stacked([score.log_probability for score in scores]).mean(axis=1)
-    return _row("perplexity", np.exp(means.mean()), _exp(mean_interval(means)), subject, settings, circumstances)
+    interval = _exp(mean_interval(means, texts=texts))
+    return _row("perplexity", np.exp(means.mean()), interval, subject, settings, circumstances)
 
 
 def divergence_rows(
@@ -34,25 +39,28 @@ def divergence_rows(
     subject: Subject,
     settings: Mapping[str, Scalar],
     circumstances: Mapping[str, Any],
+    texts: Sequence[int] = (),
 ) -> Iterator[Measurement]:
-    """original, quantized: what the two say of the same windows. circumstances: with `against`."""
+    """original, quantized: what the two say of the same windows. circumstances: with `against`. texts: as for
+    `perplexity_row`."""
     before = _stacked([score.log_probability for score in original])
     after = _stacked([score.log_probability for score in quantized])
     differences = (before - after).mean(axis=1)  # paired: what is hard about a window is hard for both
-    ratio = _exp(mean_interval(differences))
+    ratio = _exp(mean_interval(differences, texts=texts))
     yield _row("perplexity_ratio", np.exp(differences.mean()), ratio, subject, settings, circumstances)
 
     divergence = _stacked([score.divergence for score in quantized])
-    interval = mean_interval(divergence.mean(axis=1), positive=True)
+    interval = mean_interval(divergence.mean(axis=1), positive=True, texts=texts)
     yield _row("kl_divergence_mean", divergence.mean(), interval, subject, settings, circumstances)
     for what, fraction in QUANTILES.items():
-        interval = quantile_interval(divergence, fraction)
+        interval = quantile_interval(divergence, fraction, texts=texts)
         yield _row(what, np.quantile(divergence, fraction), interval, subject, settings, circumstances)
 
     same_top = _stacked([score.same_top for score in quantized])
-    yield _row("same_top_token", same_top.mean(), share_interval(same_top), subject, settings, circumstances)
+    interval = share_interval(same_top, texts=texts)
+    yield _row("same_top_token", same_top.mean(), interval, subject, settings, circumstances)
     change = np.exp(after) - np.exp(before)
-    rms, interval = np.sqrt(np.square(change).mean()), root_mean_square_interval(change)
+    rms, interval = np.sqrt(np.square(change).mean()), root_mean_square_interval(change, texts=texts)
     yield _row("token_probability_change_rms", rms, interval, subject, settings, circumstances)
 
 

@@ -35,7 +35,7 @@ def check_belongs(quantized: Model, original: Model) -> None:
         raise ThriftbitError(f"{quantized.source} was not made from {original.source}: {reason}")
     stated = quantized.metadata.get(FINGERPRINT)
     is_source = quantized is not original and not original.quantized_source
-    if stated and is_source and stated != original.fingerprint:
+    if isinstance(stated, str) and is_source and stated != original.fingerprint:
         _logger.warning(
             f"{quantized.source} says that it was made from other weights than those of {original.source}, "
             "so what is measured is that difference as well"
@@ -84,7 +84,7 @@ def _settings_differ(quantized: Model, original: Model) -> str:
 
 def _tokenizers_differ(quantized: Metadata, original: Metadata) -> str:
     for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.PRE, Keys.Tokenizer.ADD_BOS):
-        if key in quantized and key in original and quantized[key] != original[key]:
+        if key in quantized and key in original and not _same(quantized[key], original[key]):
             return (
                 f"its tokenizer differs ({key} is {shown(quantized[key])}, and {shown(original[key])} in the original)"
             )
@@ -95,16 +95,19 @@ def _tokenizers_differ(quantized: Metadata, original: Metadata) -> str:
         return f"its vocabulary has {len(ours)} tokens, and the original's {len(theirs)}"
     kinds = original.get(Keys.Tokenizer.TOKEN_TYPE)
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        unused = isinstance(kinds, list | np.ndarray) and kinds[number] == TokenType.UNUSED  # padding, named at will
+        # padding, named at will
+        unused = isinstance(kinds, np.ndarray) and number < len(kinds) and kinds[number] == TokenType.UNUSED
         if one != other and not unused:
             return f"token {number} of its vocabulary is {shown(one)}, and {shown(other)} in the original"
     return ""
 
 
 def _same(one: MetadataValue, other: MetadataValue) -> bool:
-    if isinstance(one, np.ndarray | np.generic) and isinstance(other, np.ndarray | np.generic):
-        # One number for all layers and a list that repeats it are the same, and so are lists of 0 and 1, and of flags
-        if np.size(one) != np.size(other) and 1 not in (np.size(one), np.size(other)):
-            return False
-        return bool(np.isclose(one, other, rtol=1e-5).all())
-    return bool(one == other)
+    """-> whether two settings have the same value: numbers as numbers, lists element by element. A number that stands
+    for every layer equals a list that has it for every layer."""
+    ones, others = np.asarray(one), np.asarray(other)
+    if ones.ndim and others.ndim and ones.shape != others.shape:
+        return False
+    if ones.dtype.kind == others.dtype.kind == "f":
+        return bool(np.allclose(ones, others, rtol=1e-5, atol=0, equal_nan=True))
+    return bool(np.all(ones == others))

@@ -13,10 +13,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from thriftbit.containers.atomic_file import PRIVATE_MODE
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.measurement.measurement import Measurement
+
+LARGEST_BYTES = 1 << 30  # a row takes about 1 kB
 
 
 def store_path() -> Path:
@@ -47,10 +50,7 @@ def append_lines(lines: bytes, path: Path, what: str) -> None:
 def read(path: Path) -> tuple[list[Measurement], list[str]]:
     """-> the rows of a file, oldest first, and a sentence for each line that is none; ThriftbitError if the file cannot
     be read"""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    lines = read_regular(path, LARGEST_BYTES).split(b"\n")
     rows: list[Measurement] = []
     problems: list[str] = []
     for number, line in enumerate(lines, 1):

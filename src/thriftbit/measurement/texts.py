@@ -77,8 +77,9 @@ def opened(path: Path, wanted: str, in_the_box: str) -> Iterator[BinaryIO]:
     """A user's file, while it is read. wanted, in_the_box: what errors say should be given, or could be.
     Raises ThriftbitError for whatever the system finds wrong with it."""
     try:
-        if path.is_dir():
-            raise ThriftbitError(f"{path}: is a folder; give {wanted}")
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise ThriftbitError(f"{path}: is {kind}; give {wanted}")
         with path.open("rb") as file:
             yield file
     except FileNotFoundError:

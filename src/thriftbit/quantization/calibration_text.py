@@ -15,6 +15,7 @@ import numpy as np
 from gguf import Keys
 from numpy.typing import NDArray
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.progress import Progress, no_progress
@@ -28,6 +29,7 @@ _logger = logging.getLogger(__name__)
 CORPORA = Path(__file__).with_name("corpora")
 TEXTS = ("prose", "code", "math", "multilingual")
 WINDOW_TOKENS = 512
+_LARGEST_TEXT_BYTES = 1 << 30
 WINDOWS = 40  # of all texts together
 
 VERSION = 5  # of what is kept; another one does not read it
@@ -87,15 +89,13 @@ def _spread(tokens: NDArray[np.int64], length: int, windows: int) -> NDArray[np.
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+        return read_regular(path, _LARGEST_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ThriftbitError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
 
 def _identity(model: Model, windows: NDArray[np.int64]) -> str:
     """-> what the calibration depends on: weights, text, and the form in which it is kept"""
-    digest = hashlib.sha256(f"{VERSION} {model.fingerprint} {windows.shape}".encode())
+    digest = hashlib.sha256(f"{VERSION} {model.identity} {windows.shape}".encode())
     digest.update(windows.astype("<i8").tobytes())
     return digest.hexdigest()[:32]

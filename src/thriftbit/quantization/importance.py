@@ -32,12 +32,14 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.containers.gguf_values import MAGIC
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 NAME_LIMIT_BYTES = 1024
+_MOST_CHUNKS = 2**32 - 1  # that the key of a quantized file holds
 
 # llama-imatrix does not collect them unless told to, and llama-quantize does without.
 COMMONLY_MISSING = ("token_embd.weight", "per_layer_token_embd.weight", "output.weight")
@@ -113,7 +115,7 @@ def read_importance(path: str | Path) -> ImportanceMatrix:
     """-> the importance data in a file of either kind; ThriftbitError if it is neither, damaged or empty"""
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             is_gguf = file.read(len(MAGIC)) == MAGIC
             if not is_gguf:
                 file.seek(0)
@@ -152,7 +154,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
     return ImportanceMatrix(
         path,
         tuple(datasets) if isinstance(datasets, list) else (),
-        int(chunks) if isinstance(chunks, np.integer) else 0,
+        int(chunks) if isinstance(chunks, np.integer) and 0 <= chunks <= _MOST_CHUNKS else 0,
         entries,
     )
 

@@ -1,7 +1,7 @@
-"""Results of a long piece of work, kept one by one, so that what was interrupted goes on where it was.
+"""Results of a long piece of work, kept one by one, so that interrupted work goes on where it was.
 
-A file of JSON lines, each with a key and a value. A line that was cut off while it was written is passed over, and its
-result is computed again.
+A file of JSON lines, each with a key and a value. A damaged line is passed over, such as one that was cut off while it
+was written, and its result is computed again.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.machine.private_files import open_private, private_folder
+
+_LARGEST_BYTES = 1 << 30
 
 
 class Journal:
-    """path: of the file, made with its folder when the first result is kept. Values are what JSON has."""
+    """path: of the file, made with its folder when the first result is kept. Values are what JSON has. is_sound: tells
+    of a key and its value whether the value can be right; by default every value can.
+    Raises ThriftbitError for a file that cannot be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_sound: Callable[[str, Any], bool] = lambda key, value: True) -> None:
         self._path = path
         self._known: dict[str, Any] = {}
         self._torn = False
         if path.exists():
             private_folder(path.parent)
-            text = path.read_text(encoding="utf-8", errors="replace")
-            self._torn = not text.endswith("\n")
-            for line in text.splitlines():
+            content = read_regular(path, _LARGEST_BYTES)
+            self._torn = not content.endswith(b"\n")
+            for line in content.splitlines():
                 try:
                     key, value = json.loads(line)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     continue
-                self._known[str(key)] = value
+                if isinstance(key, str) and is_sound(key, value):
+                    self._known[key] = value
 
     def __contains__(self, key: str) -> bool:
         return key in self._known

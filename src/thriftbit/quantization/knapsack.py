@@ -81,7 +81,8 @@ class _Search:
         self.prices: tuple[float, ...] = (0.0,) * len(limits)
         known = np.isfinite(costs)
         spans = [_span(np.where(known, limit.uses, np.nan)) for limit in limits]
-        self.units = [_span(np.where(known, costs, np.nan)) / span if span > 0 else 0.0 for span in spans]
+        span_of_costs = _span(np.where(known, costs, np.nan)) or 1.0  # where all costs are equal, any price will do
+        self.units = [span_of_costs / span if span > 0 else 0.0 for span in spans]
 
     def at(self, prices: tuple[float, ...]) -> tuple[float, list[float]]:
         """-> the bound at these prices, and by how much each limit is exceeded there"""

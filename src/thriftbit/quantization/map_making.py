@@ -168,7 +168,7 @@ class MapMaking:
         of_windows = self._listener.divergences([(weights, self._listener.pass_layers(weights))])[0]
         mean = float(of_windows.mean())
         error = float(of_windows.std(ddof=1)) / math.sqrt(len(of_windows)) if len(of_windows) > 1 else mean
-        return asdict(Anchor(effort, predicted, mean, error / mean))
+        return asdict(Anchor(effort, predicted, mean, error / mean if mean > 0 else 0.0))
 
     @cached_property
     def _listener(self) -> Listener:

@@ -12,12 +12,14 @@ import hashlib
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.records import from_document
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_text
 from thriftbit.quantization.calibration_text import CORPORA, WINDOWS, calibration_of
@@ -38,12 +40,14 @@ LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = (
     "finished ",
 )
 MEASURED_WINDOWS = 12
+LEAST_LOSS, MOST_LOSS = 1e-12, 1e6  # nats per token of a whole plan
+MOST_SPREAD = 10.0  # of a logarithm
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 
 
 def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
     """-> the map that was made of this model with this text, for files of this effort; None if there is none"""
-    journal = Journal(_folder(model, text) / "map.jsonl")
+    journal = Journal(_folder(model, text) / "map.jsonl", _is_sound)
     return sensitivities_in(journal, model) if FINISHED + effort in journal else None
 
 
@@ -77,7 +81,7 @@ def map_model(
     from thriftbit.quantization.map_making import MapMaking  # torch is there, or the calibration would have said so
 
     folder = _folder(model, text)
-    journal = Journal(folder / "map.jsonl")
+    journal = Journal(folder / "map.jsonl", _is_sound)
     begun = 0.0 if calibrated_before else CALIBRATING_SHARE
     MapMaking(
         model,
@@ -117,8 +121,33 @@ def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
         losses,
         journal.under(SAVING),
         journal.under(BY_FORMAT),
-        tuple(Anchor(**anchor) for anchor in journal.under(PLAN).values()),
+        tuple(from_document(Anchor, anchor) for anchor in journal.under(PLAN).values()),
     )
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    """-> whether the value under this key of the journal has the shape and the numbers that were written"""
+    if key.startswith(PLAN):
+        try:
+            anchor = from_document(Anchor, value)
+        except ThriftbitError:
+            return False
+        known = all(LEAST_LOSS <= loss <= MOST_LOSS for loss in (anchor.predicted, anchor.measured))
+        return known and 0 <= anchor.spread <= MOST_SPREAD
+    if key.startswith((LOSSES, BY_FORMAT)):
+        return _is_table(value)
+    if key.startswith(MEASURED):
+        return isinstance(value, dict) and all(_is_table(each) for each in value.values())
+    return _is_number(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_number(number) for number in value.values())
+
+
+def _is_number(value: Any) -> bool:
+    """-> whether it can be a loss, a factor or a count"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_LOSS
 
 
 def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
@@ -129,7 +158,7 @@ def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
 
 
 def _folder(model: Model, text: Path | None) -> Path:
-    digest = hashlib.sha256(f"{VERSION} {calibration_text.VERSION} {model.fingerprint}".encode())
+    digest = hashlib.sha256(f"{VERSION} {calibration_text.VERSION} {model.identity}".encode())
     try:
         for path in [text] if text else sorted(CORPORA.glob("*.gz")):
             digest.update(path.read_bytes())

@@ -86,6 +86,9 @@ class Trust:
         """-> a line through the anchors. Plain ones, of which there are several, say how steep it is; those of the
         effort, if there are any, how high. The spread has what they scatter around it and what the text leaves open.
         Of more effort than CALIBRATED nothing is known but that it should lose no more."""
+        anchors = [
+            anchor for anchor in anchors if anchor.measured > 0 and anchor.predicted > 0
+        ]  # zero has no logarithm
         plain = [anchor for anchor in anchors if anchor.effort == PLAIN] or list(anchors)
         own = [anchor for anchor in anchors if (anchor.effort == PLAIN) == (effort == PLAIN)] or plain
         if not own:

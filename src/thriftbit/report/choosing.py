@@ -44,11 +44,14 @@ def count(row: Measurement, name: str) -> float:
 
 
 def latest_of_each_fact(rows: Iterable[Measurement]) -> list[Measurement]:
-    """rows: oldest first. -> one for each quantity, subject, settings and machine, oldest first"""
+    """rows: oldest first. -> one for each quantity, subject, settings and machine, oldest first; of speed, memory and
+    energy one more, where a file was measured beside its original and alone"""
+    rows = list(rows)
+    comparisons = _comparisons(rows)
     latest: dict[Hashable, Measurement] = {}
     for row in rows:
-        against = identity(row.against) if row.against else None
-        fact = (row.what, identity(row.subject), against, _key(row.settings), _key(row.machine))
+        beside = identity(row.against) if row.against else _run(row) in comparisons
+        fact = (row.what, identity(row.subject), beside, _key(row.settings), _key(row.machine))
         latest.pop(fact, None)
         latest[fact] = row
     return list(latest.values())
@@ -56,11 +59,22 @@ def latest_of_each_fact(rows: Iterable[Measurement]) -> list[Measurement]:
 
 def cost_rows(rows: Iterable[Measurement]) -> list[Measurement]:
     """-> speed, memory and energy on one machine and under one workload: those that most subjects have in common, and
-    of equals the latest. Threads may differ: each file is measured with the number that suits it."""
+    of equals the latest. Threads may differ: each file is measured with the number that suits it. A file that was
+    compared with its original keeps the numbers of that run, so that numbers side by side are of one run."""
     costs = [row for row in rows if row.what in COST_ROWS]
-    return _one_of_each(
-        _most_shared(costs, lambda row: (_key(row.machine), *(setting(row, name) for name in WORKLOAD)))
-    )
+    costs = _most_shared(costs, lambda row: (_key(row.machine), *(setting(row, name) for name in WORKLOAD)))
+    comparisons = _comparisons(costs)
+    return _one_of_each(sorted(costs, key=lambda row: _run(row) in comparisons))  # the last one wins
+
+
+def _comparisons(rows: Iterable[Measurement]) -> set[Hashable]:
+    """-> the runs in which speed, memory or energy was measured beside an original"""
+    return {_run(row) for row in rows if row.against and row.what in COST_ROWS}
+
+
+def _run(row: Measurement) -> Hashable:
+    """-> what the rows of one run of `measure` share, and no other run's"""
+    return row.command, row.time
 
 
 def accuracy_rows(rows: Iterable[Measurement]) -> list[Measurement]:

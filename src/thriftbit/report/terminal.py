@@ -15,7 +15,7 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.report.numbers import describe, describe_interval, percent, times
 from thriftbit.report.summary import FileSummary, Summary
 from thriftbit.report.text_plot import LONGEST_LABEL, Dot, plot
-from thriftbit.report.verdict import explanation, headline, judge, recommended
+from thriftbit.report.verdict import explanation, headline, judge, recommended, right_answers
 from thriftbit.report.wording import not_measurable, remarks
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless, shortened
@@ -31,6 +31,8 @@ class TerminalReport:
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
         self.choice = recommended(summary)
+        # without an original, nothing was lost that could be told: then what was measured is shown as it is
+        self._alone = summary.original is None and any(file.accuracy or file.tasks for file in summary.files)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.choice:
@@ -47,8 +49,12 @@ class TerminalReport:
         yield from (Text(harmless(note, keep=""), style="dim") for note in self._notes())
 
     def _table(self, wide: bool) -> Table:
-        headings = ["file", ">size", ">memory", ">writing", "what it lost"]
-        if wide:
+        headings = ["file", ">size", ">memory", ">writing"]
+        if self._alone:
+            headings += [">perplexity", ">right answers"]
+        else:
+            headings += ["what it lost"]
+        if wide and not self._alone:
             headings += ["KL divergence", ">same next word"]
         table = Table(box=None, pad_edge=False, padding=(0, 3 if wide else 2, 0, 0), header_style="bold")
         for heading in headings:
@@ -70,6 +76,15 @@ class TerminalReport:
             yield f"{rate} {times(ratio.value or 0) if ratio else '':>5}"
         else:
             yield rate.replace(" tokens", "")
+        if self._alone:
+            perplexity = file.quality("perplexity", self.summary.overall)
+            yield (
+                f"{describe(perplexity)} ({describe_interval(perplexity)})".replace(" ()", "")
+                if perplexity
+                else NOTHING
+            )
+            yield right_answers(file) or NOTHING
+            return
         loss = self.summary.loss(file)
         number = f"{describe(loss)} ({describe_interval(loss)})".replace(" ()", "") if loss else ""
         words = str(judge(loss)) if loss else NOTHING
@@ -93,6 +108,11 @@ class TerminalReport:
             yield (
                 "The number is the KL divergence, in nats: how far the predictions of the next token are from the "
                 "original's, on average. In brackets, where it lies with 95% confidence."
+            )
+        if self._alone:
+            yield (
+                "Perplexity is how surprised the model is by the next token, on average: less is better. It compares "
+                "files of one model only. To learn what a file lost: thriftbit measure FILE --against MODEL"
             )
         yield from remarks(self.summary)
         yield from not_measurable(self.summary)

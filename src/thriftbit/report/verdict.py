@@ -85,7 +85,8 @@ def recommended(summary: Summary) -> FileSummary | None:
 
 
 def headline(summary: Summary, file: FileSummary) -> str:
-    """-> "Q4_K_M is 67% smaller than the original, writes 1.9× as fast, and what it lost is hard to notice." """
+    """-> "Q4_K_M is 67% smaller than the original, writes 1.9× as fast (1.8× to 2.0×), and what it lost is hard to
+    notice." A ratio of speeds is told only where its interval excludes 1."""
     label = shortened(file.label, LONGEST_LABEL)
     facts = [fact for fact in (_size(summary, file), _speed(file)) if fact]
     loss = summary.loss(file)
@@ -98,6 +99,14 @@ def headline(summary: Summary, file: FileSummary) -> str:
 def explanation(summary: Summary, file: FileSummary) -> str:
     """-> what stands below the headline: how the file compares with the others, and what its loss means in answers"""
     return " ".join(filter(None, (_rank(summary, file), _agreement(summary, file), _changed(file))))
+
+
+def right_answers(file: FileSummary) -> str:
+    """-> "31 of 64", over all tasks; "" if none was measured"""
+    rows = [row for task in file.tasks if (row := file.task(task, "task_accuracy"))]
+    questions = round(sum(count(row, "questions") for row in rows))
+    right = round(sum((row.value or 0) * count(row, "questions") for row in rows))
+    return f"{right:,} of {questions:,}" if questions else ""
 
 
 def in_a_hundred(share: float) -> str:
@@ -125,11 +134,12 @@ def _size(summary: Summary, file: FileSummary) -> str:
 def _speed(file: FileSummary) -> str:
     if ratio := file.cost("decode_rate_ratio"):
         assert ratio.value is not None
-        if abs(ratio.value - 1) < ABOUT_THE_SAME:
-            return "writes as fast"
-        return (
-            f"writes {times(ratio.value)} as fast" if ratio.value > 1 else f"writes at {times(ratio.value)} the speed"
-        )
+        if ratio.low is None or ratio.high is None:
+            return ""  # of a single repetition nobody knows how much is chance
+        if abs(ratio.value - 1) < ABOUT_THE_SAME or ratio.low <= 1 <= ratio.high:
+            return "writes about as fast"
+        words = f"{times(ratio.value)} as fast" if ratio.value > 1 else f"at {times(ratio.value)} the speed"
+        return f"writes {words} ({times(ratio.low)} to {times(ratio.high)})"
     rate = file.cost("decode_rate")
     return f"writes {describe(rate).replace('/s', ' a second')}" if rate else ""
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.runtime.chat_settings import SETTINGS, checked
 from thriftbit.runtime.conversation import Conversation
@@ -38,11 +39,7 @@ def load(conversation: Conversation, path: Path) -> None:
     """Goes on with what `path` has; ThriftbitError if that is no conversation, and then nothing has changed."""
     path = path.expanduser()
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise ThriftbitError(f"{path}: is too large to be a conversation")
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+        document = json.loads(read_regular(path, _LARGEST_BYTES))
     except (ValueError, RecursionError):
         raise ThriftbitError(f"{path}: is no conversation: it is not JSON; /save writes one") from None
     if not isinstance(document, dict) or document.get("kind") != _KIND:

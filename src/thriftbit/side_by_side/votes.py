@@ -10,14 +10,15 @@ tell look as if they always could; and a coin thrown for them would make the res
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.machine.cache import data_folder
-from thriftbit.measurement.store import append_lines
+from thriftbit.measurement.store import LARGEST_BYTES, append_lines
 
 KIND, VERSION = "thriftbit vote", 1
 PICKED = {"original": 1.0, "other": 0.0, "cannot tell": 0.5}  # what it counts
@@ -59,12 +60,9 @@ def append(vote: Vote, path: Path | None = None) -> None:
 def read(path: Path | None = None) -> tuple[list[Vote], int]:
     """-> the votes, oldest first, and how many lines are none, which are passed over; none at all without a file"""
     path = path or votes_path()
-    try:
-        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return [], 0
-    except OSError as error:
-        raise ThriftbitError(f"{path}: votes cannot be read: {error.strerror}") from None
+    lines = [line for line in read_regular(path, LARGEST_BYTES).split(b"\n") if line.strip()]
     votes = [vote for line in lines if (vote := _vote(line)) is not None]
     return votes, len(lines) - len(votes)
 

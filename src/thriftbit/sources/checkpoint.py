@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError, enumeration, shown
-from thriftbit.sources.json_object import open_regular, read_json_object
+from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.packed import Packing, find_packing, unpacked, without_packing
 from thriftbit.sources.safetensors_file import read_safetensors
 from thriftbit.sources.tensor import Tensor

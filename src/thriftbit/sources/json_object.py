@@ -10,12 +10,11 @@ finite. The header of a safetensors file may not, as its specification says.
 from __future__ import annotations
 
 import json
-import stat
 from collections import Counter
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, shown
 
 JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quarter of a million tokens, is half of it
@@ -37,27 +36,7 @@ def parse_json_object(data: bytes, origin: str, *, python_constants: bool = Fals
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    with open_regular(path) as file:
-        data = file.read(JSON_LIMIT_BYTES + 1)
-    if len(data) > JSON_LIMIT_BYTES:
-        raise ThriftbitError(f"{path} is larger than {JSON_LIMIT_BYTES >> 20} MiB, which no file of this kind is")
-    return parse_json_object(data, str(path), python_constants=True)
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """-> the file open for reading. Anything but a readable regular file is a ThriftbitError: a missing one, a loop of
-    symbolic links, a folder, a pipe (which would hang)."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ThriftbitError(f"{path} is not a regular file")
-        return path.open("rb")
-    except FileNotFoundError:
-        broken = path.is_symlink()
-        raise ThriftbitError(
-            f"{path} is a symbolic link to a file that is not there" if broken else f"{path} does not exist"
-        ) from None
-    except OSError as error:
-        raise ThriftbitError(f"cannot read {path}: {error.strerror}") from None
+    return parse_json_object(read_regular(path, JSON_LIMIT_BYTES), str(path), python_constants=True)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gguf import GGMLQuantizationType
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.formats import format_for
 from thriftbit.sources.tensor import Tensor
 
 
@@ -52,5 +52,17 @@ class Model:
     @property
     def size_bytes(self) -> int:
         """-> bytes of all weights, as the source stores them"""
-        bits = (t.parameters * format_for(GGMLQuantizationType[t.source_dtype]).bits_per_weight for t in self.tensors)
-        return round(sum(bits) / 8)
+        return sum(_stored_bytes(tensor) for tensor in self.tensors)
+
+    @cached_property
+    def identity(self) -> str:
+        """-> 64 hexadecimal digits that identify what the model computes: its weights and the settings that
+        configure the computation, such as the base of rotary embeddings"""
+        prefix = f"{self.architecture}."
+        settings = {key: np.asarray(self.metadata[key]).tolist() for key in self.metadata if key.startswith(prefix)}
+        return hashlib.sha256(f"{self.fingerprint} {self.architecture} {sorted(settings.items())}".encode()).hexdigest()
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[tensor.source_dtype]]
+    return -(-tensor.parameters // block_size) * block_bytes

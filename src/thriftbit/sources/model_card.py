@@ -19,10 +19,11 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from thriftbit.containers.gguf_values import MetadataValue
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.hub import parse_hub_id, repository_of
-from thriftbit.sources.json_object import open_regular, read_json_object
+from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.tensor import Tensor
 
 _logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.containers.gguf_values import MAGIC
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.architectures import Architecture, find_architecture
 from thriftbit.sources.architectures.rows import EMBEDDING
@@ -20,7 +21,6 @@ from thriftbit.sources.converter import ConverterOptions, converted_model
 from thriftbit.sources.converter.converted import usable_converter
 from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
-from thriftbit.sources.json_object import open_regular
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.tensor import Tensor

@@ -153,7 +153,7 @@ def _of_gguf(model: Model, name: str, metadata: Metadata, file_bytes: int) -> Ou
 def _level(metadata: Metadata) -> str:
     """-> llama.cpp's name of the mixture that a file says it is; "" for a number that stands for nothing"""
     number = metadata.get("general.file_type")
-    name = next((each.name for each in LlamaFileType if each == number), "")
+    name = next((each.name for each in LlamaFileType if isinstance(number, np.integer) and each == number), "")
     return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 

@@ -25,8 +25,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.json_object import open_regular, parse_json_object
+from thriftbit.sources.json_object import parse_json_object
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 HEADER_LIMIT_BYTES = 32 << 20  # about 250,000 tensors in one file; the specification's own limit is 100 MB

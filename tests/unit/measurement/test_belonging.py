@@ -95,3 +95,47 @@ def test_a_file_without_the_output_matrix_that_the_original_has(quantized: Model
     told: list[str] = []
     check_belongs(without, replace(original, tensors=repeated), told.append)
     assert len(told) == 1 and "other weights" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (np.array([11, 11, 10, 0], np.int32), np.array([11, 11, 10, 0], np.int32), True),
+        (np.array([11, 11, 10, 0], np.int32), np.array([11, 11, 10, 1], np.int32), False),
+        (np.array([4, 4, 4], np.uint32), np.array([4, 4], np.uint32), False),
+        (np.array([0.5, 1.0], np.float32), np.array([0.5 + 1e-8, 1.0], np.float32), True),
+        (np.array([0.5, 1.0], np.float32), np.array([0.6, 1.0], np.float32), False),
+        (np.uint32(4), np.array([4, 4, 4], np.int32), True),
+        (np.uint32(4), np.array([4, 4, 2], np.int32), False),
+        (np.array([True, False]), np.array([True, False]), True),
+        (["a", "b"], ["a", "b"], True),
+        (["a", "b"], ["a", "c"], False),
+        (["a", "b"], ["a"], False),
+        ("a", np.uint32(4), False),
+        (["a", "b"], np.array([1, 2], np.int32), False),
+    ],
+)
+def test_lists_among_the_settings_are_compared_by_value(
+    quantized: Model, original: Model, one: object, other: object, same: bool
+) -> None:
+    ours = with_metadata(quantized, llama__rope__dimension_sections=one)
+    theirs = with_metadata(original, llama__rope__dimension_sections=other)
+    if same:
+        check_belongs(ours, theirs, pytest.fail)
+    else:
+        assert "llama.rope.dimension_sections is" in refusal(ours, theirs)
+
+
+def test_a_file_with_lists_belongs_to_itself(quantized: Model) -> None:
+    lists = with_metadata(quantized, llama__attention__head_count_kv=np.array([2, 2, 2], np.int32))
+    check_belongs(lists, lists, pytest.fail)
+
+
+def test_a_list_in_the_place_of_a_text_or_too_few_kinds_is_a_difference_and_no_traceback(
+    quantized: Model, original: Model
+) -> None:
+    odd = with_metadata(quantized, tokenizer__ggml__pre=np.array([1, 2], np.int32))
+    assert "its tokenizer differs" in refusal(odd, original)
+    few = with_metadata(original, tokenizer__ggml__token_type=np.array([1], np.int32))
+    other = with_metadata(quantized, tokenizer__ggml__tokens=["x"] * len(original.metadata["tokenizer.ggml.tokens"]))  # type: ignore[arg-type]
+    assert "token 0 of its vocabulary" in refusal(other, few)

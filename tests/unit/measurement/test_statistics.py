@@ -231,3 +231,44 @@ def test_no_window_is_copied_a_thousand_times() -> None:
 )
 def test_a_threshold_is_decided_by_the_whole_interval(low: float | None, high: float | None, answer: str) -> None:
     assert decide(low, high, 0.3) == answer
+
+
+TEXTS = (3.5, 1.5, 2.0, 2.8)  # the means of four texts, which differ by far more than their windows
+
+
+@pytest.mark.parametrize("windows", [3, 25, 100])
+def test_what_texts_have_of_their_own_is_no_chance(windows: int) -> None:
+    random, trials, inside, widths, means = np.random.default_rng(17), 400, 0, [], []
+    for _ in range(trials):
+        values = np.concatenate([text + 0.3 * random.standard_normal(windows) for text in TEXTS])
+        interval = statistics.mean_interval(values, texts=[windows] * len(TEXTS))
+        assert interval is not None
+        inside += interval[0] <= np.mean(TEXTS) <= interval[1]
+        widths.append(interval[1] - interval[0])
+        means.append(values.mean())
+    assert inside / trials > 0.92
+    assert np.mean(widths) < 1.5 * 2 * 1.96 * np.std(means)  # together as one text: six times as wide
+
+
+def test_texts_of_unequal_length_count_by_their_windows() -> None:
+    random = np.random.default_rng(18)
+    parts = [1 + 0.1 * random.standard_normal(40), 9 + 0.1 * random.standard_normal(4)]
+    low, high = statistics.mean_interval(np.concatenate(parts), texts=[40, 4]) or (0, 0)
+    assert low < np.concatenate(parts).mean() < high and high - low < 0.2
+
+
+def test_a_text_of_one_window_leaves_the_interval_wide() -> None:
+    values = np.array([1.0, 1.1, 0.9, 5.0])
+    assert statistics.mean_interval(values, texts=[3, 1]) == statistics.mean_interval(values)
+
+
+def test_shares_and_quantiles_of_several_texts() -> None:
+    random = np.random.default_rng(19)
+    values = np.concatenate([random.random((25, 64)) < share for share in (0.9, 0.5, 0.7, 0.8)]).astype(float)
+    texts = [25] * 4
+    together, apart = statistics.share_interval(values, texts=texts), statistics.share_interval(values)
+    assert together and apart and together[1] - together[0] < apart[1] - apart[0]
+    assert together[0] < values.mean() < together[1]
+    sizes = np.concatenate([random.random((25, 64)) * scale for scale in (1, 2, 3, 4)])
+    narrow, wide = (statistics.quantile_interval(sizes, 0.9, texts=each) for each in (texts, ()))
+    assert narrow and wide and narrow[1] - narrow[0] < wide[1] - wide[0]

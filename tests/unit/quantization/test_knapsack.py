@@ -74,3 +74,11 @@ def test_without_a_limit_every_item_has_its_cheapest() -> None:
     costs, _, _ = problem(4, 0)
     found = choose(costs, [])
     assert found is not None and (found.picks == costs.argmin(axis=1)).all() and found.gap == 0
+
+
+@pytest.mark.parametrize("cost", [0.0, 1.0])
+def test_equal_costs_are_no_obstacle(cost: float) -> None:
+    uses = np.array([[10.0, 5.0], [10.0, 5.0]])
+    found = choose(np.full((2, 2), cost), [Limit(uses, 12.0)])
+    assert found is not None and found.value == 2 * cost
+    assert uses[range(2), found.picks].sum() <= 12

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.quantization.metadata import file_layout, file_metadata
 from thriftbit.quantization.plan import Plan, make_plan
+from thriftbit.quantization.quantize import quantize
 from thriftbit.sources.model import Model
+from thriftbit.sources.open_model import open_model
 
 
 def test_a_plan_names_every_tensor_in_the_models_order(model: Model) -> None:
@@ -140,3 +143,22 @@ def test_the_fingerprint_sees_weights_names_and_shapes(model: Model, make_tensor
     assert len({variant.fingerprint for variant in variants}) == len(variants)
     reordered = replace(model, source="elsewhere", tensors=model.tensors[::-1])
     assert reordered.fingerprint == model.fingerprint
+
+
+def test_the_identity_sees_the_settings_of_the_computation_as_well(model: Model, tmp_path: Path) -> None:
+    base = replace(model, metadata={**model.metadata, f"{model.architecture}.rope.freq_base": np.float32(1e4)})
+    others = [
+        model,
+        replace(base, metadata={**base.metadata, f"{model.architecture}.rope.freq_base": np.float32(5e5)}),
+        replace(base, metadata={**base.metadata, f"{model.architecture}.rope.sections": np.array([1, 2], np.int32)}),
+    ]
+    assert len({each.identity for each in (base, *others)}) == 4
+    assert {each.fingerprint for each in (base, *others)} == {model.fingerprint}
+    renamed = replace(base, source="elsewhere", metadata={**base.metadata, "general.name": "another"})
+    assert renamed.identity == base.identity
+
+
+def test_a_checkpoint_and_its_lossless_file_have_one_identity(tiny_llama: Path, tmp_path: Path) -> None:
+    checkpoint = open_model(tiny_llama)
+    file = quantize(checkpoint, make_plan(checkpoint, "F32"), tmp_path / "tiny.gguf").path
+    assert open_model(file).identity == checkpoint.identity

@@ -22,7 +22,7 @@ def level_rows(level: str, *what: str) -> list[Measurement]:
 
 
 def value(rows: Sequence[Measurement], level: str, what: str) -> float | None:
-    (file,) = [file for file in summarize(rows).files if file.label == level]
+    (file,) = [file for file in summarize(rows).subjects if level in (file.label, file.subject.level)]
     return file.costs[what].value
 
 
@@ -45,6 +45,18 @@ def test_the_latest_row_wins() -> None:
     old = next(row for row in rows if row.what == "decode_rate" and row.subject.level == "Q6_K")
     new = replace(old, value=99.0, time=LATER)
     assert value([new, *rows], "Q6_K", "decode_rate") == value([*rows, new], "Q6_K", "decode_rate") == 99.0
+
+
+def test_numbers_side_by_side_are_of_one_run() -> None:
+    rows = example_rows()
+    alone = [
+        replace(row, value=1596.0, against=None, time=LATER, command="thriftbit measure FILE --only speed")
+        for row in (*level_rows("Q4_K_M", "decode_rate"), *level_rows("BF16", "decode_rate"))
+    ]
+    for level in ("Q4_K_M", "BF16"):
+        assert value([*rows, *alone], level, "decode_rate") == value(rows, level, "decode_rate") != 1596
+    never_compared = [row for row in rows if row.subject.level != "Q4_K_M" or "threads" not in row.settings]
+    assert value([*never_compared, *alone], "Q4_K_M", "decode_rate") == 1596
 
 
 def test_files_are_compared_under_the_workload_that_most_have() -> None:

@@ -70,20 +70,25 @@ def sentence(summary: Summary, label: str | None = None) -> str:
 
 def test_the_headline_is_a_sentence() -> None:
     summary = summarize(example_rows())
-    start = "{} is {} smaller than the original, writes {} as fast, {}."
-    assert sentence(summary) == start.format("Q4_K_M", "68%", "2.7×", "and what it lost is hard to notice")
-    assert sentence(summary, "Q8_0") == start.format("Q8_0", "47%", "1.8×", "and predicts almost exactly as it does")
-    assert sentence(summary, "Q2_K") == start.format("Q2_K", "78%", "3.3×", "but the loss is clear")
-    assert sentence(summary, "Q3_K_M") == start.format(
-        "Q3_K_M", "73%", "2.8×", "and it cannot be told yet whether the loss is hard to notice or noticeable"
+    start = "{} is {} smaller than the original, writes {}, {}."
+    assert sentence(summary) == start.format(
+        "Q4_K_M", "68%", "2.7× as fast (2.7× to 2.8×)", "and what it lost is hard to notice"
     )
+    assert sentence(summary, "Q8_0") == start.format(
+        "Q8_0", "47%", "1.8× as fast (1.7× to 1.8×)", "and predicts almost exactly as it does"
+    )
+    assert sentence(summary, "Q2_K") == start.format(
+        "Q2_K", "78%", "3.3× as fast (3.2× to 3.4×)", "but the loss is clear"
+    )
+    lost = "and it cannot be told yet whether the loss is hard to notice or noticeable"
+    assert sentence(summary, "Q3_K_M") == start.format("Q3_K_M", "73%", "2.8× as fast (2.8× to 2.9×)", lost)
 
 
 def test_the_headline_says_what_is_not_known() -> None:
     rows = example_rows()
     speed_alone = summarize([row for row in rows if row.what in ("decode_rate", "decode_rate_ratio")])
     assert sentence(speed_alone, "Q4_K_M") == (
-        "Q4_K_M is 68% smaller than the original and writes 2.7× as fast; what it lost was not measured."
+        "Q4_K_M is 68% smaller than the original and writes 2.7× as fast (2.7× to 2.8×); what it lost was not measured."
     )
     assert sentence(summarize(lonely_rows())) == "Q4_K_M takes 986 MB and writes 33.6 tokens a second."
     sizes = summarize([replace(row, against=None) for row in rows if row.what == "file_size"])
@@ -92,11 +97,27 @@ def test_the_headline_says_what_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "words"), [(0.8, "writes at 0.80× the speed"), (0.98, "writes as fast,"), (1.3, "writes 1.3× as fast")]
+    ("ratio", "low", "high", "words"),
+    [
+        (0.8, 0.78, 0.83, "writes at 0.80× the speed (0.78× to 0.83×)"),
+        (0.98, 0.97, 0.99, "writes about as fast,"),
+        (1.3, 1.2, 1.4, "writes 1.3× as fast (1.2× to 1.4×)"),
+        (1.3, 0.9, 1.9, "writes about as fast,"),
+        (0.7, 0.5, 1.0, "writes about as fast,"),
+    ],
 )
-def test_speed_is_told_whichever_way_it_went(ratio: float, words: str) -> None:
-    rows = [replace(row, value=ratio) if row.what == "decode_rate_ratio" else row for row in example_rows()]
+def test_speed_is_told_whichever_way_it_went_and_only_if_that_is_sure(
+    ratio: float, low: float, high: float, words: str
+) -> None:
+    changed = {"value": ratio, "low": low, "high": high}
+    rows = [replace(row, **changed) if row.what == "decode_rate_ratio" else row for row in example_rows()]
     assert words in sentence(summarize(rows))
+
+
+def test_a_ratio_that_was_measured_once_is_no_headline() -> None:
+    once = {"low": None, "high": None, "interval": ""}
+    rows = [replace(row, **once) if row.what == "decode_rate_ratio" else row for row in example_rows()]
+    assert "writes" not in sentence(summarize(rows))
 
 
 def test_a_file_may_be_larger_than_its_original() -> None:

@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_written_or_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ThriftbitError, match="votes cannot be kept"):
         votes.append(VOTE, tmp_path / "file" / "votes.jsonl")
-    with pytest.raises(ThriftbitError, match="votes cannot be read"):
+    with pytest.raises(ThriftbitError, match="is not a regular file"):
         votes.read(tmp_path)
 
 

@@ -15,7 +15,7 @@ import gguf
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.json_object import read_json_object
-from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolder, read_text
+from thriftbit.sources.tokenizers.folder import TOKENIZER_CONFIG, TokenizerFolder, read_template
 
 MAIN_TEMPLATE = "default"
 
@@ -44,7 +44,8 @@ def _templates(folder: TokenizerFolder) -> dict[str, str]:
     main = folder.path / "chat_template.jinja"
     if main.exists():
         more = sorted((folder.path / "additional_chat_templates").glob("*.jinja"))
-        return {path.stem: read_text(path) for path in more} | {MAIN_TEMPLATE: read_text(main)}
+        texts = {path.stem: read_template(path, folder.path) for path in more}
+        return texts | {MAIN_TEMPLATE: read_template(main, folder.path)}
     origin, template = folder.path / TOKENIZER_CONFIG, folder.tokenizer_config.get("chat_template")
     older = folder.path / "chat_template.json"
     if template is None and older.exists():

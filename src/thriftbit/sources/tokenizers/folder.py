@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thriftbit.containers.regular_files import read_regular_text, refuse_link_out
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.json_object import open_regular, read_json_object
+from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.tokenizers.vocabulary import AddedToken
 
 if TYPE_CHECKING:
@@ -103,16 +104,10 @@ def open_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
     )
 
 
-def read_text(path: Path) -> str:
-    """-> a small UTF-8 text file"""
-    with open_regular(path) as file:
-        data = file.read(TEMPLATE_LIMIT_BYTES + 1)
-    if len(data) > TEMPLATE_LIMIT_BYTES:
-        raise ThriftbitError(f"{path} is larger than {TEMPLATE_LIMIT_BYTES >> 20} MiB, which no chat template is")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ThriftbitError(f"{path} is not UTF-8 text") from None
+def read_template(path: Path, folder: Path) -> str:
+    """-> the text of a chat template of the model in `folder`; ThriftbitError if it is not the model's own"""
+    refuse_link_out(path, folder)
+    return read_regular_text(path, TEMPLATE_LIMIT_BYTES)
 
 
 def _list(section: dict[str, Any] | None, key: str, origin: Path) -> list[Any]:

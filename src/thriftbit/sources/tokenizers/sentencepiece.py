@@ -26,8 +26,8 @@ from typing import Any
 import gguf
 
 from thriftbit.containers.gguf_values import MetadataValue
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.sources.json_object import open_regular
 from thriftbit.sources.tokenizers.byte_pair import BytePairTokenizer
 from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps
 from thriftbit.sources.tokenizers.vocabulary import NEVER_MERGED, AddedToken, Vocabulary
