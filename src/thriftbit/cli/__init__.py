@@ -14,6 +14,8 @@ import click
 from thriftbit import __version__
 from thriftbit.cli.chat import chat
 from thriftbit.cli.compare import compare
+from thriftbit.cli.completion import completion
+from thriftbit.cli.config import config, defaults_for
 from thriftbit.cli.demo import demo
 from thriftbit.cli.doctor import doctor
 from thriftbit.cli.explain import explain
@@ -30,6 +32,7 @@ from thriftbit.cli.report import report
 from thriftbit.cli.serve import serve
 from thriftbit.cli.streams import OutputGone, watch_output
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.configuration import configuration_file, read_configuration
 
 INTERRUPTED = 130
 
@@ -42,15 +45,18 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="thriftbit %(version)s")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Quantize a language model on an ordinary computer, and see what it cost.
 
     \b
     Examples:
-      thriftbit demo                              see it work, offline, in under a minute
+      thriftbit demo                              see it work, offline, in about two minutes
       thriftbit doctor --measure                  what this computer is, and how fast models run on it
+      thriftbit fit Qwen/Qwen2.5-7B-Instruct      which precision of a model suits this computer
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
       thriftbit chat my-model-Q4_K_M.gguf         talk to it, on this computer alone
+      thriftbit serve my-model-Q4_K_M.gguf        let other programs use it, as they use OpenAI's
       thriftbit compare my-model-BF16.gguf my-model-Q4_K_M.gguf
                                                   both answer side by side; can you tell which is which?
       thriftbit map ./my-model                    what it loses at every size; then --size 4GB and the like
@@ -62,15 +68,22 @@ def commands() -> None:
       thriftbit export my-model-Q4_K_M.gguf --to ollama
                                                   for Ollama, LM Studio or llama.cpp, without a copy
     """
+    if context.invoked_subcommand not in (None, config.name, completion.name) and not _asks_for_help():
+        file = configuration_file()
+        context.default_map = defaults_for(commands, read_configuration(file), file)
 
 
-commands.params += message_options()
+def _asks_for_help() -> bool:
+    return bool({"-h", "--help"} & set(sys.argv[1:]))
+
+
 for command in (
     *(doctor, fit, map_command, quantize, chat, serve, compare),
-    *(measure, report, inspect, find, explain, export, demo),
+    *(measure, report, inspect, find, explain, export, demo, config, completion),
 ):
-    command.params += message_options()
     commands.add_command(command)
+for command in (commands, *commands.commands.values(), *config.commands.values()):
+    command.params += message_options()
 
 
 def main() -> None:
@@ -85,7 +98,7 @@ def run() -> int:
         sys.stdout.flush()
         return exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        print(error.format_message())
         return error.exit_code
     except click.ClickException as error:
         return _fail(_with_hint(error), error.exit_code)

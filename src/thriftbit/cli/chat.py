@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import (
     Tokens,
     full_speed_option,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Talk to a model, on this computer alone.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_models)
 @click.option("-p", "--prompt", metavar="TEXT", help="Answer this, and leave. Piped text is added to it.")
 @click.option("--system", default="", metavar="TEXT", help="What the model is told before everything else.")
 @click.option(

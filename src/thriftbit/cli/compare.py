@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.messages import announce
 from thriftbit.cli.options import (
     Tokens,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="See precisions of a model answer side by side, and whether you can tell them apart.")
-@click.argument("models", metavar="MODEL MODEL...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL MODEL...", shell_complete=complete_models, nargs=-1, required=True)
 @click.option("--port", type=int, default=0, show_default=True, help="0 takes one that is free.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page; its address is printed anyway.")
 @click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="Of each; 4k by default.")

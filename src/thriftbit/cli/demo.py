@@ -18,7 +18,7 @@ from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.containers.temporary_folder import temporary_folder
-from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.sizes import describe_bytes, describe_count, describe_seconds
 from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 def demo(output: Path | None, quick: bool, markdown: bool, as_json: bool) -> None:
     """Quantize the small model in the box to seven levels, let the 4-bit one write, and prove what each level cost.
 
-    Works offline, in two minutes. What was lost takes torch to measure (pip install "thriftbit[torch]"); without it,
-    speed and memory are measured alone.
+    Works offline, in about two minutes; with --quick, in seconds. Measuring what was lost needs torch
+    (pip install "thriftbit[torch]"); without it, only speed and memory are measured.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def demo(output: Path | None, quick: bool, markdown: bool, as_json: bool) -> Non
 def _measure(levels: Sequence[Level]) -> list[Measurement]:
     from thriftbit.demo import MEASURED, measure_levels
 
-    announce(f"\nNow what each level lost and gained, about {MEASURED.budget_seconds or 0:.0f} seconds:")
+    announce(f"\nNow what each level lost and gained, for about {describe_seconds(MEASURED.budget_seconds or 0)}:")
     with ProgressLine() as line:
         return list(measure_levels(levels, command="thriftbit demo", progress=line.update))
 

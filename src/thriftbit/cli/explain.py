@@ -6,13 +6,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from thriftbit.cli.completion import complete_words
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, show
 from thriftbit.strangers import harmless
 
 
 @click.command(short_help="Say in plain words what Q4_K_M, AWQ or imatrix means.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_words)
 @json_option
 def explain(name: str, as_json: bool) -> None:
     """Say in plain words what the NAME of a quantization means: how many bits, what runs it, whether to take it.

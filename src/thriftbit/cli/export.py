@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
@@ -30,7 +31,7 @@ _WHERE = {
 
 
 @click.command(short_help="Hand a model to Ollama, LM Studio or llama.cpp, without copying it.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=complete_models)
 @click.option("--to", type=click.Choice(["ollama", "lmstudio", "llama.cpp"]), required=True, help="The program.")
 @click.option(
     "--name", metavar="NAME", help="What it is to be called there: NAME[:TAG] for Ollama, OWNER/NAME for others."

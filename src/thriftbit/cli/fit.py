@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option
 from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.questions import offer_measuring
@@ -27,7 +28,7 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
 
 
 @click.command(short_help="Which precision of a model suits this computer.")
-@click.argument("source", metavar="[MODEL]", required=False)
+@click.argument("source", metavar="[MODEL]", shell_complete=complete_models, required=False)
 @click.option(
     "--task", default="chat", show_default=True, metavar="TASK", help="chat, code, math, science, or a text of yours."
 )

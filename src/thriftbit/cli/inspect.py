@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, say_cropped, show, table
 from thriftbit.sizes import describe_bytes, describe_count
@@ -19,7 +20,7 @@ LONG_VALUE = 200  # characters of metadata, of which a terminal's width is shown
 
 
 @click.command(short_help="Show what is really in a GGUF file or a model folder.")
-@click.argument("path", metavar="FILE|FOLDER")
+@click.argument("path", metavar="FILE|FOLDER", shell_complete=complete_models)
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor.")
 @json_option
 def inspect(path: str, with_tensors: bool, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import encoding_threads_option, json_option, offline_option
 from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("map", short_help="Find out what a model loses at every size; then any budget is answered at once.")
-@click.argument("source", metavar="MODEL")
+@click.argument("source", metavar="MODEL", shell_complete=complete_models)
 @click.option(
     "--effort",
     type=click.Choice(["plain", "calibrated"]),

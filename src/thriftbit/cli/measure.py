@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.messages import announce
 from thriftbit.cli.options import MOST_THREADS, Duration, Share, Tokens, json_option, offline_option
 from thriftbit.cli.printing import print_json, say, show
@@ -28,7 +29,7 @@ EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
 
 
 @click.command(short_help="Prove what quantization lost and gained, on this machine.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", shell_complete=complete_models, nargs=-1, required=True)
 @click.option(
     "--against", metavar="MODEL", help="The original: a folder, a GGUF in 16 or 32 bits, or a name on the Hub."
 )

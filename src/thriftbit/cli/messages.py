@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import click
 
-from thriftbit.cli.printing import notes
+from thriftbit.cli.printing import notes, output
 from thriftbit.strangers import harmless
 
 _library = logging.getLogger("thriftbit")
@@ -75,10 +75,23 @@ def shown_by(show: Callable[[str], None]) -> Iterator[None]:
 
 
 def message_options() -> list[click.Option]:
-    """-> the options that say how much is told, which every command has, before its name or after it"""
+    """-> the options on what is told and how, which every command has"""
     quiet = _level_option(["-q", "--quiet"], logging.WARNING, "Show results, warnings and errors only.")
     verbose = _level_option(["-v", "--verbose"], logging.DEBUG, "Show more of what is done.")
-    return [quiet, verbose]
+    color = click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        expose_value=False,
+        callback=_choose_color,
+        help="When to use colors; auto is in a terminal, unless NO_COLOR is set.",
+    )
+    return [quiet, verbose, color]
+
+
+def _choose_color(context: click.Context, parameter: click.Parameter, choice: str | None) -> None:
+    if choice:
+        for console in (output, notes):
+            console.choose_color(choice)
 
 
 def _level_option(names: list[str], level: int, text: str) -> click.Option:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 SIZE_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 SIZE_UNITS |= {"b": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -129,13 +130,27 @@ _BUDGET = (
 _NAMES = ("size_bytes", "bits_per_weight", "max_loss", "fits", "context_tokens", "tokens_per_second")
 
 
+_CHOOSING = ("preset", "plan_file", "size_bytes", "bits_per_weight", "max_loss", "fits", "tokens_per_second")
+
+
+def from_command_line(context: click.Context, parameter: str) -> bool:
+    """-> whether the option was given, and not taken from config.toml"""
+    return context.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+
+
 def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """-> the command with these options, which it gets as one `request: Request`"""
+    """-> the command with these options, which it gets as one `request: Request`
+
+    A choice of formats on the command line replaces the one in config.toml, of whichever kind they are.
+    """
 
     @wraps(function)
     def with_request(**options: Any) -> Any:
         from thriftbit.advice.budget import Request
 
+        context = click.get_current_context()
+        if any(from_command_line(context, name) for name in _CHOOSING):
+            options |= {name: None for name in _CHOOSING if not from_command_line(context, name)}
         return function(request=Request(**{name: options.pop(name) for name in _NAMES}), **options)
 
     for option in reversed(_BUDGET):

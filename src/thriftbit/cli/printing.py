@@ -23,8 +23,25 @@ PIPE_WIDTH = 160  # characters, where there is no terminal to ask
 
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
 _IN_TERMINAL = sys.stdout.isatty() or "COLUMNS" in os.environ
-output = Console(width=None if _IN_TERMINAL else PIPE_WIDTH, **_PLAIN)
-notes = Console(stderr=True, **_PLAIN)
+
+
+class ColorConsole(Console):
+    """A console whose colors can be chosen later. Without colors nothing is bold, dim or underlined either."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._own_settings = settings
+        self.choose_color("auto")
+
+    def choose_color(self, choice: str) -> None:
+        """choice: "auto" (in a terminal, unless NO_COLOR is set), "always" or "never" """
+        if choice == "auto":
+            choice = "never" if os.environ.get("NO_COLOR") else "auto"
+        systems: dict[str, Any] = {"auto": "auto", "always": "standard", "never": None}
+        super().__init__(**_PLAIN, **self._own_settings, color_system=systems[choice])
+
+
+output = ColorConsole(width=None if _IN_TERMINAL else PIPE_WIDTH)
+notes = ColorConsole(stderr=True)
 
 
 def print_json(document: Any) -> None:

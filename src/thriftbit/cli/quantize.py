@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thriftbit
+from thriftbit.cli.completion import complete_models, complete_presets
 from thriftbit.cli.options import (
     budget_options,
     converter_options,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Make a GGUF file that llama.cpp, Ollama and LM Studio run.")
-@click.argument("source", metavar="MODEL")
+@click.argument("source", metavar="MODEL", shell_complete=complete_models)
 @click.option(
     "-o",
     "--output",
@@ -48,7 +49,11 @@ if TYPE_CHECKING:
     help="The file to write; MODEL-PRESET.gguf or MODEL-4.50bpw.gguf by default.",
 )
 @click.option(
-    "--to", "preset", metavar="PRESET", help="How small, for example Q4_K_M. Leave it out to see the choices."
+    "--to",
+    "preset",
+    metavar="PRESET",
+    shell_complete=complete_presets,
+    help="How small, for example Q4_K_M. Leave it out to see the choices.",
 )
 @budget_options
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")

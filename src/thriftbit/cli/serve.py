@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from thriftbit.cli.completion import complete_models
 from thriftbit.cli.messages import announce
 from thriftbit.cli.options import (
     Tokens,
@@ -31,7 +32,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 @click.command(short_help="Let other programs use a model, as they use OpenAI's.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_models)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere takes --api-key.")
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes one that is free.")
 @click.option("--api-key", envvar="THRIFTBIT_API_KEY", default="", help="Answer only those who have it.")

@@ -2,14 +2,9 @@
 
 Programs that keep models have layouts of their own: the Hub's cache links names to content (models--owner--name/
 snapshots/COMMIT), Ollama names content by its hash (`ollama.py`), LM Studio and llama.cpp keep plain files. Folders of
-your own are named in config.toml, in the user's configuration folder (THRIFTBIT_CONFIG moves the file):
-
-    [library]
-    folders = ["~/models", "/data/gguf"]
-
-They are searched to the bottom. The current folder is searched to a small depth only, since it may be the root of a
-disk. A file that several names lead to (hard or symbolic links) is one model: the name nearest to the user is its name,
-the others are its aliases.
+your own are named in config.toml (`machine/configuration.py`), and are searched to the bottom. The current folder is
+searched to a small depth only, since it may be the root of a disk. A file that several names lead to (hard or symbolic
+links) is one model: the name nearest to the user is its name, the others are its aliases.
 """
 
 from __future__ import annotations
@@ -17,18 +12,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
-
-from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate, whole_files
 from thriftbit.library.ollama import PLACE as OLLAMA
 from thriftbit.library.ollama import ollama_candidates
+from thriftbit.machine.configuration import configuration_file, own_folders
 from thriftbit.machine.model_folders import model_folders, shown_path
 from thriftbit.sources.checkpoint import CONFIG, is_pickle
 from thriftbit.sources.hub import CACHE_FOLDER
@@ -39,32 +31,10 @@ PROGRAMS = (HUB_CACHE, OLLAMA, LM_STUDIO, LLAMA_CPP)
 _CURRENT_DEPTH, _DEEPEST = 4, 40
 _FOLDER_LIMIT = 5_000  # of the current folder: enough for any project, and a second's work
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev"}
-_LARGEST_BYTES = 4 << 20  # of config.toml
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Warn = Callable[[str], None]
 Identity = tuple[int, int] | Path
-
-
-def configuration_file() -> Path:
-    """-> the user's config.toml, which may not exist; THRIFTBIT_CONFIG moves it"""
-    given = os.environ.get("THRIFTBIT_CONFIG")
-    return Path(given) if given else Path(platformdirs.user_config_dir("thriftbit", appauthor=False)) / "config.toml"
-
-
-def own_folders(file: Path) -> list[Path]:
-    """-> the folders that config.toml names. Raises ThriftbitError for a file that is there and cannot be used."""
-    if not os.path.lexists(file):
-        return []
-    try:
-        document = tomllib.loads(read_regular_text(file, _LARGEST_BYTES))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ThriftbitError(f"{file}: is not valid TOML: {error}") from None
-    section = document.get("library", {})
-    folders = section.get("folders", []) if isinstance(section, dict) else None
-    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-        raise ThriftbitError(f'{file}: [library] should say folders = ["~/models", …], a list of texts')
-    return [Path(folder).expanduser() for folder in folders]
 
 
 def candidates(current: Path, warn: Warn) -> list[Candidate]:
