@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from thriftbit.library.explanations import explain
     from thriftbit.library.finding import find
     from thriftbit.library.locate import locate, obtain
+    from thriftbit.library.pulling import pull
+    from thriftbit.library.removing import removal_of
     from thriftbit.machine.profile import profile_of
     from thriftbit.measurement.measure import MeasureSettings, measure
     from thriftbit.measurement.measurement import Measurement
@@ -86,9 +88,11 @@ __all__ = [
     "obtain",
     "open_model",
     "profile_of",
+    "pull",
     "quantize",
     "read_importance",
     "ready_to_run",
+    "removal_of",
     "write_importance",
     "write_map",
     "write_report",
@@ -126,6 +130,8 @@ _HOMES = {
     "inspect": "inspection",
     "locate": "library.locate",
     "obtain": "library.locate",
+    "pull": "library.pulling",
+    "removal_of": "library.removing",
     "make_plan": "quantization.plan",
     "map_importance": "quantization.model_map",
     "map_model": "quantization.model_map",

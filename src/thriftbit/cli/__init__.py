@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from thriftbit import __version__
+from thriftbit.cli.alias import alias
+from thriftbit.cli.cache import cache
 from thriftbit.cli.chat import chat
 from thriftbit.cli.compare import compare
 from thriftbit.cli.completion import completion
@@ -23,12 +25,15 @@ from thriftbit.cli.export import export
 from thriftbit.cli.find import find
 from thriftbit.cli.fit import fit
 from thriftbit.cli.inspect import inspect
+from thriftbit.cli.ls import ls
 from thriftbit.cli.map import map_command
 from thriftbit.cli.measure import measure
 from thriftbit.cli.messages import message_options, show_messages
 from thriftbit.cli.printing import print_error, print_json
+from thriftbit.cli.pull import pull
 from thriftbit.cli.quantize import quantize
 from thriftbit.cli.report import report
+from thriftbit.cli.rm import rm
 from thriftbit.cli.serve import serve
 from thriftbit.cli.streams import OutputGone, watch_output
 from thriftbit.errors import ThriftbitError
@@ -64,6 +69,7 @@ def commands(context: click.Context) -> None:
                                                   what it lost and gained; then `thriftbit report` shows it
       thriftbit inspect my-model-Q4_K_M.gguf      what is really in a file
       thriftbit find qwen3 4b                     models on this disk and on the Hub, and which fit here
+      thriftbit ls                                the models on this disk; `pull` gets one, `rm` removes one
       thriftbit explain Q4_K_M                    what such a name means
       thriftbit export my-model-Q4_K_M.gguf --to ollama
                                                   for Ollama, LM Studio or llama.cpp, without a copy
@@ -79,10 +85,15 @@ def _asks_for_help() -> bool:
 
 for command in (
     *(doctor, fit, map_command, quantize, chat, serve, compare),
-    *(measure, report, inspect, find, explain, export, demo, config, completion),
+    *(measure, report, inspect, find, explain, export, demo),
+    *(ls, pull, rm, alias, cache, config, completion),
 ):
     commands.add_command(command)
-for command in (commands, *commands.commands.values(), *config.commands.values()):
+for command in (
+    commands,
+    *commands.commands.values(),
+    *(c for g in (alias, cache, config) for c in g.commands.values()),
+):
     command.params += message_options()
 
 

@@ -234,10 +234,12 @@ def find(
     local: bool = False,
     offline: bool = False,
     look: bool = False,
+    parts: bool = False,
 ) -> Findings:
     """-> models whose names or contents have all words: on this disk and, unless `local` or `offline`, on the Hub
 
     Without words, everything on this disk. look: read headers on the Hub too, some megabytes for each GGUF file.
+    parts: also adapters, picture parts and other files that belong to models.
     Never fails for a file or a Hub that cannot be read: that is in the findings.
     """
     words = [part for word in words for part in word.split()]
@@ -249,7 +251,7 @@ def find(
     here = [
         local_finding(model, memory, name_is_unique=names[model.name] == 1)
         for model in inventory.models
-        if model.is_whole
+        if parts or model.is_whole
     ]
     notes = list(inventory.warnings)
     there: list[Finding] = []

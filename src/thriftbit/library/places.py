@@ -49,6 +49,11 @@ def candidates(current: Path, warn: Warn) -> list[Candidate]:
     return list(found.values())
 
 
+def every_name(current: Path) -> list[Candidate]:
+    """-> the same, but each name of a file on its own"""
+    return list(_all(current, lambda message: None))
+
+
 def _with_alias(known: Candidate, other: Candidate) -> Candidate:
     names = (other.name, *other.aliases)
     aliases = dict.fromkeys((*known.aliases, *(name for name in names if name != known.name)))

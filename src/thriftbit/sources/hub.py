@@ -163,6 +163,11 @@ def download_files(model: HubId, names: Sequence[str]) -> Path:
         return _snapshot(HubId(model.repository, folder.name), [glob.escape(name) for name in names])
 
 
+def download_checkpoint(model: HubId, *, offline: bool = False) -> Path:
+    """-> the folder with a model of safetensors, fetched as far as it is not in the cache; of any class"""
+    return download(model, offline=offline, check=lambda folder: None)
+
+
 def file_url(model: HubId, name: str) -> str:
     """-> where a file of the repository is read from"""
     return hf_hub_url(model.repository, name, revision=model.revision, endpoint=constants.ENDPOINT)

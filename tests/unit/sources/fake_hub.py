@@ -85,7 +85,7 @@ class FakeHub:
                     headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 body = content[start:]
                 if with_body:
-                    if state.cut_after is not None and name.endswith(".safetensors"):
+                    if state.cut_after is not None and name.endswith((".safetensors", ".gguf")):
                         body = body[: state.cut_after]
                         self.close_connection = True
                     state.served.append((name, start, len(body)))

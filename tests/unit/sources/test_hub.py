@@ -15,8 +15,9 @@ from huggingface_hub import constants
 
 from conftest import messages_to
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.pulling import pull
 from thriftbit.sources import hub
-from thriftbit.sources.hub import HubId, download, parse_hub_id, repository_of
+from thriftbit.sources.hub import HubId, download, download_files, parse_hub_id, repository_of
 
 from .fake_hub import COMMIT, NEEDED, REPOSITORY, SHARDS, FakeHub, is_large, repository_files
 
@@ -240,3 +241,30 @@ def test_hub_ids(text: str, expected: HubId | None) -> None:
 def test_the_repository_of_a_folder() -> None:
     assert repository_of(Path("/x/hub/models--owner--some-name/snapshots/0123")) == "owner/some-name"
     assert repository_of(Path("/x/models/owner/name")) is None
+
+
+def test_one_gguf_of_many_is_pulled_and_goes_on_where_it_stopped(
+    fake_hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = b"GGUF" + bytes(range(256)) * 4_000
+    fake_hub.files = {
+        "README.md": b"# a",
+        "config.json": b"{}",
+        "a-Q8_0.gguf": b"GGUF" * 9,
+        "sub/a-Q4_K_M.gguf": content,
+    }
+    fake_hub.cut_after = 300_000
+    with pytest.raises(ThriftbitError, match="goes on where it stopped"):
+        pull(f"{REPOSITORY}:Q4_K_M")
+    fake_hub.cut_after = None
+    said: list[str] = []
+    with messages_to(said.append):
+        path = pull(f"{REPOSITORY}:Q4_K_M")
+    assert path.read_bytes() == content and path.parts[-2:] == ("sub", "a-Q4_K_M.gguf")
+    assert fake_hub.served[-1] == ("sub/a-Q4_K_M.gguf", 300_000, len(content) - 300_000)
+    assert said == [f"{REPOSITORY}: downloading 724 kB of 1.02 MB into {constants.HF_HUB_CACHE}."]
+    fake_hub.served.clear()
+    assert pull(f"{REPOSITORY}:Q4_K_M").samefile(path) and fake_hub.served == []
+    with pytest.raises(ThriftbitError, match=r"has no file b\.gguf"):
+        download_files(HubId(REPOSITORY), ["b.gguf"])
