@@ -37,7 +37,7 @@ def ls(words: tuple[str, ...], as_json: bool) -> None:
     found = thriftbit.find(words, local=True, parts=True)
     aliases = {target: alias for alias, target in read_aliases().items()}
     if as_json:
-        rows = [
+        listed = [
             {
                 "name": each.name, "kind": each.kind, "precision": each.what, "size_bytes": each.size_bytes,
                 "where": each.where, "path": each.path, "alias": aliases.get(each.path or ""),
@@ -45,7 +45,7 @@ def ls(words: tuple[str, ...], as_json: bool) -> None:
             }
             for each in found.local
         ]  # fmt: skip
-        print_json({"models": rows})
+        print_json({"models": listed})
         return
     rows = [_row(each, aliases) for each in found.local]
     if not rows:
