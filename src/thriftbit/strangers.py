@@ -12,7 +12,9 @@ Markup is left to those who print it: the page's template escapes it, and the te
 from __future__ import annotations
 
 import json
+import shlex
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 _INVISIBLE_IN_WRITING = "\u200c\u200d\u00ad"
@@ -38,6 +40,15 @@ def shortened(text: str, limit: int) -> str:
         return text
     head = (limit - 1) * 3 // 5
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def quoted(word: str | Path) -> str:
+    """-> a word of a command that is printed to be pasted, so that a shell takes it as one word and runs nothing in it
+
+    A name that begins with "-" gets "./" in front, so that the command does not take it for an option.
+    """
+    text = str(word)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _is_harmless(character: str) -> bool:

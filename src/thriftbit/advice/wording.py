@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from thriftbit.advice.fit import Advice
@@ -10,6 +9,7 @@ from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, Los
 from thriftbit.advice.options import Option
 from thriftbit.machine.prediction import Prediction
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import quoted
 
 _BESIDE = {
     LITERATURE: "as published for other models",
@@ -64,13 +64,13 @@ def next_command(advice: Advice) -> str:
     source = outline.model.source
     if option.native:
         if Path(source).is_file():
-            return f"thriftbit chat {shlex.quote(source)} --context {advice.context_tokens}"
-        return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
+            return f"thriftbit chat {quoted(source)} --context {advice.context_tokens}"
+        return f"thriftbit find {quoted(f'{Path(source).name} {option.name}')}"
     if not outline.weights_there:
-        return f"thriftbit find {shlex.quote(f'{Path(source).name} {option.name}')}"
+        return f"thriftbit find {quoted(f'{Path(source).name} {option.name}')}"
     if outline.obstacle:
         return ""
-    return f"thriftbit quantize {shlex.quote(source)} --to {option.name}"
+    return f"thriftbit quantize {quoted(source)} --to {option.name}"
 
 
 def describe_loss(loss: Loss) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import quoted
 
 if TYPE_CHECKING:
     from thriftbit import Model
@@ -107,7 +107,7 @@ def print_map(model: Model, sensitivities: Sensitivities, effort: str, source: s
     size = describe_bytes(middle.size_bytes).replace(" ", "")
     say("\nAny budget is answered at once now:")
     for budget in (f"--size {size}", f"--bpw {middle.bits_per_weight:.1f}", "--max-loss 1%"):
-        say(f"  thriftbit quantize {shlex.quote(source)} {budget}")
+        say(f"  thriftbit quantize {quoted(source)} {budget}")
 
 
 def map_document(model: Model, sensitivities: Sensitivities, effort: str) -> None:

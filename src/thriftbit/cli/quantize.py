@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from thriftbit.containers.atomic_file import check_target
 from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError, UsageError, enumeration
 from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.strangers import quoted
 
 _LARGEST_PLAN_BYTES = 64 << 20
 
@@ -396,8 +396,8 @@ def _sizes_document(model: Model, plan: Plan, output: Path, size_bytes: int) -> 
 
 
 def _ways_to_run(path: Path) -> list[tuple[str, str]]:
-    file, name = shlex.quote(str(path)), shlex.quote(path.stem.lower())
-    recipe = shlex.quote(f"FROM {path.resolve()}")
+    file, name = quoted(str(path)), quoted(path.stem.lower())
+    recipe = quoted(f"FROM {path.resolve()}")
     return [
         ("llama.cpp", f"llama-cli -m {file}"),
         ("Ollama", f"echo {recipe} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"),

@@ -13,6 +13,7 @@ from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, show
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import quoted
 
 if TYPE_CHECKING:
     from thriftbit.measurement.measurement import Measurement
@@ -83,7 +84,7 @@ def _kept_about(models: Sequence[Path]) -> list[Measurement]:
     for path in models:
         subject = identity(describe_subject(open_as_it_is(path)))
         if not rows_about(kept, [subject]):
-            raise ThriftbitError(f"{path}: was not measured yet; try: thriftbit measure {path} --against MODEL")
+            raise ThriftbitError(f"{path}: was not measured yet; try: thriftbit measure {quoted(path)} --against MODEL")
         subjects.append(subject)
     return rows_about(kept, subjects)
 

@@ -35,6 +35,7 @@ from thriftbit.containers.gguf_values import (
     padded,
 )
 from thriftbit.containers.header_stream import HeaderStream, KnownTexts, damaged
+from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats.format import ByteArray
 
@@ -287,9 +288,9 @@ def _check_places(file: GGUFFile) -> None:
         if info.offset_bytes % file.alignment:
             raise damaged(file.path, f"tensor {shown(info.name)} is not aligned to {file.alignment} bytes")
         if info.end_bytes > file.file_size_bytes:
-            raise damaged(
-                file.path,
-                f"tensor {shown(info.name)} ends at byte {info.end_bytes:,}, the file at {file.file_size_bytes:,}",
+            raise ThriftbitError(
+                f"{file.path}: tensor {shown(info.name)} ends at byte {info.end_bytes:,}, the file at "
+                f"{file.file_size_bytes:,}. The file is damaged or not all here. {how_to_finish(file.path)}"
             )
     for before, after in pairwise(in_order):
         if after.offset_bytes < before.end_bytes:

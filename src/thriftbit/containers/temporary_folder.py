@@ -44,18 +44,30 @@ def temporary_folder(purpose: str, place: Path | None = None) -> Iterator[Path]:
     purpose: a word for the folder's name. place: the folder to make it in, by default the system's for temporary files.
     Raises ThriftbitError if it cannot be made.
     """
-    place = place or Path(tempfile.gettempdir())
     with stop_signals_raise():
         folder: Path | None = None
         try:
             with signals_wait():
-                clear_abandoned(place)
-                folder = _make(place, purpose)
+                folder = make_temporary_folder(purpose, place)
             yield folder
         finally:
             if folder is not None:
                 with signals_wait():
-                    _remove(folder)
+                    remove_temporary_folder(folder)
+
+
+def make_temporary_folder(purpose: str, place: Path | None = None) -> Path:
+    """-> as `temporary_folder`, for an object that lives longer than a block; removed by `remove_temporary_folder`, at
+    the latest when the program ends"""
+    place = place or Path(tempfile.gettempdir())
+    clear_abandoned(place)
+    return _make(place, purpose)
+
+
+def remove_temporary_folder(folder: Path) -> None:
+    """Removes what `make_temporary_folder` made, if it is still there."""
+    if file := _living.pop(folder, None):
+        _remove_with_lock(folder, file)
 
 
 def place_for_large_files() -> Path | None:
@@ -85,7 +97,7 @@ def _make(place: Path, purpose: str) -> Path:
             folder.mkdir(mode=0o700)
             return folder
         except OSError as error:
-            _remove(folder)
+            remove_temporary_folder(folder)
             raise ThriftbitError(
                 f"{place}: a temporary folder cannot be made there ({error.strerror}); set TMPDIR or THRIFTBIT_CACHE "
                 "to a folder that can be written"
@@ -142,11 +154,6 @@ def _lock_path(folder: Path) -> Path:
     return folder.with_name(folder.name + _LOCK_SUFFIX)
 
 
-def _remove(folder: Path) -> None:
-    if file := _living.pop(folder, None):
-        _remove_with_lock(folder, file)
-
-
 def _remove_with_lock(folder: Path, file: FileIO) -> None:
     """file: the folder's lock file, which is closed and removed after the folder. Where something in the folder cannot
     be removed, both stay, and the next run tries again."""
@@ -163,7 +170,7 @@ def _remove_with_lock(folder: Path, file: FileIO) -> None:
 def _remove_all() -> None:
     """For a signal in one of the few moments between the steps above"""
     for folder in list(_living):
-        _remove(folder)
+        remove_temporary_folder(folder)
 
 
 def _leave_to_the_parent() -> None:

@@ -12,7 +12,6 @@ agree, the size is believed. Nothing is downloaded.
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from thriftbit.library.inventory import LocalModel, matches, take_inventory
 from thriftbit.library.kinds import TEXT
 from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.sizes import describe_bytes
+from thriftbit.strangers import quoted
 
 _GAMMA = 2.7  # bits
 _FULL_BITS = 16.0
@@ -119,7 +119,7 @@ def _needs(what: str | None) -> str | None:
 
 
 def _next_for_local(model: LocalModel, name_is_unique: bool) -> str:
-    name = shlex.quote(_typed(model.name, model.path, name_is_unique))
+    name = quoted(_typed(model.name, model.path, name_is_unique))
     content = model.content
     if content is None or content.kind != TEXT:
         return f"thriftbit inspect {name}"
@@ -199,12 +199,12 @@ def _unpacked(file: HubFile, claim: QuantizationName) -> int | None:
 def _next_for_hub(file: HubFile) -> str:
     """-> a command that tells the size of a download before it begins"""
     if file.files:
-        name = shlex.quote(f"{file.repository}:{file.files[0]}")
+        name = quoted(f"{file.repository}:{file.files[0]}")
         return f"thriftbit {'chat' if file.kind == TEXT else 'pull'} {name}"
     claim = parse_quantization(file.name)
     if file.kind == TEXT and (claim is None or claim.scheme.family.name == "float"):
-        return f"thriftbit quantize {shlex.quote(file.repository)} --to {USUAL_LEVEL}"
-    return f"hf download {shlex.quote(file.repository)}"
+        return f"thriftbit quantize {quoted(file.repository)} --to {USUAL_LEVEL}"
+    return f"hf download {quoted(file.repository)}"
 
 
 @dataclass(frozen=True)

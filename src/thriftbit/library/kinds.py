@@ -12,7 +12,6 @@ ComfyUI-GGUF, loader.py (architectures of image and video generators).
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError
+from thriftbit.strangers import quoted
 
 TEXT, EMBEDDING, RERANKER, ENCODER = "chat", "embedding", "reranker", "text encoder"
 TRANSLATOR, TEXT_DIFFUSION, DRAFT = "encoder-decoder", "text diffusion", "draft"
@@ -235,6 +235,6 @@ def cannot(kind: str, path: Path | str, wish: str) -> ThriftbitError:
 
     wish: what was wanted, "cannot be chatted with"."""
     known = KINDS[kind]
-    shown = shlex.quote(str(path))
+    shown = quoted(str(path))
     instead = known.instead.replace("FILE", shown)
     return ThriftbitError(f"{path} is {known.what}; it {wish}. {instead}")

@@ -30,6 +30,7 @@ from thriftbit.library.places import candidates
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.hub import HubId, download_files, file_sizes, parse_hub_id
+from thriftbit.strangers import quoted
 
 _logger = logging.getLogger(__name__)
 
@@ -236,8 +237,8 @@ def _missed(text: str, here: Sequence[Candidate]) -> str:
     if _OLLAMA_NAME.fullmatch(text):
         words = text.replace(":", " ")
         return (
-            f"{problem}. If it is a name of Ollama's library, `ollama pull {text}` fetches it and Thriftbit then finds "
-            f"it; `thriftbit find {words}` searches the Hugging Face Hub"
+            f"{problem}. If it is a name of Ollama's library, `ollama pull {quoted(text)}` fetches it, and then "
+            f"Thriftbit finds it; `thriftbit find {quoted(words)}` searches the Hugging Face Hub"
         )
     if not here:
         return (

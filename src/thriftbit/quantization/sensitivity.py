@@ -22,6 +22,7 @@ from thriftbit.formats import Format, format_named
 from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
+from thriftbit.strangers import quoted
 
 # What every build of llama.cpp computes with, on every device. Of what else it can hold, nothing is better at its size.
 OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
@@ -159,4 +160,6 @@ class Sensitivities:
 
     def check_belongs(self, model: Model) -> None:
         if self.fingerprint != model.fingerprint:
-            raise ThriftbitError(f"{model.source}: the map is of another model; run thriftbit map {model.source}")
+            raise ThriftbitError(
+                f"{model.source}: the map is of another model; run thriftbit map {quoted(model.source)}"
+            )

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.containers.regular_files import open_regular
+from thriftbit.containers.unfinished_download import how_to_finish, is_unfinished
 from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.packed import Packing, find_packing, unpacked, without_packing
 from thriftbit.sources.safetensors_file import read_safetensors
 from thriftbit.sources.tensor import Tensor
+from thriftbit.strangers import quoted
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -92,8 +94,9 @@ def plain_dtype(config: Mapping[str, Any]) -> str:
     return "BF16"
 
 
-def refuse_without_safetensors(origin: str, names: Iterable[str]) -> None:
-    """Raises ThriftbitError, with the reason and the way out, if none of these files is a safetensors file"""
+def refuse_without_safetensors(origin: str, names: Iterable[str], folder: Path | None = None) -> None:
+    """Raises ThriftbitError, with the reason and the way out, if none of these files is a safetensors file
+    folder: where they are, if they are here."""
     names = sorted(names)
     if any(name.endswith(".safetensors") for name in names):
         return
@@ -102,6 +105,10 @@ def refuse_without_safetensors(origin: str, names: Iterable[str]) -> None:
         raise pickle_refused(origin, pickles[0])
     if ggufs := [name for name in names if name.endswith(".gguf")]:
         raise ThriftbitError(f"{origin} has no safetensors, but GGUF files: give one of them as the model ({ggufs[0]})")
+    if begun := next((name for name in names if is_unfinished(Path(name))), None):
+        raise ThriftbitError(
+            f"{origin}: the weights are not all here ({begun}). {how_to_finish(folder or Path(origin))}"
+        )
     raise ThriftbitError(f"{origin} holds no weights: no *.safetensors file")
 
 
@@ -110,11 +117,14 @@ def is_pickle(name: str) -> bool:
 
 
 def pickle_refused(origin: str, name: str) -> ThriftbitError:
+    code = (
+        "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
+        f"s, d = {origin!r}, 'converted'; M.from_pretrained(s, dtype='auto').save_pretrained(d); "
+        "T.from_pretrained(s).save_pretrained(d)"
+    )
     return ThriftbitError(
         f"{origin} stores its weights as pickle ({name}); loading that runs whatever code is in it. If you trust it, "
-        'convert it once:\npython -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
-        f"s, d = {origin!r}, 'converted'; M.from_pretrained(s, dtype='auto').save_pretrained(d); "
-        'T.from_pretrained(s).save_pretrained(d)"'
+        f"convert it once:\npython -c {quoted(code)}"
     )
 
 
@@ -136,11 +146,11 @@ def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str,
         missing = [shard for shard in shards if shard not in names]
         if missing:
             raise ThriftbitError(
-                f"{origin}: {len(missing)} of its {len(shards)} shards missing: {enumeration(missing)}. Finish the "
-                f"download. If the model's authors withdrew the file, remove its tensors from {INDEX}"
+                f"{origin}: {len(missing)} of its {len(shards)} shards missing: {enumeration(missing)}. "
+                f"{how_to_finish(folder)}. If the model's authors withdrew the file, remove its tensors from {INDEX}"
             )
         return shards
-    refuse_without_safetensors(origin, names)
+    refuse_without_safetensors(origin, names, folder)
     found = [name for name in names if name.endswith(".safetensors")]
     if len(found) > 1:
         raise ThriftbitError(

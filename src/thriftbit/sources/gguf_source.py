@@ -24,6 +24,7 @@ from gguf import GGMLQuantizationType
 
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.containers.gguf_values import Metadata
+from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
@@ -80,7 +81,7 @@ def read_parts(path: Path, *, any_byte_order: bool = False) -> list[GGUFFile]:
     missing = [part.name for part in paths if not part.exists()]
     if missing:
         raise ThriftbitError(
-            f"{path} is one of {count} parts; missing beside it: {enumeration(missing)}. Finish the download"
+            f"{path} is one of {count} parts; missing beside it: {enumeration(missing)}. {how_to_finish(path)}"
         )
     parts = [read_gguf(part, any_byte_order=any_byte_order) for part in paths]
     for index, part in enumerate(parts):

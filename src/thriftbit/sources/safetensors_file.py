@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import open_regular
+from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.json_object import parse_json_object
 from thriftbit.sources.tensor import FloatArray, Tensor
@@ -224,4 +225,4 @@ def _is_size(value: Any) -> bool:
 
 
 def _broken(path: Path, what: str) -> ThriftbitError:
-    return ThriftbitError(f"{path} is not a whole safetensors file: {what}. Download or save it again")
+    return ThriftbitError(f"{path} is not a whole safetensors file: {what}. {how_to_finish(path)}, or save it again")

@@ -22,6 +22,7 @@ from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.runtime.export.subject import Subject
 from thriftbit.runtime.export.target import Destination
 from thriftbit.runtime.export.transaction import Placed, Transaction
+from thriftbit.strangers import quoted
 
 _OWNER = "thriftbit"
 _COMMIT = hashlib.sha1(b"exported by thriftbit", usedforsecurity=False).hexdigest()
@@ -44,7 +45,7 @@ class LlamaCpp:
         known = f"{owner}/{repository}"
         file = subject.file_names[0]
         tagged = re.search(rf"{re.escape(subject.quantization)}[.-]", file, re.IGNORECASE)
-        which = f"-hf {known}:{subject.quantization}" if tagged else f"-hf {known} -hff {file}"
+        which = f"-hf {quoted(known + ':' + subject.quantization)}" if tagged else f"-hf {known} -hff {quoted(file)}"
         self.destination = Destination(
             name=known,
             folder=folder,

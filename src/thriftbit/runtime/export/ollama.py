@@ -35,6 +35,7 @@ from thriftbit.runtime.export.chat_format import chat_format
 from thriftbit.runtime.export.subject import Subject, as_name
 from thriftbit.runtime.export.target import Destination
 from thriftbit.runtime.export.transaction import CHUNK_BYTES, THERE_ALREADY, Placed, Transaction
+from thriftbit.strangers import quoted
 
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -75,7 +76,7 @@ class Ollama:
             name=str(self._name),
             folder=self._folder,
             marker=self._manifest,
-            command=f"ollama run {self._name}",
+            command=f"ollama run {quoted(str(self._name))}",
             notes=tuple(self._notes(usual)),
             details={"template": self._format.template, "parameters": self._format.parameters},
         )
@@ -169,9 +170,11 @@ class Ollama:
     def _notes(self, usual: Path) -> list[str]:
         notes = [self._format.note] if self._format.note else []
         if self._folder != usual:
-            notes.append(f"Ollama finds it if it is started with OLLAMA_MODELS={self._folder}")
+            notes.append(f"Ollama finds it if it is started with OLLAMA_MODELS={quoted(self._folder)}")
         elif self._folder == _SERVICE and not self._subject.files[0].stat().st_mode & stat.S_IROTH:
-            notes.append(f"Ollama's service is another user, who may not read it yet: chmod o+r {self._subject.path}")
+            notes.append(
+                f"Ollama's service is another user, who may not read it yet: chmod o+r {quoted(self._subject.path)}"
+            )
         return notes
 
 

@@ -26,6 +26,7 @@ from thriftbit.library.content import Content, gguf_content, judge
 from thriftbit.library.kinds import EMBEDDING, RERANKER, TEXT, cannot
 from thriftbit.library.names import parse_quantization
 from thriftbit.sources.gguf_source import PART_NAME, read_parts
+from thriftbit.strangers import quoted
 
 _KNOWN_ARCHITECTURES = frozenset(gguf.MODEL_ARCH_NAMES.values())
 _ONLY_WHILE_COMPUTING = ("Q8_1", "Q8_K")
@@ -77,7 +78,9 @@ class Subject:
 def read_subject(path: Path) -> Subject:
     """-> the file, its other parts with it; ThriftbitError if it is none, or nothing that llama.cpp would load"""
     if path.is_dir():
-        raise ThriftbitError(f"{path} is a folder; export takes a GGUF file: `thriftbit quantize {path}` makes one")
+        raise ThriftbitError(
+            f"{path} is a folder; export takes a GGUF file: `thriftbit quantize {quoted(path)}` makes one"
+        )
     headers = read_parts(path)
     content = gguf_content(headers)
     _check_loads(path, content, headers)

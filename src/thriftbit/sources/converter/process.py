@@ -12,10 +12,8 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
 from thriftbit.containers.gguf_values import NUMBER_TYPES, MetadataValue
+from thriftbit.containers.temporary_folder import make_temporary_folder, remove_temporary_folder
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures import role_of
@@ -53,7 +52,7 @@ class ConverterProcess:
     def __init__(self, converter: Converter, checkpoint: Checkpoint, *, trust_code: bool = False) -> None:
         self._where = str(checkpoint.path)
         self._asking = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="thriftbit-converter-"))
+        self._folder = make_temporary_folder("converter")
         self._log = (self._folder / "log").open("w+b")
         self._process: subprocess.Popen[bytes] | None = None
         self._end = weakref.finalize(self, _end, self._log, self._folder, [])
@@ -142,7 +141,7 @@ def _end(log: Any, folder: Path, processes: list[subprocess.Popen[bytes]]) -> No
                 with contextlib.suppress(OSError):
                     pipe.close()
     log.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_temporary_folder(folder)
 
 
 def _environment(home: Path) -> dict[str, str]:
