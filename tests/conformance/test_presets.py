@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import UsageError
-from thriftbit.quantization.presets import PRESETS, Preset, choose_formats, preset_named
+from thriftbit.quantization.preset_names import preset_named
+from thriftbit.quantization.presets import PRESETS, Preset, choose_formats
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 

@@ -61,9 +61,11 @@ def complete_models(context: click.Context, parameter: click.Parameter, begun: s
 
 def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """-> what `thriftbit explain` knows"""
-    from thriftbit.library.schemes import SCHEMES, WORDS
+    from thriftbit.library.schemes import SCHEMES
+    from thriftbit.library.terms import TERMS
 
-    return _beginning_with(begun, ((word, "") for word in (*WORDS, *SCHEMES)))
+    terms = ((term.name, term.meaning) for term in TERMS.values() if " " not in term.name)
+    return _beginning_with(begun, [*terms, *((name, scheme.distinction) for name, scheme in SCHEMES.items())])
 
 
 def complete_settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

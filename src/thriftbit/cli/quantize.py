@@ -178,7 +178,7 @@ def _check_choice(preset: str | None, plan_file: Path | None, request: Request) 
     if preset and plan_file:
         raise UsageError("--to and --plan both choose the formats; give one of them")
     if preset:
-        from thriftbit.quantization.presets import preset_named
+        from thriftbit.quantization.preset_names import preset_named
 
         preset_named(preset)
     elif not plan_file and not request:

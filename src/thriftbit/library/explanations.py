@@ -15,9 +15,11 @@ import gguf
 
 from thriftbit.errors import UsageError, shown
 from thriftbit.library.names import QuantizationName, parse_quantization
-from thriftbit.library.schemes import SCHEMES, WORDS, Scheme
+from thriftbit.library.schemes import SCHEMES, Scheme
+from thriftbit.library.terms import TERMS, spellings, term_named
 from thriftbit.sizes import describe_bytes
 
+_NAMES_A_MODEL = re.compile(r"^[\w.-]+:[\w.-]+$|^[\w.-]+/[\w.-]+$|\b\d+(\.\d+)?b\b", re.IGNORECASE)
 # Llama 3.1 8B: what its embedding and output matrix, of 128,256 tokens, take of all weights
 _WEIGHTS, _OUTER_WEIGHTS = 8.03e9, 2 * 128256 * 4096
 _EXAMPLE_WEIGHTS = 7_000_000_000
@@ -63,10 +65,11 @@ def explanation_of(name: str) -> Explanation:
 
 
 def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
-    """asked: what the user typed. Raises UsageError where neither a quantization nor a word of the trade is in it."""
-    word = _word(asked)
-    if word is not None and (quantization is None or asked.strip().lower() == word.lower()):
-        return Explanation(word, f"{word}: {WORDS[word]}", ())
+    """asked: what the user typed. Raises UsageError where it is neither a term nor the name of a quantization."""
+    term = term_named(asked)
+    if term is not None:
+        also = (("Also called", ", ".join(term.also)),) if term.also else ()
+        return Explanation(term.name, f"{term.name}: {term.meaning}", also)
     if quantization is None:
         raise UsageError(_unknown(asked))
     scheme = quantization.scheme
@@ -136,23 +139,28 @@ def _signs(quantization: QuantizationName) -> list[tuple[str, str]]:
     """-> what the marks around the level mean"""
     signs = {
         "UD": quantization.dynamic,
-        "imatrix": quantization.importance,
+        "importance matrix": quantization.importance,
         "QAT": quantization.quantization_aware,
     }
-    rows = [(f"In this name, {sign}", WORDS[sign]) for sign, there in signs.items() if there]
+    rows = [(f"In this name, {sign}", TERMS[sign].meaning) for sign, there in signs.items() if there]
     if interleaved := re.search(r"_R(\d+)$", quantization.name):
         what = f"{interleaved[1]} rows are interleaved, for speed on CPUs; only ik_llama.cpp reads it."
         rows.append((f"In this name, R{interleaved[1]}", what))
     return rows
 
 
-def _word(asked: str) -> str | None:
-    wanted = asked.strip().lower().replace(" ", "-")
-    return next((word for word in WORDS if word.lower() in (wanted, wanted.removesuffix("s"))), None)
-
-
 def _unknown(asked: str) -> str:
-    known = {name.lower(): name for name in (*SCHEMES, *WORDS)}
-    close = difflib.get_close_matches(asked.strip().lower()[:40], known, n=3, cutoff=0.6)
-    hint = f"do you mean {', '.join(known[name] for name in close)}?" if close else "try Q4_K_M, AWQ or imatrix."
-    return f"{shown(asked)} holds no quantization that is known here; {hint} What is in a file: thriftbit inspect FILE"
+    known = {**{name.lower(): name for name in SCHEMES}, **spellings()}
+    close = difflib.get_close_matches(asked.strip().lower()[:40], known, n=3, cutoff=0.75)
+    names = list(dict.fromkeys(known[name] for name in close))
+    if names:
+        return f"I don't know {shown(asked)}. Do you mean {' or '.join(names)}?"
+    if _NAMES_A_MODEL.search(asked.strip()[:200]):
+        return (
+            f"{shown(asked)} names a model, and no quantization. Ollama then gives you its default, usually Q4_K_M: "
+            "`thriftbit explain Q4_K_M`"
+        )
+    return (
+        f"I don't know {shown(asked)}. You can ask about a quantization (Q4_K_M, AWQ, int4), the name of a file, or a "
+        "term such as perplexity; `thriftbit explain` lists all terms"
+    )

@@ -76,7 +76,6 @@ SCHEMES: Mapping[str, Scheme] = {
     **{name: _scheme(name, entry, FAMILIES) for name, entry in _TABLE["schemes"].items()},
     **{name: _ik_scheme(name, bits, FAMILIES["ik"]) for name, bits in _TABLE["ik"].items()},
 }
-WORDS: Mapping[str, str] = _TABLE["words"]
 
 
 def integers(bits: int) -> Scheme:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, format_named
+from thriftbit.quantization.preset_names import preset_named
 from thriftbit.quantization.presets import (
     KEPT_FORMAT,
     PRESETS,
@@ -24,7 +25,6 @@ from thriftbit.quantization.presets import (
     fitting_format,
     is_quantizable,
     kept_format,
-    preset_named,
 )
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
@@ -127,14 +127,6 @@ _NEVER_QUANTIZED = _any_of(_TABLE["never_quantized"])
 _KEPT_AS_STORED = _any_of(_TABLE["kept_as_stored"])
 _KINDS = {kind: _any_of(patterns) for kind, patterns in _TABLE["kinds"].items()}
 PRESETS: Mapping[str, Preset] = _read_presets(_TABLE)
-
-
-def preset_named(name: str) -> Preset:
-    """-> the preset of this name in any case; UsageError with the choices if there is none"""
-    try:
-        return PRESETS[name.upper()]
-    except KeyError:
-        raise UsageError(f"no preset is called {name}; there are {', '.join(PRESETS)}") from None
 
 
 def is_quantizable(tensor: Tensor) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from thriftbit.errors import UsageError
 from thriftbit.library.explanations import explain, explanation_of, format_bits
 from thriftbit.library.names import QuantizationName, parse_quantization
-from thriftbit.library.schemes import SCHEMES, WORDS
+from thriftbit.library.schemes import SCHEMES
+from thriftbit.library.terms import TERMS, Term
 from thriftbit.quantization.preset_sizes import typical_bits_per_weight
 from thriftbit.quantization.presets import PRESETS
 
@@ -143,16 +146,39 @@ def test_what_stays_in_16_bits_is_counted() -> None:
     assert "about 5.8 over all of an 8B model" in explain("GPTQ-Int4")
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_words_of_the_trade_are_explained(word: str) -> None:
-    assert explain(word.lower()).startswith(f"{word}: ")
+@pytest.mark.parametrize("term", TERMS.values(), ids=list(TERMS))
+def test_every_term_is_explained_in_every_spelling(term: Term) -> None:
+    for spelling in (term.name, *term.also, term.name.upper(), term.name.replace(" ", "-"), f"{term.name}s"):
+        assert explain(spelling).startswith(f"{term.name}: "), spelling
+
+
+def test_no_two_terms_share_a_spelling() -> None:
+    spelled = [spelling.lower() for term in TERMS.values() for spelling in (term.name, *term.also)]
+    assert sorted(spelled) == sorted(set(spelled))
+
+
+def test_the_page_of_terms_is_the_table() -> None:
+    page = (ROOT / "docs" / "terms.md").read_text(encoding="utf-8")
+    entries = [" ".join(entry.split()) for entry in re.findall(r"^- ((?:.+\n)(?:  .+\n)*)", page, re.MULTILINE)]
+    rows = [re.fullmatch(r"\*\*(.+?)\*\*(?: \((.+?)\))?: (.+)", entry) for entry in entries]
+    told = [(row[1], tuple((row[2] or "").split(", ")) if row[2] else (), row[3]) for row in rows if row]
+    assert told == [(term.name, term.also, term.meaning) for term in TERMS.values()]
 
 
 def test_a_name_of_a_file_is_explained() -> None:
     assert explain("unsloth/Qwen3-8B-GGUF/Qwen3-8B-Q5_K_M.gguf").startswith("Q5_K_M: ")
 
 
-@pytest.mark.parametrize(("unknown", "hint"), [("Q4_X_M", "Q4_K_M"), ("horse", "try Q4_K_M"), ("", "try Q4_K_M")])
+@pytest.mark.parametrize(
+    ("unknown", "hint"),
+    [
+        ("Q4_X_M", "Q4_K_M"),
+        ("horse", "You can ask about a quantization"),
+        ("perplexty", "perplexity"),
+        ("", "You can ask"),
+        ("llama3.1:8b", "usually Q4_K_M"),
+    ],
+)
 def test_unknown_names_are_told_with_what_is_close(unknown: str, hint: str) -> None:
     with pytest.raises(UsageError, match=hint):
         explain(unknown)

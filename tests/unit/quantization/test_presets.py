@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.quantization.presets import choose_formats, is_quantizable, preset_named
+from thriftbit.quantization.preset_names import preset_named
+from thriftbit.quantization.presets import choose_formats, is_quantizable
 from thriftbit.sources.model import Model
 
 
