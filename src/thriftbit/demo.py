@@ -17,6 +17,7 @@ from thriftbit.progress import Progress
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
+from thriftbit.runtime.chat_template import NOT_CHATTING
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.generation import Generation
 from thriftbit.sizes import describe_bytes
@@ -65,7 +66,7 @@ def measure_levels(levels: Sequence[Level], *, command: str, progress: Progress)
 def write_text(levels: Sequence[Level]) -> Generation:
     """-> what the 4-bit level makes of the prompt, through llama.cpp"""
     path = next(level.path for level in levels if level.preset == WRITER)
-    with Engine(path, context_tokens=256) as engine:
+    with Engine(path, context_tokens=256, chat_template=NOT_CHATTING) as engine:
         return engine.generate(PROMPTS[0], max_tokens=MAX_TOKENS, temperature=0.7, seed=1)
 
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import Keys
-
-from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.circumstances import engine_circumstances
 from thriftbit.measurement.measurement import Measurement, Subject
+from thriftbit.runtime.chat_template import NOT_CHATTING, fallback_for
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.thread_choice import choose_threads
@@ -79,7 +77,7 @@ def measure_answers(
     everything = [*([original] if original else []), *files]
     circumstances = engine_circumstances(command)
     threads = threads or _threads(everything)
-    chat = all(_has_chat_template(path) for path, _ in everything)
+    chat = all(_has_usable_template(path) for path, _ in everything)
     for number, (path, subject) in enumerate(everything):
         against = original[1] if original and number else None
         fields = {"subject": subject, "against": against, **circumstances}
@@ -90,7 +88,8 @@ def _answers(
     path: Path, prompts: Sequence[Prompt], chat: bool, max_tokens: int, threads: int, fields: dict[str, Any]
 ) -> Iterator[Measurement]:
     try:
-        with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads) as engine:
+        template = None if chat else NOT_CHATTING
+        with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads, chat_template=template) as engine:
             for prompt in prompts:
                 yield _answer(engine, prompt, chat, max_tokens, fields)
     except ThriftbitError as error:  # it did not load
@@ -119,10 +118,10 @@ def _row(prompt: Prompt, chat: bool, fields: dict[str, Any], answer: Generation 
     return Measurement(what="answer", value=answer.generated_tokens, settings=settings, detail=detail, **fields)
 
 
-def _has_chat_template(path: Path) -> bool:
+def _has_usable_template(path: Path) -> bool:
     try:
-        return isinstance(read_gguf(path).metadata.get(Keys.Tokenizer.CHAT_TEMPLATE), str)
-    except ThriftbitError:
+        return fallback_for(path) is None
+    except (ThriftbitError, OSError):
         return True  # it will have no answers; the others shall not be asked differently for that
 
 

@@ -25,6 +25,7 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.nvidia import gpu_memory_bytes
 from thriftbit.measurement.energy import EnergyMeter, metered
+from thriftbit.runtime.chat_template import NOT_CHATTING
 from thriftbit.runtime.engine import CPU, Engine
 from thriftbit.runtime.generation import Generation
 
@@ -64,14 +65,18 @@ class Repetition:
 def try_out(path: Path, workload: Workload) -> str:
     """-> the device that llama.cpp uses. Brings the file into the system's cache, and raises ThriftbitError where a
     repetition would fail or never end."""
-    with Engine(path, context_tokens=workload.context_tokens, threads=workload.threads) as engine:
+    with Engine(
+        path, context_tokens=workload.context_tokens, threads=workload.threads, chat_template=NOT_CHATTING
+    ) as engine:
         _warm_up(engine, workload)
         return engine.device
 
 
 def repeat(path: Path, workload: Workload) -> Repetition:
     """Raises ThriftbitError if the file cannot be run, or the engine dies."""
-    with Engine(path, context_tokens=workload.context_tokens, threads=workload.threads) as engine:
+    with Engine(
+        path, context_tokens=workload.context_tokens, threads=workload.threads, chat_template=NOT_CHATTING
+    ) as engine:
         _warm_up(engine, workload)
         reading = engine.generate(workload.prompt, max_tokens=1, temperature=0, ignore_end=True, read_anew=True)
         decode_rate, energy = _write(engine, workload)

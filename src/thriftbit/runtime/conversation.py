@@ -22,7 +22,7 @@ import psutil
 
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.runtime.chat_settings import SETTINGS, Value
-from thriftbit.runtime.chat_template import Fallback, fallback_for, has_template
+from thriftbit.runtime.chat_template import Fallback, fallback_after, fallback_for
 from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, TemplateError
 from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.idle import IdleWatch
@@ -65,6 +65,7 @@ class Conversation:
     messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
     what the model is told beforehand, "" for the template's own. settings: of `chat_settings.py`. dropped_messages: of
     the oldest, that the model is not shown any more. What the user has to know is logged.
+    doing: hears what the conversation waits for now, "loading demo.gguf", and "" when it waits no longer.
     polite: other programs come first, and a model that nobody asks is unloaded when memory gets short.
     unload_after_minutes: that nobody asked anything; the next question loads it again. None for never.
     """
@@ -77,6 +78,7 @@ class Conversation:
         threads: int | None = None,
         system: str = "",
         settings: dict[str, Value] | None = None,
+        doing: Callable[[str], None] = lambda what: None,
         polite: bool = True,
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
         read: Callable[[], Readings] = read_now,
@@ -88,6 +90,7 @@ class Conversation:
         self.messages: list[dict[str, str]] = []
         self.dropped_messages = 0
         self._threads = threads
+        self._doing = doing
         self._fallback: Fallback | None = None
         self._engine: Engine | None = None
         self._last: Generation | None = None
@@ -100,10 +103,14 @@ class Conversation:
         self._needed_bytes = 0  # that the model took before it was unloaded
 
     def __enter__(self) -> Self:
-        if not has_template(self.path):
+        self._doing(f"looking at {self.path.name}")
+        try:
             self._fallback = fallback_for(self.path)
-            _logger.info(f"Note: {self.path.name} says nothing of how to chat with it: {self._fallback.words}.")
-        self._running()
+            if self._fallback:
+                _logger.info(self._fallback.note)
+            self._running()
+        finally:
+            self._doing("")
         self._watch.__enter__()
         return self
 
@@ -125,21 +132,16 @@ class Conversation:
             return self._answer(question, on_text)
 
     def _answer(self, question: str, on_text: Listen) -> Generation:
-        engine = self._running()
         try:
-            shown = self._room_for(engine, question)
-            if self._stop_wanted.is_set():
-                return Generation("", 0, 0.0, 0, 0.0, 0.0, ended=STOPPED)
-            answer = engine.stream(
-                shown,
-                on_text,
-                max_tokens=int(self.settings["max-tokens"]) if "max-tokens" in self.settings else None,
-                thinks=bool(self.settings.get("think", False)),
-                sampling=self._sampling(),
-            )
+            answer = self._answer_of_engine(question, on_text)
+        except TemplateError:
+            self._give_up_template()
+            answer = self._answer_of_engine(question, on_text)
         except EngineDiedError:
             self._end()
             raise
+        finally:
+            self._doing("")
         if answer.ended == STOPPED and not answer.text:
             return answer
         self._last = answer
@@ -147,6 +149,25 @@ class Conversation:
         if answer.ended == "length" and "max-tokens" not in self.settings:
             _logger.info("The context is full, so the answer ends here. From now on the oldest turns are left out.")
         return answer
+
+    def _answer_of_engine(self, question: str, on_text: Listen) -> Generation:
+        engine = self._running()
+        self._doing("reading")
+        shown = self._room_for(engine, question)
+        if self._stop_wanted.is_set():
+            return Generation("", 0, 0.0, 0, 0.0, 0.0, ended=STOPPED)
+
+        def hear(text: str, is_thought: bool) -> None:
+            self._doing("")
+            on_text(text, is_thought)
+
+        return engine.stream(
+            shown,
+            hear,
+            max_tokens=int(self.settings["max-tokens"]) if "max-tokens" in self.settings else None,
+            thinks=bool(self.settings.get("think", False)),
+            sampling=self._sampling(),
+        )
 
     def retry(self, on_text: Listen) -> Generation:
         """-> another answer to the last question, which replaces the one it had"""
@@ -192,6 +213,9 @@ class Conversation:
             try:
                 used = self._running().count(shown) if shown else 0
                 threads = self._running().threads_now()
+            except TemplateError:
+                self._give_up_template()
+                return self._statistics()
             except EngineDiedError:
                 self._end()
                 raise
@@ -251,14 +275,9 @@ class Conversation:
                     check_room(self.path.name, self._needed_bytes, self._read())
                 _logger.info(f"The model was unloaded, as {self._unloaded}; loading it again.")
                 self._unloaded = ""
-            try:
-                self._engine = self._started()
-            except TemplateError:
-                self._fallback = fallback_for(self.path)
-                _logger.info(
-                    f"Note: {self.path.name} has a chat template that llama.cpp cannot use: {self._fallback.words}."
-                )
-                self._engine = self._started()
+            self._doing(f"loading {self.path.name}")
+            self._engine = self._started()
+            self._doing("")
         return self._engine
 
     def _started(self) -> Engine:
@@ -270,6 +289,12 @@ class Conversation:
             chat_template=template,
             polite=self._polite,
         ).__enter__()
+
+    def _give_up_template(self) -> None:
+        """After the file's own template was too much for the engine, which has ended: from now on ours is used."""
+        self._end()
+        self._fallback = fallback_after(self.path, "has a chat template that was too much with this conversation")
+        _logger.info(self._fallback.note)
 
     def _unload(self, reason: str) -> None:
         """Called by the watch's thread, while nothing else uses the engine."""

@@ -20,36 +20,45 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
+from thriftbit.runtime.chat_template import fallback_for
+from thriftbit.runtime.engine_watch import EngineWatch, explained_bytes
 from thriftbit.runtime.generation import Generation, Memory
 from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
 STOPPED = "stopped"
+RENDERING_SECONDS = 10.0  # for a file's chat template to put a conversation, which takes milliseconds
+_LONGEST_WORDS = 300  # characters of a log that stand in an error
+# On Linux a process that ends with its parent ends with the thread that started it: so one that lives as long as we do
+_starter = ThreadPoolExecutor(1, thread_name_prefix="engine-starter")
 
 
 class EngineDiedError(ThriftbitError):
     """llama.cpp's process is gone; a new Engine can be started."""
 
 
-class TemplateError(ThriftbitError):
-    """llama.cpp cannot use the chat template in the file, and so did not load it."""
+class TemplateError(EngineDiedError):
+    """llama.cpp cannot use the file's own chat template; or it was too much for llama.cpp with this conversation, and
+    the process was ended. A new Engine can be started, with another template."""
 
 
 class Engine:
     """A GGUF, loaded: `with Engine(path) as engine: engine.generate("Once upon a time")`.
 
     context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None. chat_template: in
-    Jinja, in place of the file's own. polite: other programs come first (`polite_process.py`); not for measuring.
+    Jinja, in place of the file's own; None for the file's own, if it can be used (`chat_template.py`). polite: other
+    programs come first (`polite_process.py`); not for measuring.
     Inside `with`: threads, as above, of which at times fewer compute if polite (`threads_now`); load_seconds, from
     starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp uses; process_id,
     of the process it runs in.
-    Raises ThriftbitError where llama.cpp cannot be had or refuses the file, TemplateError where it would take the file
-    with another chat template, EngineDiedError where it dies.
+    Raises ThriftbitError where llama.cpp cannot be had or refuses the file, EngineDiedError where it dies or is ended
+    because it takes more memory than the model can explain, TemplateError where the file's chat template did that.
     """
 
     def __init__(
@@ -64,6 +73,12 @@ class Engine:
         self.path = Path(path)
         if not self.path.is_file():
             raise ThriftbitError(f"{self.path}: no such file")
+        try:
+            self.path.name.encode()
+        except UnicodeEncodeError:
+            raise ThriftbitError(
+                f"{shown(str(path))}: the name is not valid UTF-8, and llama.cpp opens no such file; rename it"
+            ) from None
         if importlib.util.find_spec("xllamacpp") is None:
             raise ThriftbitError("llama.cpp is not installed here, so no model can be run; try: pip install xllamacpp")
         self.name = str(path)  # in errors
@@ -74,35 +89,53 @@ class Engine:
             "polite": polite,
             "threads": threads,
         }
-        self._answers = 0  # so many were begun; a late wish to stop one does not stop the next
+        self._answers = 0  # how many were begun; a late wish to stop one does not stop the next
+        self._is_rendering = False  # the file's own chat template
         self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
+        most_bytes = explained_bytes(self.path, self._settings["context_tokens"])
+        settings = self._settings | {"has_own_template": False, "rendering_seconds": RENDERING_SECONDS}
+        if settings["chat_template"] is None:
+            fallback = fallback_for(self.path)
+            if fallback and fallback.is_instead:
+                raise TemplateError(fallback.note)
+            settings |= {"chat_template": fallback.template if fallback else None, "has_own_template": fallback is None}
         self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
+        self._process = self._started()
+        self.process_id = self._process.pid
+        self._watch = EngineWatch(self._process, most_bytes)
+        try:
+            loaded = self._ask(settings)
+        except BaseException:
+            self._end_process()
+            raise
+        self._watch.loaded()
+        self.load_seconds: float = loaded["load_seconds"]
+        self.address: str = loaded["address"]
+        self.threads: int | None = loaded["threads"]
+        self.device = ", ".join(loaded["gpus"]) or CPU
+        return self
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        starting = _starter.submit(self._start)
+        try:
+            return starting.result()
+        except BaseException:  # Ctrl-C while it was being started
+            starting.add_done_callback(lambda started: started.result().kill())
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
         polite = self._settings["polite"]
-        # -P: nothing in the current directory may pass for a module of ours
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "thriftbit.runtime.engine_process"],
+        return subprocess.Popen(
+            # -P: nothing in the current directory may pass for a module of ours
+            [sys.executable, "-P", "-m", "thriftbit.runtime.engine_process", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **SHORT_WAITING} if polite else None,
             start_new_session=polite,  # for a niceness that counts between sessions
         )
-        self.process_id = self._process.pid
-        try:
-            loaded = self._ask(self._settings)
-        except BaseException as error:
-            refused = isinstance(error, ThriftbitError) and b"chat template parsing error" in self._logged()
-            self._end_process()
-            if refused:
-                raise TemplateError(str(error)) from None
-            raise
-        self.load_seconds: float = loaded["load_seconds"]
-        self.address: str = loaded["address"]
-        self.threads: int | None = loaded["threads"]
-        self.device = ", ".join(loaded["gpus"]) or CPU
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -215,6 +248,7 @@ class Engine:
     def _end_process(self) -> None:
         process = self._process
         assert process.stdin is not None and process.stdout is not None
+        self._watch.end()
         process.kill()
         process.wait()
         with contextlib.suppress(BrokenPipeError):
@@ -255,27 +289,41 @@ class Engine:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
-            raise EngineDiedError(f"{self.name}: llama.cpp could not run it: {self._last_words()}")
+            words = f"{self.name}: llama.cpp could not run it: {self._last_words()}"
+            raise TemplateError(words) if self._is_rendering else EngineDiedError(words)
         answer: dict[str, Any] = json.loads(line)
+        if "rendering" in answer:
+            self._is_rendering = answer["rendering"]
+            return self._answer()
         if "error" in answer:
-            raise ThriftbitError(f"{self.name}: llama.cpp could not run it: {answer['error'] or self._logged_error()}")
+            reason = answer["error"] or self._logged_error(answer["why"])
+            raise ThriftbitError(f"{self.name}: llama.cpp could not run it: {reason}")
         return answer
 
     def _last_words(self) -> str:
         status = self._process.wait()
+        if self._watch.reason:
+            return self._watch.reason
+        if self._is_rendering:
+            return "its chat template took too long with this conversation, or crashed"
         if status >= 0:
-            return f"it ended with status {status}"
+            return f"it ended with status {status}{self._last_logged()}"
         words = f"it ended with signal {-status}"
         if -status == getattr(signal, "SIGKILL", None):
             return f"{words} (killed, perhaps for want of memory)"
         assertion = re.search(rb"GGML_ASSERT\(.*\) failed", self._logged())
         return f"{words}: {assertion[0].decode(errors='replace')}" if assertion else words
 
-    def _logged_error(self) -> str:
-        """Why the model did not load: the first error logged, without its clock and function. (What `common_fit_params`
-        says is about memory it only hoped for.)"""
+    def _logged_error(self, raised: str) -> str:
+        """Why the model did not load: the first error logged, without its clock and function, or else what Python
+        raised. (What `common_fit_params` says is about memory it only hoped for.)"""
         found = re.search(rb"^[\d.]+ E (?!common_fit_params)(?:\S+ +)?\S+: +(.+)$", self._logged(), re.MULTILINE)
-        return found[1].decode(errors="replace") if found else "it gives no reason"
+        return found[1].decode(errors="replace") if found else raised or "it gives no reason"
+
+    def _last_logged(self) -> str:
+        """-> ": ImportError: ...", the last line logged, if there is one"""
+        lines = self._logged().decode(errors="replace").strip().splitlines()
+        return f": {lines[-1][:_LONGEST_WORDS]}" if lines else ""
 
     def _logged(self) -> bytes:
         self._log.seek(0)

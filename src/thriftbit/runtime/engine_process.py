@@ -28,12 +28,16 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
+from thriftbit.runtime.confined import limit_this_process
+from thriftbit.runtime.end_with_parent import end_with_parent
 from thriftbit.runtime.peak_memory import peak_memory_bytes
 from thriftbit.runtime.polite_process import step_back, wait_asleep
 from thriftbit.runtime.thread_limit import ThreadLimit
 
 _ERRORS_ONLY = 1
 _LOG_SECONDS = 2.0
+_OUT_OF_MEMORY = "bad_alloc"  # as llama.cpp says it
+_WORKING_BYTES = 4 << 30  # more than any number of requests takes, once the model has all of its memory
 
 Answer = dict[str, Any]
 
@@ -41,7 +45,10 @@ Answer = dict[str, Any]
 class Model:
     """A loaded model. Its public methods answer requests."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None]) -> None:
+        self._tell = tell
+        self._has_own_template = settings["has_own_template"]
+        self._rendering_seconds = settings["rendering_seconds"]
         self._limit = None
         if settings["polite"]:
             step_back()  # before llama.cpp starts threads, which inherit it
@@ -57,6 +64,7 @@ class Model:
         os.chdir(Path(settings["path"]).parent)  # the server tells clients the path it was given: only the name
         self._server = xllamacpp.Server(parameters)
         self._load_seconds = time.perf_counter() - started
+        limit_this_process(_WORKING_BYTES, None)
         self._threads: int | None = settings["threads"]
         if self._limit and self._threads:
             self._limit.follow_load(self._threads)
@@ -75,12 +83,16 @@ class Model:
         return self._timed("/v1/completions", request)
 
     def chat(self, request: dict[str, Any]) -> Answer:
+        if refused := self._rendered(request).get("error"):
+            return {"error": refused["message"]}
         return self._timed("/v1/chat/completions", request)
 
     def stream(self, request: dict[str, Any], tell: Callable[[Answer], None]) -> Answer:
         """tell: is given every piece of the answer as it comes. -> how it ended"""
         number = request.pop("answer")
         request |= {"stream": True, "timings_per_token": True}
+        if refused := self._rendered(request).get("error"):
+            return {"error": refused["message"]}
         started = time.perf_counter()
         ended = ""
         timings: dict[str, Any] = {}
@@ -118,11 +130,27 @@ class Model:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def count(self, request: dict[str, Any]) -> Answer:
-        prompt = self._post("/apply-template", request)
+        prompt = self._rendered(request)
         if "error" in prompt:
             return _only_the_message(prompt)
         text = {"content": prompt["prompt"], "add_special": True, "parse_special": True}
         return {"tokens": len(self._post("/tokenize", text)["tokens"])}
+
+    def _rendered(self, request: dict[str, Any]) -> Answer:
+        """-> llama.cpp's answer: the conversation as the chat template puts it. If the file's own template takes too
+        long, this process ends: a program that loops cannot be stopped otherwise. The parent is told before that it
+        runs, so that it knows what happened."""
+        if not self._has_own_template:
+            return self._post("/apply-template", request)
+        self._tell({"rendering": True})
+        try:
+            answer = self._post("/apply-template", request, self._rendering_seconds)
+        except TimeoutError:
+            os._exit(1)
+        if _OUT_OF_MEMORY in str(answer.get("error", "")):
+            os._exit(1)
+        self._tell({"rendering": False})
+        return answer
 
     def tokenize(self, request: dict[str, Any]) -> Answer:
         tokens = []
@@ -160,8 +188,9 @@ class Model:
         seconds = time.perf_counter() - started
         return _only_the_message(answer) if "error" in answer else {**answer, "seconds": seconds}
 
-    def _post(self, path: str, request: dict[str, Any]) -> Answer:
+    def _post(self, path: str, request: dict[str, Any], patience_seconds: float | None = None) -> Answer:
         connection = self._connection()
+        connection.timeout = patience_seconds
         connection.request("POST", path, json.dumps(request), self._headers())
         answer: Answer = json.loads(connection.getresponse().read())
         connection.close()
@@ -212,6 +241,7 @@ def _only_the_message(answer: Answer) -> Answer:
 
 
 def main() -> None:
+    end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
     # llama.cpp may print; the answers keep the standard output to themselves, and prints join the log
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -227,7 +257,7 @@ def main() -> None:
         request = requests.get()
         try:
             if not loaded:
-                loaded.append(Model(request))
+                loaded.append(Model(request, tell))
                 tell(loaded[0].loaded())
                 continue
             do = request.pop("do")
@@ -235,7 +265,10 @@ def main() -> None:
         except Exception as error:
             if not loaded:
                 _wait_for_the_log()
-            tell({"error": str(error) if loaded else ""})  # why it could not load stands in the log alone
+                # why llama.cpp refuses a file stands in the log alone; what Python raises says more than its own text
+                tell({"error": "", "why": f"{type(error).__name__}: {error}"})
+                continue
+            tell({"error": str(error)})
 
 
 def _wait_for_the_log() -> None:

@@ -28,6 +28,7 @@ import h11
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.admission import Admission
+from thriftbit.runtime.engine import RENDERING_SECONDS
 from thriftbit.runtime.http_server import HttpServer, Receive, Send
 from thriftbit.runtime.idle import seconds_between_looks
 from thriftbit.runtime.polite import Readings, read_now, reason_to_unload
@@ -42,6 +43,21 @@ _PUBLIC = ("/", *_HEALTH)  # without a key; so are the files of llama.cpp's page
 _FILES_OF_THE_PAGE = (".html", ".js", ".css", ".json", ".webmanifest", ".svg", ".png", ".ico", ".woff2")
 # A service worker would stay in the browser, and answer for whatever listens on this port later
 _SERVICE_WORKER = "/sw.js"
+# What puts a conversation with the chat template -> what does that and no more
+_TRIALS = {
+    "/chat/completions": b"/apply-template",
+    "/messages": b"/v1/messages/count_tokens",
+    "/responses": b"/v1/responses/input_tokens",
+    "/apply-template": b"/apply-template",
+    "/chat/completions/input_tokens": b"/apply-template",
+    "/messages/count_tokens": b"/v1/messages/count_tokens",
+    "/responses/input_tokens": b"/v1/responses/input_tokens",
+}
+_OUT_OF_MEMORY = b"bad_alloc"  # as llama.cpp says it
+_GIVEN_UP = (
+    "the chat template in the model's file took too much time or memory with this conversation, and is not used any "
+    "more; ask again, and the model is loaded without it"
+)
 _OF_ONE_CONNECTION = (
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"),
     *(b"trailer", b"transfer-encoding", b"upgrade", b"expect"),
@@ -62,11 +78,15 @@ _PROTECTION = [
 
 class Behind(Protocol):
     """The model behind the door. resting: whether it is unloaded. inside: where llama.cpp listens otherwise, and
-    inside_key, the key that it asks for."""
+    inside_key, the key that it asks for. has_own_template: whether the file's own chat template is used, which a
+    stranger wrote."""
 
     resting: bool
     inside: tuple[str, int]
     inside_key: str
+
+    @property
+    def has_own_template(self) -> bool: ...
 
     def wake(self) -> None:
         """Loads the model. Raises ThriftbitError"""
@@ -74,11 +94,13 @@ class Behind(Protocol):
     def rest(self) -> None:
         """Unloads the model."""
 
+    def give_up_template(self) -> None:
+        """Unloads the model, and from now on uses another chat template."""
+
 
 class FrontDoor:
     """listening: sockets that listen. key: that clients need; "" for none. unload_after_minutes: None for not until
-    memory is short; stays: not even then. It is logged when the
-    model goes and comes."""
+    memory is short; stays: not even then. It is logged when the model goes and comes."""
 
     def __init__(
         self,
@@ -98,6 +120,7 @@ class FrontDoor:
         self._used = time.monotonic()
         self.requests = 0  # on their way now, those that only look included
         self.questions = 0  # on their way now
+        self.trying = 0  # conversations that the file's own chat template is tried with now
         self._changing = asyncio.Lock()  # while the model is loaded or unloaded
         self._server = HttpServer(listening, self._answer, admission, None if stays else self._watch)
 
@@ -150,7 +173,11 @@ class FrontDoor:
         body = (await receive())["body"]
         started = False
         try:
-            reader, writer = await self._reach()
+            await self._awake()
+            if not await self._can_be_put(scope, body):
+                await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, _GIVEN_UP)
+                return
+            reader, writer = await asyncio.open_connection(*self._behind.inside)
             try:
                 async for event in self._exchange(reader, writer, scope, body):
                     if isinstance(event, h11.Response):
@@ -200,15 +227,45 @@ class FrontDoor:
                 return
             yield event
 
-    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """-> a connection to llama.cpp, which is started if it is not there"""
+    async def _can_be_put(self, scope: MutableMapping[str, Any], body: bytes) -> bool:
+        """-> whether the file's own chat template, a stranger's program, can put this conversation in time; if not,
+        it is given up. Tried before the request itself, because an answer may take minutes, and this must not."""
+        path = next((trial for ending, trial in _TRIALS.items() if str(scope["path"]).endswith(ending)), None)
+        if scope["method"] != "POST" or path is None or not self._behind.has_own_template:
+            return True
+        trial = asyncio.create_task(self._try({**scope, "raw_path": path, "query_string": b""}, body))
+        return await asyncio.shield(trial)  # to its end, also if the client goes: what loops must be stopped
+
+    async def _try(self, scope: MutableMapping[str, Any], body: bytes) -> bool:
+        self.requests += 1
+        self.trying += 1
+        try:
+            async with asyncio.timeout(RENDERING_SECONDS):
+                reader, writer = await asyncio.open_connection(*self._behind.inside)
+                try:
+                    events = [event async for event in self._exchange(reader, writer, scope, body)]
+                finally:
+                    writer.close()
+            if not any(_OUT_OF_MEMORY in event.data for event in events if isinstance(event, h11.Data)):
+                return True
+        except (OSError, TimeoutError, h11.RemoteProtocolError):
+            pass  # it took too long, or llama.cpp crashed
+        finally:
+            self.requests -= 1
+            self.trying -= 1
+        async with self._changing:
+            if self._behind.has_own_template and not self._behind.resting:
+                await asyncio.to_thread(self._behind.give_up_template)
+        return False
+
+    async def _awake(self) -> None:
+        """Starts llama.cpp if it is not there."""
         async with self._changing:
             if self._behind.resting:
                 started = time.monotonic()
                 await asyncio.to_thread(self._behind.wake)
                 self._used = time.monotonic()
                 _logger.info(f"Loaded again, in {self._used - started:.1f} s.")
-        return await asyncio.open_connection(*self._behind.inside)
 
     async def _watch(self) -> None:
         while True:

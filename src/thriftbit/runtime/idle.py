@@ -37,6 +37,7 @@ class IdleWatch:
         self._in_use = threading.RLock()
         self._used = time.monotonic()
         self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._ended.clear()
@@ -48,8 +49,11 @@ class IdleWatch:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Also where `__enter__` was never called, as what is watched may have failed before."""
         self._ended.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     @contextmanager
     def using(self) -> Iterator[None]:

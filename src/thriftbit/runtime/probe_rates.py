@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.runtime.chat_template import NOT_CHATTING
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.probe_model import CONTEXT_TOKENS, ProbeModel
 
@@ -42,7 +43,7 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
     """seconds: about how long it may take; a few repetitions are made even so. reading: whether prompts are timed, too.
     Raises ThriftbitError if llama.cpp cannot run it, or so slowly that something is wrong (too many threads)."""
     started = time.monotonic()
-    with Engine(model.path, context_tokens=_ROOM_TOKENS, threads=threads) as engine:
+    with Engine(model.path, context_tokens=_ROOM_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.name = f"a model in {model.format}"
         pace = _written(engine, _WARM_UP_TOKENS)
         if pace > _SLOWEST_TOKEN_SECONDS:
@@ -62,7 +63,7 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
 def time_looking_back(model: ProbeModel, threads: int) -> float:
     """-> seconds by which a token takes longer in a long text than in a short one (SEEN_TOKENS). As in `step_cost`: by
     the fastest of each, then as much slower as the usual one is"""
-    with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads) as engine:
+    with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.name = f"a model in {model.format}"
         _written(engine, _WARM_UP_TOKENS)
         text = _text(_LONG_TEXT_TOKENS, model.vocabulary_size)

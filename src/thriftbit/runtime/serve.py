@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.admission import admission_at
-from thriftbit.runtime.chat_template import fallback_for, has_template
-from thriftbit.runtime.engine import Engine, TemplateError
+from thriftbit.runtime.chat_template import fallback_after, fallback_for
+from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.front_door import FrontDoor
 from thriftbit.runtime.listening import check_free, listening_sockets
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, check_room, read_now
@@ -81,7 +81,7 @@ class Server(Engine):
             for each in listening:
                 stack.callback(each.close)
             host, port = listening[0].getsockname()[:2]
-            self._start()
+            self._load()
             self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             self._front = FrontDoor(
                 listening,
@@ -100,7 +100,7 @@ class Server(Engine):
         if self._polite:
             check_room(self.path.name, self._needed_bytes, read_now())
         address = self.address
-        self._start()
+        self._load()
         self.address = address
         self.resting = False
 
@@ -109,13 +109,25 @@ class Server(Engine):
         self.resting = True
         self._end_process()
 
+    @property
+    def has_own_template(self) -> bool:
+        """Whether conversations are put by the file's own chat template"""
+        return self._settings["chat_template"] is None
+
+    def give_up_template(self) -> None:
+        """Unloads the model, and loads it with another chat template when it is asked again."""
+        fallback = fallback_after(self.path, "has a chat template that was too much with a conversation")
+        _logger.info(fallback.note)
+        self._settings["chat_template"] = fallback.template
+        self.rest()
+
     def close(self) -> None:
         if self._front is not None:
             self._front.close()
             self._front = None
         super().close()
 
-    def _start(self) -> None:
+    def _load(self) -> None:
         super().__enter__()
         inside = urlsplit(self.address)
         assert inside.hostname is not None and inside.port is not None
@@ -131,7 +143,8 @@ class Server(Engine):
                 process.wait(_POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
-            if self.resting or process is not self._process:
+            trying = self._front is not None and self._front.trying  # whose end the door deals with
+            if self.resting or trying or process is not self._process:
                 time.sleep(_POLL_SECONDS)
                 continue
             raise ThriftbitError(f"{self.name}: the server ended: {self._last_words()}")
@@ -160,32 +173,22 @@ def serving(
     polite: bool = True,
     unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
 ) -> Iterator[Server]:
-    """-> the server, with another chat template where the file's is missing or llama.cpp cannot use it, which is
-    logged. What can be given is as for Server."""
-
-    def server(template: str | None) -> Server:
-        return Server(
-            path,
-            host=host,
-            port=port,
-            api_key=api_key,
-            context_tokens=context_tokens,
-            users=users,
-            threads=threads,
-            chat_template=template,
-            polite=polite,
-            unload_after_minutes=unload_after_minutes,
-        )
-
+    """-> the server, with another chat template where the file has none that can be used, which is logged. The
+    parameters are those of Server."""
+    _logger.info(f"Loading {path.name} ...")
     fallback = fallback_for(path)
-    with ExitStack() as stack:
-        if not has_template(path):
-            _logger.info(f"Note: {path.name} says nothing of how to chat with it: {fallback.words}.")
-            yield stack.enter_context(server(fallback.template))
-            return
-        try:
-            running = stack.enter_context(server(None))
-        except TemplateError:
-            _logger.info(f"Note: {path.name} has a chat template that llama.cpp cannot use: {fallback.words}.")
-            running = stack.enter_context(server(fallback.template))
-        yield running
+    if fallback:
+        _logger.info(fallback.note)
+    with Server(
+        path,
+        host=host,
+        port=port,
+        api_key=api_key,
+        context_tokens=context_tokens,
+        users=users,
+        threads=threads,
+        chat_template=fallback.template if fallback else None,
+        polite=polite,
+        unload_after_minutes=unload_after_minutes,
+    ) as server:
+        yield server

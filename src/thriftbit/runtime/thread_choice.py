@@ -22,6 +22,7 @@ import psutil
 from thriftbit.machine.cgroups import core_quota
 from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.surroundings import LiveSurroundings
+from thriftbit.runtime.chat_template import NOT_CHATTING
 from thriftbit.runtime.engine import Engine
 
 _CONTEXT_TOKENS = 256
@@ -64,7 +65,7 @@ def numbers_to_try(physical: int, logical: int, idle: int) -> list[int]:
 def _writing_rate(path: Path, threads: int) -> float:
     """-> tokens a second: the best of a few answers, as whatever else runs now and then only ever slows it down"""
     rates = []
-    with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads) as engine:
+    with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.generate(_PROMPT, max_tokens=1, temperature=0)
         for tokens in _SAMPLES_TOKENS:
             answer = engine.generate(_PROMPT, max_tokens=tokens, temperature=0, ignore_end=True)

@@ -1,10 +1,7 @@
-"""Run a file's chat template on given conversations, in a process of its own.
+"""Render a file's chat template on given conversations with Jinja, in a process of its own (`../confined.py`).
 
-A chat template is a program in Jinja that a stranger wrote. Jinja's sandbox keeps it from the system, but lets it loop
-for days and build texts of any size; so it runs in a child process that has seconds and, where the system can limit
-it, memory. The child runs this file, and loads nothing else of ours. Standard input: JSON with `template`,
-`conversations` (lists of {role, content}), `bos` and `eos`; standard output: a list with a text, or null where the
-template would not render, for each.
+Standard input of that process: JSON with `template`, `conversations` (lists of {role, content}), `bos` and `eos`.
+Standard output: a list with a text for each conversation, or null where the template would not render it.
 
 The settings are those with which transformers renders chat templates, its clock left out: a template that writes
 today's date would put the day of the export into every conversation, and most have a fixed date for when there is no
@@ -15,10 +12,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from thriftbit.runtime.confined import limit_this_process, run_confined
 
 _PATIENCE_SECONDS = 20
 _MEMORY_BYTES, _PROCESSOR_SECONDS = 1 << 30, 5
@@ -40,17 +38,17 @@ def render(template: str, conversations: Sequence[Conversation], bos: str, eos: 
         "bos": bos,
         "eos": eos,
     }
+    answer = run_confined(
+        "thriftbit.runtime.export.rendering",
+        json.dumps(question).encode(),
+        patience_seconds=_PATIENCE_SECONDS,
+        memory_bytes=_MEMORY_BYTES,
+    )
     try:
-        process = subprocess.run(
-            [sys.executable, "-P", __file__],
-            input=json.dumps(question).encode(),
-            capture_output=True,
-            timeout=_PATIENCE_SECONDS,
-        )
-        answer = json.loads(process.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
+        texts = json.loads(answer or b"")
+    except ValueError:
         return nothing
-    return answer if len(answer) == len(conversations) else nothing
+    return texts if len(texts) == len(conversations) else nothing
 
 
 def _render_all(question: dict[str, Any]) -> list[str | None]:
@@ -86,23 +84,9 @@ def _render_all(question: dict[str, Any]) -> list[str | None]:
     return answers
 
 
-def _limit() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows: the patience of the parent is the only limit
-        return
-    for kind, most in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _PROCESSOR_SECONDS)):
-        _, hard = resource.getrlimit(kind)
-        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
-            resource.setrlimit(kind, (wanted, hard))
-        except (ValueError, OSError):  # macOS does not let every kind be set
-            continue
-
-
 def main() -> None:
     question = json.loads(sys.stdin.buffer.read())
-    _limit()
+    limit_this_process(_MEMORY_BYTES, _PROCESSOR_SECONDS)
     try:
         answers = _render_all(question)
     except Exception:  # not Jinja, or more than there is memory for
