@@ -132,7 +132,7 @@ def test_every_command_gets_by_with_a_hostile_template(
 
 @pytest.mark.parametrize("template", [LATER, GROWS_LATER, CRASHES_LATER], ids=["loops", "grows", "crashes"])
 def test_a_template_that_turns_hostile_is_given_up_and_the_question_is_answered(
-    template: str, with_template: Callable[..., Path]
+    template: str, with_template: Callable[..., Path], told: list[str]
 ) -> None:
     settings = {"max-tokens": 3}
     with Conversation(with_template(template), context_tokens=512, threads=1, settings=settings) as chat:
