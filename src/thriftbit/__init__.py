@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from thriftbit.quantization.plan import Plan, make_plan
     from thriftbit.quantization.presets import PRESETS
     from thriftbit.quantization.quantize import QuantizeResult, quantize
+    from thriftbit.quantization.same import same_plan
     from thriftbit.report import write_report
     from thriftbit.report.map_page import write_map
     from thriftbit.runtime import Engine
@@ -93,6 +94,7 @@ __all__ = [
     "read_importance",
     "ready_to_run",
     "removal_of",
+    "same_plan",
     "write_importance",
     "write_map",
     "write_report",
@@ -139,6 +141,7 @@ _HOMES = {
     "open_model": "sources.open_model",
     "quantize": "quantization.quantize",
     "read_importance": "quantization.importance",
+    "same_plan": "quantization.same",
     "write_importance": "quantization.importance_file",
     "write_map": "report.map_page",
     "write_report": "report",

@@ -45,7 +45,7 @@ EXACT = {  # what a GGUF format holds without loss; the widths of all are 128
 
 
 def unpack(path: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    return unpacked(read_safetensors(path), find_packing(config), "BF16", "here")
+    return unpacked(read_safetensors(path), find_packing(config), "here")
 
 
 def save(tensors: dict[str, torch.Tensor], folder: Path) -> Path:

@@ -139,7 +139,7 @@ BROKEN: dict[str, tuple[Stored, Any, str]] = {
     "INT8, scales missing": ({"m.weight": np.zeros((4, 4), np.int8)}, {"quant_method": "x"}, "is missing"),
     "a method that is not read": (
         {"m.codebooks": np.zeros((4, 4), np.int8), "m.codes": np.zeros((4, 4), np.int8)}, {"quant_method": "aqlm"},
-        "packed by 'aqlm', which is not read here",
+        "packed by 'aqlm', which is not read",
     ),
     "scales without weights": (without(int4(), "m.weight_packed"), INT4, "belongs to a packed weight that is missing"),
 }  # fmt: skip

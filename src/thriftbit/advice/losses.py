@@ -26,7 +26,7 @@ FAMILY, LITERATURE, UNKNOWN = "measured on its family", "from the literature", "
 LOSSLESS = "by definition"
 
 _EVERYTHING = "all"  # the domain of rows about all texts together
-_FLOATS = {"F32": {"F32", "F16", "BF16"}, "F16": {"F16"}, "BF16": {"BF16"}}
+_FLOATS = {"F32": {"F32", "F16", "BF16", "MXFP4"}, "F16": {"F16"}, "BF16": {"BF16", "MXFP4"}}
 _FAMILY_NAME = re.compile(r"[a-z]+[-_ ]?\d*(?:\.\d+)?", re.IGNORECASE)
 _FLOAT_LOSS = 0.0005  # 16-bit floats of another kind than the model's own; smaller than can be measured
 
@@ -37,6 +37,11 @@ class Loss:
 
     share: Prediction
     provenance: str
+
+
+ROUNDED_TO_16_BITS = Loss(
+    Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: no difference that could be measured"), LOSSLESS
+)
 
 
 class PredictedLoss(Protocol):
@@ -119,10 +124,7 @@ def _float_loss(model: Model, preset: str) -> Loss:
     stored = {tensor.source_dtype for tensor in model.tensors if len(tensor.shape) > 1}
     if stored <= _FLOATS[preset]:
         return Loss(exact(0.0, "it holds every bit of the model's own weights"), LOSSLESS)
-    return Loss(
-        Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: no difference that could be measured"),
-        LOSSLESS,
-    )
+    return ROUNDED_TO_16_BITS
 
 
 def _from_map(predicted: PredictedLoss) -> Loss:

@@ -6,9 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from thriftbit.advice.losses import LOSSLESS, MEASURED, UNKNOWN, Evidence, Loss, expected_loss, loss_of_file
+from thriftbit.advice.losses import (
+    LOSSLESS,
+    MEASURED,
+    ROUNDED_TO_16_BITS,
+    UNKNOWN,
+    Evidence,
+    Loss,
+    expected_loss,
+    loss_of_file,
+)
 from thriftbit.advice.places import Place, Room, place
 from thriftbit.advice.wishes import Wishes
+from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.machine.corrections import Correction
 from thriftbit.machine.memory_needed import MemoryNeeded, memory_needed
@@ -20,7 +30,10 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
 from thriftbit.quantization.presets import PRESETS, is_quantizable
+from thriftbit.quantization.same import same_plan
+from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline
+from thriftbit.sources.tensor import Tensor
 
 _PROMPT_TOKENS = 512
 _OF_A_TOKENIZER = (10, 40, 80)  # bytes for each entry of the vocabulary, in the files of the families we convert
@@ -130,17 +143,30 @@ def native_formats(outline: Outline) -> tuple[str, Plan] | None:
     model, born = outline.model, outline.born
     if model.quantized_source:
         return own_formats(outline)
-    if born is None or not born.trained or born.format not in FORMATS:
+    if born is None or born.format not in FORMATS:
+        return None
+    if any(tensor.is_packed for tensor in model.tensors):
+        return _unchanged(model)
+    if not born.trained:
         return None
     has_experts = any("_exps." in tensor.name for tensor in model.tensors)
 
-    def format_of(name: str, quantizable: bool) -> str:
-        if not quantizable:
+    def format_of(tensor: Tensor) -> str:
+        if not is_quantizable(tensor):
             return "F32"
-        return "Q8_0" if has_experts and "_exps." not in name else born.format
+        return tensor.source_dtype if has_experts and "_exps." not in tensor.name else born.format
 
-    formats = {t.name: format_of(t.name, is_quantizable(t)) for t in model.tensors}
+    formats = {tensor.name: format_of(tensor) for tensor in model.tensors}
     return born.format, Plan(formats, CUSTOM, f"made in {born.kind}")
+
+
+def _unchanged(model: Model) -> tuple[str, Plan] | None:
+    """-> the weights as they are packed, where GGUF has a format for each"""
+    try:
+        plan = same_plan(model)
+    except ThriftbitError:
+        return None
+    return plan.most_common_format(model), plan
 
 
 def own_formats(outline: Outline) -> tuple[str, Plan]:
@@ -182,6 +208,8 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Loss
     if native:
         return Loss(exact(0.0, "the model as it was made"), LOSSLESS)
     loss = expected_loss(outline.model, name, evidence)
+    if outline.born is not None and outline.born.packed and name in ("F16", "BF16"):
+        return ROUNDED_TO_16_BITS
     if outline.born is None or loss.provenance in (LOSSLESS, MEASURED):
         return loss
     return Loss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)

@@ -65,8 +65,9 @@ def next_command(advice: Advice) -> str:
     if option.native:
         if Path(source).is_file():
             return f"thriftbit chat {quoted(source)} --context {advice.context_tokens}"
-        return f"thriftbit find {quoted(f'{Path(source).name} {option.name}')}"
-    if not outline.weights_there:
+        if outline.weights_there and not outline.obstacle:
+            return f"thriftbit quantize {quoted(source)} --to same"
+    if option.native or not outline.weights_there:
         return f"thriftbit find {quoted(f'{Path(source).name} {option.name}')}"
     if outline.obstacle:
         return ""

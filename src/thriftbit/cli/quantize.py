@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     "preset",
     metavar="PRESET",
     shell_complete=complete_presets,
-    help="How small, for example Q4_K_M. Leave it out to see the choices.",
+    help="How small, for example Q4_K_M. Leave it out to see the choices. same: keep weights that are small already.",
 )
 @budget_options
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance data that llama-imatrix wrote.")
@@ -122,6 +122,7 @@ def quantize(
       thriftbit quantize ./my-model --max-loss 1%              the smallest that loses no more
       thriftbit quantize ./my-model --fits --min-speed 10      what this computer can take
       thriftbit quantize ./my-model --to Q5_K_M --dry-run
+      thriftbit quantize ./gpt-oss-20b --to same               weights that come packed, unchanged
       thriftbit quantize ./my-model                            explains the presets
     """
     _check_choice(preset, plan_file, request)
@@ -140,6 +141,8 @@ def quantize(
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)
     plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
     level = f"{plan.bits_per_weight(model):.2f}bpw" if found else plan.preset
+    if _is_same(preset):
+        level = plan.most_common_format(model)
     output = output or Path(f"{_name_of(source, asked)}-{level}.gguf")
     if dry_run:
         print_plan(model, plan, importance, effort, output, as_json, found)
@@ -170,6 +173,11 @@ def quantize(
     print_result(model, plan, result, as_json, found)
 
 
+def _is_same(preset: str | None) -> bool:
+    """-> whether the weights are to be kept as they are"""
+    return preset is not None and preset.lower() == "same"
+
+
 def _check_choice(preset: str | None, plan_file: Path | None, request: Request) -> None:
     """What is wrong with the request is said before a model is opened, perhaps downloaded."""
     request.check()
@@ -180,7 +188,8 @@ def _check_choice(preset: str | None, plan_file: Path | None, request: Request) 
     if preset:
         from thriftbit.quantization.preset_names import preset_named
 
-        preset_named(preset)
+        if not _is_same(preset):
+            preset_named(preset)
     elif not plan_file and not request:
         raise UsageError(
             "say how small with --to PRESET, or with --size, --bpw or --max-loss; Q4_K_M suits most people. "
@@ -216,6 +225,8 @@ def _best(
 
 
 def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_importance: bool) -> Plan:
+    if _is_same(preset):
+        return thriftbit.same_plan(model)
     if preset:
         return thriftbit.make_plan(model, preset, importance=knows_importance)
     assert plan_file is not None
@@ -324,12 +335,15 @@ def print_result(
     missing, unreached = (result.coverage.missing, result.coverage.unreached) if result.coverage else ((), {})
     if as_json:
         document = _sizes_document(model, plan, result.path, result.size_bytes)
+        document |= {"carried_over": result.carried_over}
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
         document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
         print_json(document | _prediction(found))
         return
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
     say(_sizes_line(model, plan, result.size_bytes))
+    if result.carried_over:
+        say(f"  {result.carried_over} matrices hold exactly the weights of the source, which were small already")
     if found:
         say(describe_prediction(found))
     if missing:

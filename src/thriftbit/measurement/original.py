@@ -21,7 +21,7 @@ from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
-_HOLDS = {"BF16": {"BF16"}, "F16": {"F16"}}  # format -> dtypes of which it keeps every bit; F32 keeps those of all
+_HOLDS = {"BF16": {"BF16", "MXFP4"}, "F16": {"F16"}}  # format -> dtypes of which it keeps every bit; F32 keeps all
 
 
 @contextmanager

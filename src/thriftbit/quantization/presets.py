@@ -74,8 +74,9 @@ class _Facts:
 class _Rule:
     """One line of presets.toml: `use` this format where every condition that is given holds."""
 
-    tensor: str
     use: str
+    tensor: str | None = None
+    stacked: bool | None = None
     layers: str | None = None
     architecture: str | None = None
     experts: int | None = None
@@ -83,9 +84,10 @@ class _Rule:
     size: str | None = None
     importance: bool | None = None
 
-    def matches(self, kind: str, position: tuple[int, int], facts: _Facts) -> bool:
+    def matches(self, kind: str, stacked: bool, position: tuple[int, int], facts: _Facts) -> bool:
         return (
-            self.tensor == kind
+            self.tensor in (None, kind)
+            and self.stacked in (None, stacked)
             and self.architecture in (None, facts.architecture)
             and self.experts in (None, facts.experts)
             and self.importance in (None, facts.importance)
@@ -113,7 +115,9 @@ def _read_presets(table: Mapping[str, Any]) -> dict[str, Preset]:
     shared = rules(table["every_mixture"])
     presets = {}
     for name, entry in table["presets"].items():
-        own = (*shared, *rules(entry), _Rule("output", entry["output"])) if "output" in entry else ()
+        own = rules(entry)
+        if "output" in entry:
+            own = (*shared, *own, _Rule(entry["output"], "output"))
         presets[name] = Preset(name, entry["most"], own, entry["summary"])
     return presets
 
@@ -162,7 +166,8 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
     chosen = {tensor.name: kept_format(tensor) for tensor in model.tensors}
     for tensor in quantizable:
         kind, position = kinds[tensor.name], positions[tensor.name]
-        format_name = next((r.use for r in preset.rules if r.matches(kind, position, facts)), preset.most)
+        stacked = len(tensor.shape) > 2
+        format_name = next((r.use for r in preset.rules if r.matches(kind, stacked, position, facts)), preset.most)
         chosen[tensor.name] = fitting_format(format_name, tensor.width)
     return chosen
 

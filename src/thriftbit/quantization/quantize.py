@@ -33,6 +33,7 @@ from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
+from thriftbit.quantization.same import CarriedOver
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -42,7 +43,8 @@ CHUNK_BYTES = 8 << 20  # of float32 rows
 @dataclass(frozen=True)
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
-    kept_plain: matrices that were rounded block by block although there was a calibration -> why."""
+    kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
+    many matrices hold exactly the weights of the source, which were small already."""
 
     path: Path
     size_bytes: int
@@ -50,6 +52,7 @@ class QuantizeResult:
     seconds: float
     coverage: Coverage | None
     kept_plain: Mapping[str, str] = field(default_factory=dict)
+    carried_over: int = 0
 
 
 def quantize(
@@ -81,7 +84,8 @@ def quantize(
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else _coverage(calibration)
     layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
-    encoding = _Encoding(plan, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
+    same = CarriedOver(model, plan)
+    encoding = _Encoding(plan, same, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
     with (
         GGUFWriter(output, layout, force=force) as writer,
         Ahead(_read(model, encoding)) as rows,
@@ -91,7 +95,13 @@ def quantize(
             writer.write(name, (piece for _, piece in pieces))
     seconds = time.perf_counter() - started
     return QuantizeResult(
-        writer.path, layout.file_size_bytes, plan.bits_per_weight(model), seconds, coverage, encoding.kept_plain
+        writer.path,
+        layout.file_size_bytes,
+        plan.bits_per_weight(model),
+        seconds,
+        coverage,
+        encoding.kept_plain,
+        len(same),
     )
 
 
@@ -100,6 +110,7 @@ class _Encoding:
     """How the rows of each tensor become blocks."""
 
     plan: Plan
+    same: CarriedOver
     importance: ImportanceMatrix | None
     calibration: Calibration | None
     rounded: Rounded | None
@@ -108,12 +119,14 @@ class _Encoding:
 
     def takes_whole(self, tensor: Tensor) -> bool:
         """Whether the tensor's rows have to come all at once, because they are rounded together"""
-        return self.calibration is not None and tensor.name in self.calibration.names
+        return self.calibration is not None and tensor.name in self.calibration.names and tensor.name not in self.same
 
     def is_done(self, tensor: Tensor) -> bool:
-        return self.rounded is not None and tensor.name in self.rounded
+        return self.rounded is not None and tensor.name in self.rounded and tensor.name not in self.same
 
     def encode(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
+        if tensor.name in self.same:
+            return self.same.blocks(tensor, start, rows)
         if self.rounded is not None and tensor.name in self.rounded:
             if note := self.rounded.note(tensor.name):
                 self.kept_plain[tensor.name] = note

@@ -1,12 +1,13 @@
-"""Models that were small before anybody quantized them, told by what they say of themselves.
+"""Models that are small before anybody quantizes them here, told by what they say of themselves.
 
-Some models are trained in few bits, or trained to bear them (quantization-aware): rounding those again to another
-grid loses what the training won. Others were published quantized after training; there the original is the better
-source. `config.json` says which (`quantization_config`), the types of a GGUF's tensors do, and quantization-aware
-checkpoints at least say so in their names.
+Three questions matter to whoever wants a GGUF of one. Was it trained in few bits, so that there is no original in 16
+bits to prefer? Does GGUF have a format for the very same values? And if not, how close does one come? `config.json` and
+the files beside it say how the weights are packed, the types of a GGUF's tensors do, and checkpoints that were trained
+to bear a format (quantization-aware) at least say so in their names. Which families were trained in few bits is in no
+file, so it is a table here, from what their makers published.
 
-Sources: the configurations of transformers (https://huggingface.co/docs/transformers/main/en/quantization/overview),
-NVIDIA ModelOpt's hf_quant_config.json, and llama.cpp's file types.
+Sources: model cards and reports of gpt-oss (MXFP4), DeepSeek V3, R1 and later (FP8), Kimi K2 (FP8) and K2 Thinking
+(INT4), MiniMax M2 (FP8), BitNet b1.58; and for GGUF files llama.cpp's types.
 """
 
 from __future__ import annotations
@@ -15,123 +16,148 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from thriftbit.sources.packed import Packing, find_packing
 from thriftbit.sources.tensor import Tensor
 
-# quant_method -> formats that llama.cpp has for just these values, the first offered; and whether it was trained so
-_METHODS: dict[str, tuple[str, str, bool]] = {
-    "mxfp4": ("MXFP4", "MXFP4", True),
-    "nvfp4": ("NVFP4", "NVFP4", True),
-    "fp8": ("FP8", "Q8_0", True),
-    "fbgemm_fp8": ("FP8", "Q8_0", False),
-    "bitnet": ("ternary weights (BitNet)", "TQ2_0", True),
-    "gptq": ("GPTQ", "", False),
-    "awq": ("AWQ", "", False),
-    "bitsandbytes": ("bitsandbytes", "", False),
-    "hqq": ("HQQ", "", False),
-    "aqlm": ("AQLM", "", False),
-    "exl2": ("EXL2", "", False),
-    "exl3": ("EXL3", "", False),
-    "auto-round": ("AutoRound", "", False),
-    "torchao": ("torchao", "", False),
-    "quark": ("Quark", "", False),
-    "mlx": ("MLX", "", False),
+MXFP4, NVFP4, FP8, BITNET, INT4 = "MXFP4", "NVFP4", "FP8", "ternary weights (BitNet)", "INT4"
+
+# model_type -> the kinds in which the makers trained it, and beside which they published nothing larger
+_TRAINED = {
+    "gpt_oss": {MXFP4},
+    "deepseek_v3": {FP8},
+    "deepseek_v32": {FP8},
+    "deepseek_v4": {FP8},
+    "kimi_k2": {FP8, INT4},
+    "kimi_k25": {INT4},
+    "minimax_m2": {FP8},
+    "bitnet": {BITNET},
 }
-_GGML_TYPES = {"MXFP4": "mxfp4", "NVFP4": "nvfp4", "TQ1_0": "bitnet", "TQ2_0": "bitnet", "I2_S": "bitnet"}
+_KINDS = {
+    "mxfp4": MXFP4, "nvfp4": NVFP4, "fp8": FP8, "fbgemm_fp8": FP8, "bitnet": BITNET, "gptq": "GPTQ", "awq": "AWQ",
+    "bitsandbytes": "bitsandbytes", "hqq": "HQQ", "aqlm": "AQLM", "exl2": "EXL2", "exl3": "EXL3",
+    "auto-round": "AutoRound", "torchao": "torchao", "quark": "Quark", "mlx": "MLX",
+}  # fmt: skip
+_GGML_TYPES = {"MXFP4": MXFP4, "NVFP4": NVFP4, "TQ1_0": BITNET, "TQ2_0": BITNET, "I2_S": BITNET}
 _QAT = re.compile(r"(?:^|[-_./ ])qat(?:$|[-_./ ])", re.IGNORECASE)
 _QAT_FORMAT = re.compile(r"\b(q4_0|q4_k_m|q8_0|int4)\b", re.IGNORECASE)
+_BLOCK = 32  # columns that share a scale in GGML's formats
+
+# How far each lies from FP8 weights with scales, as a share of the weights' own size (docs/lab-notes.md)
+_CLOSE_TO_FP8 = "GGUF has no format for it: BF16 comes within 0.2% of the weights, and Q8_0 within 0.7%"
 
 
 @dataclass(frozen=True)
 class BornSmall:
-    """kind: in words ("MXFP4"). format: the GGML format that holds it as it is; "" where llama.cpp has none.
-    trained: whether it was trained in it, or for it; False for a model that was quantized afterwards."""
+    """kind: in words ("MXFP4"). format: the GGML format that holds the very same values, as far as the description
+    says, since scales may not fit; "" where there is none. trained: whether it was trained in it or for it; False for a
+    model that was quantized afterwards. packed: whether its weights are stored in few bits, and not in 16."""
 
     kind: str
     format: str
     trained: bool
+    packed: bool = True
 
     @property
     def advice(self) -> str:
-        """-> two sentences: why not to quantize it again, and what to do instead"""
-        if not self.trained:
-            return (
-                f"These weights were quantized already ({self.kind}); quantizing them again adds a second loss to the "
-                "first. Take the original model in 16 bits."
-            )
-        keeps = f" {self.format} keeps it as it is." if self.format else ""
-        return f"This model was made in few bits ({self.kind}); any other format of its size would only lose.{keeps}"
+        """-> two or three sentences: what the source is, what is lost by quantizing it, and what to do instead"""
+        if self.trained:
+            if not self.packed:
+                return f"This model was trained for {self.format}: in that format it loses least."
+            what = f"This model was trained in {self.kind}, and there is no original in 16 bits."
+            if self.format:
+                return f"{what} {self.format} keeps its weights as they are (--to same); any other format loses more."
+            return f"{what} {_CLOSE_TO_FP8}." if self.kind == FP8 else f"{what} Larger formats lose less."
+        what = f"These weights were quantized before ({self.kind}), so a loss is in them already."
+        kept = f" {self.format} may keep them as they are (--to same)." if self.format else ""
+        if self.kind == FP8:
+            kept = f" {_CLOSE_TO_FP8}."
+        return f"{what}{kept} A file made from the model's original in 16 bits, where there is one, loses less."
 
 
-def born_small(config: Mapping[str, Any], tensors: Iterable[Tensor] = (), name: str = "") -> BornSmall | None:
-    """config: config.json, {} without one. tensors: of a GGUF. name: the model's, for checkpoints that only their names
-    tell from others. -> None for a model in full precision"""
-    quantization = _settings(config)
-    if quantization:
-        return _by_method(_method(quantization))
+def born_small(
+    config: Mapping[str, Any],
+    tensors: Iterable[Tensor] = (),
+    name: str = "",
+    folder: Path | None = None,
+    architecture: str = "",
+) -> BornSmall | None:
+    """config: config.json, {} without one. tensors, architecture: of a GGUF. name: the model's, for checkpoints that
+    only their names tell from others. folder: the model's, for files beside config.json.
+    -> None for a model in full precision"""
+    packing = find_packing(config, folder)
+    if packing is not None:
+        return born_packed(packing, config)
     parameters = Counter[str]()
     for tensor in tensors:
         parameters[tensor.source_dtype] += tensor.parameters
     if parameters:
         most = parameters.most_common(1)[0][0]
         if most in _GGML_TYPES:
-            return BornSmall(_METHODS[_GGML_TYPES[most]][0], most, True)
+            kind = _GGML_TYPES[most]
+            return BornSmall(kind, most, kind == BITNET or kind in _TRAINED.get(architecture.replace("-", "_"), ()))
     if _QAT.search(name):
         stated = _QAT_FORMAT.search(name.replace("-", " "))
         format = stated[1].upper().replace("INT4", "Q4_0") if stated else "Q4_0"
-        return BornSmall(f"quantization-aware training for {format}", format, True)
-    if config.get("model_type") == "bitnet":
-        return _by_method("bitnet")
+        return BornSmall(f"quantization-aware training for {format}", format, trained=True, packed=False)
+    if _model_type(config) == "bitnet":
+        return BornSmall(BITNET, "TQ2_0", trained=True, packed=False)
     return None
 
 
-def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the configuration of the same model in full precision"""
-    plain = {key: value for key, value in config.items() if key not in _KEYS}
-    text = plain.get("text_config")
-    return {**plain, "text_config": without_quantization(text)} if isinstance(text, dict) else plain
+def kind_of(packing: Packing) -> str:
+    """-> how the weights are packed, in words ("MXFP4", "INT4 (compressed-tensors)")"""
+    if packing.method == "modelopt" or packing.settings.get("quant_algo"):
+        algorithm = packing.format.upper()
+        return NVFP4 if "NVFP4" in algorithm else FP8 if "FP8" in algorithm else algorithm or "ModelOpt"
+    if packing.method == "compressed-tensors":
+        for part, kind in (("nvfp4", NVFP4), ("mxfp4", MXFP4), ("float-quantized", FP8)):
+            if part in packing.format:
+                return kind
+        bits = _of_weights(packing).get("num_bits")
+        return f"INT{bits}" if isinstance(bits, int) else "compressed-tensors"
+    return _KINDS.get(packing.method, packing.method)
 
 
-_KEYS = ("quantization_config", "compression_config", "quantization")
+def born_packed(packing: Packing, config: Mapping[str, Any]) -> BornSmall:
+    """config: config.json, with or without what it says of packing"""
+    kind = kind_of(packing)
+    return BornSmall(kind, _same_format(packing, kind), kind in _TRAINED.get(_model_type(config), ()))
 
 
-def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _same_format(packing: Packing, kind: str) -> str:
+    """-> the GGML format of the same values, by the settings that all modules have"""
+    settings = _of_weights(packing)
+    bits, group = settings.get("bits", settings.get("num_bits")), settings.get("group_size")
+    if kind == MXFP4:
+        return "MXFP4"
+    if kind == BITNET:
+        return "TQ2_0" if settings.get("linear_class") == "autobitlinear" else ""
+    if not isinstance(bits, int) or not isinstance(group, int) or group <= 0 or group % _BLOCK:
+        return ""
+    if packing.method == "mlx":
+        return "Q4_1" if bits <= 4 else ""
+    symmetric = settings.get("sym", settings.get("symmetric", packing.method == "compressed-tensors")) is True
+    if not symmetric or settings.get("desc_act"):
+        return ""
+    return "Q4_0" if bits <= 4 else "Q8_0" if bits == 8 else ""
+
+
+def _of_weights(packing: Packing) -> Mapping[str, Any]:
+    """-> the settings of most weights: of compressed-tensors' first group, else the common ones"""
+    groups = packing.settings.get("config_groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping):
+            return {**packing.settings, **group["weights"]}
+    return packing.settings
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
     text = config.get("text_config")
-    for section in (config, text if isinstance(text, Mapping) else {}):
-        for key in _KEYS:
-            found = section.get(key)
-            if isinstance(found, Mapping) and found and not _is_idle(found):
-                return {"quant_method": "mlx", **found} if key == "quantization" else found
-    return {}
-
-
-def _is_idle(quantization: Mapping[str, Any]) -> bool:
-    """bitsandbytes leaves its settings behind in models whose weights it did not touch"""
-    idle = not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit"))
-    return quantization.get("quant_method") == "bitsandbytes" and idle
-
-
-def _method(quantization: Mapping[str, Any]) -> str:
-    """-> a key of the table where it is known; else what the configuration says"""
-    method = str(quantization.get("quant_method", "quantized")).lower()
-    algorithm = str(quantization.get("quant_algo", "")).lower()
-    if method == "modelopt" or algorithm:
-        return algorithm or method
-    if method == "compressed-tensors":
-        return _compressed_tensors(quantization)
-    return method
-
-
-def _compressed_tensors(quantization: Mapping[str, Any]) -> str:
-    format = str(quantization.get("format", ""))
-    if "nvfp4" in format:
-        return "nvfp4"
-    if "mxfp4" in format:
-        return "mxfp4"
-    return "fp8" if format == "float-quantized" else f"compressed-tensors {format}".strip()
-
-
-def _by_method(method: str) -> BornSmall:
-    kind, format, trained = _METHODS.get(method, (method, "", False))
-    return BornSmall(kind, format, trained)
+    inner = text.get("model_type") if isinstance(text, Mapping) else None
+    for value in (config.get("model_type"), inner):
+        if isinstance(value, str) and value in _TRAINED:
+            return value
+    return ""

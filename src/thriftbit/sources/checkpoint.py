@@ -28,8 +28,6 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth")
 
@@ -63,7 +61,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     stored = _all_tensors([folder / name for name in files])
     withdrawn = {tensor: name for name, promised in files.items() for tensor in promised if tensor not in stored}
     packing = find_packing(config, folder)
-    tensors = unpacked(stored, packing, plain_dtype(config), str(folder))
+    tensors = unpacked(stored, packing, str(folder))
     return Checkpoint(folder, without_packing(config), tensors, packing, withdrawn)
 
 
@@ -82,16 +80,6 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
         raise ThriftbitError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
     return read_json_object(folder / CONFIG)
-
-
-def plain_dtype(config: Mapping[str, Any]) -> str:
-    """-> GGML's name of the type that the model has, or had before its weights were packed"""
-    text = config.get("text_config")
-    for section in (config, text if isinstance(text, dict) else {}):
-        dtype = str(section.get("dtype") or section.get("torch_dtype")).removeprefix("torch.")
-        if dtype in _DTYPES:
-            return _DTYPES[dtype]
-    return "BF16"
 
 
 def refuse_without_safetensors(origin: str, names: Iterable[str], folder: Path | None = None) -> None:

@@ -29,7 +29,7 @@ from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.model import Model
-from thriftbit.sources.tensor import FloatArray, Tensor
+from thriftbit.sources.tensor import ByteArray, FloatArray, SameRows, Tensor
 
 _logger = logging.getLogger(__name__)
 
@@ -129,11 +129,17 @@ def _tensor(file: GGUFFile, info: TensorInfo) -> Tensor:
         read = partial(_read_rows, file, info, format_for(info.ggml_type))
     except ThriftbitError as error:
         raise ThriftbitError(f"{file.path}: {info.name!r}: {error}") from None
-    return Tensor(info.name, info.shape, info.ggml_type.name, read, role_of(info.name))
+    name = info.ggml_type.name
+    same = SameRows(read, lambda: name, partial(_read_blocks, file, info))
+    return Tensor(info.name, info.shape, name, read if info.ggml_type in FULL_PRECISION else same, role_of(info.name))
 
 
 def _read_rows(file: GGUFFile, info: TensorInfo, format: Format, start: int, stop: int) -> FloatArray:
     return format.decode(file.read(info, start, stop))
+
+
+def _read_blocks(file: GGUFFile, info: TensorInfo, start: int, stop: int) -> ByteArray:
+    return file.read(info, start, stop)
 
 
 def _number(file: GGUFFile, key: str) -> int | None:

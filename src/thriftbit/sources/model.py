@@ -64,5 +64,7 @@ class Model:
 
 
 def _stored_bytes(tensor: Tensor) -> int:
+    if tensor.is_packed:
+        return round(tensor.parameters * tensor.packed_bits / 8)
     block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[tensor.source_dtype]]
     return -(-tensor.parameters // block_size) * block_bytes

@@ -16,6 +16,7 @@ from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.architectures import Architecture, find_architecture
 from thriftbit.sources.architectures.rows import EMBEDDING
+from thriftbit.sources.born_small import born_packed
 from thriftbit.sources.checkpoint import Checkpoint, is_pickle, open_checkpoint, pickle_refused, read_config
 from thriftbit.sources.converter import ConverterOptions, converted_model
 from thriftbit.sources.converter.converted import usable_converter
@@ -23,6 +24,7 @@ from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
+from thriftbit.sources.packed import find_packing, refuse_unread
 from thriftbit.sources.tensor import Tensor
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
@@ -76,6 +78,8 @@ def open_as_it_is(
 
 def _open_folder(folder: Path, source: str, options: ConverterOptions, next_token_layers: bool) -> Model:
     checkpoint = open_checkpoint(folder)
+    if checkpoint.packing is not None and any(tensor.is_packed for tensor in checkpoint.tensors.values()):
+        _logger.info(f"Note: {born_packed(checkpoint.packing, checkpoint.config).advice}")
     if has_table(checkpoint.config):
         return model_of(checkpoint, source, next_token_layers)
     return converted_model(checkpoint, source, options)
@@ -127,6 +131,8 @@ def _check_configuration(folder: Path, source: str, options: ConverterOptions) -
     config = read_config(folder)
     if has_table(config):
         find_architecture(config).metadata(config)
+        if packing := find_packing(config, folder):
+            refuse_unread(packing, str(folder))
     else:
         usable_converter(config, source, options)
 

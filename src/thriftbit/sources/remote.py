@@ -27,7 +27,7 @@ from thriftbit.sources import safetensors_file
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.rows import EMBEDDING
-from thriftbit.sources.born_small import BornSmall, born_small, without_quantization
+from thriftbit.sources.born_small import BornSmall, born_small
 from thriftbit.sources.checkpoint import CONFIG, Checkpoint, open_checkpoint, weight_files
 from thriftbit.sources.gguf_source import model_of_parts, open_gguf, read_parts
 from thriftbit.sources.hub import HubId, describe, file_url, parse_hub_id
@@ -35,6 +35,7 @@ from thriftbit.sources.json_object import read_json_object
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.open_model import model_of
+from thriftbit.sources.packed import METHODS, find_packing, unpacked, without_packing
 from thriftbit.sources.remote_file import open_remote
 from thriftbit.sources.remote_names import gguf_architecture, translated, translated_metadata
 from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
@@ -99,14 +100,13 @@ def _open_folder(folder: Path, source: str) -> Outline:
     config = read_json_object(folder / CONFIG)
     if not any(folder.glob("*.safetensors")):
         return _from_configuration(folder, config, source)
-    born = born_small(config, name=source)
-    if born is None or not _is_stored_small(config):
-        architecture = _known(config)
-        if architecture is not None:
-            return Outline(model_of(open_checkpoint(folder), source), born=born)
-    files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
-    tensors = {name: t for file in files for name, t in safetensors_file.read_safetensors(folder / file).items()}
-    return _from_headers(Checkpoint(folder, config, tensors), source)
+    packing = find_packing(config, folder)
+    if packing is not None and packing.method not in METHODS:
+        return _from_configuration(folder, config, source, there=True)
+    checkpoint = open_checkpoint(folder)
+    if _known(config) is not None:
+        return Outline(model_of(checkpoint, source), born=born_small(config, name=source, folder=folder))
+    return _from_headers(checkpoint, config, source)
 
 
 def _open_repository(hub_id: HubId, offline: bool) -> Outline:
@@ -128,10 +128,14 @@ def _open_repository(hub_id: HubId, offline: bool) -> Outline:
     for name in weight_files(str(hub_id), folder, sizes):
         file, size_bytes = open_remote(file_url(pinned, name), f"{hub_id}/{name}")
         tensors |= safetensors_file.read_header(Path(f"{hub_id}/{name}"), file, size_bytes)
-    checkpoint = Checkpoint(folder, config, {name: replace(t, read=_refuse) for name, t in tensors.items()})
-    if not _is_stored_small(config) and _known(config) is not None:
+    unread = {name: replace(tensor, read=_refuse) for name, tensor in tensors.items()}
+    packing, known = find_packing(config, folder), _known(config) is not None
+    if packing is not None and known:
+        return _from_configuration(folder, config, str(hub_id), there=True)
+    checkpoint = Checkpoint(folder, without_packing(config), unpacked(unread, packing, str(hub_id)), packing)
+    if known:
         return Outline(model_of(checkpoint, str(hub_id)), born=born_small(config, name=str(hub_id)))
-    return _from_headers(checkpoint, str(hub_id))
+    return _from_headers(checkpoint, config, str(hub_id))
 
 
 def _open_remote_gguf(url: str, name: str, offline: bool) -> Outline:
@@ -145,7 +149,7 @@ def _open_remote_gguf(url: str, name: str, offline: bool) -> Outline:
 
 
 def _of_gguf(model: Model, name: str, metadata: Metadata, file_bytes: int) -> Outline:
-    born = born_small({}, model.tensors, name)
+    born = born_small({}, model.tensors, name, architecture=model.architecture)
     obstacle = "It is quantized already." if model.quantized_source else ""
     return Outline(model, obstacle=obstacle, born=born, file_bytes=file_bytes, level=_level(metadata))
 
@@ -157,26 +161,24 @@ def _level(metadata: Metadata) -> str:
     return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
-def _from_headers(checkpoint: Checkpoint, source: str) -> Outline:
-    """A checkpoint that cannot be converted: its weights are quantized, or its family has no table."""
-    config, born = checkpoint.config, born_small(checkpoint.config, name=source)
-    plain = without_quantization(config)
-    if _known(plain) is not None:
-        return _from_configuration(checkpoint.path, config, source, there=True)
+def _from_headers(checkpoint: Checkpoint, config: dict[str, Any], source: str) -> Outline:
+    """A checkpoint of a family without a table. config: config.json as it is, with what it says of packed weights."""
+    plain = checkpoint.config
     architecture = gguf_architecture(plain)
-    if born is not None or architecture is None:
-        _refuse_unknown(plain, source, "its weights are quantized" if born else "llama.cpp does not know it either")
+    if architecture is None:
+        _refuse_unknown(plain, source, "llama.cpp does not know it either")
     metadata = translated_metadata(plain, architecture)
     count = metadata.get(f"{architecture}.block_count")
     layers = int(count) if isinstance(count, np.integer) else 0
     tensors = translated(checkpoint.tensors.values(), architecture, layers)
     metadata, known = _with_tokenizer(checkpoint, tensors, metadata)
     obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
-    return Outline(Model(architecture, metadata, tensors, source, config=config), known, True, obstacle)
+    born = born_small(config, name=source, folder=checkpoint.path)
+    return Outline(Model(architecture, metadata, tensors, source, config=config), known, True, obstacle, born)
 
 
 def _from_configuration(folder: Path, config: dict[str, Any], source: str, there: bool = False) -> Outline:
-    plain, born = without_quantization(config), born_small(config, name=source)
+    plain, born = without_packing(config), born_small(config, name=source, folder=folder)
     architecture = _known(plain)
     if architecture is None:
         _refuse_unknown(plain, source, "its weights, whose headers would say how large it is, are not there")
@@ -185,8 +187,9 @@ def _from_configuration(folder: Path, config: dict[str, Any], source: str, there
     tensors = tuple(architecture.map_tensors(checkpoint))
     metadata, known = _with_tokenizer(checkpoint, tensors, dict(architecture.metadata(plain)))
     obstacle = ""
-    if born is not None and _is_stored_small(config):
-        obstacle = f"Its weights are stored as {born.kind}."
+    packing = find_packing(config, folder)
+    if packing is not None and packing.method not in METHODS:
+        obstacle = f"Its weights are packed by {shown(packing.form)}, which Thriftbit does not read."
     return Outline(
         Model(architecture.gguf_name, metadata, tensors, source, config=config),
         tokenizer_known=known,
@@ -217,11 +220,6 @@ def _known(config: Mapping[str, Any]) -> Architecture | None:
         return find_architecture(config)
     except ThriftbitError:
         return None
-
-
-def _is_stored_small(config: Mapping[str, Any]) -> bool:
-    """-> whether the weights on disk are quantized, rather than only trained to be"""
-    return without_quantization(config) != dict(config) and born_small(config) is not None
 
 
 def _named(outline: Outline, source: str) -> Outline:

@@ -53,6 +53,7 @@ class Tensor:
     source_dtype: what the weights are stored as at the source ("F32", "F16", "BF16", or a GGML type such as "Q8_0").
     read: (start, stop) -> float32 array (stop - start, width): those rows of the tensor seen as (rows, width).
     role: what the tensor does in the network ("attention-query", "ffn-down", ...), "" where nobody has said yet.
+    packed_bits: of a weight that comes packed: the bits that it takes at the source, scales included. 0 for all others.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Tensor:
     source_dtype: str
     read: Callable[[int, int], FloatArray]
     role: str = ""
+    packed_bits: float = 0.0
 
     @property
     def width(self) -> int:
@@ -81,6 +83,10 @@ class Tensor:
     def load(self, start: int = 0, stop: int | None = None) -> FloatArray:
         """-> float32 (stop - start, width): a range of rows, all of them by default"""
         return self.read(start, self.rows if stop is None else stop)
+
+    @property
+    def is_packed(self) -> bool:
+        return self.packed_bits > 0
 
     @property
     def same_format(self) -> str | None:

@@ -92,7 +92,7 @@ def test_published_models_are_read_right(
     empty_store: Path,
 ) -> None:  # fmt: skip
     advice = advise(name, computer(tmp_path, 128), context_tokens=8192)
-    wanted = "MXFP4" if name == "gpt-oss-20b" else "Q4_K_M"
+    wanted = "MXFP4_MOE" if name == "gpt-oss-20b" else "Q4_K_M"
     option = next(option for option in advice.options if option.name == wanted)
     assert advice.outline.model.parameters == pytest.approx(parameters, rel=1e-4)
     assert option.shape.active_parameters == pytest.approx(active, rel=0.01)

@@ -14,6 +14,7 @@ from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sources import remote_file
+from thriftbit.sources.born_small import BITNET, born_small
 from thriftbit.sources.hub import HubId, file_url
 from thriftbit.sources.open_model import open_model
 from thriftbit.sources.remote import Outline, open_outline
@@ -109,30 +110,60 @@ def test_with_the_tokenizer_beside_it_even_that_is_exact(tiny_llama: Path, tmp_p
     assert size(open_outline(folder), "Q4_K_M") == size(open_outline(tiny_llama), "Q4_K_M")
 
 
+INT4 = {"num_bits": 4, "group_size": 32, "symmetric": True}
+PACKED_INT4 = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "config_groups": {"group_0": {"targets": ["Linear"], "weights": INT4}},
+}
+
+
 @pytest.mark.parametrize(
-    ("quantization", "kind", "format", "trained"),
+    ("model_type", "quantization", "kind", "format", "trained"),
     [
-        ({"quant_method": "mxfp4"}, "MXFP4", "MXFP4", True),
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "FP8", "Q8_0", True),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "NVFP4", "NVFP4", True),
-        ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "NVFP4", "NVFP4", True),
-        ({"quant_method": "compressed-tensors", "format": "float-quantized"}, "FP8", "Q8_0", True),
-        ({"quant_method": "bitnet"}, "ternary weights (BitNet)", "TQ2_0", True),
-        ({"quant_method": "gptq", "bits": 4}, "GPTQ", "", False),
-        ({"quant_method": "awq", "bits": 4}, "AWQ", "", False),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes", "", False),
+        ("gpt_oss", {"quant_method": "mxfp4"}, "MXFP4", "MXFP4", True),
+        ("llama", {"quant_method": "mxfp4"}, "MXFP4", "MXFP4", False),
+        ("deepseek_v3", {"quant_method": "fp8", "weight_block_size": [128, 128]}, "FP8", "", True),
+        ("deepseek_v3", {"quant_method": "awq", "bits": 4}, "AWQ", "", False),
+        ("minimax_m2", {"quant_method": "fp8"}, "FP8", "", True),
+        ("kimi_k2", PACKED_INT4, "INT4", "Q4_0", True),
+        ("qwen3", {"quant_method": "fp8", "weight_block_size": [128, 128]}, "FP8", "", False),
+        ("qwen3", {"quant_method": "compressed-tensors", "format": "float-quantized"}, "FP8", "", False),
+        ("qwen3", {"quant_method": "modelopt", "quant_algo": "NVFP4"}, "NVFP4", "", False),
+        ("qwen3", {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "NVFP4", "", False),
+        ("qwen3", {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, "GPTQ", "Q4_0", False),
+        ("qwen3", {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, "GPTQ", "", False),
+        ("qwen3", {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, "AWQ", "", False),
+        ("qwen3", {"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes", "", False),
+        ("qwen3", {"bits": 4, "group_size": 64}, "MLX", "Q4_1", False),
+        ("llama", {"quant_method": "bitnet", "linear_class": "autobitlinear"}, BITNET, "TQ2_0", False),
+        ("llama", {"quant_method": "aqlm"}, "AQLM", "", False),
     ],
-)
+)  # fmt: skip
 def test_models_that_are_small_already(
-    tiny_llama: Path, tmp_path: Path, quantization: dict[str, object], kind: str, format: str, trained: bool
+    model_type: str, quantization: dict[str, object], kind: str, format: str, trained: bool
 ) -> None:
+    born = born_small({"model_type": model_type, "quantization_config": quantization})
+
+    assert born is not None
+    assert (born.kind, born.format, born.trained, born.packed) == (kind, format, trained, True)
+    assert ("there is no original in 16 bits" in born.advice) == trained
+    assert ("A file made from the model's original in 16 bits" in born.advice) != trained
+    assert (f"{format} " in born.advice and "--to same" in born.advice) == bool(format)
+    assert ("GGUF has no format for it" in born.advice) == (kind == "FP8")
+
+
+@pytest.mark.parametrize("method", ["fp8", "awq"])
+def test_a_configuration_of_packed_weights_is_no_obstacle(tiny_llama: Path, tmp_path: Path, method: str) -> None:
     config = json.loads((tiny_llama / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
-    outline = open_outline(tmp_path)
-    assert outline.born is not None
-    assert (outline.born.kind, outline.born.format, outline.born.trained) == (kind, format, trained)
-    assert outline.obstacle
-    assert ("original" in outline.born.advice) != trained
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": method}}))
+    assert open_outline(tmp_path).obstacle == ""
+
+
+def test_a_method_that_is_not_read_is_an_obstacle(tiny_llama: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_llama / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "aqlm"}}))
+    assert open_outline(tmp_path).obstacle == "Its weights are packed by 'aqlm', which Thriftbit does not read."
 
 
 def test_what_bitsandbytes_leaves_behind_is_nothing(tiny_llama: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ What is stored decides: a module whose weight is plain stays as it is, whatever 
 The configuration says what the tensors cannot: bits, groups, blocks (`settings.py`).
 """
 
-from thriftbit.sources.packed.settings import Packing, find_packing, without_packing
-from thriftbit.sources.packed.unpacking import unpacked
+from thriftbit.sources.packed.settings import METHODS, Packing, find_packing, without_packing
+from thriftbit.sources.packed.unpacking import refuse_unread, unpacked
 
-__all__ = ["Packing", "find_packing", "unpacked", "without_packing"]
+__all__ = ["METHODS", "Packing", "find_packing", "refuse_unread", "unpacked", "without_packing"]

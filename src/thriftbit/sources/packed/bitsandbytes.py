@@ -18,8 +18,6 @@ from thriftbit.sources.packed.mxfp4 import halves
 from thriftbit.sources.packed.scaled import stored_flat
 from thriftbit.sources.tensor import FloatArray, Tensor
 
-_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-
 
 def unpack_4bit(module: Module) -> Tensor:
     state = _state(module)
@@ -42,7 +40,7 @@ def unpack_4bit(module: Module) -> Tensor:
         values *= np.repeat(of_block, block)[first % block : first % block + last - first]
         return values.reshape(stop - start, width)
 
-    return module.tensor(shape, read, _DTYPES.get(str(state.get("dtype")).removeprefix("torch."), module.dtype))
+    return module.tensor(shape, read)
 
 
 def _scales(module: Module, state: dict[str, Any], blocks: int) -> Any:

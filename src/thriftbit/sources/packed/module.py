@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.packed.bits import SMALL_FLOATS
-from thriftbit.sources.safetensors_file import READABLE, StoredRows
+from thriftbit.sources.safetensors_file import DTYPE_BITS, READABLE, StoredRows
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 SMALL_BYTES = 8 << 20  # more than any description of a tensor takes
@@ -23,13 +24,12 @@ class Module:
     """One packed weight, and what the configuration says about it.
 
     name: what the weight is called once it is unpacked. parts: its stored tensors, by the words of its scheme.
-    settings: the configuration's, for this module. dtype: GGML's name of the type that others unpack it to ("BF16").
+    settings: the configuration's, for this module.
     """
 
     name: str
     parts: Mapping[str, Tensor]
     settings: Mapping[str, Any]
-    dtype: str
 
     def __getitem__(self, part: str) -> Tensor:
         return self.parts[part]
@@ -63,9 +63,11 @@ class Module:
             raise self.error(f"has {key} {value}; what is read is {', '.join(map(str, choices))}")
         return value
 
-    def tensor(self, shape: tuple[int, ...], read: Any, source_dtype: str = "") -> Tensor:
-        """-> the unpacked weight"""
-        return Tensor(self.name, shape, source_dtype or self.dtype, read)
+    def tensor(self, shape: tuple[int, ...], read: Any, source_dtype: str = "F32") -> Tensor:
+        """-> the unpacked weight. source_dtype: the smallest type that holds it exactly; F32 holds a product with a
+        scale, and nothing smaller does."""
+        stored_bits = sum(part.parameters * DTYPE_BITS[part.source_dtype] for part in self.parts.values())
+        return Tensor(self.name, shape, source_dtype, read, packed_bits=stored_bits / math.prod(shape))
 
 
 def stored(tensor: Tensor) -> StoredRows:

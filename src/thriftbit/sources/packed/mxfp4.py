@@ -79,7 +79,7 @@ def _tensor(module: Module, shape: tuple[int, ...], packed: Tensor, scales: Tens
         nibbles = codes[:, :, :16] | codes[:, :, 16:] << 4
         return np.concatenate([exponents[:, :, None], nibbles], axis=2).reshape(stop - start, groups * 17)
 
-    return module.tensor(shape, SameRows(read, lambda: "MXFP4", blocks))
+    return module.tensor(shape, SameRows(read, lambda: "MXFP4", blocks), "MXFP4")
 
 
 def halves(packed: ByteArray) -> Codes:

@@ -44,7 +44,7 @@ def plain(tensor: Tensor) -> Tensor:
     def read(start: int, stop: int) -> FloatArray:
         return as_float32(tensor, stored(tensor).stored(start, stop))
 
-    return replace(tensor, source_dtype="BF16", read=read)
+    return replace(tensor, source_dtype="BF16", read=read, packed_bits=8.0)
 
 
 def _scales(module: Module) -> _Rows:

@@ -8,7 +8,7 @@ its scale, is an error that names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from thriftbit.errors import ThriftbitError, enumeration, shown
@@ -113,13 +113,14 @@ _PART = re.compile(
 )
 
 
-def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, dtype: str, where: str) -> dict[str, Tensor]:
+def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, where: str) -> dict[str, Tensor]:
     """-> the tensors with every packed weight unpacked, in the order in which they came; nothing large is read
 
-    packing: what the configuration says, None if it says nothing. dtype: GGML's name of the type that the model's
-    plain weights have. where: what errors call the model.
+    packing: what the configuration says, None if it says nothing. where: what errors call the model.
     Raises ThriftbitError, naming tensor or setting, for packed weights that are incomplete or packed in an unknown way.
     """
+    if packing is not None and packing.method in METHODS:
+        refuse_unread(packing, where)
     result: dict[str, Tensor] = {}
     used: set[str] = set()
     try:
@@ -130,7 +131,7 @@ def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, dtype: str,
                 result[name] = scaled.plain(tensor) if is_plain else tensor
                 continue
             scheme, base = found
-            module = _module(scheme, base, tensors, packing, dtype)
+            module = _module(scheme, base, tensors, packing)
             used |= {each.name for each in module.parts.values()}
             for weight in _as_others_name_it(scheme.unpack(module)):
                 result[weight.name] = weight
@@ -184,7 +185,7 @@ def _parts(wanted: Mapping[str, tuple[str, ...]], base: str, tensors: Mapping[st
     return found
 
 
-def _module(scheme: Scheme, base: str, tensors: Mapping[str, Tensor], packing: Packing | None, dtype: str) -> Module:
+def _module(scheme: Scheme, base: str, tensors: Mapping[str, Tensor], packing: Packing | None) -> Module:
     parts = _parts({**scheme.needs, **scheme.takes}, base, tensors)
     core = tensors[base + scheme.core]
     for part_name, ends in scheme.needs.items():
@@ -194,7 +195,7 @@ def _module(scheme: Scheme, base: str, tensors: Mapping[str, Tensor], packing: P
                 "Download the model again"
             )
     settings = {} if packing is None else packing.of_module(base)
-    return Module(base + scheme.result, {**parts, scheme.part: core}, settings, dtype)
+    return Module(base + scheme.result, {**parts, scheme.part: core}, settings)
 
 
 def _as_others_name_it(weight: Tensor) -> Iterator[Tensor]:
@@ -210,13 +211,34 @@ def _as_others_name_it(weight: Tensor) -> Iterator[Tensor]:
 def _refuse_leftovers(result: Mapping[str, Tensor], packing: Packing | None, where: str) -> None:
     """Raises ThriftbitError if parts of packed weights are left, or tensors packed in a way that is not known here"""
     parts = [name for name in result if _PART.search(name)]
-    strange = [name for name, tensor in result.items() if tensor.source_dtype not in READABLE and tensor.parameters > 1]
-    if packing is not None and (strange or parts) and (packing.method not in METHODS or not parts):
-        raise ThriftbitError(
-            f"{where}: the weights are packed by {shown(packing.form)}, which is not read here "
-            f"({enumeration(strange or parts)}). Take the model it was made from (base_model in its README.md)"
-        )
+    strange = [name for name, tensor in result.items() if not tensor.is_packed and tensor.source_dtype not in READABLE]
+    if packing is not None and (strange or parts):
+        refuse_unread(packing, where, strange or parts)
+    if packing is not None and strange and not parts:
+        raise _not_read(packing, where, strange)
     if parts:
         raise ThriftbitError(
             f"{where}: {parts[0]!r} belongs to a packed weight that is missing. Download the model again"
         )
+
+
+def refuse_unread(packing: Packing, where: str, names: Sequence[str] = ()) -> None:
+    """Raises ThriftbitError if weights that are packed so cannot be read here. names: of some, where they are known."""
+    rotated = packing.settings.get("transform_config")
+    if packing.method not in METHODS or packing.settings.get("quantization_mode") == "online":
+        raise _not_read(packing, where, names)
+    if rotated:
+        raise ThriftbitError(
+            f"{where}: {packing.origin} has a transform_config: the model rotates what it computes with, which "
+            f"llama.cpp does not. {_INSTEAD}"
+        )
+
+
+def _not_read(packing: Packing, where: str, names: Sequence[str]) -> ThriftbitError:
+    listed = f" ({enumeration(names)})" if names else ""
+    return ThriftbitError(
+        f"{where}: the weights are packed by {shown(packing.form)}, which is not read{listed}. {_INSTEAD}"
+    )
+
+
+_INSTEAD = "Take the model it was made from (base_model in its README.md)"
