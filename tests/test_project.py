@@ -105,6 +105,7 @@ def test_the_public_names() -> None:
         "read_importance",
         "ready_to_run",
         "removal_of",
+        "same_plan",
         "write_importance",
         "write_map",
         "write_report",
