@@ -11,10 +11,11 @@ Each name is loaded when it is first used: importing the package costs nothing, 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as in typing, which takes ten milliseconds to load: Ctrl-C in them would be a traceback
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from thriftbit.advice.budget import Request, budget_for
     from thriftbit.advice.fit import Advice, fit
     from thriftbit.advice.ready import ready_to_run
@@ -151,6 +152,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

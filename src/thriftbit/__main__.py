@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 INTERRUPTED = 130
 
@@ -30,7 +27,7 @@ def main() -> None:
     command_line()
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _leave(number: int, frame: object) -> None:
     os.write(2, b"error: interrupted\n")
     os._exit(INTERRUPTED)  # nothing was begun, so there is nothing to clean up
 
@@ -52,6 +49,8 @@ def _open_missing_streams() -> None:
 
 def _have_a_home() -> None:
     """Sets HOME to the root where the system knows no home for the user, as Docker does for a user without a name"""
+    from pathlib import Path
+
     try:
         Path.home()
     except RuntimeError:

@@ -7,6 +7,7 @@ when it is called, so that `--help` is instant. Errors of the user arrive as Thr
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ from thriftbit.cli.quantize import quantize
 from thriftbit.cli.report import report
 from thriftbit.cli.rm import rm
 from thriftbit.cli.serve import serve
-from thriftbit.cli.streams import OutputGone, watch_output
+from thriftbit.cli.streams import OutputError, OutputGone, watch_output
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.configuration import configuration_file, read_configuration
 
@@ -128,6 +129,7 @@ def _with_hint(error: click.ClickException) -> str:
 
 def _fail(message: str, exit_code: int) -> int:
     if "--json" in sys.argv:
-        print_json({"error": {"message": message, "exit_code": exit_code}})
+        with suppress(OutputError):
+            print_json({"error": {"message": message, "exit_code": exit_code}})
     print_error(message)
     return exit_code
