@@ -225,12 +225,19 @@ def test_headers_beyond_the_limit_are_refused_unread(tmp_path: Path, monkeypatch
 
 def test_more_tensors_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real header of tens of megabytes could make objects of gigabytes"""
-    monkeypatch.setattr(gguf_reader, "ENTRY_LIMIT", 4)
+    monkeypatch.setattr(gguf_reader, "TENSOR_LIMIT", 4)
     assert outcome(tmp_path / "a.gguf", SMALL) is None
     many = gguf_bytes(KEYS, [tensor(f"t{i}", (8,), F32, 32 * i) for i in range(5)])
     message = outcome(tmp_path / "a.gguf", many)
     assert message is not None
     assert "5 tensors are more than any model has" in message
+
+
+def test_more_keys_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a few bytes in the file, and reading and checking all of them takes minutes"""
+    monkeypatch.setattr(gguf_reader, "KEY_LIMIT", 4)
+    many = gguf_bytes([key(f"k{i}", UINT8, b"1") for i in range(5)], [])
+    assert "5 metadata keys are more than any model has" in str(outcome(tmp_path / "a.gguf", many))
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "loop of links"])

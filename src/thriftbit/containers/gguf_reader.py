@@ -41,7 +41,8 @@ from thriftbit.formats.format import ByteArray
 
 VERSIONS = (2, 3)
 
-ENTRY_LIMIT = 1 << 18  # tensors, and metadata keys; models with hundreds of experts, each apart, have 50,000 tensors
+TENSOR_LIMIT = 1 << 18  # models with hundreds of experts, each apart, have 50,000 tensors
+KEY_LIMIT = 1 << 14  # models have about a hundred keys of metadata
 # The least that one entry takes: a name of one byte (8 + 1), then a key's type and a value of one byte, or a tensor's
 # number of dimensions, one dimension, type and offset.
 LEAST_KEY_BYTES = 9 + 4 + 1
@@ -163,8 +164,8 @@ def read_header(
     _check_magic(path, file.read(len(MAGIC)))
     stream = HeaderStream(path, file, file_size_bytes, known)
     version = _read_version(stream, any_byte_order)
-    tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES)
-    key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES)
+    tensor_count = _entry_count(stream, "tensors", LEAST_TENSOR_BYTES, TENSOR_LIMIT)
+    key_count = _entry_count(stream, "metadata keys", LEAST_KEY_BYTES, KEY_LIMIT)
     metadata = _read_metadata(stream, key_count)
     try:
         alignment = alignment_of(metadata)
@@ -211,9 +212,9 @@ def _read_version(stream: HeaderStream, any_byte_order: bool) -> int:
     return version
 
 
-def _entry_count(stream: HeaderStream, what: str, least_bytes: int) -> int:
+def _entry_count(stream: HeaderStream, what: str, least_bytes: int, limit: int) -> int:
     count = stream.count(what, least_bytes)
-    if count > ENTRY_LIMIT:
+    if count > limit:
         raise stream.error(f"{count:,} {what} are more than any model has")
     return count
 

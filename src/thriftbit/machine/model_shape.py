@@ -11,6 +11,7 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import Entry
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.machine.kv_cache import layer_caches
 from thriftbit.sources.architectures.layer_cache import LayerCache
 
@@ -18,6 +19,8 @@ _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _LOOKED_UP = ("position_embd.weight", "per_layer_token_embd.weight", "token_types.weight")
 _EXPERTS = "_exps."
 _RWKV_WIDTHS = 3
+_COUNTS = ("_count", "_count_kv", "_length", "_rank", "_size")
+_MOST = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class ModelShape:
 
 
 def shape_of(architecture: str, metadata: Metadata, entries: Sequence[Entry]) -> ModelShape:
-    """architecture, metadata: as a GGUF has them; what is not in it counts as 0."""
+    """architecture, metadata: as a GGUF has them; what is not in it counts as 0.
+    Raises ThriftbitError for a count or length that is negative, or beyond what llama.cpp reads."""
+    _check_counts(architecture, metadata)
 
     def number(key: str, default: int = 0) -> int:
         values = np.ravel(metadata.get(f"{architecture}.{key}", default))
@@ -113,6 +118,14 @@ def shape_of(architecture: str, metadata: Metadata, entries: Sequence[Entry]) ->
         if number("wkv.head_size")
         else number("ssm.inner_size") + 2 * number("ssm.group_count") * number("ssm.state_size"),
     )
+
+
+def _check_counts(architecture: str, metadata: Metadata) -> None:
+    for key, value in metadata.items():
+        if key.startswith(f"{architecture}.") and key.endswith(_COUNTS):
+            values = np.ravel(value)
+            if values.size and (values.dtype.kind not in "iu" or not 0 <= values.min() <= values.max() < _MOST):
+                raise ThriftbitError(f"{key} is {shown(value)}, and should be a whole number: the file is damaged")
 
 
 def _has_dense_ffn(entries: Sequence[Entry]) -> bool:

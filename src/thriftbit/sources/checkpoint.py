@@ -32,6 +32,9 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth")
 
 
+_MOST_SHARDS = 4096  # the largest models have a few hundred
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """path: the folder. config: config.json, a nested `text_config` left as it is, without what it says of packed
@@ -153,6 +156,8 @@ def _shards(origin: str, index: Path) -> dict[str, tuple[str, ...]]:
         raise ThriftbitError(f"{index} has no weight_map that says which shard holds which tensor")
     shards: dict[str, list[str]] = {}
     for tensor, shard in weight_map.items():
+        if len(shards) > _MOST_SHARDS:
+            raise ThriftbitError(f"{index} names more than {_MOST_SHARDS:,} files with weights, which no model has")
         if not isinstance(shard, str) or not is_bare_name(shard):
             raise ThriftbitError(f"{index}: {shown(tensor)} is in {shown(shard)}, which is no file of this folder")
         if is_pickle(shard):

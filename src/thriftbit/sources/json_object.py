@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, shown
 
+_LARGE = ("tokenizer.json", ".index.json", "vocab.json")
+SMALL_JSON_LIMIT_BYTES = 8 << 20  # a config.json has kilobytes; added tokens by the thousand take a few megabytes
 JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quarter of a million tokens, is half of it
 
 
@@ -36,7 +38,9 @@ def parse_json_object(data: bytes, origin: str, *, python_constants: bool = Fals
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    return parse_json_object(read_regular(path, JSON_LIMIT_BYTES), str(path), python_constants=True)
+    """-> the object in a file. Raises ThriftbitError for what is no such file, or is larger than one of its name is."""
+    limit_bytes = JSON_LIMIT_BYTES if path.name.endswith(_LARGE) else SMALL_JSON_LIMIT_BYTES
+    return parse_json_object(read_regular(path, limit_bytes), str(path), python_constants=True)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -36,6 +36,9 @@ OTHER_MODELS = {
 }
 
 
+_MOST_TOKENS, _MOST_MERGES = 1 << 20, 1 << 21  # Gemma 3 has 262,144 and 514,906
+
+
 @dataclass(frozen=True)
 class BytePairTokenizer:
     """tokens: text to id, without the added tokens that are not in the model's own vocabulary. merges: in the order of
@@ -72,6 +75,8 @@ def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokeniz
     tokens = model.get("vocab")
     if not isinstance(tokens, dict) or not tokens:
         raise ThriftbitError(f"{path} has no vocabulary")
+    if len(tokens) > _MOST_TOKENS:
+        raise ThriftbitError(f"{path} has {len(tokens):,} tokens, more than any model")
     return BytePairTokenizer(
         path=path,
         tokens=tokens,
@@ -88,6 +93,8 @@ def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokeniz
 def _merges(entries: Any, tokens: dict[str, Any], path: Path) -> list[tuple[str, str]]:
     if not isinstance(entries, list):
         raise ThriftbitError(f"{path} has no merges")
+    if len(entries) > _MOST_MERGES:
+        raise ThriftbitError(f"{path} has {len(entries):,} merges, more than any model")
     merges = [_merge(entry, path) for entry in entries]
     for left, right in merges:
         for part in (left, right, left + right):
