@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.architecture import with_setting
 
-from .tiny_models import TINY_MODELS, TinyModel
+from .tiny_models import TINY_MODELS, VOCABULARY, TinyModel
 
 WIDER = {
     "hidden_size": 256,
@@ -40,13 +40,21 @@ def widened(config: dict[str, Any]) -> dict[str, Any]:
     return config | wide | text
 
 
-WIDE_MODELS = {tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS}
+# What llama.cpp runs and its converter does not make: factors of Llama 3's kind in a Granite.
+NOT_CONVERTED = {"granite-llama3-rope"}
+WIDE_MODELS = {
+    tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
+}
 
 
 def save_wide(tiny: TinyModel, folder: Path) -> Path:
     """-> the folder, with one layer that guesses ahead if the family counts them"""
     tiny.build().to(torch.bfloat16).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
+    if "n_positions" in config:
+        (folder / "config.json").write_text(json.dumps(config | {"n_ctx": config["n_positions"]}))
+    vocabulary = {f"token {number}": number for number in range(VOCABULARY)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
     key = find_architecture(config).next_token_key
     if key:
         _add_layer_ahead(folder, with_setting(config, key, 1))

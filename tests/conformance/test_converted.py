@@ -32,6 +32,7 @@ WRITTEN_BESIDE = {
     "rope.scaling.original_context_length",
     "rope.scaling.attn_factor",
     "expert_gating_func",
+    "final_logit_softcapping",
 }
 # Keys that the converter writes, and that mean nothing to llama.cpp.
 WITHOUT_EFFECT = {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}

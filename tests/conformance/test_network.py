@@ -38,11 +38,17 @@ def open_tiny(tiny: TinyModel, folder: Path) -> Model:
 def layer_by_layer(model: Model, texts: torch.Tensor) -> torch.Tensor:
     """-> float32 (texts, TOKENS, VOCABULARY)"""
     network, weights = Network(configuration_of(model), torch.device("cpu")), Weights(model)
-    hidden = network.embed(weights, texts)
+    batches = texts.split(1)  # each on its own, and all of them through one layer before the next
+    hidden = []
+    for number, batch in enumerate(batches):
+        network.texts = number
+        hidden.append(network.embed(weights, batch))
     for index in range(network.layers):
         with network.layer(index, weights) as layer:
-            hidden = network.call(index, layer, hidden)
-    positions = hidden.flatten(0, 1)
+            for number, states in enumerate(hidden):
+                network.texts = number
+                hidden[number] = network.call(index, layer, states)
+    positions = torch.cat(hidden).flatten(0, 1)
     parts = [network.head(weights, *part)(positions) for part in ((0, 50), (50, VOCABULARY))]
     return torch.cat(parts, dim=1).unflatten(0, texts.shape)
 

@@ -48,6 +48,26 @@ GEMMA_ROPE = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
 }
+GEMMA4 = SHAPE | {
+    "num_hidden_layers": 7,
+    "head_dim": 12,
+    "global_head_dim": 16,
+    "sliding_window": 24,
+    "hidden_size_per_layer_input": 0,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2 + ["full_attention"],
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 5000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    },
+}
+GEMMA4_EXPERTS = {
+    "enable_moe_block": True,
+    "num_experts": 5,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 24,
+    "attention_k_eq_v": True,
+    "num_global_key_value_heads": 1,
+}
 GPT2 = {
     "vocab_size": VOCABULARY,
     "n_embd": 48,
@@ -176,8 +196,8 @@ def _randomize(model: PreTrainedModel) -> None:
             else:
                 parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)
         for name, buffer in model.named_buffers():
-            if name.endswith("correction_bias"):
-                buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith(("correction_bias", "layer_scalar")):
+                buffer.add_(0.3 * torch.randn(buffer.shape, generator=generator))
 
 
 class GgmlGelu(torch.nn.Module):
@@ -356,5 +376,21 @@ TINY_MODELS = (
         "Qwen3_5MoeForConditionalGeneration",
         {"text_config": SHAPE | DELTA | SHARED, "vision_config": DELTA_VISION, "tie_word_embeddings": False},
         "Qwen3_5MoeConfig",
+    ),
+    TinyModel("gemma4", "Gemma4ForCausalLM", GEMMA4, "Gemma4TextConfig"),
+    TinyModel(
+        "gemma4-per-layer",
+        "Gemma4ForCausalLM",
+        GEMMA4
+        | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 4}
+        | {"use_double_wide_mlp": True, "final_logit_softcapping": 3.0, "tie_word_embeddings": False},
+        "Gemma4TextConfig",
+    ),
+    TinyModel("gemma4-experts", "Gemma4ForCausalLM", GEMMA4 | GEMMA4_EXPERTS, "Gemma4TextConfig"),
+    TinyModel(
+        "gemma4-multimodal",
+        "Gemma4ForConditionalGeneration",
+        {"text_config": GEMMA4 | GEMMA4_EXPERTS, "vision_config": VISION | {"head_dim": 8}, "audio_config": None},
+        "Gemma4Config",
     ),
 )

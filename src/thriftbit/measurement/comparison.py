@@ -51,13 +51,14 @@ def _compared(
     progress: Progress,
 ) -> list[list[Scores]]:
     batches = list(_batches(passages, batch_tokens))
-    states = [[network.embed(weights, batch.tokens) for batch in batches] for weights in models]
+    states = [_embedded(network, weights, batches, model) for model, weights in enumerate(models)]
     steps = network.layers * len(models)
     head_steps = max(1, steps // 4)  # the vocabulary's part of the work, roughly
     for index in range(network.layers):
         for model, weights in enumerate(models):
             with network.layer(index, weights) as layer:
                 for number, hidden in enumerate(states[model]):
+                    network.texts = (model, number)
                     states[model][number] = network.call(index, layer, hidden)
             progress(COMPARING, (index * len(models) + model + 1) / (steps + head_steps))
     scored = [torch.cat([s[b.rows, b.columns] for s, b in zip(own, batches, strict=True)]) for own in states]
@@ -65,6 +66,14 @@ def _compared(
     targets = torch.cat([batch.targets for batch in batches]).to(network.device)
     totals = _over_vocabulary(network, models, scored, targets, part_of(progress, steps / (steps + head_steps), 1))
     return [_by_passage(total, totals[0], batches, len(passages)) for total in totals]
+
+
+def _embedded(network: Network, weights: Weights, batches: Sequence[_Batch], model: int) -> list[torch.Tensor]:
+    hidden = []
+    for number, batch in enumerate(batches):
+        network.texts = (model, number)
+        hidden.append(network.embed(weights, batch.tokens))
+    return hidden
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ range of the vocabulary at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -32,21 +32,28 @@ class Network:
 
     Every method takes the weights to compute with, so that an original and its quantized versions share one network.
     Activations are float32, tokens int64. Shorter texts are padded on the right, which no causal model notices.
+
+    texts: names the texts that `embed` and `call` are about, whenever several of one shape are underway, with these
+    weights or others. Layers of some families are called with more than the hidden states: vectors of the tokens
+    themselves, keys and values of earlier layers.
     """
 
     def __init__(self, config: PretrainedConfig, device: torch.device) -> None:
         self.device = device
         self._model = _without_weights(config)
         self._embedding = cast(nn.Embedding, self._model.get_input_embeddings())
-        self._embedding.padding_idx = None  # it would have to lie within the rows that happen to be read
+        self._tables = _find_tables(self._model, self._embedding)
+        for table in self._tables.values():
+            table.padding_idx = None  # it would have to lie within the rows that happen to be read
         self._head = cast(Any, self._model).get_output_embeddings()
         self.layers_name, self._layers = _find_layers(self._model, config.num_hidden_layers)
         self._stand_ins = [_StandIn(layer) for layer in self._layers]
         self._model.set_submodule(self.layers_name, nn.ModuleList(self._stand_ins))
-        streamed = {id(self._embedding.weight), id(self._head.weight)}
+        streamed = {id(table.weight) for table in self._tables.values()} | {id(self._head.weight)}
         self._outside = [name for name, parameter in self._model.named_parameters() if id(parameter) not in streamed]
         self._outside_weights = WeakKeyDictionary[Weights, dict[str, torch.Tensor]]()
-        self._calls: dict[torch.Size, list[Call]] = {}
+        self._calls: dict[tuple[Hashable, torch.Size], list[Call]] = {}
+        self.texts: Hashable = None
         self._to_device()
 
     @property
@@ -62,7 +69,8 @@ class Network:
         """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
         self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)
         vocabulary, compact = torch.unique(tokens, return_inverse=True)
-        self._embedding.weight = self._parameter(weights.embeddings(vocabulary.tolist()))
+        for name, table in self._tables.items():
+            table.weight = self._parameter(weights.rows(name, vocabulary.tolist()))
         hidden: list[torch.Tensor] = []
         calls: list[Call] = []
 
@@ -73,7 +81,7 @@ class Network:
 
         self._head.weight = self._parameter(torch.zeros(1, self._embedding.embedding_dim))  # nobody asked for logits
         self._run(note, input_ids=compact.to(self.device))
-        self._calls[tokens.shape] = calls
+        self._calls[self._key(calls), tokens.shape] = calls
         return hidden[0]
 
     @contextmanager
@@ -91,7 +99,9 @@ class Network:
     def call(self, index: int, module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """module: layer `index`. hidden: float32 (texts, length, width), of texts and length that `embed` was given
         before. -> the same after the layer"""
-        arguments, options = self._calls[hidden.shape[:2]][index]
+        shape = hidden.shape[:2]
+        calls = self._calls.get((None, shape)) or self._calls[self.texts, shape]
+        arguments, options = calls[index]
         return cast(torch.Tensor, module(hidden, *arguments, **options))
 
     def head(self, weights: Weights, start: int, stop: int) -> Function:
@@ -102,10 +112,18 @@ class Network:
         def logits(hidden: torch.Tensor) -> torch.Tensor:
             self._model.load_state_dict(outside, strict=False, assign=True)
             self._head.weight = rows
+            for table in self._tables.values():
+                table.weight = self._parameter(torch.zeros(1, table.embedding_dim))  # what enters does not matter
             texts = hidden[:, None]  # every position a text of one token: after the last layer none looks at another
-            return self._run(lambda *_, **__: texts, inputs_embeds=texts)[:, 0]
+            tokens = torch.zeros(texts.shape[:2], dtype=torch.int64, device=texts.device)
+            return self._run(lambda *_, **__: texts, input_ids=tokens)[:, 0]
 
         return logits
+
+    def _key(self, calls: list[Call]) -> Hashable:
+        """-> None if the calls are the same for all texts of one shape"""
+        own = any(isinstance(argument, torch.Tensor) for arguments, _ in calls for argument in arguments)
+        return self.texts if own or any("shared_kv_states" in options for _, options in calls) else None
 
     def _run(self, layer: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> torch.Tensor:
         """-> the logits that the model's forward pass gives with `layer` in place of every layer"""
@@ -161,6 +179,15 @@ def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
     finally:
         hook.remove()
     return cast(PreTrainedModel, model.eval())
+
+
+def _find_tables(model: PreTrainedModel, embedding: nn.Embedding) -> dict[str, nn.Embedding]:
+    """-> by their parameters' names, the tables that hold something for every token: the embedding first, and where a
+    family has them, the vectors that layers get besides"""
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    (first,) = (name for name, module in tables.items() if module is embedding)
+    others = {name: module for name, module in tables.items() if name.startswith(f"{first}_")}
+    return {f"{name}.weight": module for name, module in ({first: embedding} | others).items()}
 
 
 def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, nn.ModuleList]:

@@ -36,9 +36,10 @@ class Weights:
         """names: of parameters, without the prefix. -> float32 tensors, as transformers shapes them"""
         return {name: self._load(prefix + name) for name in names}
 
-    def embeddings(self, tokens: Iterable[int]) -> torch.Tensor:
-        """-> float32 (tokens, width): their rows of the embedding"""
-        return torch.from_numpy(np.concatenate([self.embedding.load(token, token + 1) for token in tokens]))
+    def rows(self, name: str, tokens: Iterable[int]) -> torch.Tensor:
+        """name: of a table with a row for every token. -> float32 (tokens, width): their rows"""
+        table = self._tensors.get(name, self.embedding)
+        return torch.from_numpy(np.concatenate([table.load(token, token + 1) for token in tokens]))
 
     def outputs(self, start: int, stop: int) -> torch.Tensor:
         """-> float32 (stop - start, width): a range of rows of the output matrix"""

@@ -159,7 +159,7 @@ def _forward(
     progress: Progress,
 ) -> tuple[list[torch.Tensor], dict[str, ExpertInputs]]:
     """-> what leaves the last layer, and what experts got, by the names of their modules"""
-    hidden, number = [network.embed(weights, batch) for batch in batches], 0
+    hidden, number = [_embedded(network, weights, batch, number) for number, batch in enumerate(batches)], 0
     heard: dict[str, ExpertInputs] = {}
 
     def used() -> torch.Tensor:
@@ -175,10 +175,16 @@ def _forward(
             for number, states in enumerate(hidden):
                 entering[index].write(first, states)
                 first += len(states)
+                network.texts = number
                 hidden[number] = network.call(index, layer, states)
         heard |= {f"{network.layers_name}.{index}.{name}": each for name, each in inputs.items()}
         progress(CALIBRATING, (index + 1) / network.layers)
     return hidden, heard
+
+
+def _embedded(network: Network, weights: Weights, batch: torch.Tensor, number: int) -> torch.Tensor:
+    network.texts = number
+    return network.embed(weights, batch)
 
 
 def _of_the_last(
@@ -304,6 +310,7 @@ def _backward(
             met: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
             hooks = [module.register_forward_hook(_noting(name, met)) for name, module in linears.items()]
             states = entering.read(first, len(leaving)).to(network.device).requires_grad_()
+            network.texts = number
             with short_products(network.device):
                 output = network.call(index, layer, states)
             for hook in hooks:

@@ -80,10 +80,15 @@ class Listener:
     def pass_layers(self, weights: Weights) -> torch.Tensor:
         """-> float32 (positions, width): what leaves the last layer where it counts"""
         network = self._network
-        states = [network.embed(weights, batch) for batch in self._batches]
+        states = []
+        for number, batch in enumerate(self._batches):
+            network.texts = number
+            states.append(network.embed(weights, batch))
         for index in range(network.layers):
             with network.layer(index, weights) as layer:
-                states = [network.call(index, layer, hidden) for hidden in states]
+                for number, hidden in enumerate(states):
+                    network.texts = number
+                    states[number] = network.call(index, layer, hidden)
         return torch.cat([hidden[:, self._scored].flatten(0, 1) for hidden in states])
 
     @torch.no_grad()

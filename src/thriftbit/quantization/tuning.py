@@ -141,11 +141,15 @@ class _Tuning:
         """batch_tokens: that pass a layer at once"""
         tokens = torch.from_numpy(self.calibration.windows)
         count = max(1, batch_tokens // tokens.shape[1])
+        self.network.texts = "probe"
         self.network.embed(self.original, tokens[:1, :PROBE_TOKENS])  # so that `call` knows texts of this length
         streams = []
         for first in range(0, len(tokens), count):
             texts = tokens[first : first + count]
-            original, quantized = (self.network.embed(weights, texts) for weights in (self.original, self.quantized))
+            self.network.texts = ("original", first)
+            original = self.network.embed(self.original, texts)
+            self.network.texts = ("quantized", first)
+            quantized = self.network.embed(self.quantized, texts)
             streams.append(_Stream(first, original, quantized, original))
         return streams
 
@@ -160,6 +164,7 @@ class _Tuning:
             written += stage.writing
         with self.network.layer(index, self.quantized) as layer, self._products():
             for stream in streams:
+                self.network.texts = ("quantized", stream.first)
                 stream.quantized = self.network.call(index, layer, stream.quantized)
                 stream.original = stream.leaving
         yield 1.0
@@ -192,6 +197,7 @@ class _Tuning:
         matrices wrote into the residual stream under "+" and their names"""
         with self.network.layer(index, self.original) as layer:
             names = [name for name, _ in layer.named_modules() if self._container_name(index, name)]
+            self.network.texts = "probe"
             stages = find_stages(self.network, index, layer, streams[0].original[:1, :PROBE_TOKENS], names)
             kept = {}
             for stage in stages:
@@ -207,6 +213,7 @@ class _Tuning:
                         if key in kept:
                             kept[key].write(first, states.float())
 
+                self.network.texts = ("original", stream.first)
                 with watching(layer, names, note), self._products():
                     stream.leaving = self.network.call(index, layer, stream.original)
         return stages, kept
@@ -229,6 +236,7 @@ class _Tuning:
                 def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
                     outputs[name] = output  # noqa: B023
 
+                self.network.texts = ("quantized", stream.first)
                 with watching(layer, written, note), self._products():
                     quantized = inputs_of(self.network, index, layer, stream.quantized, entrance).float()
                 lacking = stream.original - stream.quantized

@@ -77,7 +77,8 @@ class Architecture:
     lengths: words for shapes that `Dimensions` has not, or that mean something else here.
     metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key, or a
         function of the configuration that gives the value (`keys.py`).
-    restored: the way back from metadata for what is not one setting: GGUF keys without prefix -> settings.
+    restored: the way back from metadata for what is not one setting: GGUF keys without prefix, and "tensors",
+        the names of the file's -> settings.
     aliases, defaults: see `Configuration`.
     fixed: configuration key -> the values for which llama.cpp computes what transformers does, the family's own first.
     checks: what no table of values can say about that. notes: sentences for people on what differs nonetheless.

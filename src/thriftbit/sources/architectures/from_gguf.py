@@ -16,7 +16,15 @@ from thriftbit.containers.gguf_values import Metadata, MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.dimensions import dimensions_of
-from thriftbit.sources.architectures.rope import FREQUENCIES, LONG_FACTORS, SHORT_FACTORS, YARN_BOUNDS, yarn_scale
+from thriftbit.sources.architectures.rope import (
+    FREQUENCIES,
+    LONG_FACTORS,
+    PROPORTIONAL,
+    SHORT_FACTORS,
+    STANDING_STILL,
+    YARN_BOUNDS,
+    yarn_scale,
+)
 from thriftbit.sources.architectures.rows import OUTPUT
 from thriftbit.sources.tensor import Tensor
 
@@ -46,7 +54,7 @@ def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: It
         ahead = stated.get("nextn_predict_layers", 0)
         config[architecture.next_token_key] = ahead
         config["num_hidden_layers"] = stated["block_count"] - ahead
-    config |= architecture.restored(stated)
+    config |= architecture.restored({**stated, "tensors": frozenset(by_name)})
     for entry in architecture.entries(architecture.dimensions(metadata)):
         if entry.row.when:
             config[entry.row.when] = bool(config.get(entry.row.when)) or entry.targets[0] in by_name
@@ -82,7 +90,10 @@ def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tenso
         parameters["attention_factor"] = stated.get("rope.scaling.attn_factor", 1.0)
         parameters["long_factor"] = tensors[LONG_FACTORS].load()[0].tolist()
         parameters["short_factor"] = tensors[SHORT_FACTORS].load()[0].tolist()
-    if FREQUENCIES in tensors:
+    if FREQUENCIES in tensors and float(tensors[FREQUENCIES].load().max()) >= STANDING_STILL:
+        turning = float((tensors[FREQUENCIES].load() < STANDING_STILL).mean())
+        parameters |= {"rope_type": PROPORTIONAL, "partial_rotary_factor": turning}
+    elif FREQUENCIES in tensors:
         factor = float(tensors[FREQUENCIES].load().max())
         parameters |= {"rope_type": "llama3", "factor": factor} | LLAMA3_SETTINGS
     if "rope.freq_base_swa" in stated:

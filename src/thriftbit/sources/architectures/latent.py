@@ -72,18 +72,8 @@ JOINING = Kind(
         layer("eh_proj.weight", "nextn.eh_proj.weight", "width double_width"),
         norm("enorm", "nextn.enorm"),
         norm("hnorm", "nextn.hnorm"),
-        Row(
-            "model.layers.{layer}.embed_tokens.weight",
-            "blk.{layer}.nextn.embed_tokens.weight",
-            "vocabulary width",
-            optional=True,
-        ),
-        Row(
-            "model.layers.{layer}.shared_head.head.weight",
-            "blk.{layer}.nextn.shared_head_head.weight",
-            "vocabulary width",
-            optional=True,
-        ),
+        layer("embed_tokens.weight", "nextn.embed_tokens.weight", "vocabulary width", optional=True),
+        layer("shared_head.head.weight", "nextn.shared_head_head.weight", "vocabulary width", optional=True),
         norm("shared_head.norm", "nextn.shared_head_norm"),
     )
 )

@@ -52,6 +52,12 @@ ROLES = {
     "nextn.eh_proj": "next-token-in",
     "nextn.embed_tokens": "token-embedding",
     "nextn.shared_head_head": "output",
+    "per_layer_token_embd": "token-embedding",
+    "per_layer_model_proj": "per-layer-in",
+    "inp_gate": "per-layer-gate",
+    "proj": "per-layer-out",
+    "layer_output_scale": "scale",
+    "ffn_gate_up_exps": "ffn-up-experts",
     "rope_freqs": "rope-factors",
     "rope_factors_long": "rope-factors",
     "rope_factors_short": "rope-factors",
@@ -64,8 +70,10 @@ def role_of(gguf_name: str) -> str:
     if kind not in ("weight", "bias", "scale"):  # a few have no such ending
         stem, kind = gguf_name, ""
     leaf = re.sub(r"^blk\.\d+\.", "", stem)
+    if kind == "scale":
+        return "scale"
     if kind == "bias" and leaf not in ("exp_probs_b", "ssm_dt"):
         return "bias"
-    if leaf.endswith("norm"):
+    if re.search(r"norm(_\d)?$", leaf):
         return "norm"
     return ROLES.get(leaf, "")

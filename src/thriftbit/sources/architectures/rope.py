@@ -28,10 +28,12 @@ PLAIN = frozenset(
 LONGROPE = frozenset({"longrope", "su"})  # two names of one method
 # YaRN whose first and last blended frequency are not rounded ("truncate": false). llama.cpp rounds them, which changes
 # a few frequencies a little; a family that is published so, and run so by everybody, says it in a note.
+PROPORTIONAL = "proportional"  # pairs over all of a head, of which the last ones never turn
 UNROUNDED = "yarn, not rounded"
 WITH_FACTORS = PLAIN | LONGROPE | {"llama3"}
 
 YARN_BOUNDS = {"rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow"}
+STANDING_STILL = 1e30  # what a frequency is divided by that is to be none
 FREQUENCIES = "rope_freqs.weight"
 LONG_FACTORS = "rope_factors_long.weight"
 SHORT_FACTORS = "rope_factors_short.weight"
@@ -62,7 +64,9 @@ class Rope:
         self.base = positive(parameters.get("rope_theta", config.get("rope_theta", 10000.0)), "rope_theta")
         self.sliding_base = positive(sliding["rope_theta"], "rope_theta") if "rope_theta" in sliding else None
         fraction = self._number("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-        self.rotary = int(config.integer("head_dim") * fraction)
+        self._turning = fraction
+        head = config.integer("global_head_dim" if config.get("global_head_dim") else "head_dim")
+        self.rotary = head if self.kind == PROPORTIONAL else int(head * fraction)
         if self.rotary < 2 or self.rotary % 2 or fraction > 1:
             raise ThriftbitError(
                 f"config.json: {self.rotary} rotated entries of each head; it should be an even number."
@@ -98,6 +102,10 @@ class Rope:
 
     def factors(self) -> dict[str, FloatArray]:
         """-> tensors of (rotary / 2,) divisors of the frequencies, by GGUF name; none for most models"""
+        if self.kind == PROPORTIONAL:
+            turning = int(self._turning * self.rotary / 2)
+            standing = [STANDING_STILL] * (self.rotary // 2 - turning)
+            return {FREQUENCIES: np.array([1.0] * turning + standing, np.float32)}
         if self.kind == "llama3":
             return {FREQUENCIES: self._llama3_factors()}
         if self.kind in LONGROPE:

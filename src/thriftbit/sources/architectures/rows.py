@@ -50,11 +50,12 @@ def layer(
     transform: Transform = IDENTITY,
     when: str = "",
     spellings: tuple[tuple[str, ...], ...] = (),
+    optional: bool = False,
 ) -> Row:
     """A row of a layer: all names are given from the layer on."""
     targets = BLOCK + target if isinstance(target, str) else tuple(BLOCK + each for each in target)
     spelled = tuple(tuple(LAYER + name for name in names) for names in spellings)
-    return Row(LAYER + source, targets, shape, transform, when, spelled)
+    return Row(LAYER + source, targets, shape, transform, when, spelled, optional=optional)
 
 
 def norm(source: str, target: str, shape: str = "width", transform: Transform = IDENTITY, when: str = "") -> Row:
