@@ -7,9 +7,10 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-import gguf
 import numpy as np
 from numpy.typing import NDArray
+
+from thriftbit.formats.ggml_types import GGMLType, block_of
 
 
 @cache
@@ -31,10 +32,10 @@ def _library() -> ctypes.CDLL:
 
 
 def encode(
-    rows: NDArray[np.float32], ggml_type: gguf.GGMLQuantizationType, importance: NDArray[np.float32] | None = None
+    rows: NDArray[np.float32], ggml_type: GGMLType, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
     """rows: float32 (n, width), contiguous. importance: float32 (width,). -> uint8 (n, bytes of a row)"""
-    block_size, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+    block_size, block_bytes = block_of(ggml_type)
     blocks = np.empty((len(rows), rows.shape[1] // block_size * block_bytes), np.uint8)
     weights = None if importance is None else importance.ctypes.data
     _library().ggml_quantize_chunk(

@@ -198,8 +198,10 @@ def test_every_type_that_gguf_decodes_is_decoded() -> None:
 
 
 def test_types_that_nobody_decodes_are_named() -> None:
-    with pytest.raises(ThriftbitError, match="I64 cannot be decoded"):
-        format_for(gguf.GGMLQuantizationType.I64)
+    format = format_for(gguf.GGMLQuantizationType.I64)
+    assert not format.can_decode
+    with pytest.raises(ThriftbitError, match="I64 can be run here, but not decoded"):
+        format.decode(np.zeros((1, 8), np.uint8))
 
 
 def test_unknown_formats_are_answered_with_the_choices() -> None:

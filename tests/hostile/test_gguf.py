@@ -188,7 +188,10 @@ REFUSED = {
     "tensor with five": (gguf_bytes([], [tensor("a", (1,) * 5, F32, 0)]), "'a' has 5 dimensions"),
     "tensor with zero rows": (gguf_bytes([], [tensor("a", (3, 0), F32, 0)]), r"impossible shape \(0, 3\)"),
     "product that overflows": (gguf_bytes([], [tensor("a", (1 << 32, 1 << 32), F32, 0)]), "impossible shape"),
-    "unknown tensor type": (gguf_bytes([], [tensor("a", (3,), 4, 0)]), "'a' has type 4, which gguf"),
+    "unknown tensor type": (
+        gguf_bytes([], [tensor("a", (3,), 4, 0)]),
+        "'a' has type 4, which the llama.cpp",
+    ),
     "rows that are not whole blocks": (
         gguf_bytes([], [tensor("a", (33,), Q8_0, 0)]),
         "'a' has rows of 33, not a multiple of the 32 of Q8_0",

@@ -16,15 +16,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version as installed_version
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-import gguf
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType
+from gguf import GGUFValueType
 
 from thriftbit.containers.gguf_values import (
     MAGIC,
@@ -38,6 +36,7 @@ from thriftbit.containers.header_stream import HeaderStream, KnownTexts, damaged
 from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats.format import ByteArray
+from thriftbit.formats.ggml_types import GGMLType, block_of, ggml_type
 
 VERSIONS = (2, 3)
 
@@ -69,7 +68,7 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
-    ggml_type: GGMLQuantizationType
+    ggml_type: GGMLType
     offset_bytes: int
     size_bytes: int
 
@@ -269,17 +268,17 @@ def _read_tensor_info(stream: HeaderStream, name: str) -> TensorInfo:
     if min(shape) == 0 or math.prod(shape) >= 1 << 63:
         raise stream.error(f"{what} has the impossible shape {shape}")
     number = stream.integer(4, what)
-    if number not in gguf.GGML_QUANT_SIZES:
+    kind = ggml_type(number)
+    if kind is None:
         raise ThriftbitError(
-            f"{stream.path}: {what} has type {number}, which gguf {installed_version('gguf')} does not know; "
-            "if the file is newer, update that package, or else download it again"
+            f"{stream.path}: {what} has type {number}, which the llama.cpp here does not have; "
+            "if the file is newer: pip install --upgrade xllamacpp, or else download it again"
         )
-    ggml_type = GGMLQuantizationType(number)
-    block_size, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+    block_size, block_bytes = block_of(kind)
     if shape[-1] % block_size:
-        raise stream.error(f"{what} has rows of {shape[-1]}, not a multiple of the {block_size} of {ggml_type.name}")
+        raise stream.error(f"{what} has rows of {shape[-1]}, not a multiple of the {block_size} of {kind.name}")
     size_bytes = math.prod(shape) // block_size * block_bytes
-    return TensorInfo(name, shape, ggml_type, stream.integer(8, what), size_bytes)
+    return TensorInfo(name, shape, kind, stream.integer(8, what), size_bytes)
 
 
 def _check_places(file: GGUFFile) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import partial
 
 import gguf
 import numpy as np
 
-from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.errors import UsageError
 from thriftbit.formats.format import ByteArray, FloatArray, Format, WeightError
+from thriftbit.formats.ggml_types import EngineType, GGMLType, type_named
 
 
 def _discover() -> dict[str, Format]:
@@ -32,26 +34,39 @@ def format_named(name: str) -> Format:
     raise UsageError(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
 
 
-def format_for(ggml_type: gguf.GGMLQuantizationType) -> Format:
-    """Return the format that reads tensors of that GGML type: one of this folder, or one that only decodes, through
-    `gguf`."""
+def format_of(type_name: str) -> Format:
+    """Return the format that reads tensors of the GGML type of that name, as `format_for` does. UsageError if there is
+    none."""
+    for format in FORMATS.values():
+        if format.name == type_name:
+            return format
+    try:
+        return read_only(type_named(type_name))
+    except KeyError:
+        return format_named(type_name)
+
+
+def format_for(ggml_type: GGMLType) -> Format:
+    """Return the format that reads tensors of that GGML type: one of this folder, one that only decodes, through
+    `gguf`, or one whose size alone is known."""
     for format in FORMATS.values():
         if format.ggml_type == ggml_type:
             return format
     return read_only(ggml_type)
 
 
-def read_only(ggml_type: gguf.GGMLQuantizationType) -> Format:
-    """Return a format that decodes through `gguf`. ThriftbitError for types that `gguf` cannot decode either."""
+def read_only(ggml_type: GGMLType) -> Format:
+    """Return a format that decodes through `gguf`; for types that `gguf` cannot decode either, one that has a size and
+    no decoder (`can_decode`)."""
     if ggml_type == gguf.GGMLQuantizationType.F64:
         return Format(ggml_type.name, ggml_type, _float32_of_float64)
-    if ggml_type not in gguf.quants._type_traits:
-        raise ThriftbitError(f"weights stored as {ggml_type.name} cannot be decoded here")
-    return Format(ggml_type.name, ggml_type, lambda blocks: gguf.quants.dequantize(blocks, ggml_type))
+    if isinstance(ggml_type, EngineType) or ggml_type not in gguf.quants._type_traits:
+        return Format(ggml_type.name, ggml_type, None)
+    return Format(ggml_type.name, ggml_type, partial(gguf.quants.dequantize, qtype=ggml_type))
 
 
 def _float32_of_float64(blocks: ByteArray) -> FloatArray:
     return blocks.view("<f8").astype(np.float32)
 
 
-__all__ = ["FORMATS", "Format", "WeightError", "format_for", "format_named", "read_only"]
+__all__ = ["FORMATS", "Format", "WeightError", "format_for", "format_named", "format_of", "read_only"]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import gguf
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.formats.ggml_types import GGMLType, block_of
 
 if TYPE_CHECKING:
     from thriftbit.formats.grid import Grid
@@ -63,8 +63,8 @@ class Format:
     """
 
     name: str
-    ggml_type: gguf.GGMLQuantizationType
-    decode_blocks: Callable[[ByteArray], FloatArray]
+    ggml_type: GGMLType
+    decode_blocks: Callable[[ByteArray], FloatArray] | None
     encode_blocks: Callable[[FloatArray, FloatArray | None], ByteArray] | None = None
     fallback: str | None = None
     largest: float = LARGEST_HALF
@@ -73,15 +73,19 @@ class Format:
 
     @property
     def block_size(self) -> int:
-        return int(gguf.GGML_QUANT_SIZES[self.ggml_type][0])
+        return block_of(self.ggml_type)[0]
 
     @property
     def block_bytes(self) -> int:
-        return int(gguf.GGML_QUANT_SIZES[self.ggml_type][1])
+        return block_of(self.ggml_type)[1]
 
     @property
     def bits_per_weight(self) -> float:
         return 8 * self.block_bytes / self.block_size
+
+    @property
+    def can_decode(self) -> bool:
+        return self.decode_blocks is not None
 
     @property
     def can_encode(self) -> bool:
@@ -129,6 +133,8 @@ class Format:
 
     def decode(self, blocks: ByteArray) -> FloatArray:
         """uint8 (n, row_bytes) -> float32 (n, width)"""
+        if self.decode_blocks is None:
+            raise ThriftbitError(f"weights stored as {self.name} can be run here, but not decoded")
         n = blocks.shape[0]
         return self.decode_blocks(blocks.reshape(-1, self.block_bytes)).reshape(n, -1)
 

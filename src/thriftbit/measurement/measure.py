@@ -25,6 +25,7 @@ from thriftbit.measurement.subject import describe_subject
 from thriftbit.measurement.tasks import TASKS, read_task
 from thriftbit.measurement.texts import DOMAINS, read_text
 from thriftbit.progress import Progress, no_progress, part_of
+from thriftbit.sources.gguf_source import undecodable
 from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_as_it_is, open_model
 
@@ -119,7 +120,7 @@ def _open(
     original = open_model(against, offline=offline) if against is not None else None
     for model in models if original or "accuracy" in settings.parts else []:
         check_belongs(model, original or models[0])
-    if "accuracy" not in settings.parts or not _extra_is_installed(settings):
+    if "accuracy" not in settings.parts or not (_extra_is_installed(settings) and _can_be_decoded(models, settings)):
         return models, original, None
     limits = {"windows": settings.windows, "questions": settings.questions}
     return models, original, gather(original or models[0], texts, tasks, settings.context_tokens, **limits)
@@ -129,10 +130,21 @@ def _extra_is_installed(settings: MeasureSettings) -> bool:
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if not missing:
         return True
-    message = f'accuracy needs {" and ".join(missing)}; try: pip install "thriftbit[torch]"'
+    return _not_measured(f'accuracy needs {" and ".join(missing)}; try: pip install "thriftbit[torch]"', settings)
+
+
+def _can_be_decoded(models: Iterable[Model], settings: MeasureSettings) -> bool:
+    for model in models:
+        if (kind := undecodable(model)) is not None:
+            return _not_measured(f"accuracy of {model.source}, whose weights in {kind} can only be run here", settings)
+    return True
+
+
+def _not_measured(reason: str, settings: MeasureSettings) -> bool:
+    """Warns that accuracy is left out -> False; CannotMeasureError where nothing else was asked for"""
     if list(settings.parts) == ["accuracy"]:
-        raise CannotMeasureError(message)
-    _logger.warning(f"Not measured: {message}")
+        raise CannotMeasureError(reason)
+    _logger.warning(f"Not measured: {reason}")
     return False
 
 

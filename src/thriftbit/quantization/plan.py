@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.formats import FORMATS, format_named
+from thriftbit.formats import FORMATS, format_named, format_of
 from thriftbit.quantization.preset_names import preset_named
 from thriftbit.quantization.presets import (
     KEPT_FORMAT,
@@ -44,7 +44,7 @@ class Plan:
 
     def entries(self, model: Model) -> list[Entry]:
         """-> what the container has to hold, in order"""
-        return [Entry(tensor.name, tensor.shape, format_named(self.formats[tensor.name])) for tensor in model.tensors]
+        return [Entry(tensor.name, tensor.shape, format_of(self.formats[tensor.name])) for tensor in model.tensors]
 
     def weights_bytes(self, model: Model) -> int:
         """-> bytes of all tensors, without metadata and padding"""

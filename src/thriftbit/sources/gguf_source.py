@@ -25,7 +25,7 @@ from gguf import GGMLQuantizationType
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.unfinished_download import how_to_finish
-from thriftbit.errors import ThriftbitError, enumeration
+from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.formats import Format, format_for
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.model import Model
@@ -108,6 +108,11 @@ def check_precision(model: Model, *, allow_requantize: bool) -> None:
     """Raises ThriftbitError for a model whose weights are quantized; with `allow_requantize` it is a warning."""
     if not model.quantized_source:
         return
+    if (undecoded := undecodable(model)) is not None:
+        raise ThriftbitError(
+            f"{model.source} is quantized already, to {undecoded}, which can be run here but not decoded. Use the "
+            "original or its F16 or BF16 GGUF"
+        )
     kinds = Counter(t.source_dtype for t in model.tensors if t.source_dtype not in _FULL_PRECISION_NAMES)
     loss = (
         f"{model.source} is quantized already (mostly {kinds.most_common(1)[0][0]}), and quantizing it again adds a "
@@ -120,22 +125,31 @@ def check_precision(model: Model, *, allow_requantize: bool) -> None:
     _logger.warning(f"{loss}. The same size made from the original would be better.")
 
 
+def undecodable(model: Model) -> str | None:
+    """-> the type of weights in this model that nobody here can decode; None if there is none"""
+    return next((tensor.source_dtype for tensor in model.tensors if tensor.undecoded is not None), None)
+
+
 def _carried_over(metadata: Metadata) -> Metadata:
     return {key: value for key, value in metadata.items() if key not in LEFT_BEHIND and not key.startswith("split.")}
 
 
 def _tensor(file: GGUFFile, info: TensorInfo) -> Tensor:
-    try:
-        read = partial(_read_rows, file, info, format_for(info.ggml_type))
-    except ThriftbitError as error:
-        raise ThriftbitError(f"{file.path}: {info.name!r}: {error}") from None
-    name = info.ggml_type.name
+    name, format = info.ggml_type.name, format_for(info.ggml_type)
+    read = partial(_read_rows, file, info, format)
     same = SameRows(read, lambda: name, partial(_read_blocks, file, info))
-    return Tensor(info.name, info.shape, name, read if info.ggml_type in FULL_PRECISION else same, role_of(info.name))
+    undecoded = None if format.can_decode else partial(_read_blocks, file, info)
+    rows = read if info.ggml_type in FULL_PRECISION else same
+    return Tensor(info.name, info.shape, name, rows, role_of(info.name), undecoded=undecoded)
 
 
 def _read_rows(file: GGUFFile, info: TensorInfo, format: Format, start: int, stop: int) -> FloatArray:
-    return format.decode(file.read(info, start, stop))
+    try:
+        return format.decode(file.read(info, start, stop))
+    except ThriftbitError as error:
+        if format.can_decode:
+            raise
+        raise ThriftbitError(f"{file.path}: {shown(info.name)}: {error}") from None
 
 
 def _read_blocks(file: GGUFFile, info: TensorInfo, start: int, stop: int) -> ByteArray:

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from thriftbit.containers.gguf_values import Metadata
+from thriftbit.formats.ggml_types import block_of, type_named
 from thriftbit.sources.tensor import Tensor
 
 
@@ -42,7 +42,10 @@ class Model:
         for tensor in sorted(self.tensors, key=lambda tensor: tensor.name):
             digest.update(f"{tensor.name} {tensor.shape}\n".encode())
             for row in sorted({0, tensor.rows // 2, tensor.rows - 1}):
-                digest.update(tensor.load(row, row + 1).astype("<f4").tobytes())
+                if tensor.undecoded is not None:
+                    digest.update(tensor.undecoded(row, row + 1).tobytes())
+                else:
+                    digest.update(tensor.load(row, row + 1).astype("<f4").tobytes())
         return digest.hexdigest()
 
     @property
@@ -66,5 +69,5 @@ class Model:
 def _stored_bytes(tensor: Tensor) -> int:
     if tensor.is_packed:
         return round(tensor.parameters * tensor.packed_bits / 8)
-    block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[tensor.source_dtype]]
+    block_size, block_bytes = block_of(type_named(tensor.source_dtype))
     return -(-tensor.parameters // block_size) * block_bytes

@@ -54,6 +54,8 @@ class Tensor:
     read: (start, stop) -> float32 array (stop - start, width): those rows of the tensor seen as (rows, width).
     role: what the tensor does in the network ("attention-query", "ffn-down", ...), "" where nobody has said yet.
     packed_bits: of a weight that comes packed: the bits that it takes at the source, scales included. 0 for all others.
+    undecoded: (start, stop) -> uint8 rows as they are stored, for a GGML type that llama.cpp runs and nobody here can
+        decode; `read` is a ThriftbitError then. None for all others.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Tensor:
     read: Callable[[int, int], FloatArray]
     role: str = ""
     packed_bits: float = 0.0
+    undecoded: Callable[[int, int], NDArray[np.uint8]] | None = None
 
     @property
     def width(self) -> int:

@@ -305,7 +305,7 @@ def test_a_model_in_parts(home: Path) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_what_llama_cpp_does_not_load_is_refused(home: Path, program: str) -> None:
     refused = {
-        "no architecture": write_model(home / "a.gguf", architecture="brandnew"),
+        "does not know the architecture 'brandnew'": write_model(home / "a.gguf", architecture="brandnew"),
         "for intermediate results only": write_model(home / "b.gguf", tensor_type=gguf.GGMLQuantizationType.Q8_K),
         "picture or sound part": write_model(home / "c.gguf", architecture="clip"),
         "adapter": write_model(home / "d.gguf", texts={"general.type": "adapter"}),

@@ -1,9 +1,9 @@
 """The file that is to be handed to another program, and whether that program can load it at all.
 
-What is refused here is what no program built on llama.cpp loads: files that hold no model, architectures that
-llama.cpp's own list (in the `gguf` package, its project's) does not name, and the two types that exist only while it
-computes. Types that llama.cpp never had (those of ik_llama.cpp, those it removed) and big-endian files are refused by
-our reader already. What one program alone cannot load is in that program's file.
+What is refused here is what no program built on llama.cpp loads: files that hold no model, architectures that the
+llama.cpp in the box does not know, and the two types that exist only while it computes. Our reader refuses types that
+llama.cpp never had (those of ik_llama.cpp, those it removed) and big-endian files. What one program alone cannot load
+is in that program's file.
 
 Left out: trying the model. `thriftbit chat FILE` does that.
 """
@@ -13,11 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 
 from thriftbit.containers.gguf_reader import GGUFFile
@@ -25,10 +23,10 @@ from thriftbit.errors import ThriftbitError, shown
 from thriftbit.library.content import Content, gguf_content, judge
 from thriftbit.library.kinds import EMBEDDING, RERANKER, TEXT, cannot
 from thriftbit.library.names import parse_quantization
+from thriftbit.runtime.architectures import llama_cpp_knows
 from thriftbit.sources.gguf_source import PART_NAME, read_parts
 from thriftbit.strangers import quoted
 
-_KNOWN_ARCHITECTURES = frozenset(gguf.MODEL_ARCH_NAMES.values())
 _ONLY_WHILE_COMPUTING = ("Q8_1", "Q8_K")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\-]+")
 _NAME_LIMIT = 80  # characters: what Ollama allows for each part of a name, and plenty for the others
@@ -96,10 +94,10 @@ def as_name(text: str) -> str:
 def _check_loads(path: Path, content: Content, headers: Sequence[GGUFFile]) -> None:
     if content.kind not in (TEXT, EMBEDDING, RERANKER):
         raise cannot(content.kind, path, "cannot be handed over as a model of its own")
-    if content.architecture not in _KNOWN_ARCHITECTURES:
+    if content.architecture is None or not llama_cpp_knows(content.architecture):
         raise ThriftbitError(
-            f"{path}: llama.cpp knows no architecture {shown(content.architecture)} (as of gguf {version('gguf')}), "
-            "and neither do the programs built on it. If it is newer than that: pip install --upgrade gguf"
+            f"{path}: the llama.cpp here does not know the architecture {shown(content.architecture)}, and neither do "
+            "programs built on it. If the model is newer: pip install --upgrade xllamacpp"
         )
     for header in headers:
         for info in header.tensors:

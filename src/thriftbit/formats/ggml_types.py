@@ -1,0 +1,113 @@
+"""GGML's types by number and name: what the `gguf` package knows, and what the llama.cpp in the box knows beyond it.
+
+The package lags behind llama.cpp by months, and its list of types is a table. llama.cpp itself knows every type that it
+runs. Its library exports ggml's functions for that; they are called in a process of their own, because the library is
+C++ that may abort. A type without a decoder here has a name and a size, which is enough to list, to fit and to run a
+file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import gguf
+from gguf import GGMLQuantizationType
+
+_SECONDS = 30
+_WIDTH = 1 << 16  # a row that every block size divides
+
+
+class EngineType(int):
+    """A type that llama.cpp knows and the `gguf` package does not; equal to its number, as the package's are."""
+
+    name: str
+    block_size: int
+    block_bytes: int
+
+    def __new__(cls, number: int, name: str, block_size: int, block_bytes: int) -> EngineType:
+        made = super().__new__(cls, number)
+        made.name, made.block_size, made.block_bytes = name, block_size, block_bytes
+        return made
+
+
+GGMLType = GGMLQuantizationType | EngineType
+
+_met: dict[str, EngineType] = {}
+
+
+def ggml_type(number: int) -> GGMLType | None:
+    """-> the type of that number; None if neither the `gguf` package nor llama.cpp has one"""
+    if number in gguf.GGML_QUANT_SIZES:
+        return GGMLQuantizationType(number)
+    found = _ask_llama_cpp(number)
+    if found is not None:
+        _met[found.name] = found
+    return found
+
+
+def type_named(name: str) -> GGMLType:
+    """-> the type of that name: one of the `gguf` package, or one that a file had before. KeyError for any other"""
+    return _met[name] if name in _met else GGMLQuantizationType[name]
+
+
+def block_of(kind: GGMLType) -> tuple[int, int]:
+    """-> weights in a block, bytes in a block"""
+    return (kind.block_size, kind.block_bytes) if isinstance(kind, EngineType) else gguf.GGML_QUANT_SIZES[kind]
+
+
+@cache
+def _ask_llama_cpp(number: int) -> EngineType | None:
+    if importlib.util.find_spec("xllamacpp") is None or not 0 <= number < 1 << 31:
+        return None
+    command = [sys.executable, "-P", "-m", __name__, str(number)]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True).stdout
+        name, block_size, block_bytes = json.loads(answer)
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError):  # it aborted, or knows no such type
+        return None
+    return EngineType(number, str(name), int(block_size), int(block_bytes))
+
+
+def _library() -> ctypes.CDLL:
+    package = importlib.util.find_spec("xllamacpp")
+    assert package is not None and package.origin is not None
+    library = ctypes.CDLL(str(next(Path(package.origin).parent.glob("xllamacpp.*"))))
+    library.gguf_init_from_buffer.restype = ctypes.c_void_p
+    library.ggml_type_name.restype = ctypes.c_char_p
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    return library
+
+
+class _Settings(ctypes.Structure):
+    """gguf_init_params: without the tensors' data"""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p))
+
+
+def _answer(number: int) -> list[str | int] | None:
+    """-> name, block size and bytes, from llama.cpp. Its functions do not check the number, its reader of files does"""
+    library = _library()
+    file = _file_with_a_tensor_of(number)
+    if not library.gguf_init_from_buffer(file, ctypes.c_size_t(len(file)), _Settings(True, None)):
+        return None
+    name = library.ggml_type_name(number).decode().upper()
+    return [name, library.ggml_blck_size(number), library.ggml_type_size(number)]
+
+
+def _file_with_a_tensor_of(number: int) -> bytes:
+    """-> a GGUF whose one tensor, of one row, has that type"""
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0)
+    header += struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, _WIDTH, number, 0)
+    return header + b"\0" * (-len(header) % 32) + b"\0" * (4 * _WIDTH)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(int(sys.argv[1]))))
