@@ -55,15 +55,16 @@ def test_llama_cpp_is_asked_for_types_that_gguf_does_not_have() -> None:
 
 @RUN_ONLY
 def test_whatever_needs_no_decoding_works(
-    tiny_llama: Path, tmp_path: Path, run_thriftbit: RunThriftbit, number: int
+    tiny_llama: Path, tmp_path: Path, run_thriftbit: RunThriftbit, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     path = write(tiny_llama, tmp_path / f"tiny-Q{number - 40}_0.gguf", number)
     name = f"Q{number - 40}_0"
     inspected = json.loads(run_thriftbit("inspect", path, "--json").stdout)
     assert name in {tensor["type"] for tensor in inspected["tensors"]}
     fitted = json.loads(run_thriftbit("fit", path, "--json").stdout)
     assert [option["precision"] for option in fitted["options"]] == [name]
-    assert name in run_thriftbit("find", tmp_path).stdout
+    assert name in run_thriftbit("find", "--local").stdout
     speed = run_thriftbit("measure", path, "--only", "speed", "--generate", "8", "--json")
     assert "decode_rate" in speed.stdout
     with thriftbit.Engine(path) as engine:

@@ -147,8 +147,12 @@ def test_weights_that_nobody_can_decode_are_refused_by_name(tmp_path: Path) -> N
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    model = open_gguf(tmp_path / "m.gguf")
+    assert len(model.fingerprint) == 64
     with pytest.raises(ThriftbitError, match=r"'counts': .*I32"):
-        open_gguf(tmp_path / "m.gguf")
+        model.tensors[0].load()
+    with pytest.raises(ThriftbitError, match=r"to I32, which can be run here but not decoded"):
+        check_precision(model, allow_requantize=True)
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
