@@ -65,7 +65,7 @@ def test_whatever_needs_no_decoding_works(
     fitted = json.loads(run_thriftbit("fit", path, "--json").stdout)
     assert [option["precision"] for option in fitted["options"]] == [name]
     assert name in run_thriftbit("find", "--local").stdout
-    speed = run_thriftbit("measure", path, "--only", "speed", "--generate", "8", "--json")
+    speed = run_thriftbit("measure", path, "--only", "speed", "--answer-tokens", "8", "--prompt-tokens", "8", "--json")
     assert "decode_rate" in speed.stdout
     with thriftbit.Engine(path) as engine:
         assert engine.generate("a", max_tokens=2).tokens == 2
