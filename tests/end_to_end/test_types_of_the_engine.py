@@ -68,7 +68,7 @@ def test_whatever_needs_no_decoding_works(
     speed = run_thriftbit("measure", path, "--only", "speed", "--answer-tokens", "8", "--prompt-tokens", "8", "--json")
     assert "decode_rate" in speed.stdout
     with thriftbit.Engine(path) as engine:
-        assert engine.generate("a", max_tokens=2).tokens == 2
+        assert engine.generate("a", max_tokens=2).generated_tokens == 2
 
 
 @RUN_ONLY
