@@ -46,9 +46,11 @@ def _scales(x: FloatArray, guess: FloatArray, dtype: str) -> FloatArray:
     """-> float32 (n, 1): a scale in half precision between the bounds that all weights set, 0 where there is none"""
     codes = _codes(x, guess)
     fits = (codes != 0) & (codes >= -8) & (codes <= 7)
-    half_step = np.abs(x) * np.float32(2.0 ** -_SIGNIFICANT_BITS[dtype])
-    size, of = np.abs(x), np.where(fits, np.abs(codes), 1)
-    low = np.where(fits, (size - half_step) / of, -np.inf).max(axis=1, keepdims=True)
+    size, of = np.abs(x).astype(np.float64), np.where(fits, np.abs(codes), 1)
+    fraction, exponent = np.frexp(size)
+    half_step = np.ldexp(1.0, exponent - _SIGNIFICANT_BITS[dtype] - 1)  # to the next number of `dtype`
+    half_step_down = np.where(fraction == 0.5, half_step / 2, half_step)  # below a power of two they lie closer
+    low = np.where(fits, (size - half_step_down) / of, -np.inf).max(axis=1, keepdims=True)
     high = np.where(fits, (size + half_step) / of, np.inf).min(axis=1, keepdims=True)
     middle = np.where(low <= high, (low + high) / 2, 0) * np.sign(guess)
     with np.errstate(over="ignore"):

@@ -22,6 +22,7 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, SameRows, Tensor
 
 TRAINED_FOR = "Q4_0"
+UNCHANGED = "the weights of the source, unchanged"
 PLAIN = ("F32", "BF16", "F16")
 _ROWS_TRIED = 32
 
@@ -40,7 +41,7 @@ def same_plan(model: Model) -> Plan:
             f"no format of GGUF but F32 holds these weights exactly: {enumeration([each.name for each in changed])}. "
             "Q8_0 comes within 1% of each and BF16 within 0.4%; --to F32 keeps them, in 4 bytes each"
         )
-    return Plan(formats, CUSTOM, "the weights of the source, unchanged")
+    return Plan(formats, CUSTOM, UNCHANGED)
 
 
 def held_by(tensor: Tensor) -> str | None:
@@ -66,9 +67,11 @@ def is_trained_for_q4_0(tensor: Tensor) -> bool:
 
 
 class CarriedOver:
-    """The tensors of a plan that are carried over, and how."""
+    """The tensors of a plan that are carried over, and how. Its length: how many of them arrived without any change."""
 
     def __init__(self, model: Model, plan: Plan) -> None:
+        self._all = plan.provenance == UNCHANGED
+        self._changed: set[str] = set()
         self._formats: Mapping[str, Format] = {
             tensor.name: format_named(plan.formats[tensor.name])
             for tensor in model.tensors
@@ -79,7 +82,7 @@ class CarriedOver:
         return name in self._formats
 
     def __len__(self) -> int:
-        return len(self._formats)
+        return len(self._formats) - len(self._changed)
 
     def blocks(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
         """rows: float32 (n, width), those of the tensor from `start` on. -> uint8 (n, bytes of a row)"""
@@ -93,7 +96,10 @@ class CarriedOver:
                 raise RuntimeError(f"{tensor.name}, row {start} and on: {format.name} does not hold these weights")
             return blocks
         found, held = q4_0_on_grid(rows, tensor.source_dtype)
-        if not held.all():
+        if not held.all() and not self._all:  # trained for the format, and perhaps changed later
+            self._changed.add(tensor.name)
+            found[~held] = format.encode(rows.reshape(-1, BLOCK)[~held])
+        elif not held.all():
             row = start + int(np.flatnonzero(~held)[0]) * BLOCK // tensor.width
             raise ThriftbitError(
                 f"{tensor.name}: most weights lie on the grid of {format.name}, and those of row {row} do not, so it "
