@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -280,6 +284,11 @@ def test_a_ticket_is_good_once(browser: Browser, compared: ComparePage) -> None:
         ("/api/ask", {"question": "  ", "blind": False, "against": 1, "temperature": 0, "longest": 100}, "more than"),
         ("/api/ask", {"question": "x", "blind": False, "against": 0, "temperature": 0, "longest": 100}, "no such"),
         ("/api/ask", {"question": "x", "blind": False, "against": 1, "temperature": 9, "longest": 100}, "from 0 to 2"),
+        (
+            "/api/ask",
+            {"question": "x", "blind": False, "against": 1, "temperature": 10**400, "longest": 100},
+            "larger than any number",
+        ),
         ("/api/ask", {"question": "x", "blind": 1, "against": 1, "temperature": 0, "longest": 100}, "blind"),
         ("/api/ask", [], "no JSON object"),
         ("/api/vote", {"number": 10_000, "picked": 0}, "nothing to vote on"),
@@ -376,6 +385,65 @@ def test_what_cannot_be_compared_is_told_before_anything_is_loaded(
     assert alone.returncode == 2 and "two files or more" in alone.stderr and "Traceback" not in alone.stderr
     missing = run_thriftbit("compare", files[0], "none.gguf")
     assert missing.returncode == 1 and "none.gguf: no such file" in missing.stderr
+
+
+def refused_file(original: Path, folder: Path) -> Path:
+    """-> a copy that is read here and that llama.cpp refuses: its first layer lacks a norm"""
+    path = folder / "refused.gguf"
+    path.write_bytes(original.read_bytes().replace(b"blk.0.attn_norm.weight", b"blk.0.attn_nori.weight"))
+    return path
+
+
+def test_a_file_that_does_not_load_is_told_in_a_line(
+    files: list[Path], tmp_path: Path, run_thriftbit: RunThriftbit
+) -> None:
+    result = run_thriftbit("compare", files[1], refused_file(files[0], tmp_path), "--threads", "1", "--no-browser")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert re.search(r"error: .*refused\.gguf: llama\.cpp could not run it: .*attn_norm", result.stderr)
+
+
+def test_one_that_does_not_load_fails_alone_where_each_is_loaded_in_turn(
+    files: list[Path], tmp_path: Path, votes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thriftbit.side_by_side.comparing.fit_together", lambda paths, context: False)
+    with thriftbit.compare([files[1], refused_file(files[0], tmp_path)], context_tokens=256, threads=1) as compared:
+        pass  # nobody asked anything
+    with thriftbit.compare([files[1], refused_file(files[0], tmp_path)], context_tokens=256, threads=1) as compared:
+        asked = compared.session.ask("Where?", longest=100)
+        assert compared.session._worker is not None
+        compared.session._worker.join(60)
+        assert sorted(answer.ended == "failed" for answer in asked.answers) == [False, True]
+        assert "attn_norm" in next(answer.error for answer in asked.answers if answer.error)
+
+
+def test_ctrl_c_while_it_loads_leaves_nothing(files: list[Path], thriftbit_environment: dict[str, str]) -> None:
+    command = [sys.executable, "-P", "-m", "thriftbit", "compare", *map(str, files), "--threads", "1", "--no-browser"]
+    with subprocess.Popen(
+        command, env=thriftbit_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        while not (engines := psutil.Process(run.pid).children()):
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    assert "Traceback" not in errors and run.returncode in (0, 130)
+    assert not [engine for engine in engines if engine.is_running() and engine.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_clients_that_go_away_are_nothing_special(compared: ComparePage, caplog: pytest.LogCaptureFixture) -> None:
+    place, key = urlsplit(compared.address), compared.address.partition("#key=")[2]
+    head = f"HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+    for begun in (f"GET /api/changes {head}\r\n", f"POST /api/ask {head}Content-Length: 100\r\n\r\nhalf"):
+        with socket.create_connection(("127.0.0.1", place.port or 0)) as connection:
+            connection.sendall(begun.encode())
+            if begun.startswith("GET"):
+                assert connection.recv(1000)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    deadline = time.monotonic() + 30
+    while compared.session._listeners and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not compared.session._listeners and not caplog.records
+    status, _ = request(compared, "/api/changes", authorization=f"Bearer {key}")
+    assert status == 200
 
 
 def test_another_model_is_told_to_be_one(files: list[Path], tiny_llama: Path, tmp_path: Path) -> None:

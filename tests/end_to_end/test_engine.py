@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conftest import RunThriftbit
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError
 from thriftbit.quantization.plan import make_plan
@@ -139,3 +140,33 @@ def test_an_instructed_model_is_asked_by_its_own_template(gguf: Path, tmp_path: 
         assert answer.prompt_tokens == len(ids) and answer.generated_tokens == 8
         plain = engine.generate("USER: Where is the city? False", max_tokens=8, temperature=0)
         assert plain.text.strip() == answer.text.strip()
+
+
+def test_why_llama_cpp_is_not_to_be_had_reaches_the_user(
+    gguf: Path, tmp_path: Path, run_thriftbit: RunThriftbit, thriftbit_environment: dict[str, str]
+) -> None:
+    """A library that is missing, for one: Python says so before llama.cpp could log anything."""
+    (tmp_path / "broken" / "xllamacpp").mkdir(parents=True)
+    words = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "broken" / "xllamacpp" / "__init__.py").write_text(f"raise ImportError({words!r})")
+    broken = {"PYTHONPATH": f"{tmp_path / 'broken'}{os.pathsep}{thriftbit_environment['PYTHONPATH']}"}
+    for command in ("chat", "serve"):
+        result = run_thriftbit(command, gguf, *(["-p", "x"] if command == "chat" else ["--port", "0"]), **broken)
+        assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+    doctor = run_thriftbit("doctor", **broken)
+    assert words in doctor.stdout and "does not run here" in doctor.stdout
+
+
+def test_a_name_that_is_not_utf_8_is_told(gguf: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.gguf")
+    try:
+        odd.write_bytes(gguf.read_bytes())
+    except OSError:
+        pytest.skip("no such name on this file system")
+    with pytest.raises(ThriftbitError, match="not valid UTF-8"), Engine(odd, context_tokens=64, threads=1):
+        raise AssertionError("it was loaded")
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    folder.mkdir()
+    (folder / "model.gguf").write_bytes(gguf.read_bytes())
+    with Engine(folder / "model.gguf", context_tokens=64, threads=1) as engine:
+        assert engine.generate([1, 2, 3], max_tokens=1).generated_tokens == 1

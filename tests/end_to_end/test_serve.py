@@ -236,6 +236,44 @@ def test_a_port_that_is_taken_is_told(served: Served, demo: Path, run_thriftbit:
     assert result.returncode == 1 and re.search(r"port \d+ of 127\.0\.0\.1 cannot be used", result.stderr)
 
 
+def test_of_two_on_one_port_the_second_says_so_before_it_loads(
+    demo: Path, thriftbit_environment: dict[str, str]
+) -> None:
+    """Started at the same moment, when neither listens yet"""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-P", "-m", "thriftbit", "serve", str(demo), "--port", str(port), "--threads", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen([*command, *more], env=thriftbit_environment, **pipes) for more in ([], ["--full-speed"])]
+    while all(each.poll() is None for each in both):
+        time.sleep(0.1)
+    winner, loser = sorted(both, key=lambda each: each.poll() is not None)
+    said = loser.communicate()[0]
+    assert loser.returncode == 1 and f"port {port} of 127.0.0.1 cannot be used" in said and "Traceback" not in said
+    winner.terminate()
+    assert "Traceback" not in winner.communicate(timeout=60)[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/v1/rerank", "/props"])
+def test_what_it_does_not_offer_is_told_without_options_that_it_has_not(path: str, served: Served) -> None:
+    status, answer = served.request("POST", path, b'{"input": "x", "query": "x", "documents": ["y"]}')
+    assert status == 501 and "It offers nothing else" in json.loads(answer)["error"]["message"] and b"--" not in answer
+
+
+def test_a_body_that_comes_slowly_outlives_the_idle_time_and_is_never_a_request(serve: Callable[..., Served]) -> None:
+    served = serve("--port", "0", "--unload-after", "0.02")
+    place = urlsplit(served.address)
+    inner = b"GET /props HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.sendall(head)
+        while psutil.Process(served.process.pid).children():  # until the model is unloaded
+            time.sleep(0.1)
+        connection.sendall(inner)
+        answer = connection.recv(1 << 16)
+    assert re.match(rb"HTTP/1\.1 (400|500)", answer) and b"model_path" not in answer
+
+
 def test_elsewhere_takes_a_key(demo: Path, run_thriftbit: RunThriftbit) -> None:
     result = run_thriftbit("serve", demo, "--host", "0.0.0.0")
     assert result.returncode == 2 and "give an --api-key" in result.stderr

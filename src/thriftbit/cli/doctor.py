@@ -109,6 +109,8 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "just now", _load(facts)
     for index, engine in enumerate(facts.engines):
         version = f" ({engine.version.value})" if engine.version.value else ""
+        if not engine.where and engine.version.value is None:
+            version = f": does not run here ({engine.version.reason})"
         where = "" if engine.where in ("", "built in") else f", {engine.where}"
         yield "runs models" if index == 0 else "", f"{engine.name}{version}{where}"
     for index, cache in enumerate(facts.caches):

@@ -10,7 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.measurement.statistics import CONFIDENCE, Interval, clopper_pearson
+from thriftbit.measurement.clopper_pearson import clopper_pearson
+from thriftbit.measurement.statistics import CONFIDENCE, Interval
 
 _BISECTIONS = 16
 _CELLS = 128
@@ -23,8 +24,6 @@ Floats = NDArray[np.float64]
 def binomial_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
     """-> (low, high) for the probability of independent trials: Clopper & Pearson (Biometrika 26, 1934), which covers
     it at least as often as it says"""
-    if not 0 <= successes <= trials or not trials:
-        raise ValueError(f"{successes} of {trials}")
     return clopper_pearson(successes, trials, confidence)
 
 

@@ -28,6 +28,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from thriftbit.measurement.clopper_pearson import clopper_pearson
+
 GROUPS = 20
 CONFIDENCE = 0.95
 _NEGLIGIBLE = 1e-12
@@ -79,7 +81,7 @@ def share_interval(values: ArrayLike, confidence: float = CONFIDENCE, texts: Seq
         return None
     share = float(found.mean())
     worth = _independent_positions(found, confidence, texts)
-    return clopper_pearson(share * worth, worth, confidence)
+    return clopper_pearson(min(share * worth, worth), worth, confidence)
 
 
 def quantile_interval(
@@ -105,16 +107,6 @@ def quantile_interval(
         return None
     ordered = np.partition(found, [low - 1, high - 1], axis=None)
     return float(ordered[low - 1]), float(ordered[high - 1])
-
-
-def clopper_pearson(successes: float, trials: float, confidence: float) -> Interval:
-    """successes, trials: need not be whole numbers. -> (low, high)"""
-    from scipy.stats import beta
-
-    tail, failures = (1 - confidence) / 2, trials - successes
-    low = float(beta.ppf(tail, successes, failures + 1)) if successes > _NEGLIGIBLE else 0.0
-    high = float(beta.isf(tail, successes + 1, failures)) if failures > _NEGLIGIBLE else 1.0
-    return low, high
 
 
 def decide(low: float | None, high: float | None, threshold: float) -> Literal["yes", "no", "cannot tell yet"]:

@@ -36,8 +36,10 @@ def with_engine(facts: Facts) -> Facts:
         nothing: Fact[Any] = unknown("xllamacpp is not installed; try: pip install xllamacpp", "xllamacpp")
         return replace(facts, engines=(EngineFound(BUILT_IN, "", nothing, nothing), *facts.engines))
     answer = _ask()
-    version = known(engine_version(), "xllamacpp")
-    engine = EngineFound(BUILT_IN, "built in", version, _details(answer))
+    version, details = known(engine_version(), "xllamacpp"), _details(answer)
+    if details.value is None:  # it is there, and does not run: the notes say why
+        version = unknown(details.reason, "xllamacpp")
+    engine = EngineFound(BUILT_IN, "" if details.value is None else "built in", version, details)
     devices = [] if answer.value is None else answer.value["devices"]
     gpus = [device for device in devices if device["type"].endswith("GPU")]
     return replace(

@@ -58,6 +58,11 @@ _GIVEN_UP = (
     "the chat template in the model's file took too much time or memory with this conversation, and is not used any "
     "more; ask again, and the model is loaded without it"
 )
+# llama.cpp names options of its own program here, which `thriftbit serve` does not have
+_NOT_OFFERED = (
+    "this server writes text: completions, chat completions, messages and responses. It offers nothing else, such as "
+    "embeddings, reranking or changing its settings"
+)
 _OF_ONE_CONNECTION = (
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"),
     *(b"trailer", b"transfer-encoding", b"upgrade", b"expect"),
@@ -180,6 +185,9 @@ class FrontDoor:
             reader, writer = await asyncio.open_connection(*self._behind.inside)
             try:
                 async for event in self._exchange(reader, writer, scope, body):
+                    if isinstance(event, h11.Response) and event.status_code == HTTPStatus.NOT_IMPLEMENTED:
+                        await _say(send, HTTPStatus.NOT_IMPLEMENTED, _NOT_OFFERED)
+                        return
                     if isinstance(event, h11.Response):
                         headers = [each for each in event.headers if _is_for_the_client(each[0])]
                         start = {"type": "http.response.start", "status": event.status_code}

@@ -249,6 +249,8 @@ class _Connection:
             outcome, _ = await asyncio.gather(answering, leaving, return_exceptions=True)
         if isinstance(outcome, (_HungUpError, ConnectionError, TimeoutError)) or exchange.gone.is_set():
             raise _HungUpError
+        if self._writer.is_closing():  # the client hung up in the middle; what that broke is not a fault of ours
+            raise _HungUpError
         if isinstance(outcome, BaseException):
             self._server.report(outcome)
         if self._http.our_state is h11.IDLE or self._http.our_state is h11.SEND_RESPONSE:

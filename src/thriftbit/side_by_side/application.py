@@ -42,7 +42,7 @@ def application(session: Session, keys: Keys) -> Starlette:
             _of(said, "question", str),
             blind=_of(said, "blind", bool),
             against=_of(said, "against", int),
-            temperature=float(_of(said, "temperature", int, float)),
+            temperature=_number(said, "temperature"),
             longest=_of(said, "longest", int),
         )
         return JSONResponse({"number": asked.number})
@@ -118,6 +118,13 @@ def _of(said: dict[str, Any], name: str, *kinds: type) -> Any:
     if type(value) not in kinds:
         raise UsageError(f"{name} is missing, or not of its kind")
     return value
+
+
+def _number(said: dict[str, Any], name: str) -> float:
+    try:
+        return float(_of(said, name, int, float))
+    except OverflowError:  # a whole number of hundreds of digits
+        raise UsageError(f"{name} is larger than any number that is used here") from None
 
 
 async def _told(request: Request, error: Exception) -> Response:

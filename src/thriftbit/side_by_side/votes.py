@@ -10,6 +10,7 @@ tell look as if they always could; and a coin thrown for them would make the res
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,8 +19,10 @@ from typing import Any
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.machine.cache import data_folder
+from thriftbit.measurement.clopper_pearson import clopper_pearson
 from thriftbit.measurement.store import LARGEST_BYTES, append_lines
 
+CONFIDENCE = 0.95
 KIND, VERSION = "thriftbit vote", 1
 PICKED = {"original": 1.0, "other": 0.0, "cannot tell": 0.5}  # what it counts
 
@@ -45,6 +48,14 @@ class Tally:
     right: float = 0.0
     votes: int = 0
     cannot_tell: int = 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """-> (low, high) for how often this person is right, exact; with a half in the count it reaches as low as
+        without the half, and as high as with a whole one. Raises ValueError without votes."""
+        low, _ = clopper_pearson(math.floor(self.right), self.votes, CONFIDENCE)
+        _, high = clopper_pearson(math.ceil(self.right), self.votes, CONFIDENCE)
+        return low, high
 
 
 def votes_path() -> Path:

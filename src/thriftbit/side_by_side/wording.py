@@ -8,8 +8,7 @@ below it, "no better than guessing" is said.
 
 from __future__ import annotations
 
-from thriftbit.side_by_side.interval import CONFIDENCE, exact_interval
-from thriftbit.side_by_side.votes import Tally
+from thriftbit.side_by_side.votes import CONFIDENCE, Tally
 
 GUESSING, TELLING = 0.5, 0.75
 
@@ -18,7 +17,7 @@ def result(tally: Tally, original: str, other: str) -> str:
     """original, other: what the two are called. -> "You picked the original in 23 of 40 (…): …\""""
     if not tally.votes:
         return f"No votes on {original} and {other} yet."
-    low, high = exact_interval(tally.right, tally.votes)
+    low, high = tally.interval
     share = tally.right / tally.votes
     counted = (
         f"You picked the original ({original}, not {other}) in {halves(tally.right)} of {tally.votes} "

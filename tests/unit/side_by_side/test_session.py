@@ -111,4 +111,4 @@ def test_what_could_drive_a_page_is_shown_as_it_is() -> None:
 
 def test_files_that_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two files or more"):
-        lineup([tmp_path / "a.gguf"], print)
+        lineup([tmp_path / "a.gguf"])

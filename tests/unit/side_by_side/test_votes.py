@@ -10,32 +10,25 @@ from pathlib import Path
 import pytest
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.measurement.exact_intervals import binomial_interval
 from thriftbit.side_by_side import votes
-from thriftbit.side_by_side.interval import exact_interval
 from thriftbit.side_by_side.votes import Tally, Vote
 from thriftbit.side_by_side.wording import halves, result
 
 VOTE = Vote("a-1", "b-2", "model-BF16.gguf", "model-Q4_K_M.gguf", "original", 0.0, "2026-11-27T18:00:00+00:00")
 
 
-@pytest.mark.parametrize(("right", "of"), [(0, 1), (1, 1), (0, 7), (7, 7), (23, 40), (1, 1000), (618, 1000)])
-def test_the_interval_is_the_one_that_measurements_have(right: int, of: int) -> None:
-    assert exact_interval(right, of) == pytest.approx(binomial_interval(right, of), abs=1e-9)
-
-
 def test_a_half_makes_the_interval_no_narrower() -> None:
-    assert exact_interval(3.5, 9) == (exact_interval(3, 9)[0], exact_interval(4, 9)[1])
+    assert Tally(3.5, 9).interval == (Tally(3, 9).interval[0], Tally(4, 9).interval[1])
     for wrong in ((-1, 3), (4, 3), (0, 0)):
         with pytest.raises(ValueError):
-            exact_interval(*wrong)
+            _ = Tally(*wrong).interval
 
 
 def test_the_interval_covers_somebody_who_guesses_as_often_as_it_says() -> None:
     chance = random.Random(0)
     covered = 0
     for _ in range(400):
-        low, high = exact_interval(sum(chance.random() < 0.5 for _ in range(20)), 20)
+        low, high = Tally(sum(chance.random() < 0.5 for _ in range(20)), 20).interval
         covered += low <= 0.5 <= high
     assert covered / 400 >= 0.93  # 95 % and the noise of 400 tries
 
