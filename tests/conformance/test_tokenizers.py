@@ -26,6 +26,7 @@ import pytest
 import sentencepiece
 import tokenizers
 
+from thriftbit.errors import ThriftbitError
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.tokenizers import tokenizer_metadata
 from thriftbit.sources.tokenizers.pre_tokenizers import EACH_DIGIT, GPT2, PRE_TOKENIZERS, PreTokenizer
@@ -291,6 +292,28 @@ def test_sentencepiece_in_tokenizer_json(tmp_path: Path, spaces: JSON, with_mode
         (tmp_path / "tokenizer.model").unlink()
     texts = LINES + [f"{before}<tool>{after}" for before in LINES[:10] for after in LINES[10:20]]
     assert_same_ids(tmp_path, open_folder(tmp_path), texts, [SPACE_FIRST] if spaces is MISTRAL else [])
+
+
+def test_merges_in_an_order_of_their_own(tmp_path: Path) -> None:
+    """As Gemma 4 has them: every third merge is missing, so that scores could not say the same."""
+    model = train_sentencepiece(tmp_path, space_prefix=False)
+    (tmp_path / "tokenizer.model").unlink()
+    content = as_tokenizer_json(model, GEMMA)
+    reachable = {piece for piece in content["model"]["vocab"] if len(piece) == 1}
+    merges = []
+    for number, (left, right) in enumerate(content["model"]["merges"]):
+        if number % 3 and left in reachable and right in reachable:
+            merges.append([left, right])
+            reachable.add(left + right)
+    content["model"]["merges"] = merges
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>", "bos_token": "<s>"}')
+    reader = open_folder(tmp_path, {"model_type": "gemma4"})
+    source = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    texts = LINES + [f"{before}<tool>{after}" for before in LINES[:10] for after in LINES[10:20]]
+    assert [reader.ids(text)[1:] for text in texts] == [source.encode(text).ids for text in texts]
+    with pytest.raises(ThriftbitError, match="do not merge"):
+        open_folder(tmp_path)
 
 
 # What llama.cpp makes of a model's name

@@ -26,6 +26,7 @@ from thriftbit.sources.tokenizers.folder import TOKENIZER_JSON, TokenizerFolder,
 from thriftbit.sources.tokenizers.sentencepiece import (
     SentencePieceTokenizer,
     from_tokenizer_json,
+    merged_metadata,
     read_sentencepiece_model,
     sentencepiece_metadata,
     space_prefix,
@@ -53,6 +54,7 @@ FOREIGN_FILES = {
 GENERIC_TOKENIZERS = frozenset(("mistral", "mixtral", "phi3", "phimoe", "internlm3", "nemotron"))
 # Tokenizer classes that build the treatment of spaces anew, from tokenizer_config.json
 CLASSES_WITH_PREFIX = frozenset(("GPT2Tokenizer", "GPTNeoXTokenizer", "Qwen2Tokenizer"))
+MERGED = "gemma4"  # model types whose SentencePiece spelling goes with merges of their own
 NAME = "general.name"
 
 
@@ -72,6 +74,8 @@ def tokenizer_metadata(
     if byte_pair is not None and not byte_pair.byte_fallback:
         model_type = str(folder.model_config.get("model_type"))
         metadata = byte_pair_metadata(byte_pair, added, vocabulary, model_type)
+    elif byte_pair is not None and str(folder.model_config.get("model_type")).startswith(MERGED):
+        metadata = merged_metadata(byte_pair, added, vocabulary)
     else:
         pieces = _with_stated_prefix(folder, _sentencepiece(folder, byte_pair))
         metadata = sentencepiece_metadata(pieces, added, vocabulary)

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.containers.regular_files import open_regular
@@ -98,6 +99,32 @@ def sentencepiece_metadata(
     }
 
 
+# Tokens of a chat that a program wants to see in an answer; control tokens would not be shown.
+SHOWN = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>')
+NO_SCORE = -1000.0  # what llama.cpp's converter writes where merges decide
+
+
+def merged_metadata(
+    tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
+) -> dict[str, MetadataValue]:
+    """Gemma 4's kind: SentencePiece's spelling and bytes, but merges in an order of their own, which llama.cpp's "gemma4"
+    follows line by line. -> as `sentencepiece_metadata`, with the merges"""
+    if space_prefix(tokenizer):
+        raise ThriftbitError(f"{tokenizer.path} puts a space before the text, and llama.cpp's gemma4 does not")
+    across = [left + right for left, right in tokenizer.merges if 0 < (left + right).count("\n") < len(left + right)]
+    if across:
+        raise ThriftbitError(
+            f"{tokenizer.path} merges across the end of a line ({shown(across[0])}), and llama.cpp does not"
+        )
+    metadata = sentencepiece_metadata(_by_text(tokenizer, {}, NO_SCORE), added, vocabulary)
+    keys, ids = gguf.Keys.Tokenizer, vocabulary.ids()
+    kinds = np.array(metadata[keys.TOKEN_TYPE])
+    kinds[[ids[text] for text in SHOWN if text in ids]] = gguf.TokenType.USER_DEFINED
+    del metadata[keys.PRE]
+    merges = [f"{left} {right}" for left, right in tokenizer.merges]
+    return metadata | {keys.MODEL: "gemma4", keys.TOKEN_TYPE: kinds, keys.MERGES: merges}
+
+
 def _contained(text: str, kind: gguf.TokenType) -> str:
     """llama.cpp looks for user-defined tokens in the text as it came, spaces still spaces"""
     return text.replace(SPACE, " ") if kind == gguf.TokenType.USER_DEFINED else text
@@ -162,12 +189,16 @@ def from_tokenizer_json(tokenizer: BytePairTokenizer) -> SentencePieceTokenizer:
     scores: dict[str, float] = {}
     for rank, (left, right) in enumerate(tokenizer.merges):
         scores.setdefault(left + right, float(-rank))
+    return _by_text(tokenizer, scores, NEVER_MERGED)
+
+
+def _by_text(tokenizer: BytePairTokenizer, scores: Mapping[str, float], otherwise: float) -> SentencePieceTokenizer:
     pieces = {}
     for text, token_id in tokenizer.tokens.items():
         kind = gguf.TokenType.BYTE if text in BYTE_TOKENS else gguf.TokenType.NORMAL
         if text == tokenizer.unknown:
             kind = gguf.TokenType.UNKNOWN
-        pieces[token_id] = Piece(text, scores.get(text, NEVER_MERGED), kind)
+        pieces[token_id] = Piece(text, scores.get(text, otherwise), kind)
     return SentencePieceTokenizer(tokenizer.path, pieces, space_prefix(tokenizer))
 
 
