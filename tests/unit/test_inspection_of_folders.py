@@ -91,7 +91,7 @@ def test_folder_of_unknown_architecture(tmp_path: Path) -> None:
     inspection = inspect(write_folder(tmp_path / "tiny", config))
     assert inspection.architecture == "NovelForCausalLM"
     assert inspection.parameters > 0
-    assert "Architecture NovelForCausalLM is not known" in inspection.oddities[0]
+    assert "The class 'NovelForCausalLM' has no table here" in inspection.oddities[0]
 
 
 def test_names_that_are_not_unicode(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A plan in place of a preset: JSON, as --dry-run --json prints it.",
 )
+@click.option("--no-mtp", is_flag=True, help="Leave out layers that guess the tokens after the next (MTP).")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @encoding_threads_option
@@ -98,6 +99,7 @@ def quantize(
     calibrate_on: Path | None,
     save_imatrix: Path | None,
     plan_file: Path | None,
+    no_mtp: bool,
     dry_run: bool,
     force: bool,
     threads: int | None,
@@ -135,7 +137,13 @@ def quantize(
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     asked, source = source, model_here(source, offline=offline, yes=True)
-    model = thriftbit.open_model(source, offline=offline, allow_requantize=allow_requantize, converter=converter)
+    model = thriftbit.open_model(
+        source,
+        offline=offline,
+        allow_requantize=allow_requantize,
+        converter=converter,
+        next_token_layers=not no_mtp,
+    )
     found = None
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)

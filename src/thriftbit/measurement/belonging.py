@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from gguf import Keys, TokenType
@@ -21,25 +22,44 @@ WITHOUT_EFFECT = ("context_length", "vocab_size")  # on what is computed for a w
 
 def check_belongs(quantized: Model, original: Model) -> None:
     """Raises ThriftbitError, with the reason, if the two have another architecture, shape, setting or tokenizer.
+    Layers that guess the tokens after the next are left out of it: a file may be made without them.
 
     Warns if the file says that it was made from other weights, a fine-tune's for instance.
     """
+    ours, theirs = _without_layers_ahead(quantized), _without_layers_ahead(original)
     reason = (
-        _architecture_differs(quantized, original)
-        or _shapes_differ(quantized, original)
-        or _output_missing(quantized, original)
-        or _settings_differ(quantized, original)
+        _architecture_differs(ours, theirs)
+        or _shapes_differ(ours, theirs)
+        or _output_missing(ours, theirs)
+        or _settings_differ(ours, theirs)
         or _tokenizers_differ(quantized.metadata, original.metadata)
     )
     if reason:
         raise ThriftbitError(f"{quantized.source} was not made from {original.source}: {reason}")
     stated = quantized.metadata.get(FINGERPRINT)
     is_source = quantized is not original and not original.quantized_source
-    if isinstance(stated, str) and is_source and stated != original.fingerprint:
+    if isinstance(stated, str) and is_source and stated not in (original.fingerprint, theirs.fingerprint):
         _logger.warning(
             f"{quantized.source} says that it was made from other weights than those of {original.source}, "
             "so what is measured is that difference as well"
         )
+
+
+def _without_layers_ahead(model: Model) -> Model:
+    """-> the model without layers that guess the tokens after the next, which take no part in what is measured"""
+    prefix = f"{model.architecture}."
+    layers, ahead = (model.metadata.get(prefix + key) for key in ("block_count", "nextn_predict_layers"))
+    if not isinstance(layers, np.integer) or not isinstance(ahead, np.integer) or not 0 < ahead < layers:
+        return model
+    kept = int(layers) - int(ahead)
+    metadata = {key: value for key, value in model.metadata.items() if key != f"{prefix}nextn_predict_layers"}
+    for key, value in metadata.items():
+        if key.startswith(prefix) and isinstance(value, np.ndarray) and len(value) == layers:
+            metadata[key] = value[:kept]
+    metadata[f"{prefix}block_count"] = np.uint32(kept)
+    left_out = tuple(f"blk.{number}." for number in range(kept, int(layers)))
+    tensors = tuple(tensor for tensor in model.tensors if not tensor.name.startswith(left_out))
+    return replace(model, metadata=metadata, tensors=tensors)
 
 
 def _architecture_differs(quantized: Model, original: Model) -> str:

@@ -48,13 +48,13 @@ def test_no_class_belongs_to_two_families() -> None:
     assert len(set(classes)) == len(classes)
 
 
-def test_an_unknown_architecture_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ThriftbitError, match=r"BambaForCausalLM is not known.*GPT2LMHeadModel.*LlamaForCausalLM"):
+def test_of_an_unknown_class_it_is_said_what_works() -> None:
+    with pytest.raises(ThriftbitError, match=r"BambaForCausalLM' has no table here.*converter may know it"):
         find_architecture({"architectures": ["BambaForCausalLM"], "model_type": "llama"})
-    with pytest.raises(ThriftbitError, match="mamba is not known"):
+    with pytest.raises(ThriftbitError, match="mamba' has no table"):
         find_architecture({"model_type": "mamba"})
     for config in ({}, {"architectures": []}, {"architectures": [3]}, {"architectures": [["a"]]}, {"model_type": {}}):
-        with pytest.raises(ThriftbitError, match="not known"):
+        with pytest.raises(ThriftbitError, match="has no table"):
             find_architecture(config)
 
 
@@ -65,7 +65,7 @@ def test_the_model_type_decides_where_no_class_is_named() -> None:
 def test_gguf_names_lead_back_to_the_family() -> None:
     assert architecture_from_gguf("llama", {}) is known_architectures()["llama"]
     assert architecture_from_gguf("llama", {"llama.expert_count": np.uint32(8)}) is known_architectures()["mixtral"]
-    with pytest.raises(ThriftbitError, match=r"'falcon' is not known.*qwen2"):
+    with pytest.raises(ThriftbitError, match="'falcon' has no table"):
         architecture_from_gguf("falcon", {})
 
 

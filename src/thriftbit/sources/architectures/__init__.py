@@ -29,7 +29,7 @@ from importlib import import_module
 from typing import Any
 
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.architectures import families
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.roles import role_of
@@ -47,7 +47,7 @@ def known_architectures() -> Mapping[str, Architecture]:
 def find_architecture(config: Mapping[str, Any]) -> Architecture:
     """config: a checkpoint's config.json. Its class decides, its model type where no class is named. `LlamaModel` is
     taken for `LlamaForCausalLM`, whose weights it has but for an output matrix. An unknown class is a ThriftbitError
-    that lists the known ones."""
+    that says what works for it."""
     classes = config.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     model_type = config.get("model_type")
@@ -58,9 +58,10 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
         named_here = named in architecture.classes or headed in architecture.classes
         if named_here or (named is None and model_type in architecture.model_types):
             return architecture
-    known = ", ".join(sorted(name for architecture in known_architectures().values() for name in architecture.classes))
     raise ThriftbitError(
-        f"Architecture {named or model_type or '(none in config.json)'!s} is not known. Known are: {known}."
+        f"The class {shown(named or model_type or '(none in config.json)')} has no table here. "
+        "llama.cpp's converter may know it:\n"
+        "`thriftbit quantize` offers to use it, and takes the BF16 file that convert_hf_to_gguf.py makes elsewhere."
     )
 
 
@@ -74,5 +75,7 @@ def architecture_from_gguf(name: str, metadata: Metadata) -> Architecture:
     for architecture in named:
         if architecture.recognised is None:
             return architecture
-    known = ", ".join(sorted({architecture.gguf_name for architecture in known_architectures().values()}))
-    raise ThriftbitError(f"GGUF architecture {name!r} is not known. Known are: {known}.")
+    raise ThriftbitError(
+        f"The GGUF architecture {shown(name)} has no table here: it can be quantized and run, but not measured or "
+        "calibrated"
+    )

@@ -107,8 +107,8 @@ NO_SCORE = -1000.0  # what llama.cpp's converter writes where merges decide
 def merged_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
 ) -> dict[str, MetadataValue]:
-    """Gemma 4's kind: SentencePiece's spelling and bytes, but merges in an order of their own, which llama.cpp's "gemma4"
-    follows line by line. -> as `sentencepiece_metadata`, with the merges"""
+    """Gemma 4's kind: SentencePiece's spelling and bytes, but merges in an order of their own, which llama.cpp's
+    "gemma4" follows line by line. -> as `sentencepiece_metadata`, with the merges"""
     if space_prefix(tokenizer):
         raise ThriftbitError(f"{tokenizer.path} puts a space before the text, and llama.cpp's gemma4 does not")
     across = [left + right for left, right in tokenizer.merges if 0 < (left + right).count("\n") < len(left + right)]
