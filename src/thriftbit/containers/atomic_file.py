@@ -175,7 +175,7 @@ class AtomicFile:
 
 
 def free_bytes_for(path: Path) -> int:
-    """-> how much a file at `path` may take on its disk; ThriftbitError if its folder is missing"""
+    """Return how much a file at `path` may take on its disk; ThriftbitError if its folder is missing."""
     return shutil.disk_usage(_folder_of(path)).free
 
 
@@ -187,13 +187,13 @@ def _folder_of(path: Path) -> Path:
 
 
 def _free_name(taken: Path) -> Path:
-    """-> "model-2.gguf" for "model.gguf", or with the first higher number that is free"""
+    """Return "model-2.gguf" for "model.gguf", or the same with the first higher number that is free."""
     names = (taken.with_name(f"{taken.stem}-{number}{taken.suffix}") for number in itertools.count(2))
     return next(path for path in names if not os.path.lexists(path))
 
 
 def _claim(partial: Path, mode: int) -> FileIO:
-    """-> the file, empty and locked, whether an earlier run abandoned it or it is new; mode: of a new file"""
+    """Return the file, empty and locked, whether an earlier run abandoned it or it is new; mode: of a new file."""
     # not blocking, as there could be a pipe
     wanted = ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK")
     flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in wanted)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def lock(file: FileIO) -> bool:
-    """-> whether `file` is locked now; False on a file system that has no locks
-    Raises BlockingIOError if another process, or another open file of this one, holds the lock."""
+    """Return whether `file` is locked now; False on a file system that has no locks. Raises BlockingIOError if another
+    process, or another open file of this one, holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -31,7 +31,7 @@ def lock(file: FileIO) -> bool:
 
 
 def is_at(file: FileIO, path: Path) -> bool:
-    """-> whether `path` still leads to the open `file`: nobody has removed or replaced it meanwhile"""
+    """Return whether `path` still leads to the open `file`: nobody has removed or replaced it meanwhile."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

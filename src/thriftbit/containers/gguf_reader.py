@@ -112,7 +112,7 @@ class GGUFFile:
     file_size_bytes: int
 
     def read(self, info: TensorInfo, start: int = 0, stop: int | None = None) -> ByteArray:
-        """-> uint8 (stop - start, row_bytes): those rows of a tensor, all by default, in memory of their own
+        """Return uint8 (stop - start, row_bytes): those rows of a tensor, all by default, in memory of their own.
 
         Safe to call from several threads. ThriftbitError if the file cannot be read or has changed.
         """
@@ -249,7 +249,7 @@ def _read_value(stream: HeaderStream, what: str) -> MetadataValue:
 
 
 def _read_tensor_infos(stream: HeaderStream, count: int) -> list[TensorInfo]:
-    """-> the tensors as the header has them: offsets count from the start of the data"""
+    """Return the tensors as the header has them: offsets count from the start of the data."""
     infos: dict[str, TensorInfo] = {}
     for index in range(count):
         name = stream.name(f"the name of tensor {index}")

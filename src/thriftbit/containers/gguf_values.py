@@ -41,12 +41,12 @@ _TYPE_OF_DTYPE = {dtype: value_type for value_type, dtype in NUMBER_TYPES.items(
 
 
 def padded(offset: int, alignment: int) -> int:
-    """-> the first multiple of `alignment` (a power of two) that is not below `offset`"""
+    """Return the first multiple of `alignment` (a power of two) that is not below `offset`."""
     return -(-offset // alignment) * alignment
 
 
 def alignment_of(metadata: Mapping[str, MetadataValue]) -> int:
-    """-> what tensor data is aligned to; ValueError if the metadata asks for something that GGUF does not allow"""
+    """Return what tensor data is aligned to; ValueError if the metadata asks for something that GGUF does not allow."""
     alignment = metadata.get(Keys.General.ALIGNMENT, np.uint32(DEFAULT_ALIGNMENT))
     if not isinstance(alignment, np.uint32) or int(alignment).bit_count() != 1:
         raise ValueError(f"{Keys.General.ALIGNMENT} must be a power of two of type uint32")
@@ -64,7 +64,7 @@ def encode_string(text: str) -> bytes:
 
 
 def encode_value(value: MetadataValue) -> bytes:
-    """-> the value's type and content as GGUF stores them; TypeError for a value that has no exact GGUF type"""
+    """Return the value's type and content as GGUF stores them; TypeError for a value that has no exact GGUF type."""
     if isinstance(value, str):
         return struct.pack("<I", GGUFValueType.STRING) + encode_string(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

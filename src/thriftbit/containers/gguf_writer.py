@@ -64,7 +64,7 @@ class Layout:
 
 
 def layout(metadata: Metadata, entries: Sequence[Entry]) -> Layout:
-    """-> where everything goes
+    """Return where everything goes.
 
     metadata: every key of the file, `general.architecture` included (it goes to the front, where readers look for it);
     `general.alignment` is honoured, 32 without it. Raises ThriftbitError for a tensor that GGUF or its format cannot
@@ -113,7 +113,7 @@ class GGUFWriter:
 
     @property
     def path(self) -> Path:
-        """-> where the file will be; after the end, where it is"""
+        """Return where the file will be; after the end, where it is."""
         return self._file.path
 
     def write(self, name: str, chunks: Iterable[ByteArray]) -> None:

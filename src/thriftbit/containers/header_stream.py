@@ -38,8 +38,8 @@ class KnownTexts:
         self._arrays: dict[tuple[bytes, str], list[str]] = {}
 
     def find(self, file: BinaryIO, count: int, byte_order: str, left_bytes: int) -> tuple[list[str], int] | None:
-        """-> the strings that the file holds here, not to be changed, and their bytes; it is then behind them. None,
-        and the file where it was, if they are new"""
+        """Return the strings that the file holds here, not to be changed, and their bytes; it is then behind them.
+        None, and the file where it was, if they are new."""
         start = file.tell()
         for (raw, order), texts in self._arrays.items():
             if len(texts) == count and order == byte_order and len(raw) <= left_bytes:
@@ -88,7 +88,7 @@ class HeaderStream:
         return int.from_bytes(self.take(size_bytes, what), self.byte_order)
 
     def count(self, what: str, least_bytes: int) -> int:
-        """-> a 64-bit number of things, each of which takes `least_bytes` or more of what is left"""
+        """Return a 64-bit number of things, each of which takes `least_bytes` or more of what is left."""
         count = self.integer(8, what)
         if count * least_bytes > self._left:
             raise self._too_long(f"{count:,} {what}")
@@ -98,7 +98,7 @@ class HeaderStream:
         return decode_text(self.take(self.count(f"bytes of {what}", 1), what))
 
     def name(self, what: str) -> str:
-        """-> the name of a key or tensor: short, UTF-8, printable, not empty"""
+        """Return the name of a key or tensor: short, UTF-8, printable, not empty."""
         size_bytes = self.count(f"bytes of {what}", 1)
         if not 0 < size_bytes <= NAME_LIMIT_BYTES:
             raise self.error(f"{what} is {size_bytes:,} bytes long")
@@ -112,7 +112,7 @@ class HeaderStream:
         return name
 
     def texts(self, count: int, what: str) -> list[str]:
-        """-> `count` strings; a loop without calls of our own, for vocabularies have hundreds of thousands"""
+        """Return `count` strings; a loop without calls of our own, for vocabularies have hundreds of thousands."""
         found = self._known and self._known.find(self._file, count, self.byte_order, self._left)
         if found:
             self._left -= found[1]
@@ -134,7 +134,7 @@ class HeaderStream:
         return texts
 
     def numbers(self, count: int, dtype: np.dtype[Number], what: str) -> NDArray[Number]:
-        """-> 1-D array in this machine's byte order, read-only"""
+        """Return a 1-D array in this machine's byte order, read-only."""
         raw = self.take(count * dtype.itemsize, what)
         if dtype == np.bool_:  # any byte but 0 is true
             raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()

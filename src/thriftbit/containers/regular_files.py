@@ -15,8 +15,8 @@ from thriftbit.sizes import describe_bytes
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """-> the file open for reading. Anything but a readable regular file is a ThriftbitError: a missing one, a loop of
-    symbolic links, a folder, a pipe, a device."""
+    """Return the file open for reading. Anything but a readable regular file is a ThriftbitError: a missing one, a loop
+    of symbolic links, a folder, a pipe, a device."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ThriftbitError(f"{path} is not a regular file")
@@ -33,7 +33,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes:
-    """-> the content. Raises ThriftbitError as `open_regular` does, and for a file above the limit."""
+    """Return the content. Raises ThriftbitError as `open_regular` does, and for a file above the limit."""
     with open_regular(path) as file:
         try:
             content = file.read(limit_bytes + 1)
@@ -45,8 +45,8 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
 
 
 def read_regular_text(path: Path, limit_bytes: int) -> str:
-    """-> the UTF-8 text, without the mark that some editors put first. ThriftbitError as `read_regular` does, and for
-    what is no text."""
+    """Return the UTF-8 text, without the mark that some editors put first. ThriftbitError as `read_regular` does, and
+    for what is no text."""
     try:
         return read_regular(path, limit_bytes).decode("utf-8-sig")
     except UnicodeDecodeError:

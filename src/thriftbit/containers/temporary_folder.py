@@ -39,7 +39,7 @@ _living: dict[Path, FileIO] = {}  # the folders of this process, with their lock
 
 @contextmanager
 def temporary_folder(purpose: str, place: Path | None = None) -> Iterator[Path]:
-    """-> an empty folder that only its owner may enter, removed at the end of `with`, however that comes
+    """Return an empty folder that only its owner may enter, removed at the end of `with`, however that comes.
 
     purpose: a word for the folder's name. place: the folder to make it in, by default the system's for temporary files.
     Raises ThriftbitError if it cannot be made.
@@ -57,8 +57,10 @@ def temporary_folder(purpose: str, place: Path | None = None) -> Iterator[Path]:
 
 
 def make_temporary_folder(purpose: str, place: Path | None = None) -> Path:
-    """-> as `temporary_folder`, for an object that lives longer than a block; removed by `remove_temporary_folder`, at
-    the latest when the program ends"""
+    """Return a folder as `temporary_folder` makes it, for an object that lives longer than a block
+
+    `remove_temporary_folder` removes it, at the latest when the program ends.
+    """
     place = place or Path(tempfile.gettempdir())
     clear_abandoned(place)
     return _make(place, purpose)
@@ -71,8 +73,8 @@ def remove_temporary_folder(folder: Path) -> None:
 
 
 def place_for_large_files() -> Path | None:
-    """-> where a temporary file as large as a model belongs: TMPDIR if somebody set it, else /var/tmp, as /tmp is often
-    in memory; None for the system's choice"""
+    """Return where a temporary file as large as a model belongs: TMPDIR if somebody set it, else /var/tmp, as /tmp is
+    often in memory; None for the system's choice."""
     return _ON_DISK if "TMPDIR" not in os.environ and os.access(_ON_DISK, os.W_OK) else None
 
 
@@ -105,7 +107,7 @@ def _make(place: Path, purpose: str) -> Path:
 
 
 def _own(path: Path) -> FileIO | None:
-    """-> the new lock file, locked; None if another run took it for abandoned before it was locked"""
+    """Return the new lock file, locked; None if another run took it for abandoned before it was locked."""
     file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+")
     try:
         file.write(_this_process())
@@ -143,7 +145,7 @@ def _this_process() -> bytes:
 
 
 def _is_dead(owner: bytes) -> bool:
-    """-> whether the process that `_this_process` described has ended; False where that cannot be known"""
+    """Return whether the process that `_this_process` described has ended; False where that cannot be known."""
     import psutil
 
     number, _, host = owner.partition(b" ")

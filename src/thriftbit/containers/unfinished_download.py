@@ -19,12 +19,12 @@ _REPOSITORY = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
 
 
 def is_unfinished(path: Path) -> bool:
-    """-> whether its name says that it is part of a file which is still to come"""
+    """Return whether its name says that it is part of a file which is still to come."""
     return path.name.endswith(SUFFIXES)
 
 
 def how_to_finish(path: Path) -> str:
-    """-> a sentence on how to finish the download of a file or folder"""
+    """Return a sentence on how to finish the download of a file or folder."""
     repository = next((match for part in path.parts if (match := _REPOSITORY.fullmatch(part))), None)
     if repository:
         return f"Finish the download: hf download {quoted(f'{repository[1]}/{repository[2]}')}"
@@ -36,7 +36,7 @@ def how_to_finish(path: Path) -> str:
 
 
 def _begun(folder: Path) -> Path | None:
-    """-> an unfinished file in the folder; huggingface_hub keeps those of `hf download --local-dir` further below"""
+    """Return an unfinished file in the folder, or where `hf download --local-dir` keeps its own, further below."""
     places = (folder, folder / ".cache" / "huggingface" / "download")
     try:
         return next(

@@ -1,7 +1,7 @@
 """Prints what detection asks this computer and what it answers: `python -m thriftbit.machine > machine.txt`
 
-In the notation of the tests' machines, so that a computer that is read wrongly becomes a test. Look through it before
-sending it: texts are as the system gives them, and some name the disks that are mounted.
+The output is in the notation of the tests' machines, so a computer that is read wrongly can become a test. Look through
+it before you send it: texts are as the system gives them, and some name the mounted disks.
 """
 
 from __future__ import annotations

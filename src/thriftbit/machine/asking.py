@@ -1,4 +1,4 @@
-"""Whether a person should be asked to measure this computer: once for this hardware, and not again after a no."""
+"""Whether to ask the user to measure this computer: once for this hardware, and not again after a no."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a container or a service manager allows this process: memory and processor time, in Linux's control groups.
 
-Both versions are in use. Limits hold for a group and everything in it, so that the lowest on the way from our group up
-to the root counts. Inside a container the path in /proc/self/cgroup may be the host's, which is not there; its parents
-are tried, down to the mount itself: our own group, then.
+Both versions of control groups are in use. Limits hold for a group and everything in it, so the lowest limit between
+our group and the root counts. In a container the path in /proc/self/cgroup may be the host's and not exist. Then its
+parents are tried, up to the mount itself, which is our own group.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _NO_LIMIT_BYTES = 1 << 60  # version 1 writes its "none" as the largest number o
 
 
 def memory_limit(surroundings: Surroundings) -> Fact[int]:
-    """-> bytes; unknown where there is no limit"""
+    """Return the limit in bytes; unknown where there is none."""
     found = _lowest_memory_limit(surroundings)
     return known(found[0], _source(found[1])) if found else unknown("no limit is set", MOUNT)
 
 
 def memory_left(surroundings: Surroundings) -> Fact[int]:
-    """-> bytes until the limit is reached. What the group holds of files counts as free: the system drops it first."""
+    """Return the bytes until the limit is reached. Cached files count as free: the system drops them first."""
     found = _lowest_memory_limit(surroundings)
     if not found:
         return unknown("no limit is set", MOUNT)
@@ -54,12 +54,12 @@ def _left(surroundings: Surroundings, limit: int, folder: str) -> int | None:
 
 
 def _source(path: str) -> str:
-    """-> without the groups' names, which may name users and their programs"""
+    """Return the path without the groups' names, which may name users and their programs."""
     return f"{path.rpartition('/')[2]} of the control group"
 
 
 def core_quota(surroundings: Surroundings) -> Fact[float]:
-    """-> cores' worth of time, perhaps 1.5; unknown where there is no quota"""
+    """Return the quota in cores, which may be 1.5; unknown where there is none."""
     quotas: list[tuple[float, str]] = []
     for folder in _folders(surroundings, ""):
         words = text_or_empty(surroundings, f"{folder}/cpu.max").split()
@@ -77,7 +77,10 @@ def core_quota(surroundings: Surroundings) -> Fact[float]:
 
 
 def _folders(surroundings: Surroundings, controllers: str) -> Iterator[str]:
-    """-> from our group's folder up to the mount. controllers: "" for version 2, the name of the folder in version 1"""
+    """Yield the folders from our group's up to the mount.
+
+    controllers: "" for version 2, the name of the folder for version 1.
+    """
     wanted = set(filter(None, controllers.split(",")))
     path = ""
     for line in text_or_empty(surroundings, "/proc/self/cgroup").splitlines():

@@ -29,13 +29,13 @@ _LARGEST_BYTES = 4 << 20
 
 
 def configuration_file() -> Path:
-    """-> the user's config.toml, which may not exist; THRIFTBIT_CONFIG moves it"""
+    """Return the user's config.toml, which may not exist; THRIFTBIT_CONFIG moves it."""
     given = os.environ.get("THRIFTBIT_CONFIG")
     return Path(given) if given else Path(platformdirs.user_config_dir("thriftbit", appauthor=False)) / "config.toml"
 
 
 def read_configuration(file: Path | None = None) -> dict[str, Any]:
-    """-> what config.toml says, {} if there is none; ThriftbitError for a file that is there and not right"""
+    """Return what config.toml says; {} if there is none. ThriftbitError for a file that cannot be used."""
     file = file or configuration_file()
     if not os.path.lexists(file):
         return {}
@@ -46,7 +46,7 @@ def read_configuration(file: Path | None = None) -> dict[str, Any]:
 
 
 def own_folders(file: Path | None = None) -> list[Path]:
-    """-> the folders with models that config.toml names; ThriftbitError if it does not say it rightly"""
+    """Return the folders with models that config.toml names. ThriftbitError if the entry has another form."""
     file = file or configuration_file()
     section = read_configuration(file).get("library", {})
     folders = section.get("folders", []) if isinstance(section, dict) else None

@@ -1,11 +1,11 @@
-"""What real runs showed of predictions, kept beside the profile, so that the next prediction is better.
+"""What real runs showed of earlier predictions, kept beside the profile, so that the next prediction is better.
 
-Each entry is a prediction as it stood before any correction, and what was measured then. The factor between the two is
-a property of the machine that the profile missed: a memory that is slower for real models, other programs that always
-run. The median of these factors corrects later predictions, and how far single runs lie from it is their interval. Few
-runs correct little: the factor is drawn towards one, the interval towards what is assumed without any.
+Each entry has a prediction before any correction, and what was measured then. The factor between the two is a property
+of the machine that the profile missed: a memory that is slower for real models, or other programs that always run. The
+median of these factors corrects later predictions, and the distance of single runs from it gives the interval. A few
+runs correct little: the factor is drawn towards one, and the interval towards the one without any runs.
 
-A bad line is passed over. Left out: factors for single models or formats, of which there are never enough runs.
+A bad line is passed over. Left out: factors for single models or formats, because there are never enough runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from thriftbit.machine.profile import Profile
 from thriftbit.machine.records import from_document
 
 _NEWEST = 50  # runs; a machine changes
-_WEIGHT_OF_NONE = 2  # as so many runs that found no error
+_WEIGHT_OF_NONE = 2  # counts as that many runs without an error
 _ASSUMED_ERROR = 0.25  # nine times in ten, before anything was run
 _COVERED = 0.9
 _LARGEST_BYTES = 64 << 20
@@ -36,8 +36,8 @@ _LARGEST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Run:
-    """what: "decode_rate" or "prefill_rate". predicted: without correction. measured: of the same thing. measured_at:
-    of the profile that the prediction rests on. model, format, threads: for people."""
+    """what: "decode_rate" or "prefill_rate". predicted: without correction. measured: the same quantity. measured_at:
+    of the profile that the prediction used. model, format, threads: for people."""
 
     what: str
     predicted: float
@@ -50,8 +50,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Correction:
-    """factor: what a prediction is multiplied by. low, high: of the corrected prediction, nine times in ten the truth
-    lies between these multiples of it. runs: that it rests on."""
+    """factor: a prediction is multiplied by it. low, high: nine times in ten, the truth lies between these multiples of
+    the corrected prediction. runs: how many it rests on."""
 
     factor: float
     low: float
@@ -70,7 +70,7 @@ def correction_from(runs: Sequence[Run]) -> Correction:
         return no_correction()
     shift = median(errors) * len(errors) / (len(errors) + _WEIGHT_OF_NONE)
     residuals = sorted(abs(error - shift) for error in errors)
-    # the interval is to hold for runs to come: one more than there were, as far off as the assumed one
+    # the interval must hold for the next run too: it counts as one more, with the assumed error
     residuals = sorted([*residuals, max(residuals[-1], math.log1p(_ASSUMED_ERROR))])
     spread = residuals[min(len(residuals) - 1, math.ceil(_COVERED * len(residuals)) - 1)]
     return Correction(math.exp(shift), math.exp(-spread), math.exp(spread), len(errors))
@@ -93,7 +93,7 @@ def record(runs: Sequence[Run], path: Path | None = None) -> None:
 
 
 def read_correction(what: str, profile: Profile | None, path: Path | None = None) -> Correction:
-    """-> from the newest runs that were predicted from this very profile; no correction where there are none"""
+    """Return the correction from the newest runs that this profile predicted; none where there are no such runs."""
     path = path or corrections_file()
     if profile is None or profile.measured_at is None or not path.is_file():
         return no_correction()

@@ -1,7 +1,7 @@
 """What this computer is: every fact with where it was read, or why it is not known. Takes a second or two; never fails.
 
-Facts are made of texts and answers alone (`surroundings.py`); each system has its reader. What a reader cannot
-understand is a fact that is unknown, with the reason: a computer that is half broken is the one whose owner asks.
+Facts come from texts and answers alone (`surroundings.py`), and each system has its reader. What a reader does not
+understand becomes an unknown fact with its reason. People ask about half-broken computers most of all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from thriftbit.machine.windows import Windows
 
 
 def detect() -> Facts:
-    """-> the facts of this computer. The engine in the box is not among them; `runtime.examine` adds it."""
+    """Return the facts of this computer, without the built-in engine, which `runtime.examine` adds."""
     surroundings = LiveSurroundings()
     folder = existing_folder(cache_folder())
     total, free = disk_space(folder)
@@ -33,7 +33,10 @@ def detect() -> Facts:
 
 
 def facts_of(surroundings: Surroundings, folder: str, disk_total: Fact[int], disk_free: Fact[int]) -> Facts:
-    """-> what the surroundings tell, without programs and folders. folder: where models would be kept."""
+    """Return what the surroundings tell, without programs and folders.
+
+    folder: where models would be kept.
+    """
     if surroundings.system == "Linux":
         return _linux(surroundings, folder, disk_total, disk_free)
     if surroundings.system == "Darwin":
@@ -89,7 +92,7 @@ def _windows(surroundings: Surroundings, disk_total: Fact[int], disk_free: Fact[
 
 
 def _elsewhere(surroundings: Surroundings, disk_total: Fact[int], disk_free: Fact[int]) -> Facts:
-    """A system that nobody has described to us: what psutil says"""
+    """Return what psutil says, for a system that has no reader."""
     total, logical = library_number(surroundings, "memory_total_bytes"), library_number(surroundings, "logical_cores")
     reason = f"{surroundings.system} is not known here"
     nothing: Fact[str] = unknown(reason, surroundings.system)
@@ -133,7 +136,7 @@ def _facts(
 
 
 def _unified(gpus: Sequence[Gpu]) -> Fact[bool]:
-    """-> whether every GPU that computes shares the main memory"""
+    """Return whether every GPU that computes shares the main memory."""
     if not gpus:
         return known(False, "there is no GPU")
     undecided = [gpu for gpu in gpus if gpu.shared.value is None]
@@ -143,7 +146,7 @@ def _unified(gpus: Sequence[Gpu]) -> Fact[bool]:
 
 
 def _notes(gpus: Sequence[Gpu]) -> list[str]:
-    """-> what is half there, in sentences"""
+    """Return sentences about what is only partly there."""
     notes = []
     for gpu in gpus:
         if gpu.vendor == "NVIDIA" and gpu.memory_bytes.value is None:

@@ -1,11 +1,11 @@
-"""How fast the disk is read, where models would be kept: what loading a model takes the first time.
+"""How fast the disk with the models is read: how long the first loading of a model takes.
 
-A file is written, forced onto the disk, and read past the system's cache: on Linux the cache is told to forget it, on
-macOS reading goes around it. Windows offers Python neither, so there is no number there, rather than the memory's. Nor
-is there one for a file system in memory.
+A file is written, forced onto the disk, and read without the system's cache: on Linux the cache is told to forget it,
+on macOS reading bypasses it. Windows offers Python neither, so there is no number, rather than the speed of memory. A
+file system in memory has no number either.
 
-A virtual disk's host may have a cache of its own, which nobody inside can go around; and a container's file system may
-be something else below. What is measured is what a model would be read with.
+The host of a virtual disk may have a cache that nobody inside can bypass, and a container's file system may be
+something else below. The number is what loading a model would get.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _MAC_NO_CACHE = 48  # fcntl's F_NOCACHE
 
 
 def disk_read_rate(folder: Path, size_bytes: int, patience_seconds: float) -> Spread | None:
-    """-> bytes a second; None where the cache cannot be gone around, or the disk is too slow for a few samples in time
+    """Return bytes per second; None where the cache cannot be bypassed, or the disk is too slow for a few samples in
+    time.
 
-    folder: on that disk; a file of `size_bytes` is there meanwhile. patience_seconds: about how long it may take.
+    folder: on that disk; a file of `size_bytes` is there meanwhile. patience_seconds: roughly how long it may take.
     """
     path = folder / "disk-speed"
     deadline = time.monotonic() + patience_seconds
@@ -50,7 +51,7 @@ def _can_go_around() -> bool:
 
 
 def _write(path: Path, size_bytes: int, deadline: float) -> bool:
-    """-> whether there was time to. What is written cannot be compressed, as weights cannot."""
+    """Return whether there was enough time. The content cannot be compressed, as weights cannot."""
     chunk = np.random.default_rng(0).bytes(_CHUNK_BYTES)
     with path.open("wb") as file:
         for _ in range(max(_FEWEST_SAMPLES * _CHUNKS_IN_A_SAMPLE, size_bytes // _CHUNK_BYTES)):

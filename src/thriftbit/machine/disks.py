@@ -1,7 +1,7 @@
-"""The disk where models are kept: of what kind it is and how much is free.
+"""The disk where models are kept: its kind, and how much is free.
 
-On Linux the kind follows from the mount's device: /sys/block says whether it turns. Behind a device mapper (LVM,
-encryption) stands another device, which is followed; network and memory file systems are told by their name.
+On Linux the kind follows from the mount's device: /sys/block says whether the disk rotates. A device mapper (LVM,
+encryption) leads to another device, which is followed. Network and memory file systems are known by their names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _MEMORY = ("tmpfs", "ramfs")
 
 
 def existing_folder(path: Path) -> Path:
-    """-> the folder itself, or the one in which it would be made"""
+    """Return the folder itself, or the nearest folder above it that exists."""
     return next((folder for folder in (path, *path.parents) if folder.is_dir()), Path())
 
 
 def disk_space(folder: Path) -> tuple[Fact[int], Fact[int]]:
-    """-> total and free bytes, of the disk with that folder"""
+    """Return the total and free bytes of the disk with that folder."""
 
     def usage(what: str) -> int:
         try:
@@ -36,7 +36,10 @@ def disk_space(folder: Path) -> tuple[Fact[int], Fact[int]]:
 
 
 def linux_disk(surroundings: Surroundings, folder: str, total: Fact[int], free: Fact[int]) -> Disk:
-    """folder: absolute, as /proc has it"""
+    """Return what is known of the disk.
+
+    folder: an absolute path, as /proc has it.
+    """
     found = attempt(MOUNTS, lambda: _mount(surroundings.text(MOUNTS), folder), "no mount holds it")
     if found.value is None:
         return Disk(unknown(found.reason, MOUNTS), unknown(found.reason, MOUNTS), total, free)
@@ -62,7 +65,8 @@ def macos_disk(surroundings: Surroundings, total: Fact[int], free: Fact[int]) ->
 
 
 def _mount(mounts: str, folder: str) -> tuple[str, str, str] | None:
-    """-> "8:1", "ext4", "/dev/sda1": of the mount that holds the folder, the last one where several lie over another"""
+    """Return, for example, "8:1", "ext4", "/dev/sda1": the mount that holds the folder; the last one where several lie
+    over one another."""
     best: tuple[int, tuple[str, str, str]] | None = None
     for line in mounts.splitlines():
         before, separator, after = line.partition(" - ")
@@ -97,7 +101,7 @@ def _kind(surroundings: Surroundings, device: str, filesystem: str, mounted: str
 
 
 def _block_name(surroundings: Surroundings, device: str, mounted: str) -> str | None:
-    """-> "nvme0n1": the whole disk behind a partition, a volume or an encrypted device"""
+    """Return, for example, "nvme0n1": the whole disk behind a partition, a volume or an encrypted device."""
     uevent = keyed_lines(text_or_empty(surroundings, f"/sys/dev/block/{device}/uevent"), "=")
     name = uevent.get("DEVNAME") or (mounted.removeprefix("/dev/") if mounted.startswith("/dev/") else "")
     for _ in range(4):

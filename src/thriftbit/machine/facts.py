@@ -1,6 +1,6 @@
 """What is known about a computer, each fact with where it was read, or why it is not known.
 
-Plain frozen records. Nothing here looks anything up (`detect.py` does) and nothing names the machine's owner: no host
+Plain frozen records. Nothing here looks anything up; `detect.py` does. And nothing names the computer's owner: no host
 name, no serial number, no path beyond "~".
 """
 
@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fact(Generic[T]):
-    """value: None if it is not known; then `reason` says why. source: where it was read ("/proc/meminfo"), or where one
-    would have to."""
+    """value: None if it is not known; `reason` then says why. source: where it was read ("/proc/meminfo"), or would
+    have to be."""
 
     value: T | None
     source: str
@@ -56,8 +56,8 @@ class Processor:
 
 @dataclass(frozen=True)
 class Memory:
-    """total_bytes: that this process may use: a container's limit where there is one, of which installed_bytes is the
-    machine's. available_bytes: what programs could take now without swapping. unified: the GPU shares it."""
+    """total_bytes: what this process may use: the limit of a container, if there is one. installed_bytes: what the
+    machine has. available_bytes: what programs could take now without swapping. unified: the GPU shares the memory."""
 
     total_bytes: Fact[int]
     installed_bytes: Fact[int]
@@ -70,7 +70,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Disk:
-    """The one where models would be kept. kind: "NVMe SSD", "SSD", "hard disk", "network"."""
+    """The disk where models would be kept. kind: "NVMe SSD", "SSD", "hard disk", "network"."""
 
     kind: Fact[str]
     filesystem: Fact[str]
@@ -102,8 +102,8 @@ class Power:
 
 @dataclass(frozen=True)
 class Load:
-    """busy_cores: kept busy by others, now. temperature_celsius: the hottest sensor of the processor. throttled: it is
-    slower than it could be, for heat or power."""
+    """busy_cores: how many other programs keep busy now. temperature_celsius: of the processor's hottest sensor.
+    throttled: the processor is slowed down because of heat or power."""
 
     busy_cores: Fact[float]
     temperature_celsius: Fact[float]

@@ -1,7 +1,7 @@
-"""GPUs: what NVIDIA's driver says, and what Linux shows on the PCI bus of all makers'.
+"""GPUs: what NVIDIA's driver says, and what Linux shows on the PCI bus for all makers.
 
-The bus shows a card also where its driver is missing or broken: such a GPU is listed, with what is not known and why,
-as "there is a GPU that cannot be used yet" is what its owner needs to hear. Servers' console graphics are left out.
+The bus also shows a card whose driver is missing or broken. Such a GPU is listed, with what is unknown and why, because
+its owner needs to hear that there is a GPU which cannot be used yet. The console graphics of servers are left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INTEGRATED = ("gfx902", "gfx909", "gfx90c", "gfx1033", "gfx1035", "gfx1036", "g
 
 
 def nvidia_gpus(surroundings: Surroundings) -> tuple[list[Gpu], str]:
-    """-> those that the driver answers for; and why it does not answer, if it does not"""
+    """Return the GPUs that the driver answers for, and, if it does not answer, why."""
 
     def from_library() -> list[Gpu]:
         return [_nvidia_gpu(answer, "NVML") for answer in surroundings.answer("nvml")["gpus"]]
@@ -51,9 +51,9 @@ def nvidia_gpus(surroundings: Surroundings) -> tuple[list[Gpu], str]:
 
 
 def pci_gpus(surroundings: Surroundings, nvidia_answers: int, nvidia_reason: str) -> list[Gpu]:
-    """-> Linux's AMD and Intel GPUs, and NVIDIA's for which the driver does not answer
+    """Return Linux's AMD and Intel GPUs, and the NVIDIA GPUs for which the driver does not answer.
 
-    nvidia_answers: for how many it does. nvidia_reason: why it does not.
+    nvidia_answers: how many GPUs the driver answers for. nvidia_reason: why it does not answer.
     """
     gpus, silent = [], -nvidia_answers
     for device in surroundings.names(PCI):
@@ -153,7 +153,7 @@ def _amd_gpu(surroundings: Surroundings, folder: str) -> Gpu:
 
 
 def _kfd_node(surroundings: Surroundings, folder: str) -> dict[str, str]:
-    """-> what the compute driver says of the card at that place on the bus"""
+    """Return what the compute driver says of the card at that place on the bus."""
     place = re.search(r"([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$", folder)
     if place is None:
         return {}
@@ -194,7 +194,7 @@ def _intel_gpu(surroundings: Surroundings, folder: str, device: str) -> Gpu:
 
 
 def _pci_name(surroundings: Surroundings, folder: str) -> Fact[str]:
-    """-> its name in the list of PCI ids that most distributions install"""
+    """Return the card's name in the list of PCI ids that most distributions install."""
     vendor = text_or_empty(surroundings, f"{folder}/vendor").strip().removeprefix("0x")
     device = text_or_empty(surroundings, f"{folder}/device").strip().removeprefix("0x")
     for path in _PCI_NAMES if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{4}", f"{vendor}:{device}") else ():

@@ -1,7 +1,7 @@
-"""Which machine a number comes from, in a few facts that do not change while it runs.
+"""The machine that a number comes from, in a few facts that do not change while it runs.
 
-Nothing that names its owner: no host name, no serial number, no address. Left out until something needs it: what is
-free now, bandwidth, GPUs in detail.
+Nothing here names its owner: no host name, no serial number, no address. Left out until something needs it: what is
+free now, bandwidth, details of GPUs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import psutil
 
 @cache
 def describe_machine() -> dict[str, str | int]:
-    """-> processor: its name. architecture: "x86_64". physical_cores, logical_cores: that this process may use.
-    memory_bytes: total. system: "Linux 6.12". python: its version."""
+    """Return the machine's facts: processor (its name), architecture ("x86_64"), physical_cores and logical_cores (that
+    this process may use), memory_bytes (in total), system ("Linux 6.12") and python (its version)."""
     return {
         "processor": _processor(),
         "architecture": platform.machine(),

@@ -1,4 +1,4 @@
-"""Instruction sets that matter for the arithmetic of quantized models, in the names people know.
+"""Instruction sets that matter for the arithmetic of quantized models, under the names that people know.
 
 Systems spell them differently: Linux in /proc/cpuinfo, py-cpuinfo in its flags, macOS in sysctl.
 """
@@ -33,6 +33,6 @@ _SPELLINGS = {
 
 
 def instruction_sets(flags: Iterable[str]) -> tuple[str, ...]:
-    """-> those of the flags that are known here, in the order of this table"""
+    """Return the flags that are known here, in the order of this table."""
     present = {flag.lower() for flag in flags}
     return tuple(name for name, spellings in _SPELLINGS.items() if not present.isdisjoint(spellings))

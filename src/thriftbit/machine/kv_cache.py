@@ -1,8 +1,8 @@
 """What llama.cpp keeps of a text while it writes: the memory that grows with the context, and the memory that does not.
 
-Which kinds of layer a model has, and what each keeps, is said once for every family, in
-`sources/architectures/families/`. Of a family without a table the keys of its GGUF tell most: latent attention,
-recurrent states and windows have keys of their own. Left out: several conversations at a time, and encoders.
+`sources/architectures/families/` says for every family which kinds of layer it has and what each kind keeps. For a
+family without a table, the keys of its GGUF say most of it: latent attention, recurrent states and windows have keys of
+their own. Left out: several conversations at a time, and encoders.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "IQ4_NL", "Q4_1", "
 def cache_bytes(
     layers: Sequence[LayerCache], context_tokens: int, key_type: str = "F16", value_type: str = "F16"
 ) -> int:
-    """-> of all layers together. Types: of CACHE_TYPES."""
+    """Return the bytes of all layers together. The types are from CACHE_TYPES."""
     return sum(layer.size_bytes(context_tokens, key_type, value_type) for layer in layers)
 
 
 def layer_caches(architecture: str, metadata: Metadata) -> tuple[LayerCache, ...] | None:
-    """architecture, metadata: as a GGUF has them. -> one for every layer; None for a family that llama.cpp, as we know
-    it, does not run. Raises ThriftbitError for metadata that lacks what every model has."""
+    """Return what each layer keeps; None for a family that this version of llama.cpp does not run, as far as is known
+    here.
+
+    architecture, metadata: as a GGUF has them. Raises ThriftbitError for metadata that lacks what every model has.
+    """
     try:
         known = architecture_from_gguf(architecture, metadata)
     except ThriftbitError:

@@ -1,7 +1,7 @@
 """What libraries say about this computer, as plain JSON-like documents: psutil, py-cpuinfo and NVIDIA's NVML.
 
-psutil and py-cpuinfo know macOS and Windows, where we would otherwise read programs' output; on Linux /proc and /sys
-say more, containers included. Each is asked once.
+psutil and py-cpuinfo know macOS and Windows, where otherwise the output of programs would have to be read. On Linux,
+/proc and /sys say more, also about containers. Each library is asked once.
 """
 
 from __future__ import annotations

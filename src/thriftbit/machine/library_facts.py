@@ -1,4 +1,4 @@
-"""Facts from psutil's answers, for the systems where it is asked first: macOS and Windows."""
+"""Facts from psutil's answers, for the systems where psutil is asked first: macOS and Windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def library_power(surroundings: Surroundings) -> Power:
 
 
 def busy_cores(surroundings: Surroundings, logical_cores: int | None) -> Fact[float]:
-    """-> cores that programs keep busy now"""
+    """Return how many cores programs keep busy now."""
     return attempt(
         SOURCE,
         lambda: None if logical_cores is None else float(surroundings.answer("psutil")["busy_share"]) * logical_cores,

@@ -1,7 +1,7 @@
 """The processor, as Linux describes it in /proc/cpuinfo and /sys/devices/system/cpu.
 
-What the former looks like depends on the architecture: x86 has a name and flags, ARM numbers in place of a name, RISC-V
-an "isa", POWER a "cpu". The latter is the same everywhere, where a container shows it.
+/proc/cpuinfo depends on the architecture: x86 has a name and flags, ARM has numbers in place of a name, RISC-V an
+"isa", POWER a "cpu". /sys/devices/system/cpu is the same everywhere, if a container shows it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _instruction_sets(surroundings: Surroundings) -> tuple[str, ...] | None:
 
 
 def _siblings(surroundings: Surroundings) -> dict[int, str]:
-    """-> of each processor, the list of those that share its core"""
+    """Return, for each processor, the list of those that share its core."""
     found = {}
     for name in surroundings.names(CPUS):
         if re.fullmatch(r"cpu\d+", name):
@@ -161,7 +161,7 @@ def _fast_cores(surroundings: Surroundings) -> int | None:
 
 
 def _cache_bytes(surroundings: Surroundings) -> int | None:
-    """-> of all caches of the last level together"""
+    """Return the size of all caches of the last level together."""
     sizes: dict[int, dict[str, int]] = {}  # by level, then by the processors that share one
     for name in surroundings.names(CPUS):
         folder = f"{CPUS}/{name}/cache"

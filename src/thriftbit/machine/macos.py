@@ -1,7 +1,7 @@
-"""macOS: psutil for memory, cores and battery; sysctl, system_profiler and pmset for what it does not know.
+"""macOS: psutil for memory, cores and battery; sysctl, system_profiler and pmset for the rest.
 
-On Apple silicon the GPU shares the memory. How much of it the GPU may take the system decides; where it was set by hand
-sysctl says so, otherwise llama.cpp knows when it runs.
+On Apple silicon the GPU shares the memory. The system decides how much the GPU may take. If somebody set it by hand,
+sysctl says so; otherwise llama.cpp knows it when it runs.
 """
 
 from __future__ import annotations

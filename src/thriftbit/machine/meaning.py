@@ -1,7 +1,7 @@
-"""What a computer's facts and rates mean for somebody who has a model in mind and no idea what a Q4_K is.
+"""What a computer's facts and rates mean for somebody who has a model in mind and does not know what a Q4_K is.
 
-A typical model of seven billion weights stands for all: how large its file is in each format, whether that fits, and
-how fast it would be, predicted from the rates measured here. For a model of one's own `thriftbit fit` says it exactly.
+A typical model of seven billion weights serves as the example: how large its file is in each format, whether that fits,
+and how fast it would be, predicted from the rates measured here. `thriftbit fit` answers exactly for a given model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN = {
     "Q3_K": "3 bits",
     "Q2_K": "2 bits",
 }
-_READING_PACE = 5  # tokens a second: 250 words a minute, of a token and a bit each
+_READING_PACE = 5  # tokens/s: 250 words per minute, at a little more than a token for each word
 PREDICTION_ERROR = 0.25
 """Of these rates, for models whose weights are most of the work: one of 1.5 billion weights was slower by 19 % in the
 median of five formats on a machine at rest (docs/lab-notes.md). Small models are off by more; they are not shown."""
@@ -35,8 +35,8 @@ _ROOM = 0.9  # of the memory, for weights; the rest is for the conversation and 
 
 @dataclass(frozen=True)
 class Outlook:
-    """A typical model in one format, here. fits: into what is free now; None if that is not known. Rates in tokens a
-    second, predicted."""
+    """A typical model in one format, here. fits: into what is free now; None if that is not known. Rates are predicted,
+    in tokens/s."""
 
     format: str
     plainly: str
@@ -47,13 +47,13 @@ class Outlook:
 
 
 def outlooks(profile: Profile) -> list[Outlook]:
-    """-> of the formats that most files are in, those that were measured with the best number of threads"""
+    """Return those of the most common formats that were measured with the best number of threads."""
     rates = {rate.format: rate for rate in profile.rates if rate.threads == profile.best_threads}
     return [_outlook(profile, rates[name]) for name in _SHOWN if name in rates]
 
 
 def sentences(profile: Profile) -> Iterator[str]:
-    """-> what it comes to, for a beginner"""
+    """Return what the facts and rates mean, in sentences for a beginner."""
     room = room_bytes(profile)
     if room is None:
         yield "How much memory is free is not known here, so neither is what fits."
@@ -75,7 +75,8 @@ def _judged(tokens_per_second: float) -> str:
 
 
 def room_bytes(profile: Profile) -> int | None:
-    """-> memory that is free where models run: of the GPUs if llama.cpp computes on them, otherwise the main memory"""
+    """Return the memory that is free where models run: the GPUs' if llama.cpp computes on them, otherwise the main
+    memory."""
     if profile.device not in ("", "CPU"):
         free = [gpu.free_bytes.value or gpu.memory_bytes.value for gpu in profile.facts.gpus]
         known = [size for size in free if size]
@@ -103,5 +104,5 @@ def _outlook(profile: Profile, rate: FormatRate) -> Outlook:
 
 
 def _mapped(spread: Spread, function: Callable[[float], float]) -> Spread:
-    """-> the spread of a function that rises"""
+    """Return the spread of an increasing function."""
     return Spread(function(spread.median), function(spread.low), function(spread.high))

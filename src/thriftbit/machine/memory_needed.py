@@ -1,12 +1,12 @@
 """How much memory a model takes while it runs: weights, what is kept of the text, room to compute, and the rest.
 
-llama.cpp's own arithmetic, followed where it can be and measured where it cannot. Weights are mapped from the file, and
-some formats are copied into another order for the processor's instructions besides; the mapped originals of those stay
-in memory as long as nobody else wants it. So there are two sums: all that is resident, which is what a system's monitor
-shows, and what is lasting, without which the model does not run well.
+This follows llama.cpp's own arithmetic where it can be followed, and measurements where it cannot. Weights are mapped
+from the file. Some formats are also copied into another order for the processor's instructions; the mapped originals of
+those stay in memory until another program needs the room. So there are two sums. "Resident" is everything, which a task
+manager shows. "Lasting" is what the model needs to run well.
 
-Left out: several conversations at a time, adapters, image towers. What differs in other programs on top of llama.cpp
-(Ollama keeps several contexts, for one) is not known here.
+Left out: several conversations at a time, adapters, image towers, and what other programs add to llama.cpp (Ollama, for
+one, keeps several contexts).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd
 # Room to compute, in 32-bit numbers for each token of a batch: measured as llama.cpp plans its graphs (see
 # tests/conformance/test_memory.py) for dense models, mixtures, and windows.
 _OF_WIDTH, _OF_FFN, _OF_EXPERT_FFN, _OF_EXPERT_WIDTH = 5, 3, 3, 1
-_OF_RECURRENT = 5  # of what a recurrent layer convolves; so much only roughly
+_OF_RECURRENT = 5  # of what a recurrent layer convolves; a rough number
 _MASK_BYTES = 2
 _FIXED_COMPUTE_BYTES = 20 << 10
 
@@ -53,9 +53,9 @@ _UNSURE_COMPUTE = 0.5  # of the room to compute of recurrent layers, which is no
 
 @dataclass(frozen=True)
 class MemoryNeeded:
-    """All in bytes. weights: as mapped from the file. copied: of them, in memory a second time, in another order.
-    cache: of the text. compute: room for one batch. other: the program and its vocabulary.
-    resident: all that the system counts. lasting: without what it can take back."""
+    """All in bytes. weights: as mapped from the file. copied: those in memory a second time, in another order. cache:
+    of the text. compute: room for one batch. other: the program and its vocabulary. resident: everything that the
+    system counts. lasting: resident without what the system can take back."""
 
     weights: int
     copied: int
@@ -74,7 +74,7 @@ def memory_needed(
     instruction_sets: Collection[str] = (),
     program_bytes: int = PROGRAM_BYTES,
 ) -> MemoryNeeded:
-    """-> what running the model on the processor takes, with that much context
+    """Return what the model takes to run on the processor, with that much context.
 
     cache_type: of keys and values. instruction_sets: as `Processor` has them. program_bytes: of the engine's process
     before it loads anything.
@@ -108,7 +108,8 @@ def memory_needed(
 
 
 def repacked_bytes(entries: Sequence[Entry], instruction_sets: Collection[str]) -> int:
-    """-> of the matrices that llama.cpp copies into another order on a processor with these instruction sets"""
+    """Return the bytes of the matrices that llama.cpp copies into another order on a processor with these instruction
+    sets."""
     available = set(instruction_sets)
     total = 0
     for entry in entries:
@@ -119,7 +120,7 @@ def repacked_bytes(entries: Sequence[Entry], instruction_sets: Collection[str]) 
 
 
 def compute_bytes(shape: ModelShape, context_tokens: int) -> int:
-    """-> the room that llama.cpp plans for the largest batch"""
+    """Return the room that llama.cpp plans for the largest batch."""
     batch = min(BATCH_TOKENS, context_tokens)
     dense = _OF_FFN * shape.ffn
     experts = shape.experts_used * (_OF_EXPERT_FFN * shape.expert_ffn + _OF_EXPERT_WIDTH * shape.width)
@@ -129,7 +130,7 @@ def compute_bytes(shape: ModelShape, context_tokens: int) -> int:
 
 
 def _mask_cells(layers: Sequence[LayerCache], context_tokens: int) -> list[int]:
-    """-> tokens that a mask is kept for: one for the whole text, one for a window"""
+    """Return the tokens for which masks are kept: one mask for the whole text, one for a window."""
     whole = any(layer.key_width and not layer.window_tokens for layer in layers)
     windows = {layer.cells(context_tokens) for layer in layers if layer.window_tokens}
     return ([padded(context_tokens, CELL_PADDING)] if whole or not layers else []) + sorted(windows)

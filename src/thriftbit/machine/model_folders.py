@@ -1,7 +1,7 @@
 """Folders where programs keep models, and how much is in them.
 
-The places are those that the programs themselves document: an environment variable first, then a folder of the user's.
-Shown without the user's name: below the home folder as "~/...", elsewhere by the variable that leads there.
+The places are documented by the programs themselves: first an environment variable, then a folder of the user's. They
+are shown without the user's name: below the home folder as "~/...", elsewhere by the variable that leads there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ModelFolder:
 
 
 def model_folders(environment: Mapping[str, str] | None = None, home: Path | None = None) -> list[ModelFolder]:
-    """-> those that exist on this computer"""
+    """Return the folders that exist on this computer."""
     environment = os.environ if environment is None else environment
     home = home or Path.home()
     folders = {folder.path: folder for folder in _places(environment, home) if folder.path.is_dir()}
@@ -41,7 +41,7 @@ def found_caches(folders: list[ModelFolder]) -> tuple[CacheFound, ...]:
 
 
 def folder_size(folder: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Fact[int]:
-    """-> bytes of all files below, each counted once: the Hub's cache links to one file from several places"""
+    """Return the bytes of all files below, each counted once: the Hub's cache links to one file from several places."""
     deadline = time.monotonic() + patience_seconds
     size_bytes, left, hidden = 0, [folder], False
     seen: set[tuple[int, int]] = set()
@@ -64,7 +64,7 @@ def folder_size(folder: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Fa
 
 
 def shown_path(path: Path, home: Path, otherwise: str) -> str:
-    """-> "~/models/a" for what is in the home folder, as the rest of a path may name people as well"""
+    """Return "~/models/a" for what is in the home folder, as the rest of a path may name people as well."""
     try:
         return (Path("~") / path.relative_to(home)).as_posix()
     except ValueError:
@@ -98,7 +98,7 @@ def _places(environment: Mapping[str, str], home: Path) -> Iterator[ModelFolder]
 
 
 def _cache_home(environment: Mapping[str, str], home: Path) -> Path:
-    """-> where llama.cpp puts its own"""
+    """Return the folder in which llama.cpp keeps its cache."""
     if sys.platform == "darwin":
         return home / "Library" / "Caches"
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""A model at one precision, in the numbers that memory and speed follow from. No weights, only their shapes."""
+"""A model at one precision, in the numbers that decide its memory and speed: shapes and formats, and no weights."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ class ModelShape:
 
     @property
     def active_parameters(self) -> float:
-        """-> that take part in one token: all of a dense model; of a mixture the chosen experts and the rest, without
-        an embedding that is only looked up (OpenAI leaves it out of the published number, Qwen does not)"""
+        """Return the parameters that take part in one token: all of a dense model; of a mixture the chosen experts and
+        the rest. An embedding that is only looked up does not count (OpenAI's published number leaves it out, Qwen's
+        does not)."""
         if not self.experts:
             return self.parameters
         return sum(math.prod(entry.shape) * self._share_read(entry) for entry in self.entries)
@@ -64,14 +65,14 @@ class ModelShape:
         return all(entry.name != _OUTPUT for entry in self.entries)
 
     def bytes_per_token(self) -> dict[str, float]:
-        """-> format -> bytes of weights that are read to write one token"""
+        """Return, for each format, the bytes of weights that are read to write one token."""
         read: Counter[str] = Counter()
         for entry in self.entries:
             read[entry.format.name] += entry.size_bytes * self._share_read(entry)  # type: ignore[assignment]
         return {name: size for name, size in read.items() if size}
 
     def weights_per_token(self) -> dict[str, float]:
-        """-> format -> weights that are multiplied to read one token of a prompt"""
+        """Return, for each format, the weights that are multiplied to read one token of a prompt."""
         multiplied: Counter[str] = Counter()
         for entry in self.entries:
             if len(entry.shape) > 1 and entry.name not in (_OUTPUT, _EMBEDDING):  # only the last token's are wanted

@@ -1,6 +1,6 @@
 """What NVIDIA's driver says: which GPUs there are, the GPU memory of a process, the energy of the GPUs.
 
-Through NVML, the driver's own library, by way of NVIDIA's Python package. Everything that cannot be had is a reason: a
+This goes through NVML, the driver's own library, with NVIDIA's Python package. Whatever cannot be had has a reason: a
 driver may be missing, of another version than its kernel module, or answer for one GPU and not for the next.
 """
 
@@ -15,8 +15,8 @@ from thriftbit.machine.surroundings import UnreadableError
 
 
 def gpu_answers() -> dict[str, Any]:
-    """-> gpus: of each driver (its version), name, memory_bytes, free_bytes, compute; an answer that the driver refuses
-    is {"error": why}. Raises UnreadableError if the driver does not answer at all."""
+    """Return gpus: of each driver (its version), name, memory_bytes, free_bytes, compute; an answer that the driver
+    refuses is {"error": why}. Raises UnreadableError if the driver does not answer at all."""
     try:
         with _library() as nvml:
             answers = {"driver": lambda gpu: nvml.nvmlSystemGetDriverVersion()} | {
@@ -44,7 +44,7 @@ def _answer(nvml: Any, ask: Callable[[Any], Any], index: int) -> Any:
 
 
 def gpu_memory_bytes(process_id: int) -> int:
-    """-> what a process holds on all GPUs together"""
+    """Return the bytes that a process holds on all GPUs together."""
     with _library() as nvml:
         used: dict[int, int] = {}  # by GPU; a process may be listed both for computing and for graphics
         for index, gpu in enumerate(_gpus(nvml)):
@@ -58,7 +58,7 @@ def gpu_memory_bytes(process_id: int) -> int:
 
 
 def gpu_energy_joules() -> float:
-    """-> what all GPUs have used since the driver was loaded"""
+    """Return the joules that all GPUs have used since the driver was loaded."""
     with _library() as nvml:
         millijoules: int = sum(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) for gpu in _gpus(nvml))
         return millijoules / 1000

@@ -1,15 +1,14 @@
-"""How fast a model will read and write on a computer that was measured, with how far that may be off.
+"""How fast a model will read and write on a measured computer, and how far the prediction may be off.
 
-Writing a token means reading every weight that takes part in it, and what is kept of the text so far. How many bytes a
-second that goes is not the memory's bandwidth alone: each format has kernels of its own, and at equal bytes they differ
-by a factor of three. The profile has the rate of each (`FormatRate`), measured with the real engine; so the time of a
-token is a sum over formats, plus looking back at the text, plus what every layer and every entry of the vocabulary
-costs in handling. Looking back is more than reading what is kept of the text: after a few hundred tokens a small model
-may spend as long on it as on its weights, so it is measured too. Reading a prompt is arithmetic: weights times tokens
-over the measured rate, plus attention.
+To write a token, the engine reads every weight that takes part in it, and what is kept of the text so far. Memory
+bandwidth alone does not decide how fast: each format has its own kernels, and for equal bytes they differ by a factor
+of three. The profile has the rate of each format (`FormatRate`), measured with the real engine. So the time for a token
+is a sum over formats, plus looking back at the text, plus a cost for every layer and every entry of the vocabulary.
+Looking back is more than reading: after a few hundred tokens a small model may spend as long on it as on its weights,
+so it is measured too. Reading a prompt is arithmetic: weights times tokens over the measured rate, plus attention.
 
-Where a format was not measured, bandwidth bounds it, and the interval says how loosely. Without any measurement there
-is no number. What real runs showed of earlier predictions corrects later ones (`corrections.py`).
+Where a format was not measured, bandwidth bounds its rate, and the interval says how loosely. Without any measurement
+there is no number. Real runs correct later predictions (`corrections.py`).
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ _ATTENTION_SECONDS = Spread(0.5e-9, 0.1e-9, 1.5e-9)
 # Of that, what it takes while a prompt is read: many tokens look back at the same numbers at a time. (0.27 and 0.36 on
 # the one processor that it was tried on.)
 _READING_ATTENTION = Spread(0.3, 0.15, 1.0)
-# A machine is never twice in the same state, apart from the spread of the measurement itself; and much less so where
-# other programs kept its cores busy meanwhile. As factors, of an idle machine and of one with no idle core.
+# Beside the spread of the measurement, a machine is never twice in the same state, least of all while other programs
+# keep its cores busy. Two factors: for an idle machine, and for one without an idle core.
 _IDLE_DRIFT, _BUSY_DRIFT = 1.15, 1.4
 _NOTABLY_BUSY = 0.25
 
@@ -56,9 +55,9 @@ def decode_rate(
     cache_type: str = "F16",
     correction: Correction | None = None,
 ) -> Prediction:
-    """-> tokens written in a second, after `filled_tokens` of text
+    """Return the tokens written per second, after `filled_tokens` of text.
 
-    threads: those that were measured best, by default. correction: from `corrections.py`.
+    threads: by default the number that was measured best. correction: from `corrections.py`.
     """
     if profile is None or not (profile.rates or profile.bandwidth):
         return unknown(NOT_MEASURED)
@@ -92,7 +91,7 @@ def prefill_rate(
     threads: int | None = None,
     correction: Correction | None = None,
 ) -> Prediction:
-    """-> tokens of a prompt of that length read in a second"""
+    """Return the tokens read per second, for a prompt of that length."""
     if profile is None or not profile.rates:
         return unknown(NOT_MEASURED)
     if shape.layers is None:
@@ -125,7 +124,7 @@ def prefill_rate(
 
 
 def first_token_seconds(prefill: Prediction, decode: Prediction, prompt_tokens: int) -> Prediction:
-    """-> how long until the first word of the answer to a prompt of that length"""
+    """Return the seconds until the first token of the answer to a prompt of that length."""
     parts = (prefill.value, prefill.low, prefill.high, decode.value, decode.low, decode.high)
     if any(part is None for part in parts):
         return unknown(prefill.reason if prefill.value is None else decode.reason)
@@ -139,7 +138,7 @@ def first_token_seconds(prefill: Prediction, decode: Prediction, prompt_tokens: 
 
 
 def energy_per_token(decode: Prediction, watts: Spread | None) -> Prediction:
-    """watts: that the machine drew while it wrote, where a counter measured it. -> joules for a token"""
+    """watts: that the machine drew while it wrote, where a counter measured it. Return joules for a token."""
     if watts is None:
         return unknown("no run with an energy counter was measured here")
     if decode.value is None or decode.low is None or decode.high is None:
@@ -153,7 +152,7 @@ def energy_per_token(decode: Prediction, watts: Spread | None) -> Prediction:
 
 
 def _from_bandwidth(bandwidth: Spread | None, measured: Iterable[FormatRate]) -> Spread | None:
-    """-> what a format that was not measured may reach: between the slowest and the fastest that were"""
+    """Return what a format that was not measured may reach: between the slowest and the fastest measured ones."""
     known = [rate.decode_bytes_per_second for rate in measured]
     if known:
         middle = sorted(spread.median for spread in known)[len(known) // 2]
@@ -166,7 +165,7 @@ def _from_bandwidth(bandwidth: Spread | None, measured: Iterable[FormatRate]) ->
 
 
 def _handling_seconds(shape: ModelShape, measured: StepCost | None, threads: int) -> Spread:
-    """-> what a token takes beyond reading weights and looking back"""
+    """Return the seconds that a token takes beyond reading weights and looking back."""
     layers = len(shape.layers or ())
     chosen = _times(shape.tokens, _TOKEN_SECONDS)
     if measured is None:
@@ -185,7 +184,8 @@ def _looking_back_seconds(
     measured: StepCost | None,
     threads: int,
 ) -> Spread:
-    """-> what the text so far costs a token: its numbers are read, and multiplied for every head of the query"""
+    """Return the seconds that looking back at the text takes for one token: its numbers are read, and multiplied for
+    every head of the query."""
     layers = shape.layers or ()
     cached = sum(layer.read_bytes(filled_tokens, cache_type, cache_type) for layer in layers)
     seconds = _over(cached, reading)
@@ -207,7 +207,7 @@ def _times(count: float, each: Spread) -> Spread:
 
 
 def _over(amount: float, rate: Spread) -> Spread:
-    """-> seconds: low is the shortest time"""
+    """Return seconds: low is the shortest time."""
     return Spread(amount / rate.median, amount / rate.high, amount / rate.low)
 
 
@@ -232,7 +232,7 @@ def _corrected(seconds: Spread, reason: str, correction: Correction | None, prof
 
 
 def _busy_share(profile: Profile) -> float:
-    """-> of its cores, that other programs used while it was measured, from 0 to 1"""
+    """Return the share of its cores that other programs used while it was measured, from 0 to 1."""
     cores = profile.facts.processor.usable_cores.value or profile.facts.processor.logical_cores.value or 1
     return min(1.0, (profile.busy_cores or 0.0) / max(1.0, cores))
 

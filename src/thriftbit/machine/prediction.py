@@ -9,8 +9,8 @@ from thriftbit.machine.profile import Spread
 
 @dataclass(frozen=True)
 class Prediction:
-    """value: None where nothing can be said, and `reason` then says why. low, high: nine times in ten the truth is
-    between them; equal to the value where it was counted. reason: a sentence: what it rests on."""
+    """value: None where nothing can be said; `reason` then says why. low, high: the truth lies between them nine times
+    in ten; equal to the value if it was counted. reason: a sentence on what the prediction rests on."""
 
     value: float | None
     low: float | None
@@ -35,5 +35,5 @@ def unknown(reason: str) -> Prediction:
 
 
 def widened(spread: Spread, low: float, high: float) -> Spread:
-    """-> the spread with its ends moved apart by these factors"""
+    """Return the spread with its ends moved apart by these factors."""
     return Spread(spread.median, spread.low * low, spread.high * high)

@@ -25,8 +25,8 @@ _OTHERS = 0o077
 
 
 def private_folder(path: Path) -> Path:
-    """-> `path`, made if missing with the folders above it, all of them private
-    Raises ThriftbitError if it cannot be made."""
+    """Return `path`, made if missing with the folders above it, all of them private. Raises ThriftbitError if it cannot
+    be made."""
     try:
         for folder in reversed([path, *path.parents]):
             if not folder.is_dir():
@@ -42,8 +42,8 @@ def private_folder(path: Path) -> Path:
 
 
 def open_private(path: Path, mode: str) -> BinaryIO:
-    """-> the file, open in a binary mode such as "ab+"; made private first if others could read it
-    Raises OSError like `open`, and for what is not a regular file."""
+    """Return the file, open in a binary mode such as "ab+"; made private first if others could read it. Raises OSError
+    like `open`, and for what is not a regular file."""
     return cast(BinaryIO, open(path, mode, opener=_open_narrowed))
 
 
@@ -67,7 +67,7 @@ def _open_narrowed(path: str, flags: int) -> int:
 
 
 def _ours_among(folders: tuple[Path, ...]) -> list[Path]:
-    """-> those in the user's cache or data"""
+    """Return the folders in the user's cache or data."""
     roots = {"THRIFTBIT_CACHE": cache_folder(), "THRIFTBIT_DATA": data_folder()}
     return [
         folder

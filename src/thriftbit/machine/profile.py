@@ -1,8 +1,8 @@
 """A computer as predictions see it: what it is, and what was measured of it.
 
-`thriftbit doctor --measure` makes a profile (`runtime/probe.py`) and keeps it in the user's cache. It is for the
-hardware that it was measured on: a fingerprint of processor, memory and GPUs is kept with it, and where that has
-changed there is no profile. As JSON it answers for another computer.
+`thriftbit doctor --measure` makes a profile (`runtime/probe.py`) and keeps it in the user's cache. A profile belongs to
+the hardware that it was measured on. So a fingerprint of processor, memory and GPUs is kept with it; if the hardware
+has changed, the profile does not count. As JSON, a profile answers questions about another computer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Reading memory far larger than the caches, with so many threads."""
+    """Reading memory far larger than the caches, with a number of threads."""
 
     threads: int
     bytes_per_second: Spread
@@ -100,7 +100,7 @@ class Profile:
 
 
 def fingerprint(facts: Facts) -> dict[str, Any]:
-    """-> what rates depend on and what does not change until somebody opens the case (or resizes the container)"""
+    """Return what rates depend on and what stays the same until somebody opens the case (or resizes the container)."""
     processor, memory = facts.processor, facts.memory
     total = memory.total_bytes.value
     return {
@@ -120,9 +120,10 @@ def profile_file() -> Path:
 
 
 def read_profile(facts: Facts | None = None) -> Profile | None:
-    """-> what was measured of this computer, with the facts of now; None if that was never done, or of other hardware
+    """Return what was measured of this computer, with the present facts; None if nothing was measured, or of other
+    hardware.
 
-    facts: of now, if they were detected already.
+    facts: the present ones, if they were detected already.
     """
     if not profile_file().is_file():
         return None
@@ -134,12 +135,12 @@ def read_profile(facts: Facts | None = None) -> Profile | None:
 
 
 def profile_of(facts: Facts) -> Profile:
-    """-> what was measured of the computer with those facts; the facts alone where nothing was"""
+    """Return what was measured of the computer with those facts; the facts alone, if nothing was measured."""
     return stored_profile(facts) or Profile(facts)
 
 
 def stored_profile(facts: Facts) -> Profile | None:
-    """-> the profile in the cache, if it is of the hardware in `facts`; a file that cannot be read counts as none"""
+    """Return the profile in the cache, if it is of the hardware in `facts`. An unreadable file counts as none."""
     try:
         document = _document(read_limited(profile_file()))
         profile = _checked(from_document(Profile, document, "profile"))
@@ -149,8 +150,8 @@ def stored_profile(facts: Facts) -> Profile | None:
 
 
 def load_profile(path: Path) -> Profile:
-    """-> the profile of a computer, perhaps another one, as `thriftbit doctor --json` prints it
-    Raises ThriftbitError naming the file."""
+    """Return the profile of a computer, perhaps another one, as `thriftbit doctor --json` prints it. Raises
+    ThriftbitError naming the file."""
     text = read_limited(path)
     try:
         return Profile.from_json(text)
@@ -161,18 +162,18 @@ def load_profile(path: Path) -> Profile:
 
 
 def store_profile(profile: Profile) -> Path:
-    """-> where it is kept from now on; ThriftbitError if it cannot be written"""
+    """Return where it is kept from now on; ThriftbitError if it cannot be written."""
     write_private(profile_file(), profile.to_json().encode())
     return profile_file()
 
 
 def read_limited(path: Path) -> str:
-    """-> the text of a file that is no larger than a profile can be; ThriftbitError if it cannot be read"""
+    """Return the text of a file that is no larger than a profile can be; ThriftbitError if it cannot be read."""
     return read_regular_text(path, _LARGEST_FILE_BYTES)
 
 
 def _checked(profile: Profile) -> Profile:
-    """ThriftbitError for rates that nobody can have measured: everything is divided by them"""
+    """Return the profile. Raises ThriftbitError for impossible rates, because everything is divided by them."""
     rates = [each.bytes_per_second for each in profile.bandwidth]
     rates += [
         spread for each in profile.rates for spread in (each.decode_bytes_per_second, each.prefill_weights_per_second)

@@ -1,7 +1,7 @@
 """Programs that run models, found on PATH and in the places where their installers put them.
 
-Each is asked for its version; none is started to serve. The engine in the box is not looked for here: what it can use
-it says itself (`runtime/examine.py`).
+Each program is asked for its version, and none is started. The built-in engine is not looked for here: it says itself
+what it can use (`runtime/examine.py`).
 """
 
 from __future__ import annotations

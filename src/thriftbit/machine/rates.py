@@ -1,9 +1,9 @@
-"""The rate of a format with a number of threads: measured, or between what was.
+"""The rate of a format with a number of threads: measured, or between what was measured.
 
-A profile has every format with the number of threads that suits the computer, the common ones with one thread as well,
-and two with each number. For anything else there are bounds that no processor breaks: more threads are not slower in
-all, and n times the threads are at most n times as fast, nor faster than memory is read. The middle of the bounds is
-the prediction, and they are its interval.
+A profile has every format with the number of threads that suits the computer, the common formats also with one thread,
+and two formats with each number. For any other combination there are bounds that hold on every processor: more threads
+together are never slower, and n times the threads are at most n times as fast, and never faster than memory can be
+read. The prediction is the middle of the bounds, and the bounds are its interval.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CELLS_AT_ONCE, _CELLS_WORTH_SHARING = 256, 512
 
 
 def format_rates(profile: Profile, threads: int) -> dict[str, FormatRate]:
-    """-> of every format that was measured, with that many threads"""
+    """Return the rate of every format that was measured with that many threads."""
     found = {rate.format: rate for rate in profile.rates if rate.threads == threads}
     for name in dict.fromkeys(rate.format for rate in profile.rates):
         if name not in found:
@@ -27,22 +27,22 @@ def format_rates(profile: Profile, threads: int) -> dict[str, FormatRate]:
 
 
 def bandwidth_with(profile: Profile, threads: int) -> Spread | None:
-    """-> with that many threads, or with the nearest number that was measured"""
+    """Return the bandwidth with that many threads, or with the nearest number that was measured."""
     nearest = min(profile.bandwidth, key=lambda each: abs(each.threads - threads), default=None)
     return nearest.bytes_per_second if nearest else None
 
 
 def step_cost_with(profile: Profile, threads: int) -> StepCost | None:
-    """-> with that many threads, or with the nearest number that was measured"""
+    """Return the cost with that many threads, or with the nearest number that was measured."""
     return min(profile.step_costs, key=lambda each: abs(math.log(each.threads / threads)), default=None)
 
 
 def busiest_tokens(seen_tokens: float, threads: int, *, half_precision: bool = True) -> float:
-    """-> of the tokens that a new one looks back at, how many the thread with the most of them does, for every head
+    """Return how many of the earlier tokens the busiest thread looks back at, for every head.
 
-    llama.cpp computes with as many cells of the cache as are in use, rounded up. If they are many and in half
-    precision, each thread gets an equal range of cells; those behind the text cost nothing, so the last threads may
-    have little to do. Otherwise heads are shared out.
+    llama.cpp computes with as many cells of the cache as are in use, rounded up. If there are many cells in half
+    precision, each thread gets an equal range of them. Cells behind the text cost nothing, so the last threads may have
+    little to do. Otherwise the heads are divided among the threads.
     """
     cells = math.ceil((seen_tokens + 1) / _CELLS_AT_ONCE) * _CELLS_AT_ONCE
     if cells < _CELLS_WORTH_SHARING or not half_precision:

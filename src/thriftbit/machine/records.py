@@ -1,4 +1,5 @@
-"""Frozen dataclasses to JSON and back, checked: a profile may come from another computer, so from a stranger.
+"""Frozen dataclasses to JSON and back, checked, because a profile may come from another computer and so from a
+stranger.
 
 The annotations of the classes are the schema. Left out: everything that profiles do not contain (dictionaries, unions
 of more than a type and None).
@@ -17,7 +18,7 @@ R = TypeVar("R")
 
 
 def to_document(value: Any) -> Any:
-    """-> what `json.dumps` takes"""
+    """Return what `json.dumps` takes."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
@@ -26,9 +27,11 @@ def to_document(value: Any) -> Any:
 
 
 def from_document(kind: type[R], document: Any, place: str = "") -> R:
-    """-> an instance of the dataclass `kind`. place: what to call it in errors
-    Raises ThriftbitError where something is missing or of another type; keys that it does not know are passed over, as
-    a later version may have added them."""
+    """Return an instance of the dataclass `kind`.
+
+    place: what errors call it. Raises ThriftbitError where something is missing or of another type. Unknown keys are
+    passed over, because a later version may have added them.
+    """
     result: R = _read(kind, document, place or kind.__name__)
     return result
 
@@ -63,7 +66,7 @@ def _read_record(kind: Any, arguments: tuple[Any, ...], value: Any, place: str) 
 
 
 def _substituted(hint: Any, bound: dict[Any, Any]) -> Any:
-    """-> the annotation with a generic class's parameters filled in: T | None as int | None"""
+    """Return the annotation with a generic class's parameters filled in: T | None as int | None."""
     parameters = getattr(hint, "__parameters__", ())
     if hint in bound:
         return bound[hint]

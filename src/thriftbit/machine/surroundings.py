@@ -1,9 +1,9 @@
 """Everything that detection reads, behind four questions: a file's text, a folder's names, a program's answer, a
 library's answer.
 
-So that what is made of the answers is tested against answers that were recorded on other computers, a detector never
-touches the system itself. `LiveSurroundings` is this computer. Whatever cannot be had is an `UnreadableError` with a
-reason in words, and `attempt` makes it a fact without a value: a broken driver or a locked folder ends there.
+A detector never touches the system itself. So its conclusions can be tested with answers that were recorded on other
+computers. `LiveSurroundings` is this computer. Whatever cannot be read raises UnreadableError with a reason in words,
+and `attempt` turns it into a fact without a value. So a broken driver or a locked folder stops nothing else.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Surroundings(Protocol):
     architecture: str
 
     def text(self, path: str) -> str:
-        """-> what stands in the file; UnreadableError"""
+        """Return what stands in the file; UnreadableError."""
         ...
 
     def names(self, folder: str) -> list[str]:
-        """-> of what is in the folder, sorted; empty if it is not there"""
+        """Return the names in the folder, sorted; none if it is not there."""
         ...
 
     def output(self, *command: str) -> str:
-        """-> what the program prints; UnreadableError"""
+        """Return what the program prints; UnreadableError."""
         ...
 
     def answer(self, library: str) -> Mapping[str, Any]:
-        """-> what a library says, as JSON has it: "psutil", "cpuinfo", "nvml"; UnreadableError"""
+        """Return what a library says, as JSON has it: "psutil", "cpuinfo", "nvml"; UnreadableError."""
         ...
 
 
@@ -108,7 +108,7 @@ class LiveSurroundings:
 
 
 def attempt(source: str, read: Callable[[], T | None], nothing: str = "not said") -> Fact[T]:
-    """-> the fact that `read` gives; if it gives None (for the reason `nothing`) or fails, an unknown one and why"""
+    """Return the fact that `read` gives. If it gives None (for the reason `nothing`) or fails: unknown, and why."""
     try:
         value = read()
     except UnreadableError as error:
@@ -119,7 +119,7 @@ def attempt(source: str, read: Callable[[], T | None], nothing: str = "not said"
 
 
 def first_known(*facts: Fact[T]) -> Fact[T]:
-    """-> the first that is known, otherwise the first"""
+    """Return the first that is known, otherwise the first."""
     return next((fact for fact in facts if fact.value is not None), facts[0])
 
 
@@ -146,7 +146,7 @@ def text_or_empty(surroundings: Surroundings, path: str) -> str:
 
 
 def json_output(surroundings: Surroundings, *command: str) -> dict[str, Any]:
-    """-> the object that a program prints as JSON"""
+    """Return the object that a program prints as JSON."""
     text = surroundings.output(*command).lstrip("\ufeff")
     try:
         answer = json.loads(text)
@@ -158,7 +158,7 @@ def json_output(surroundings: Surroundings, *command: str) -> dict[str, Any]:
 
 
 def keyed_lines(text: str, separator: str = ":") -> dict[str, str]:
-    """-> "MemTotal:  16 kB" as {"MemTotal": "16 kB"}; of a key that comes twice, the first"""
+    """Return "MemTotal:  16 kB" as {"MemTotal": "16 kB"}; of a key that comes twice, the first."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, between, value = line.partition(separator)
@@ -168,7 +168,7 @@ def keyed_lines(text: str, separator: str = ":") -> dict[str, str]:
 
 
 def cpu_list(text: str) -> list[int]:
-    """-> "0-3,8" as [0, 1, 2, 3, 8]"""
+    """Return "0-3,8" as [0, 1, 2, 3, 8]."""
     numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")

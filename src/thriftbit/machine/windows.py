@@ -1,8 +1,8 @@
-"""Windows: psutil for memory, cores and battery, py-cpuinfo for instruction sets, one question to PowerShell for all
-else.
+"""Windows: psutil for memory, cores and battery; py-cpuinfo for instruction sets; one question to PowerShell for the
+rest.
 
-`Win32_VideoController` tells at most 4 GB of memory, as its field has 32 bits; drivers leave the true number in the
-registry, which is asked first.
+`Win32_VideoController` reports at most 4 GB of memory, because its field has 32 bits. Drivers leave the true number in
+the registry, so the registry is asked first.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Windows:
         )
 
     def gpus(self) -> list[Gpu]:
-        """-> all but those that only draw a remote or virtual screen"""
+        """Return all but those that only draw a remote or virtual screen."""
         if self._answer.value is None:
             return []
         found = []
@@ -97,7 +97,7 @@ class Windows:
         )
 
     def disk_kind(self) -> Fact[str]:
-        """-> if all disks are of one kind; which of several holds a folder is not asked"""
+        """Return the kind if all disks are of one kind. Which of several disks holds a folder is not asked."""
         return self._fact(
             lambda answer: " or ".join(sorted({_disk_kind(disk) for disk in _list(answer["disks"])})) or None
         )
@@ -142,7 +142,7 @@ class Windows:
 
 
 def _list(value: Any) -> list[Any]:
-    """-> PowerShell makes of a list with one element that element"""
+    """Return the list. PowerShell turns a list with one element into that element."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

@@ -1,8 +1,8 @@
 """What quantization did to a model's predictions: perplexity, divergence, answers. Needs the extra `torch`.
 
 Any number of quantized files are judged in one pass beside their original. Passes come in rounds, each with more text
-than all before, until the time given is used up: the first, of one window for each domain, says something within a
-minute or so, and every further one narrows the intervals. Each round's result replaces the one before.
+than all rounds before together, until the time is used up. The first round takes one window of each text and gives a
+first answer within about a minute. Every further round narrows the intervals, and its result replaces the one before.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def measure_accuracy(
     command: str = "",
     progress: Progress = no_progress,
 ) -> Iterator[list[Measurement]]:
-    """original: without one, there are perplexities and accuracies and no divergence. material: see `gather`; the
-    quantized models belong to the original, see `check_belongs`. budget_seconds: for everything, None for no limit.
-    progress: see `Progress`.
+    """Yield after every round all rows that hold by then; they replace those of the round before.
 
-    -> after every round all rows that hold by then, which replace those of the round before
+    original: without one, perplexities and accuracies are measured, and no divergence. quantized: models that belong to
+    the original (see `check_belongs`). material: see `gather`. budget_seconds: for everything, None for no limit.
+    progress: see `Progress`.
     """
     models = [*([original] if original else []), *quantized]
     device = _device()
@@ -122,7 +122,7 @@ class _Text:
 
 
 def _texts(judged: Sequence[_Judged], material: Sequence[Material]) -> Iterator[_Text]:
-    """-> every text; at last all of them together, if there is more than one"""
+    """Yield every text, and last all of them together, if there is more than one."""
     texts = [
         _Text(what.name, what.context_tokens, [what.in_order(own.scores[number]) for own in judged])
         for number, what in enumerate(material)

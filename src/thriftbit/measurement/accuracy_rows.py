@@ -1,4 +1,4 @@
-"""From what models said of every token to rows: the definitions are those of `llama-perplexity --kl-divergence`."""
+"""Rows from what models predicted for every token. The definitions are those of `llama-perplexity --kl-divergence`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _row(
 
 
 def _stacked(parts: Sequence[Any]) -> Floats:
-    """-> (windows, positions)"""
+    """Return (windows, positions)."""
     return np.stack(parts).astype(np.float64)
 
 

@@ -1,8 +1,8 @@
-"""What the original and its quantized files write to the same prompts: what people read, where numbers say little.
+"""The answers of the original and of its quantized files to the same prompts, for people to read.
 
-Every token is the likeliest one, so that a difference is the model's and not chance's (though one different token may
-send two equally good answers apart). A model that was taught to chat is asked through its own chat template; any other
-is given the beginning of a text, which is all it can go on from. So each prompt has both forms.
+Every token is the likeliest one, so a difference comes from the model and not from chance. (One different token may
+still lead to two equally good answers.) A model that was taught to chat is asked through its own chat template. Any
+other model gets the beginning of a text to continue. So each prompt has both forms.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ DEFAULT_PROMPTS = (
 
 
 def own_prompts(texts: Sequence[str]) -> list[Prompt]:
-    """-> prompts that a user wrote: the same words for either kind of model"""
+    """Return prompts that a user wrote: the same words for either kind of model."""
     return [Prompt(f"own-{number}", text, text) for number, text in enumerate(texts, 1)]
 
 
@@ -68,11 +68,11 @@ def measure_answers(
     threads: int | None = None,
     command: str = "",
 ) -> Iterator[Measurement]:
-    """-> an `answer` row for every prompt and file, the original's first, each as soon as it is written
+    """Return an `answer` row for every prompt and file, the original's first, each as soon as it is written.
 
-    The row's value is the answer's length in tokens; its detail has "prompt", as it was put, and "text". All files
-    are asked in the same way, by chat template only if every one has it. A file that cannot be run has rows without
-    values that say why. threads: found by trying if None. command: what to type to repeat it.
+    The row's value is the answer's length in tokens; its detail has "prompt", as it was put, and "text". All files are
+    asked in the same way, by chat template only if every one has it. A file that cannot be run has rows without values
+    that say why. threads: found by trying if None. command: what to type to repeat it.
     """
     everything = [*([original] if original else []), *files]
     circumstances = engine_circumstances(command)
@@ -126,7 +126,7 @@ def _has_usable_template(path: Path) -> bool:
 
 
 def _threads(everything: Sequence[tuple[Path, Subject]]) -> int:
-    """-> a good number of threads; llama.cpp's own choice takes a hundred times longer on a busy computer"""
+    """Return a good number of threads; llama.cpp's own choice takes a hundred times longer on a busy computer."""
     for path, _ in sorted(everything, key=lambda pair: pair[1].size_bytes):
         with contextlib.suppress(ThriftbitError):  # it will be told when its turn comes
             return choose_threads(path, patience_seconds=_PATIENCE_SECONDS)

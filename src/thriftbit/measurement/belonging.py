@@ -1,4 +1,4 @@
-"""Whether a quantized file was made from this original: only then does comparing them say what quantization did."""
+"""Whether a quantized file was made from this original. Only then does a comparison say what quantization did."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def _tokenizers_differ(quantized: Metadata, original: Metadata) -> str:
 
 
 def _same(one: MetadataValue, other: MetadataValue) -> bool:
-    """-> whether two settings have the same value: numbers as numbers, lists element by element. A number that stands
-    for every layer equals a list that has it for every layer."""
+    """Return whether two settings have the same value: lists are compared element by element, and one number for all
+    layers equals a list that repeats it for every layer."""
     ones, others = np.asarray(one), np.asarray(other)
     if ones.ndim and others.ndim and ones.shape != others.shape:
         return False

@@ -13,8 +13,10 @@ from thriftbit.runtime.engine import engine_version
 
 
 def circumstances(command: str, packages: Sequence[str]) -> dict[str, Any]:
-    """command: what to type to measure it again. packages: what computes it, beside thriftbit.
-    -> fields of `Measurement`"""
+    """Return the fields of `Measurement` that all rows of a run share.
+
+    command: what to type to measure it again. packages: those that compute it, beside thriftbit.
+    """
     return {
         "machine": describe_machine(),
         "versions": {"thriftbit": thriftbit.__version__} | {package: version(package) for package in packages},
@@ -24,6 +26,6 @@ def circumstances(command: str, packages: Sequence[str]) -> dict[str, Any]:
 
 
 def engine_circumstances(command: str) -> dict[str, Any]:
-    """-> the same for what the real engine does, which tells its version itself"""
+    """Return the same fields for what llama.cpp measures, with its version."""
     common = circumstances(command, ())
     return common | {"versions": common["versions"] | {"llama.cpp": engine_version()}}

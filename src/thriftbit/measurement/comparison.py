@@ -1,11 +1,11 @@
 """An original and its quantized versions, run side by side over the same text. Needs the extra `torch`.
 
-The problem: the divergence of two distributions over the vocabulary needs both at once, for every token. Files of
-saved logits are tens of gigabytes, and two models at a time do not fit. The choice: hidden states of all models are
-kept, weights are not. Each layer of each model is read once, applied to all the text and dropped; behind the last layer
-the vocabulary passes in ranges, and sums that need only one pass over it are carried along (the normaliser of the
-softmax as in arXiv 1805.02867, and Σ p·log(p/q) with it). Memory is the hidden states, one layer and one range of the
-vocabulary, whatever the size of the model and of the vocabulary.
+The problem: a KL divergence needs both distributions over the vocabulary at once, for every token. Saved logits take
+tens of gigabytes, and two models at a time do not fit into memory. The choice: the hidden states of all models are
+kept, and weights are not. Each layer of each model is read once, applied to all the text and dropped. After the last
+layer, the vocabulary passes in ranges, and only sums are carried from range to range: the normaliser of the softmax (as
+in arXiv 1805.02867) and Σ p·log(p/q). So memory holds the hidden states, one layer and one range of the vocabulary,
+whatever the size of the model.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ def compare(
 ) -> list[list[Scores]]:
     """models: the first is what the others are compared with. progress: see `Progress`.
 
-    -> for each model, the scores of each passage
-    Raises ThriftbitError for want of memory.
+    Return, for each model, the scores of each passage. Raises ThriftbitError for want of memory.
     """
     return in_batches(lambda tokens: _compared(network, models, passages, tokens, progress), "comparing models")
 
@@ -117,7 +116,7 @@ class _Totals:
     def add(
         self, rows: slice, logits: torch.Tensor, start: int, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """-> exp(logits − greatest), and what sums so far are to be scaled by"""
+        """Return exp(logits − greatest), and what sums so far are to be scaled by."""
         greatest, top = logits.max(dim=1)
         greatest = torch.maximum(before := self.greatest[rows].clone(), greatest)
         self.top[rows] = torch.where(greatest > before, top + start, self.top[rows])

@@ -1,10 +1,10 @@
 """How much energy was used between two moments, by whatever counter this computer has.
 
-A meter is started and stopped; what it counts, it counts for everything that ran meanwhile, so idle power is in it. The
-counters differ in what they cover (the processor, the GPU, the whole computer) and in how long they have to run before
-the number means something, and each says both. Where none can be read, the reason says what would help.
+A meter is started and stopped. It counts the energy of everything that ran meanwhile, idle power included. Counters
+differ in what they cover (the processor, the GPU, the whole computer) and in how long they must run before their number
+means something; each counter says both. Where no counter can be read, the reason says what would help.
 
-Left out: power plugs and other devices outside the computer; Windows, which shows ordinary programs no counter.
+Left out: power plugs and other devices outside of the computer; Windows, which shows ordinary programs no counter.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _NOT_MEASURABLE = "not measurable here"
 
 
 class EnergyMeter(Protocol):
-    """shortest_seconds: to be left running at least, or the counter's steps show."""
+    """shortest_seconds: how long the counter must run at least, so that its steps do not show."""
 
     shortest_seconds: float
 
     def covers(self) -> str:
-        """-> whose energy it is, for people"""
+        """Return whose energy it is, for people."""
 
     def available(self) -> str:
-        """-> why it cannot be used here and what would help, "" if it can"""
+        """Return why it cannot be used here and what would help, "" if it can."""
 
     def start(self) -> None: ...
 
     def stop(self) -> float:
-        """-> joules since `start`. Raises ThriftbitError if it could not be counted after all."""
+        """Return joules since `start`. Raises ThriftbitError if it could not be counted after all."""
 
 
 class NvidiaGPU:
@@ -85,8 +85,10 @@ class Together:
 
 
 def metered(meter: EnergyMeter, work: Callable[[float], T]) -> tuple[T, float | str]:
-    """work: is told for how many seconds at least. -> what it gives; and the joules that were used meanwhile, or why
-    they could not be counted"""
+    """Return what `work` gives, and the joules that were used meanwhile or why they could not be counted.
+
+    work: is given the seconds that it should last at least.
+    """
     try:
         meter.start()
     except ThriftbitError as error:
@@ -104,8 +106,11 @@ def metered(meter: EnergyMeter, work: Callable[[float], T]) -> tuple[T, float | 
 
 
 def find_meter(*, uses_gpu: bool, root: Path = SYSFS, platform: str = sys.platform) -> EnergyMeter:
-    """-> the best meter for what llama.cpp does here. uses_gpu: whether it computes on one. root: of Linux's sysfs.
-    Raises ThriftbitError, "not measurable here: ...", with a reason for each that could have been."""
+    """Return the best meter for what llama.cpp does here.
+
+    uses_gpu: whether llama.cpp computes on a GPU. root: of Linux's sysfs. Raises ThriftbitError, "not measurable here:
+    ...", with the reason why each possible counter cannot be used.
+    """
     reasons: list[str] = []
     for meter in _meters(uses_gpu, root, platform):
         reason = meter.available()
@@ -118,7 +123,7 @@ def find_meter(*, uses_gpu: bool, root: Path = SYSFS, platform: str = sys.platfo
 
 
 def _meters(uses_gpu: bool, root: Path, platform: str) -> Iterator[EnergyMeter]:
-    """-> what could measure, the best first"""
+    """Return what could measure, the best first."""
     if platform == "darwin":
         yield PowerMetrics()  # processor and GPU in one
     elif platform == "linux":

@@ -52,7 +52,7 @@ class PowerMetrics:
 
 
 def mean_watts(text: str) -> float:
-    """-> of the samples that powermetrics printed; ThriftbitError if there is none"""
+    """Return the mean power of the samples that powermetrics printed, in watts. ThriftbitError if there is none."""
     samples = [float(number) / (1000 if milli else 1) for number, milli in _SAMPLE.findall(text)]
     if not samples:
         raise ThriftbitError("powermetrics printed no power")

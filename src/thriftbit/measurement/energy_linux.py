@@ -1,13 +1,13 @@
 """Linux's energy counters, files below /sys: RAPL, which counts for the processor, and the battery.
 
-RAPL (Intel since Sandy Bridge, AMD since Zen) counts microjoules and begins again at zero when its range is full, which
-takes minutes under load. Of its zones "package" holds "core" and "uncore"; "dram" is apart; "psys", where there is one,
-holds them all and more, and `intel-rapl-mmio` shows a package once more. So packages and dram are added, no others.
-Since 2020 only root may read it, as the counter betrays what the processor computes.
+RAPL (Intel since Sandy Bridge, AMD since Zen) counts microjoules. It starts again at zero when its range is full, which
+takes minutes under load. Its zone "package" contains "core" and "uncore"; "dram" is separate; "psys", where it exists,
+contains all of them and more; `intel-rapl-mmio` shows a package a second time. So only packages and dram are added.
+Since 2020 only root may read RAPL, because the counter betrays what the processor computes.
 
-A battery counts in steps of some ten milliwatt-hours and moves a few times a minute: it takes a minute to say anything,
-and then says it about the whole computer. Its momentary power (power_now) is left out: the gauge averages it over a
-time that nobody states.
+A battery counts in steps of about ten milliwatt-hours and changes a few times a minute. So it must run for a minute to
+say anything, and what it says is about the whole computer. Its momentary power (power_now) is left out, because the
+gauge averages it over an unknown time.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Battery:
         return joules
 
     def _batteries(self) -> list[Path]:
-        """-> the computer's own: a mouse has a battery too"""
+        """Return the computer's own: a mouse has a battery too."""
         supplies = sorted(self._folder.glob("*"))
         return [each for each in supplies if _text(each / "type") == "Battery" and _text(each / "scope") != "Device"]
 
@@ -136,7 +136,7 @@ def _number(file: Path) -> int:
 
 
 def _text(file: Path) -> str:
-    """-> "" where there is no such file, or it is not ours to read"""
+    """Return "" where there is no such file, or it is not ours to read."""
     try:
         return file.read_text().strip()
     except OSError:

@@ -1,6 +1,6 @@
-"""Intervals for what was counted, which cover the truth at least as often as they say, however small the numbers.
+"""Intervals for counts, which cover the truth at least as often as they claim, however small the numbers are.
 
-scipy, which the extra `torch` brings, is loaded by whatever needs it.
+scipy comes with the extra `torch`, so it is imported only where it is needed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 
 
 def binomial_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
-    """-> (low, high) for the probability of independent trials: Clopper & Pearson (Biometrika 26, 1934), which covers
-    it at least as often as it says"""
+    """Return (low, high) for the probability in independent trials, by Clopper & Pearson (Biometrika 26, 1934). It
+    covers the probability at least as often as it claims."""
     return clopper_pearson(successes, trials, confidence)
 
 
@@ -53,8 +53,8 @@ def exact_difference_interval(
 
 
 def _lowest_difference(lost: int, gained: int, questions: int, share: Interval, allowed: float) -> float:
-    """-> a difference that this outcome, or one that ranks higher, refutes with all below it, to a 65,000th of where it
-    can be. Refuted is -share[1] always: by `share` itself."""
+    """Return a difference that this outcome, or one that ranks higher, refutes with all below it, to a 65,000th of
+    where it can be. Refuted is -share[1] always: by `share` itself."""
     needed = _gains_needed(gained - lost - _RANK_DEVIATIONS * math.sqrt(lost + gained + 2), questions)
     low, high = -share[1], share[1]
     for _ in range(_BISECTIONS):
@@ -67,8 +67,8 @@ def _lowest_difference(lost: int, gained: int, questions: int, share: Interval, 
 
 
 def _gains_needed(rank: float, questions: int) -> Floats:
-    """-> for each number b of questions lost, the least c gained with c - b - 1.96 √(b + c + 2) ≥ rank; the rank grows
-    with c and falls with b"""
+    """Return, for each number b of questions lost, the least c gained with c - b - 1.96 √(b + c + 2) ≥ rank; the rank
+    grows with c and falls with b."""
     lost = np.arange(questions + 1, dtype=np.float64)
     # with s = √(b + c + 2): s² - 1.96 s ≥ rank + 2 b + 2
     inside = _RANK_DEVIATIONS**2 + 4 * (rank + 2 * lost + 2)
@@ -78,8 +78,8 @@ def _gains_needed(rank: float, questions: int) -> Floats:
 
 
 def _highest_probability(needed: Floats, questions: int, difference: float, share: Interval) -> float:
-    """-> a bound of the probability of `needed` or more gained, whatever share of questions differs: for each cell of
-    shares, with the least chance to lose and the greatest to gain in it"""
+    """Return a bound of the probability of `needed` or more gained, whatever share of questions differs: for each cell
+    of shares, with the least chance to lose and the greatest to gain in it."""
     from scipy.special import betainc
     from scipy.stats import binom
 

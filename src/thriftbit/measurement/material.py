@@ -1,7 +1,7 @@
-"""What a model is judged on, in units that a measurement takes as many of as it has time for.
+"""What a model is judged on, in units. A measurement takes as many units as it has time for.
 
-A unit is a window of text, or a question with all its choices. Units come in an order in which every beginning is
-spread over the whole, so that stopping early is a smaller sample and not another text.
+A unit is a window of text, or a question with all its choices. The order of units spreads every beginning over the
+whole, so stopping early gives a smaller sample of the same text.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Windows:
         return [Passage(window.tolist(), scored_positions(len(window)))]
 
     def in_order(self, scores: Sequence[list[Scores]]) -> list[Scores]:
-        """scores: of the first units. -> the same windows in the text's order"""
+        """scores: of the first units. Return the same windows in the text's order."""
         return [scores[number][0] for number in np.argsort(self.order[: len(scores)])]
 
 
@@ -94,14 +94,14 @@ class Questions:
         return self.passages[number]
 
     def answers(self, scores: Sequence[Sequence[Scores]]) -> list[int]:
-        """scores: of the passages of the first questions. -> what the model answers to each of these"""
+        """scores: of the passages of the first questions. Return what the model answers to each of these."""
         return [
             choose([float(choice.log_probability.sum()) for choice in of_question], question)
             for of_question, question in zip(scores, self.task.questions, strict=False)
         ]
 
     def first(self, count: int) -> Task:
-        """-> the task with no more than its first questions"""
+        """Return the task with no more than its first questions."""
         return replace(self.task, questions=self.task.questions[:count])
 
 

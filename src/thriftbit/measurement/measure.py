@@ -1,7 +1,7 @@
-"""Everything that `thriftbit measure` measures, in one go: accuracy, speed, answers.
+"""Everything that `thriftbit measure` measures, in one run: accuracy, speed, answers.
 
-Rows come as soon as they are known, so that whatever ends it early (Ctrl-C, a file that cannot be run) loses only what
-was not measured yet.
+Rows come as soon as they are known. So a run that ends early (Ctrl-C, a file that cannot be run) loses only what was
+not measured yet.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def measure(
     command: str = "",
     progress: Progress = no_progress,
 ) -> Iterator[Measurement]:
-    """files: GGUFs. against: the original they were made from, a folder, a GGUF or a hub id; without it nothing is
-    compared. progress: see `Progress`.
+    """Yield the rows.
 
-    -> rows. Raises ThriftbitError for files that do not belong together; CannotMeasureError, which a row cannot say,
-    where accuracy alone is asked for and torch is missing.
+    files: GGUF files. against: the original that they were made from, as a folder, a GGUF or a hub id; without it
+    nothing is compared. progress: see `Progress`. Raises ThriftbitError for files that do not belong together, and
+    CannotMeasureError if accuracy alone is asked for and torch is missing.
     """
     settings = settings or MeasureSettings()
     models, original, material = _open(files, against, settings, offline)
@@ -87,8 +87,11 @@ def measure(
 
 
 def decide_loss(rows: Iterable[Measurement], max_loss: float) -> list[tuple[Measurement, str]]:
-    """max_loss: the share by which perplexity may rise. -> for each file, its `perplexity_ratio` over all text that it
-    was measured on, and whether that is within the limit"""
+    """Return, for each file, its `perplexity_ratio` over all the text that it was measured on, and whether the ratio is
+    within the limit.
+
+    max_loss: the share by which perplexity may rise.
+    """
     ratios: dict[str, Measurement] = {}
     for row in rows:  # the row about everything, where there is more than one text, is the last
         if row.what == "perplexity_ratio":
@@ -102,8 +105,8 @@ def _open(
     settings: MeasureSettings,
     offline: bool,
 ) -> tuple[list[Model], Model | None, list[Material] | None]:
-    """All that can be wrong with the request is found here, before anything long begins.
-    -> the quantized models, the original, and what to judge them on, None if accuracy is not measured"""
+    """All that can be wrong with the request is found here, before anything long begins. Return the quantized models,
+    the original, and what to judge them on, None if accuracy is not measured."""
     for part in settings.parts:
         if part not in PARTS:
             raise UsageError(f"{part!r} cannot be measured; what can is {', '.join(PARTS)}")

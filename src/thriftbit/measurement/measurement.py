@@ -82,7 +82,7 @@ class Measurement:
         return QUANTITIES[self.what]
 
     def to_json(self) -> str:
-        """-> one line"""
+        """Return one line."""
         document = {"schema": SCHEMA, "unit": self.quantity.unit, **asdict(self)}
         return json.dumps(document, ensure_ascii=False, allow_nan=False)
 

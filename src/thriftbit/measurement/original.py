@@ -1,8 +1,8 @@
-"""The original as a file that llama.cpp runs, so that a quantized file can be run against it.
+"""The original as a file that llama.cpp runs, so that a quantized file can be run beside it.
 
-A GGUF is that already. A checkpoint has to be written out first, losslessly: in 16 bits where they hold all that the
-source holds, else in 32. That takes as much disk as the model itself, so it is said before it is done, and the file
-is removed as soon as it is no longer needed (`containers/temporary_folder.py`).
+A GGUF is such a file already. A checkpoint is written out first, without loss: in 16 bits if they hold everything, else
+in 32. That takes as much disk space as the model itself. So it is announced, and the file is removed as soon as it is
+no longer needed (`containers/temporary_folder.py`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def original_file(
     folder: Path | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Path]:
-    """-> a GGUF with the model's own weights: the model's file, or one that is deleted at the end of `with`
+    """Return a GGUF with the model's own weights: the model's file, or one that is deleted at the end of `with`.
 
-    Logs what will be written, where, and how large. folder: to write it into. progress: see `quantize`.
-    Raises ThriftbitError for what `quantize` does, too little disk space above all.
+    Logs what will be written, where, and how large. folder: to write it into. progress: see `quantize`. Raises
+    ThriftbitError for what `quantize` does, too little disk space above all.
     """
     own_file = Path(model.source).expanduser()
     if own_file.is_file():
@@ -52,7 +52,7 @@ def original_file(
 
 
 def lossless_plan(model: Model) -> Plan:
-    """-> the smallest of BF16, F16 and F32 that loses nothing; small tensors are in F32 with any of them"""
+    """Return the smallest of BF16, F16 and F32 that loses nothing; small tensors are in F32 with any of them."""
     for preset, held in _HOLDS.items():
         plan = make_plan(model, preset)
         if all(plan.formats[tensor.name] == "F32" or tensor.source_dtype in held for tensor in model.tensors):

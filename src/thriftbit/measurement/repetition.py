@@ -1,12 +1,12 @@
 """One repetition: a file is loaded into a process of its own, warmed up, timed and asked for its memory.
 
-A fresh process each time, for three reasons: loading is measured as often as the rest; never are two models in memory,
-so that whatever fits alone can be compared; and how a process happens to lie in memory, which decides a few per cent,
-differs from one repetition to the next instead of favouring one file throughout.
+Each repetition starts a new process, for three reasons. Loading is measured as often as the rest. There are never two
+models in memory, so whatever fits alone can be compared. And the place of a process in memory, which changes speed by a
+few percent, differs between repetitions, so it favours no file throughout.
 
-Two requests: the first reads the prompt with nothing remembered and writes one token, the second finds the prompt
-read already and writes the answer, so that time and energy of writing are its own. The end of text is ignored; tokens
-are always the likeliest, which costs no measurable time more or less than drawing them.
+There are two requests. The first reads the prompt anew and writes one token. The second finds the prompt already read
+and writes the answer, so the time and energy of writing are separate. The end of text is ignored. Tokens are always the
+likeliest; drawing them by chance takes no measurably different time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Repetition:
 
 
 def try_out(path: Path, workload: Workload) -> str:
-    """-> the device that llama.cpp uses. Brings the file into the system's cache, and raises ThriftbitError where a
+    """Return the device that llama.cpp uses. Brings the file into the system's cache, and raises ThriftbitError where a
     repetition would fail or never end."""
     with Engine(
         path, context_tokens=workload.context_tokens, threads=workload.threads, chat_template=NOT_CHATTING
@@ -94,8 +94,8 @@ def repeat(path: Path, workload: Workload) -> Repetition:
 
 
 def ordinary_tokens(path: Path, count: int) -> tuple[list[int], int]:
-    """-> ids of that many tokens, drawn by chance but always the same, none of them a control token; and how many
-    tokens the model's context has. ThriftbitError if the file does not say"""
+    """Return ids of that many tokens, drawn by chance but always the same, none of them a control token; and how many
+    tokens the model's context has. ThriftbitError if the file does not say."""
     metadata = read_gguf(path).metadata
     context_tokens = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     tokens, types = metadata.get(Keys.Tokenizer.LIST), metadata.get(Keys.Tokenizer.TOKEN_TYPE)
@@ -118,7 +118,7 @@ def _warm_up(engine: Engine, workload: Workload) -> None:
 
 
 def _write(engine: Engine, workload: Workload) -> tuple[float, float | Reason]:
-    """-> tokens a second, joules a token"""
+    """Return tokens a second, joules a token."""
     energy: float | Reason
     if isinstance(workload.meter, Reason):
         answers, energy = _answers(engine, workload, 0.0), workload.meter
@@ -131,7 +131,7 @@ def _write(engine: Engine, workload: Workload) -> tuple[float, float | Reason]:
 
 
 def _answers(engine: Engine, workload: Workload, shortest_seconds: float) -> list[Generation]:
-    """-> one answer, and more of the same until that time is over"""
+    """Return one answer, and more of the same until that time is over."""
     answers: list[Generation] = []
     started = time.monotonic()
     while not answers or time.monotonic() - started < shortest_seconds:

@@ -1,8 +1,8 @@
 """How much text each round of a measurement takes.
 
-The first takes a unit of everything there is to measure on, every further one a few times what came before, so that
-reading the weights again costs little beside computing; the last takes what the time that is left allows. The rate is
-that of the round before, which was smaller and so slower by the token: a promise of time is rather kept early.
+The first round takes one unit of each material. Every further round takes a few times as much as all before, so reading
+the weights again costs little beside computing. The last round takes what the remaining time allows. The speed is
+estimated from the round before, which was smaller and so slower per token: the measurement rather ends early than late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rounds:
         self._seconds_per_token = 0.0
 
     def next(self) -> list[int] | None:
-        """-> how many further units of each material to take; None when it is over"""
+        """Return how many further units of each material to take; None when the measurement is over."""
         counts = self._wanted()
         if self._done_tokens and self.budget_seconds is not None and any(counts):
             affordable = max(0.0, self.budget_seconds - self._elapsed()) / self._seconds_per_token
@@ -51,7 +51,7 @@ class Rounds:
         self._seconds_per_token = (time.monotonic() - self._round_started) / tokens
 
     def progress_of_round(self, progress: Progress) -> Progress:
-        """-> the progress of a round, as a part of everything"""
+        """Return the progress of a round, as a part of everything."""
         everything = sum(what.units * what.unit_tokens for what in self.material)
 
         def report(what: str, of_round: float) -> None:
@@ -63,7 +63,7 @@ class Rounds:
         return report
 
     def _wanted(self) -> list[int]:
-        """-> units, were there no hurry: about equally many tokens of each material"""
+        """Return the units that a round would take if time did not matter: about as many tokens of each material."""
         if not self.material:
             return []
         longest = max(what.unit_tokens for what in self.material)

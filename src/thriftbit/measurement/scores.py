@@ -1,4 +1,4 @@
-"""What is asked of a model and what it answers: passages of tokens, and what it says of each token in them."""
+"""What a model is asked and what it predicts: passages of tokens, and scores for each token in them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Passage:
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model says of a passage, (scored,) each: log_probability of the token that follows, natural.
-    divergence: KL divergence of the model's distribution from the first model's, in nats; 0 for the first itself.
-    same_top: whether both find the same token the likeliest."""
+    """What one model predicts in a passage, each of shape (scored,). log_probability: natural logarithm, of the token
+    that follows. divergence: KL divergence of the model's distribution from the first model's, in nats; 0 for the first
+    model itself. same_top: whether both find the same token the likeliest."""
 
     log_probability: Floats
     divergence: Floats

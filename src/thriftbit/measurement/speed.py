@@ -1,12 +1,12 @@
-"""How fast files run here, how much memory and energy they take, each and beside the original.
+"""How fast files run here, and how much memory and energy they take, alone and beside the original.
 
-The files take turns, one repetition each, in the order of the list and then in the reverse: what changes meanwhile (the
-processor warms up, somebody starts a program) changes for all of them, and the paired ratios are free of it. As many
-turns as the time allows, three at least; unless one alone takes longer than all the time there is.
+The files take turns, one repetition each, in the order of the list and then in the reverse order. What changes
+meanwhile (the processor gets warm, somebody starts a program) changes for all of them, so the paired ratios are free of
+it. There are as many turns as time allows, but three at least, unless one turn alone takes longer than the whole time.
 
-Ctrl-C ends it as the time running out does: what is known becomes rows before KeyboardInterrupt goes on its way.
-Left out: telling the disk's speed. Every file has been read once before it is timed, so that what is loaded is in the
-system's cache if there is room; a first load after starting the computer waits for the disk.
+Ctrl-C ends it as the end of the time does: what is known becomes rows, and then KeyboardInterrupt is raised again. Left
+out: the speed of the disk. Every file is read once before it is timed, so it comes from the system's cache if there is
+room. The first load after the computer has started waits for the disk.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def measure_speed(
     command: str = "",
     progress: Progress = no_progress,
 ) -> Iterator[Measurement]:
-    """-> rows of load_time, first_token_time, prefill_rate, decode_rate, energy_per_token, peak_memory,
-    peak_gpu_memory and file_size for every file and the original, and the ratios of those that have one
+    """Return rows of load_time, first_token_time, prefill_rate, decode_rate, energy_per_token, peak_memory,
+    peak_gpu_memory and file_size for every file and the original, and the ratios of those that have one.
 
     files, original: GGUFs, and what rows call them. command: what to type to measure it again. progress: is told what
     is being done, and the share of the time that is over. A file that cannot be run has rows without values that say
@@ -92,7 +92,7 @@ def measure_speed(
 
 
 def is_enough(turns: int, turn_seconds: float, left_seconds: float, settings: SpeedSettings) -> bool:
-    """-> whether that many turns are to be all. turn_seconds: that the last one took."""
+    """Return whether that many turns are to be all. turn_seconds: that the last one took."""
     if turns >= settings.most_turns:
         return True
     return turn_seconds > (settings.budget_seconds if turns < FEWEST_TURNS else left_seconds)

@@ -1,7 +1,7 @@
-"""From repetitions to rows: the median and quartiles of each file's numbers, and of their ratios to the original's.
+"""Rows from repetitions: the median and quartiles of each file's numbers, and of their ratios to the original's.
 
-Ratios are paired. In each repetition the original and the files took their turns one after another, so what slowed the
-computer down then slowed all of them, and is gone from the ratio. Of memory the most counts, so there is one number.
+Ratios are paired. In each repetition the original and the files took turns, so whatever slowed the computer down slowed
+all of them, and cancels in the ratio. Of memory the maximum counts, so there is one number.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def speed_rows(
     energy_of: str,
     circumstances: Mapping[str, Any],
 ) -> Iterator[Measurement]:
-    """-> what was measured of a file, and its ratios to the original, None if there is none or this is it
+    """Return what was measured of a file, and its ratios to the original, None if there is none or this is it.
 
     settings, circumstances: of all rows. energy_of: whose energy was counted, for people.
     """
@@ -83,7 +83,7 @@ def _ratios(numbers: list[float] | Reason, original: list[float] | Reason) -> li
 
 
 def _summary(numbers: list[float] | Reason, note: str) -> dict[str, Any]:
-    """-> the fields value, low, high, interval and note of a row"""
+    """Return the fields value, low, high, interval and note of a row."""
     if isinstance(numbers, Reason):
         return {"value": None, "note": numbers}
     if len(numbers) == 1:

@@ -49,7 +49,7 @@ def mean_interval(
     window_means: (windows,), in the text's order, of windows of the same length. positive: it cannot be negative (a
     divergence, a square), so the interval is worked out for its logarithm, cannot be negative either, and suits means
     whose distribution has a long tail to the right. texts: where the windows are of several texts, one after the other,
-    the number of windows of each. -> (low, high); None for fewer than two windows.
+    the number of windows of each. Return (low, high); None for fewer than two windows.
     """
     means = np.asarray(window_means, np.float64)
     if len(means) < 2:
@@ -64,8 +64,8 @@ def mean_interval(
 def root_mean_square_interval(
     values: ArrayLike, confidence: float = CONFIDENCE, texts: Sequence[int] = ()
 ) -> Interval | None:
-    """values: (windows, positions). texts: as for `mean_interval`. -> (low, high) of the root of the mean square; None
-    for fewer than two windows"""
+    """values: (windows, positions). texts: as for `mean_interval`. Return (low, high) of the root of the mean square;
+    None for fewer than two windows."""
     squares = np.square(np.asarray(values, np.float64)).mean(axis=1)
     interval = mean_interval(squares, confidence, positive=True, texts=texts)
     return interval and (math.sqrt(interval[0]), math.sqrt(interval[1]))
@@ -74,8 +74,8 @@ def root_mean_square_interval(
 def share_interval(values: ArrayLike, confidence: float = CONFIDENCE, texts: Sequence[int] = ()) -> Interval | None:
     """An interval for how often something holds, never outside 0 … 1 and sensible where it held always or never: that
     of Clopper and Pearson for as many independent positions as these are worth (Korn & Graubard, Survey Methodology 24,
-    1998). values: (windows, positions), 0 or 1. texts: as for `mean_interval`. -> (low, high); None for fewer than two
-    windows."""
+    1998). values: (windows, positions), 0 or 1. texts: as for `mean_interval`. Return (low, high); None for fewer than
+    two windows."""
     found = np.asarray(values, np.float64)
     if len(found) < 2:
         return None
@@ -91,8 +91,8 @@ def quantile_interval(
     `1 - fraction` is just not refuted by a binomial test, with as many positions as these are worth (Woodruff, J. Am.
     Stat. Assoc. 47, 1952; exact for independent values). The value it belongs to is `numpy.quantile`'s.
 
-    values: (windows, positions). texts: as for `mean_interval`. -> (low, high); None for fewer than two windows, and
-    where they are too few to bound the quantile at all (a 99.9% quantile takes 3,700 independent positions: some 50
+    values: (windows, positions). texts: as for `mean_interval`. Return (low, high); None for fewer than two windows,
+    and where they are too few to bound the quantile at all (a 99.9% quantile takes 3,700 independent positions: some 50
     windows of 512 tokens).
     """
     found = np.asarray(values, np.float64)
@@ -120,7 +120,7 @@ def decide(low: float | None, high: float | None, threshold: float) -> Literal["
 
 
 def _mean_and_error(means: Floats, texts: Sequence[int] = ()) -> tuple[float, float, float]:
-    """-> the mean of windows, its standard error from groups of neighbours, and the degrees of freedom
+    """Return the mean of windows, its standard error from groups of neighbours, and the degrees of freedom.
 
     texts: windows of each text. Where one has a single window, whose spread nobody knows, the difference between the
     texts counts as chance, and the error is too large rather than too small.
@@ -136,7 +136,7 @@ def _mean_and_error(means: Floats, texts: Sequence[int] = ()) -> tuple[float, fl
 
 
 def _error_of_one_text(means: Floats) -> tuple[float, float]:
-    """-> the standard error of the mean, and the degrees of freedom"""
+    """Return the standard error of the mean, and the degrees of freedom."""
     count = min(len(means), GROUPS)
     edges = np.linspace(0, len(means), count + 1).astype(np.int64)
     deviations = np.add.reduceat(means - means.mean(), edges[:-1])
@@ -144,8 +144,8 @@ def _error_of_one_text(means: Floats) -> tuple[float, float]:
 
 
 def _independent_positions(values: Floats, confidence: float, texts: Sequence[int]) -> float:
-    """-> how many independent positions would say their share as surely as these (windows, positions) of 0 and 1 do: no
-    more than there are, and fewer because their spread is known from few windows only"""
+    """Return how many independent positions would say their share as surely as these (windows, positions) of 0 and 1
+    do: no more than there are, and fewer because their spread is known from few windows only."""
     share, error, freedom = _mean_and_error(values.mean(axis=1), texts)
     if share in (0, 1):
         return float(values.size)
@@ -154,7 +154,7 @@ def _independent_positions(values: Floats, confidence: float, texts: Sequence[in
 
 
 def _binomial_ranks(trials: float, fraction: float, confidence: float) -> Interval | None:
-    """-> the ranks, as shares of all values, between which the quantile is; None if they are not both there"""
+    """Return the ranks, as shares of all values, between which the quantile is; None if they are not both there."""
     from scipy.optimize import brentq
     from scipy.special import betainc
 

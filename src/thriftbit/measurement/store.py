@@ -1,7 +1,7 @@
 """Where rows are kept: one JSON Lines file in the user's cache, which only ever grows.
 
-Several processes may append at once: all rows of a call are written under a lock, and what a crash left of a half
-line is ended before the next begins. Reading never fails because of one bad line: it is passed over and counted.
+Several processes may append at once: all rows of one call are written under a lock. If a crash left half a line, that
+line is ended before the next one begins. A bad line is passed over and counted, so reading never fails because of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST_BYTES = 1 << 30  # a row takes about 1 kB
 
 
 def store_path() -> Path:
-    """-> where measurements are kept"""
+    """Return where measurements are kept."""
     return cache_folder() / "measurements.jsonl"
 
 
@@ -48,8 +48,8 @@ def append_lines(lines: bytes, path: Path, what: str) -> None:
 
 
 def read(path: Path) -> tuple[list[Measurement], list[str]]:
-    """-> the rows of a file, oldest first, and a sentence for each line that is none; ThriftbitError if the file cannot
-    be read"""
+    """Return the rows of a file, oldest first, and a sentence for each line that is none; ThriftbitError if the file
+    cannot be read."""
     lines = read_regular(path, LARGEST_BYTES).split(b"\n")
     rows: list[Measurement] = []
     problems: list[str] = []

@@ -27,7 +27,7 @@ def describe_subject(model: Model) -> Subject:
 
 
 def _level(model: Model, path: Path) -> str:
-    """-> what a GGUF says it is, "Q4_K_M"; otherwise the type of most of the weights"""
+    """Return what a GGUF says it is, "Q4_K_M"; otherwise the type of most of the weights."""
     if path.is_file():
         file_type = read_gguf(path).metadata.get("general.file_type")
         if isinstance(file_type, np.integer) and int(file_type) in set(LlamaFileType):

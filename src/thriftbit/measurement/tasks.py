@@ -1,16 +1,16 @@
-"""Multiple-choice questions: what they look like on disk, what of them is scored, and the rows that come of it.
+"""Multiple-choice questions: their form on disk, which part of them is scored, and the rows that come of it.
 
-A model answers by likelihood: the choice that it finds likeliest after the context, by the byte, is its answer. This is
-`acc_norm` of EleutherAI's lm-evaluation-harness (lm_eval/api/task.py), which divides by characters; bytes (its
-`acc_bytes`) are the same in English and compare across alphabets. Left out: examples before the question (few-shot) and
-chat templates, which change the level of both models and hardly the difference that quantization makes.
+A model answers by likelihood: its answer is the choice with the greatest probability per byte after the context. This
+is `acc_norm` of EleutherAI's lm-evaluation-harness (lm_eval/api/task.py), which divides by characters. Bytes (its
+`acc_bytes`) give the same in English, and compare across alphabets. Left out: examples before the question (few-shot)
+and chat templates. They change the level of both models, and hardly the difference that quantization makes.
 
-The samples in the box are 100 questions each: enough to show what flips, not to tell models apart by a percent. Any
-file in the same form is read as well:
+The samples in the package have 100 questions each. That is enough to show which answers change, and too few to tell
+models apart by one percent. Any file in the same form is read as well:
 
     {"id": "arc-7", "context": "Question: What boils at 100 °C?\\nAnswer:", "choices": [" water", " iron"], "answer": 0}
 
-Choices bring the space that separates them from the context.
+A choice includes the space that separates it from the context.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Question:
     answer: int
 
     def parts(self) -> list[tuple[str, str]]:
-        """-> for each choice, what the model is given and what of it is scored.
+        """Return, for each choice, what the model is given and what of it is scored.
 
         As a rule the context and the choice. Without a context, choices are whole texts. Where they differ inside
         (WinoGrande: a sentence with one of two names in it), what is scored is the ending that they share, each time
@@ -143,7 +143,7 @@ def _is_text(value: Any) -> bool:
 
 def choice_tokens(tokenize: Callable[[list[str]], list[list[int]]], question: Question) -> list[tuple[list[int], int]]:
     """tokenize: texts to token ids, with the beginning-of-sequence token where the vocabulary adds one and without a
-    token for the end. -> for each choice, the tokens of context and choice, and the index of the first one that is
+    token for the end. Return for each choice, the tokens of context and choice, and the index of the first one that is
     scored (which the position before it predicts).
 
     As in the harness (`TemplateLM._encode_pair`), both are split as one text, so that the choice's tokens are those it
@@ -166,14 +166,14 @@ def choice_tokens(tokenize: Callable[[list[str]], list[list[int]]], question: Qu
 
 
 def _shared_length(sequences: Sequence[Sequence[Any]]) -> int:
-    """-> with how many of the same items all begin"""
+    """Return the number of items at the beginning that all sequences share."""
     columns = enumerate(zip(*sequences, strict=False))
     return next((number for number, items in columns if len(set(items)) > 1), min(map(len, sequences)))
 
 
 def choose(log_likelihoods: Sequence[float], question: Question) -> int:
-    """log_likelihoods: for each choice, Σ log p of its scored tokens. -> the index of the model's answer: the greatest
-    log-likelihood by UTF-8 byte of what was scored, not counting the spaces around it; of equals the first."""
+    """log_likelihoods: for each choice, Σ log p of its scored tokens. Return the index of the model's answer: the
+    greatest log-likelihood by UTF-8 byte of what was scored, not counting the spaces around it; of equals the first."""
     if not all(value <= 0 for value in log_likelihoods):
         raise ThriftbitError(f"question {shown(question.id)}: the model computes no probability for it")
     scores = [
@@ -184,8 +184,8 @@ def choose(log_likelihoods: Sequence[float], question: Question) -> int:
 
 
 def accuracy_row(task: Task, choices: Sequence[int], subject: Subject, **circumstances: Any) -> Measurement:
-    """choices: the model's answer to each question. circumstances: machine, versions, time, command, against.
-    -> the row `task_accuracy`, with the exact interval of Clopper and Pearson"""
+    """choices: the model's answer to each question. circumstances: machine, versions, time, command, against. Return
+    the row `task_accuracy`, with the exact interval of Clopper and Pearson."""
     right = sum(choice == question.answer for choice, question in zip(choices, task.questions, strict=True))
     return _row("task_accuracy", task, right, binomial_interval(right, len(task.questions)), subject, circumstances)
 
@@ -202,8 +202,8 @@ def task_rows(
     """What a quantized model's answers say, and if the original's are known, what they say beside those.
 
     task: the questions that were asked. original_choices, quantized_choices: the answer to each. circumstances:
-    machine, versions, time, command. -> the row `task_accuracy`; with the original also `task_accuracy_difference` and
-    `answers_flipped`, the questions of which are in its detail. (The original's own accuracy is `accuracy_row`'s.)
+    machine, versions, time, command. Return the row `task_accuracy`; with the original also `task_accuracy_difference`
+    and `answers_flipped`, the questions of which are in its detail. (The original's own accuracy is `accuracy_row`'s.).
     """
     rows = [accuracy_row(task, quantized_choices, subject, against=original, **circumstances)]
     if original_choices is None:

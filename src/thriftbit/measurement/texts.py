@@ -1,11 +1,12 @@
-"""Text to measure on: what ships with the package, the user's own file, and how either is cut into windows.
+"""Texts to measure on: those in the package and the user's own file, and how they are cut into windows.
 
-A loss depends on the kind of text: a model that lost nothing in English prose may have lost its Chinese. So one text a
-domain ships (`corpora/README.md` says whose they are), and the user's own file is better than any of them.
+A loss depends on the kind of text: a model that lost nothing in English prose may have lost its Chinese. So the package
+has one text for each domain (`corpora/README.md` names their authors), and the user's own file is better than any of
+them.
 
-Tokens are cut as llama-perplexity cuts them, so that its numbers and ours are about the same predictions. Left out:
-guessing the encoding of a file (a wrong guess is measured as a bad model), and changing anything in it, line ends
-included.
+Tokens are cut as llama-perplexity cuts them, so its numbers and ours are about the same predictions. Left out: guessing
+the encoding of a file, because a wrong guess would be measured as a bad model; and changing anything in the text, line
+ends included.
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ def windows(tokens: Sequence[int], context_tokens: int, bos: int | None) -> NDAr
 
     tokens: of the whole text, as the vocabulary makes them; with its beginning-of-sequence token in front if it adds
     one (as `common_tokenize` with add_special does), for that shifts every window. bos: that token; None if it adds
-    none. -> (windows, context_tokens). Which of their predictions count, `scored_positions` says. llama-perplexity asks
-    for two windows at least; one is enough here, though no interval comes of it.
+    none. Return (windows, context_tokens). Which of their predictions count, `scored_positions` says. llama-perplexity
+    asks for two windows at least; one is enough here, though no interval comes of it.
 
     Raises ThriftbitError if the text is shorter than a window.
     """
@@ -147,7 +148,7 @@ def windows(tokens: Sequence[int], context_tokens: int, bos: int | None) -> NDAr
 
 
 def scored_positions(context_tokens: int) -> range:
-    """-> the positions of a window whose predictions count: from first = context_tokens // 2 to context_tokens - 2.
+    """Return the positions of a window whose predictions count: from first = context_tokens // 2 to context_tokens - 2.
     Position i predicts token i + 1, so the tokens first + 1 … context_tokens - 1 are predicted: context_tokens - 1 -
     first of them, 255 of 512, each from at least first + 1 tokens before it. Raises UsageError if there are none."""
     if context_tokens < 3:
@@ -156,7 +157,7 @@ def scored_positions(context_tokens: int) -> range:
 
 
 def spread(count: int, chosen: int) -> NDArray[np.int64]:
-    """-> `chosen` of `count` indices (all, if it asks for more), spread over the whole range whatever their number.
+    """Return `chosen` of `count` indices (all, if it asks for more), spread over the whole range whatever their number.
 
     Neighbouring windows say much the same, so a part of a text says most about the whole where it is scattered. The
     order is that of multiples of the golden ratio modulo 1, each of which falls into one of the largest gaps the ones

@@ -1,4 +1,4 @@
-"""Measurements for people: the table in the terminal, and one HTML page. It reads rows and nothing else."""
+"""Measurements for people: a table in the terminal, and one HTML page. This room reads rows and nothing else."""
 
 from thriftbit.report.document import summary_document
 from thriftbit.report.family import rows_about

@@ -1,7 +1,7 @@
 """The same prompt answered by the original and by each file, with the differences marked.
 
-One file at a time stands beside the original, as five columns of prose are not readable. Which one is chosen by radio
-buttons and a rule of style for each, so that it works without a script.
+One file at a time stands beside the original, because five columns of prose are unreadable. Radio buttons choose the
+file, with one rule of style for each, so this works without a script.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Prompt:
 
 
 def prompts(summary: Summary) -> list[Prompt]:
-    """-> the prompts that the original and at least one file answered"""
+    """Return the prompts that the original and at least one file answered."""
     found = []
     for name in summary.prompts:
         original = summary.original and summary.original.answers.get(name)
@@ -47,12 +47,12 @@ def prompts(summary: Summary) -> list[Prompt]:
 
 
 def files_with_answers(found: list[Prompt]) -> dict[int, str]:
-    """-> number in the summary → label"""
+    """Return number in the summary → label."""
     return dict(sorted((pair.file, pair.label) for prompt in found for pair in prompt.pairs))
 
 
 def choice_style(found: list[Prompt]) -> str:
-    """-> the rules by which a radio button shows its file's answers"""
+    """Return the rules by which a radio button shows its file's answers."""
     return "".join(
         f"#answers:has(#compare-{number}:checked) .pair[data-file='{number}']{{display:grid}}\n"
         for number in files_with_answers(found)
@@ -65,7 +65,7 @@ def _pair(number: int, label: str, original: str, quantized: str) -> Pair:
 
 
 def remark(comparison: Comparison) -> str:
-    """-> in a sentence how the two texts compare"""
+    """Return a sentence on how the two texts compare."""
     if comparison.identical:
         return "Both wrote the same, letter by letter."
     if comparison.agreed_words == 0:
@@ -77,6 +77,6 @@ def remark(comparison: Comparison) -> str:
 
 
 def _text(answer: Measurement) -> str:
-    """-> what was written; without the space around it, which belongs to the tokens and not to the answer"""
+    """Return what was written, without the space around it: that space belongs to the tokens and not to the answer."""
     text = answer.detail.get("text")
     return text.strip() if isinstance(text, str) else ""

@@ -1,8 +1,9 @@
 """Which of many rows a report shows.
 
 A store keeps everything that was ever measured: the same fact again, a quick look before a thorough one, speed at
-several lengths of context. Of the same fact the latest row counts. Where settings differ, a table must compare like
-with like, so the settings that most files share are chosen, and among those the row that saw the most text.
+several lengths of context. Of several rows about the same fact the latest counts. A table must compare like with like,
+so where settings differ, the report takes the settings that most files share, and among those the row that saw the most
+text.
 """
 
 from __future__ import annotations
@@ -33,19 +34,22 @@ WORKLOAD = ("device", "prompt_tokens", "generated_tokens", "context_tokens")
 
 
 def setting(row: Measurement, name: str) -> str:
-    """-> a setting as text, "" where the row has none"""
+    """Return a setting as text, "" where the row has none."""
     return str(row.settings.get(name, ""))
 
 
 def count(row: Measurement, name: str) -> float:
-    """-> a setting as a number, 0 where it is none"""
+    """Return a setting as a number, 0 where it is none."""
     value = row.settings.get(name)
     return value if isinstance(value, int | float) and 0 <= value < MOST else 0
 
 
 def latest_of_each_fact(rows: Iterable[Measurement]) -> list[Measurement]:
-    """rows: oldest first. -> one for each quantity, subject, settings and machine, oldest first; of speed, memory and
-    energy one more, where a file was measured beside its original and alone"""
+    """Return one row for each quantity, subject, settings and machine, oldest first.
+
+    rows: oldest first. Where speed, memory or energy was measured both beside the original and alone, both rows are
+    kept.
+    """
     rows = list(rows)
     comparisons = _comparisons(rows)
     latest: dict[Hashable, Measurement] = {}
@@ -58,9 +62,12 @@ def latest_of_each_fact(rows: Iterable[Measurement]) -> list[Measurement]:
 
 
 def cost_rows(rows: Iterable[Measurement]) -> list[Measurement]:
-    """-> speed, memory and energy on one machine and under one workload: those that most subjects have in common, and
-    of equals the latest. Threads may differ: each file is measured with the number that suits it. A file that was
-    compared with its original keeps the numbers of that run, so that numbers side by side are of one run."""
+    """Return speed, memory and energy on one machine and under one workload.
+
+    The machine and workload are those that most subjects share; if several are shared by as many, the latest. Threads
+    may differ, because each file is measured with the number that suits it. A file that was compared with its original
+    keeps the numbers of that run, so numbers side by side come from one run.
+    """
     costs = [row for row in rows if row.what in COST_ROWS]
     costs = _most_shared(costs, lambda row: (_key(row.machine), *(setting(row, name) for name in WORKLOAD)))
     comparisons = _comparisons(costs)
@@ -68,37 +75,37 @@ def cost_rows(rows: Iterable[Measurement]) -> list[Measurement]:
 
 
 def _comparisons(rows: Iterable[Measurement]) -> set[Hashable]:
-    """-> the runs in which speed, memory or energy was measured beside an original"""
+    """Return the runs in which speed, memory or energy was measured beside an original."""
     return {_run(row) for row in rows if row.against and row.what in COST_ROWS}
 
 
 def _run(row: Measurement) -> Hashable:
-    """-> what the rows of one run of `measure` share, and no other run's"""
+    """Return what the rows of one run of `measure` share, and no other run's."""
     return row.command, row.time
 
 
 def accuracy_rows(rows: Iterable[Measurement]) -> list[Measurement]:
-    """-> at one length of context, as more context makes every model better; for each subject, domain and quantity the
-    row that scored the most tokens"""
+    """Return, for each subject, domain and quantity, the row that scored the most tokens. All rows have one length of
+    context, because more context makes every model better."""
     accuracy = [row for row in rows if row.what in ACCURACY_ROWS]
     accuracy = _most_shared(accuracy, lambda row: setting(row, "context_tokens"))
     return _one_of_each(sorted(accuracy, key=lambda row: count(row, "tokens")), "domain")
 
 
 def task_rows(rows: Iterable[Measurement]) -> list[Measurement]:
-    """-> for each subject, task and quantity the row with the most questions"""
+    """Return, for each subject, task and quantity, the row with the most questions."""
     tasks = [row for row in rows if row.what in TASK_ROWS]
     return _one_of_each(sorted(tasks, key=lambda row: count(row, "questions")), "task")
 
 
 def distinct_machines(rows: Iterable[Measurement], costs: Sequence[Measurement]) -> tuple[Mapping[str, Any], ...]:
-    """-> the machines that the rows come from, that of the costs first, then the latest"""
+    """Return the machines that the rows come from, that of the costs first, then the latest."""
     machines = {_key(row.machine): row.machine for row in [*costs[-1:], *reversed(list(rows))] if row.machine}
     return tuple(machines.values())
 
 
 def distinct_labels(subjects: Sequence[Subject]) -> list[str]:
-    """-> what to call each: its level, or its name where two have one level, or its name and fingerprint"""
+    """Return a label for each subject: its level; if two share it, the name; if two share that too, a fingerprint."""
     names = [subject.name.removesuffix(".gguf") for subject in subjects]
     levels = [subject.level for subject in subjects]
     labels = []
@@ -113,7 +120,7 @@ def distinct_labels(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _most_shared(rows: Sequence[Measurement], key: Callable[[Measurement], Hashable]) -> list[Measurement]:
-    """-> the rows of the key that the most subjects have; of equals, the one with the latest row"""
+    """Return the rows of the key that most subjects have; if several keys tie, the one with the latest row."""
     groups: defaultdict[Hashable, list[Measurement]] = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)
@@ -125,7 +132,7 @@ def _most_shared(rows: Sequence[Measurement], key: Callable[[Measurement], Hasha
 
 
 def _one_of_each(rows: Iterable[Measurement], *settings: str) -> list[Measurement]:
-    """-> for each quantity, subject and value of the settings the last row"""
+    """Return the last row for each quantity, subject and value of the settings."""
     chosen: dict[Hashable, Measurement] = {}
     for row in rows:
         chosen[row.what, identity(row.subject), *(setting(row, name) for name in settings)] = row

@@ -1,7 +1,7 @@
-"""Two texts side by side, with the words marked in which they differ.
+"""Two texts side by side, with the words that differ marked.
 
-Words are the unit people read in (characters, in writing that has no spaces), and difflib finds the longest runs that
-both texts share. Spaces and line breaks are shown as they were written and not compared.
+People read in words, so words are compared (characters, in writing without spaces). difflib finds the longest runs that
+both texts share. Spaces and line breaks are shown as they were written, and not compared.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _words(text: str) -> list[str]:
 
 
 def _pieces(text: str, same: set[int]) -> Iterator[Piece]:
-    """-> runs of words that differ or not; the space around a run that differs is not part of it"""
+    """Return runs of words that differ or not; the space around a run that differs is not part of it."""
     begin, differs = 0, False
     end = 0
     for place, match in enumerate(_WORD.finditer(text)):

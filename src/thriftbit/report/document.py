@@ -1,4 +1,4 @@
-"""The report as data, for programs: what the table says, without rounding and without its words left out."""
+"""The report as data for programs: the same facts as the table, not rounded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thriftbit.report.wording import not_measurable, remarks
 
 
 def summary_document(summary: Summary) -> dict[str, Any]:
-    """-> made of what JSON has: the headline, the original, and the files, the largest first"""
+    """Return a JSON document: the headline, the original, and the files, the largest first."""
     choice = recommended(summary)
     return {
         "headline": headline(summary, choice) if choice else None,

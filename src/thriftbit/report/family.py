@@ -1,9 +1,9 @@
-"""Which rows belong together: one original, and the files that were made of it.
+"""Which rows belong together: one original, and the files that were made from it.
 
-Rows know what they were measured against, and that is all that is needed: subjects that are linked by a comparison are
-one family. The original is the end of the chain, what others were measured against and is itself measured against
-nothing. A model folder cannot be run by llama.cpp, so its speed is measured on a GGUF in 16 bits: that file is another
-subject with other bytes, and stands in for the original where nothing tells them apart.
+Rows know what they were measured against, and that is enough: subjects that a comparison links are one family. The
+original is the end of the chain: others were measured against it, and it was measured against nothing. llama.cpp cannot
+run a model folder, so the folder's speed is measured on a GGUF in 16 bits. That file is another subject with other
+bytes. It stands in for the original where nothing tells them apart.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Family:
 
 
 def latest_family(rows: Sequence[Measurement]) -> Family:
-    """rows: any, at least one. -> the family that was measured last.
+    """Return the family that was measured last.
 
-    Families that were compared with something win over files that stand alone. Where nothing was compared at all, all
-    that stand alone are taken together: somebody who measured three files may look at three files.
+    rows: at least one. Families with a comparison win over files that stand alone. Where nothing was compared, all
+    files that stand alone are taken together: somebody who measured three files wants to see three files.
     """
     usable = sorted((row for row in rows if _has_a_size(row)), key=lambda row: row.time)
     if not usable:
@@ -51,8 +51,8 @@ def latest_family(rows: Sequence[Measurement]) -> Family:
 
 
 def rows_about(rows: Sequence[Measurement], subjects: Collection[Identity]) -> list[Measurement]:
-    """-> the rows of these subjects and of what they were measured against, and, for an original, of what was measured
-    against it"""
+    """Return the rows of these subjects and of what they were measured against, and, for an original, of what was
+    measured against it."""
     against = {identity(row.against) for row in rows if row.against and identity(row.subject) in subjects}
     return [
         row
@@ -62,7 +62,7 @@ def rows_about(rows: Sequence[Measurement], subjects: Collection[Identity]) -> l
 
 
 def _linked(rows: Sequence[Measurement]) -> list[list[Measurement]]:
-    """-> the rows by family, in the order that they came"""
+    """Return the rows by family, in the order that they came."""
     family_of: dict[Identity, set[Identity]] = {}
     for row in rows:
         linked = family_of.setdefault(identity(row.subject), {identity(row.subject)})
@@ -77,7 +77,7 @@ def _linked(rows: Sequence[Measurement]) -> list[list[Measurement]]:
 
 
 def _originals(rows: Sequence[Measurement]) -> tuple[Identity, ...]:
-    """-> the first has the most bits per weight, then the most that was measured against it"""
+    """Return the originals. The first has the most bits per weight; if several have as many, the most comparisons."""
     compared = {identity(row.subject) for row in rows if row.against}
     candidates = [row.against for row in rows if row.against and identity(row.against) not in compared]
     uses = Counter(identity(candidate) for candidate in candidates)
@@ -89,7 +89,8 @@ def _originals(rows: Sequence[Measurement]) -> tuple[Identity, ...]:
 
 
 def _has_a_size(row: Measurement) -> bool:
-    """Rows from elsewhere may claim anything; what has no size cannot be drawn, nor told in a sentence."""
+    """Return whether the row has a usable size. Rows from elsewhere may claim anything, and without a size nothing can
+    be drawn or told."""
     return all(
         0 < subject.size_bytes < _LARGEST_BYTES and math.isfinite(subject.bits_per_weight)
         for subject in (row.subject, row.against)

@@ -1,9 +1,9 @@
 """The chart of loss against size: where its marks and labels go. The template only draws.
 
-Loss is on a logarithmic axis, size on a linear one that need not begin at zero, as these are points and not bars. The
-area of a marker is the writing speed. A line joins the files that no other file beats in both size and loss: the
-frontier. Text in a scaled drawing would shrink with it, so the page has two drawings, for wide and for narrow windows,
-with text of the same size.
+Loss is on a logarithmic axis. Size is on a linear axis that need not begin at zero, because the marks are points and
+not bars. The area of a mark shows the writing speed. A line, the frontier, joins the files that no other file beats in
+both size and loss. Text in a scaled drawing would shrink with it. So the page has two drawings with text of the same
+size, for wide and for narrow windows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TICK_MARK, TICK_CHARACTER_WIDTH = 9.0, 8.2
 
 @dataclass(frozen=True)
 class Point:
-    """number: the file's place in the summary. low_y, high_y: where its interval ends."""
+    """number: the file's place in the summary. low_y, high_y: the ends of its interval."""
 
     number: int
     x: float
@@ -77,13 +77,13 @@ class Frontier:
 
     @property
     def line(self) -> str:
-        """-> the frontier, as an SVG polyline's points"""
+        """Return the frontier, as an SVG polyline's points."""
         best = sorted((point for point in self.points if point.best), key=lambda point: point.x)
         return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in best)
 
 
 def draw_frontiers(summary: Summary) -> tuple[Frontier, ...]:
-    """-> the wide drawing and the narrow one; nothing if no loss is known"""
+    """Return the wide drawing and the narrow one; nothing if no loss is known."""
     if not any(summary.loss(file) for file in summary.files):
         return ()
     return _draw(summary, "wide", 760, 460), _draw(summary, "narrow", 344, 400)
@@ -128,7 +128,7 @@ def _draw(summary: Summary, name: str, width: float, height: float) -> Frontier:
 
 
 def _interval(summary: Summary, file: FileSummary) -> tuple[float, float, float]:
-    """-> low, value, high"""
+    """Return low, value, high."""
     row = summary.loss(file)
     assert row is not None and row.value is not None
     return (
@@ -151,7 +151,7 @@ def _radii(files: Sequence[FileSummary]) -> list[float]:
 
 
 def _undominated(sizes: Sequence[float], intervals: Sequence[tuple[float, float, float]]) -> list[bool]:
-    """-> for each file, that none is smaller and closer to the original"""
+    """Return the files for which no other file is both smaller and closer to the original."""
     losses = [value for _, value, _ in intervals]
     pairs = list(zip(sizes, losses, strict=True))
     return [
@@ -161,7 +161,8 @@ def _undominated(sizes: Sequence[float], intervals: Sequence[tuple[float, float,
 
 
 def _bands(scale: LogScale, plot: Box, points: Sequence[Point]) -> tuple[list[Band], list[Box]]:
-    """-> the steps of the loss scale, and where their words stand: at the right end, or the left if a point is there"""
+    """Return the steps of the loss scale, and where their words stand: at the right end, or the left if a point is
+    there."""
     bands, boxes = [], []
     for word, begin, end in scale.bands():
         top, bottom = (plot.bottom - place * (plot.bottom - plot.top) for place in (end, begin))
@@ -183,7 +184,7 @@ def _bands(scale: LogScale, plot: Box, points: Sequence[Point]) -> tuple[list[Ba
 def _labelled(
     points: Sequence[Point], files: Sequence[FileSummary], plot: Box, words: Sequence[Box]
 ) -> Iterator[Point]:
-    """-> the points with labels where there is room for them; what has none is told when it is pointed at"""
+    """Return the points with labels where there is room for them; what has none is told when it is pointed at."""
     taken = [*map(_marker, points), *map(_whisker, points), *words]
     line = list(_along(points))
     for point, file in zip(points, files, strict=True):
@@ -198,7 +199,7 @@ def _labelled(
 
 
 def _along(points: Sequence[Point]) -> Iterator[Box]:
-    """-> small boxes along the line of the frontier, so that it does not run through labels"""
+    """Return small boxes along the line of the frontier, so that it does not run through labels."""
     best = sorted((point for point in points if point.best), key=lambda point: point.x)
     for one, other in pairwise(best):
         steps = int(max(other.x - one.x, abs(other.y - one.y)) / 6) + 1

@@ -1,7 +1,7 @@
-"""When two rows are about the same file: it has the same weights and the same size.
+"""When two rows are about the same file: both the weights and the size are the same.
 
-The fingerprint alone will not do. It is of the weights' values, and a file in 16 bits that loses nothing has those of
-the model it was made from, whose speed and size are others.
+The fingerprint alone is not enough. It identifies the values of the weights, and a lossless file in 16 bits has the
+same values as the model it was made from, but another size and speed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where labels of points may stand without lying on anything else.
+"""Places for the labels of points, so that no label lies on anything else.
 
-Browsers know how wide a text is, and a template does not; so widths are estimated for the widest fonts there are, and a
-label that fits here fits everywhere. Places are tried one after the other, which is good enough for a dozen points that
-lie along a line, and where nothing is free there is no label.
+A browser knows how wide a text is, and a template does not. So widths are estimated for the widest common font; a label
+that fits here fits everywhere. Places are tried one after the other, which is good enough for a dozen points along a
+line. If no place is free, there is no label.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Label:
 
 
 def first_free(positions: Sequence[tuple[Label, Box]], plot: Box, taken: Sequence[Box]) -> tuple[Label, Box] | None:
-    """-> the first place within the plot that overlaps nothing"""
+    """Return the first place within the plot that overlaps nothing."""
     for label, box in positions:
         if box.within(plot) and not any(box.overlaps(other) for other in taken):
             return label, box
@@ -55,7 +55,7 @@ def first_free(positions: Sequence[tuple[Label, Box]], plot: Box, taken: Sequenc
 
 
 def label_places(x: float, y: float, radius: float, text: str, note: str) -> Iterator[tuple[Label, Box]]:
-    """-> places for the label, the best first: beside the marker, then above and below it"""
+    """Return places for the label, the best first: beside the marker, then above and below it."""
     width = text_width(f"{text} {note}" if note else text)
     reach = radius + GAP
     rise, fall = HEIGHT * 0.75, HEIGHT * 0.25  # of a label around its baseline

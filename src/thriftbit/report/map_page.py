@@ -1,7 +1,7 @@
 """A model's map as one HTML page that needs nothing else: the frontier, presets and our plans on the same axes.
 
-Everything on it is predicted, and says so; the few plans that were measured to correct the predictions are told of. No
-script at all: there is nothing to operate.
+Everything on the page is predicted, and says so. The few plans that were measured, to correct the predictions, are
+listed. There is no script, because there is nothing to operate.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Drawing:
 def write_map(
     model: Model, sensitivities: Sensitivities, effort: str, path: str | Path, *, force: bool = False
 ) -> Path:
-    """-> the path, where the page then is, whole. effort: how files will be rounded. force: replace a file that is
+    """Return the path, where the page then is, whole. effort: how files will be rounded. force: replace a file that is
     there. Raises ThriftbitError if the file exists or cannot be written."""
     page = render_map(model, sensitivities, effort).encode()
     with AtomicFile(path, len(page), force=force) as file:
@@ -70,7 +70,7 @@ def write_map(
 
 
 def render_map(model: Model, sensitivities: Sensitivities, effort: str) -> str:
-    """-> the HTML"""
+    """Return the HTML."""
     presets, ours = preset_points(model, sensitivities, effort), best_points(model, sensitivities, effort)
     beside = best_points(model, sensitivities, effort, [point.size_bytes for point in presets])
     pairs = [(preset, [own for own in beside if own.size_bytes <= preset.size_bytes]) for preset in presets]

@@ -1,7 +1,7 @@
 """Numbers as people read them, with as many digits as they deserve.
 
-Where there is an interval, its half width decides how many digits mean something: 0.0282 (0.0277–0.0287) and 0.31
-(0.25–0.37). Without one, two significant digits for what was estimated, and exact counts in full.
+Where there is an interval, half its width decides how many digits mean something: 0.0282 (0.0277–0.0287) and 0.31
+(0.25–0.37). Without an interval, estimates get two significant digits, and exact counts all of theirs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ RANGE = "–"
 
 
 def describe(row: Measurement) -> str:
-    """-> the value with its unit, "2.4×", "94.2%", "0.0282"; the row has a value"""
+    """Return the value with its unit, "2.4×", "94.2%", "0.0282"; the row has a value."""
     assert row.value is not None
     return _number(row, row.value)
 
 
 def describe_interval(row: Measurement) -> str:
-    """-> "0.0277–0.0287"; "" where there is none, or it is too small to show"""
+    """Return "0.0277–0.0287"; "" where there is no interval, or it is too small to show."""
     if row.low is None or row.high is None:
         return ""
     low, high = _number(row, row.low), _number(row, row.high)
@@ -43,12 +43,12 @@ def percent(share: float, decimals: int = 0) -> str:
 
 
 def times(ratio: float) -> str:
-    """-> "2.4×", "0.31×", "14×\""""
+    """Return "2.4×", "0.31×", "14×\""""
     return f"{significant(ratio, 2)}×"
 
 
 def significant(value: float, digits: int) -> str:
-    """-> in plain decimals, without an exponent: "0.028", "1.3", "140\""""
+    """Return the value in plain decimals, without an exponent: "0.028", "1.3", "140\""""
     if abs(value) < SMALLEST:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
@@ -56,7 +56,7 @@ def significant(value: float, digits: int) -> str:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """-> fixed decimals, with a true minus sign and never "−0.0\""""
+    """Return fixed decimals, with a true minus sign and never "−0.0\""""
     text = f"{abs(value):,.{decimals}f}"
     return f"−{text}" if value < 0 and any(digit in text for digit in "123456789") else text
 

@@ -1,8 +1,8 @@
 """The report as one HTML file that needs nothing else: no network, no fonts, no scripts from elsewhere.
 
-Style and script stand in the file, and its policy allows those two alone, by their hashes, so that nothing a row
-contains could ever run or load anything. All strings pass through the template's escaping and through `visible`. The
-script only adds what is nice to have: without it, everything is there to read.
+Style and script stand in the file, and its policy allows only these two, by their hashes. So nothing in a row can ever
+run or load anything. All strings pass through the template's escaping and through `harmless`. The script only adds
+comfort: without it, everything is there to read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_LABEL = 28  # characters of a file's label in tables
 
 
 def write_report(rows: Sequence[Measurement], path: str | Path, force: bool = False) -> Path:
-    """-> the path, where the page then is, whole. rows: as for `summarize`. force: replace a file that is there.
+    """Return the path, where the page then is, whole. rows: as for `summarize`. force: replace a file that is there.
     Raises ThriftbitError if there are no rows, or the file exists or cannot be written."""
     page = render_page(rows).encode()
     with AtomicFile(path, len(page), force=force, private=True) as file:
@@ -39,7 +39,7 @@ def write_report(rows: Sequence[Measurement], path: str | Path, force: bool = Fa
 
 
 def render_page(rows: Sequence[Measurement]) -> str:
-    """-> the HTML; raises ThriftbitError if there are no rows"""
+    """Return the HTML; raises ThriftbitError if there are no rows."""
     summary = summarize(rows)
     chosen = verdict.recommended(summary)
     prompts = answers.prompts(summary)
@@ -108,7 +108,7 @@ def _environment() -> Environment:
 
 
 def _known(summary: Summary) -> dict[str, bool]:
-    """-> which columns of the table have anything to tell"""
+    """Return which columns of the table have anything to tell."""
     files = summary.subjects
     return {
         "memory": any(file.cost("peak_memory") for file in files),
@@ -128,5 +128,5 @@ def _source(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """-> as a Content-Security-Policy names a style or script"""
+    """Return the name that a Content-Security-Policy gives to a style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,7 +1,7 @@
-"""Small charts that are tables: one row a file, with a bar or a dot drawn in a cell between its name and its number.
+"""Small charts that are tables: one row for each file, with a bar or a dot in a cell between its name and its number.
 
-The numbers are always there to read, the drawing only compares them, and text keeps its size however narrow the window.
-Places along an axis are in percent of the cell's width.
+The numbers can always be read; the drawing only compares them. Text keeps its size in the narrowest window. Places
+along an axis are percentages of the cell's width.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def has_long_labels(summary: Summary) -> bool:
 
 
 def cost_panels(summary: Summary) -> list[Panel]:
-    """-> bars from zero for each cost that was measured of any file, those first that people ask for first"""
+    """Return bars from zero for each cost that was measured of any file, those first that people ask for first."""
     panels = []
     for what in sorted(COSTS, key=list(TITLES).index):
         measured = [
@@ -103,7 +103,7 @@ def _bar(number: int, file: FileSummary, row: Measurement, what: str, longest: f
 
 
 def domain_panels(summary: Summary) -> list[Panel]:
-    """-> the loss in each domain, all on one logarithmic axis whose ticks are where its words change. Everything
+    """Return the loss in each domain, all on one logarithmic axis whose ticks are where its words change. Everything
     together is left out where it has parts: it is what the table of files shows."""
     parts = [domain for domain in summary.domains if domain != EVERYTHING] or summary.domains
     rows = {
@@ -146,7 +146,7 @@ def _dot(number: int, file: FileSummary, row: Measurement, scale: LogScale) -> M
 
 
 def task_panels(summary: Summary) -> list[tuple[str, Panel]]:
-    """-> (task, its panel): the share of right answers, on an axis that spans what the panel needs"""
+    """Return (task, its panel): the share of right answers, on an axis that spans what the panel needs."""
     panels = []
     for task in summary.tasks:
         found = [
@@ -176,7 +176,7 @@ def _task_mark(task: str, number: int, file: FileSummary, row: Measurement, begi
 
 
 def _task_note(file: FileSummary, task: str) -> str:
-    """-> "−1.0 points (−2.8 to +0.8), could be chance; 4 of 100 changed\""""
+    """Return "−1.0 points (−2.8 to +0.8), could be chance; 4 of 100 changed\""""
     facts = []
     difference = file.task(task, "task_accuracy_difference")
     if difference and difference.low is not None and difference.high is not None:
@@ -192,7 +192,7 @@ def _task_note(file: FileSummary, task: str) -> str:
 
 
 def _numbered(summary: Summary) -> Iterator[tuple[int, FileSummary]]:
-    """-> the original as −1, then the files"""
+    """Return the original as −1, then the files."""
     if summary.original:
         yield -1, summary.original
     yield from enumerate(summary.files)
@@ -203,7 +203,7 @@ def _inset(place: float) -> float:
 
 
 def _tokens(rows: Sequence[tuple[int, FileSummary, Measurement]]) -> str:
-    """-> "6,120 tokens", "1,020–6,120 tokens": how much text it rests on"""
+    """Return "6,120 tokens", "1,020–6,120 tokens": how much text it rests on."""
     counts = sorted({round(count(row, "tokens")) for _, _, row in rows} - {0})
     if not counts:
         return ""

@@ -1,4 +1,4 @@
-"""Where every number comes from: the commands that measured them, and what each of them gave."""
+"""Where every number comes from: the commands that measured them, and what each command gave."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Command:
 
 
 def commands(summary: Summary) -> list[Command]:
-    """-> every command that a row names, in the order that they were run, with all its numbers"""
+    """Return every command that a row names, in the order that they were run, with all its numbers."""
     rows: dict[str, list[Measurement]] = {}
     for row in summary.rows:
         rows.setdefault(row.command, []).append(row)
@@ -54,12 +54,12 @@ def machine_letter(summary: Summary, row: Measurement) -> str:
 
 
 def machine_letters(summary: Summary) -> list[str]:
-    """-> "A", "B", … "Z", "27\""""
+    """Return "A", "B", … "Z", "27\""""
     return [chr(ord("A") + number) if number < 26 else str(number + 1) for number in range(len(summary.machines))]
 
 
 def versions(rows: Sequence[Measurement]) -> dict[str, str]:
-    """-> of each program, those that measured"""
+    """Return, for each program, its versions that measured."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         for name, version in row.versions.items():
@@ -79,6 +79,6 @@ def _fact(row: Measurement, summary: Summary) -> Fact:
 
 
 def _minute(time: str) -> str:
-    """-> "2026-11-22 14:10 UTC"; as it is if it is no time"""
+    """Return "2026-11-22 14:10 UTC", or the text as it is if it is no time."""
     date, separator, clock = time.partition("T")
     return f"{date} {clock[:5]} UTC" if separator and clock else time

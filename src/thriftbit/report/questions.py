@@ -1,7 +1,7 @@
-"""The questions that files answer differently from the original, each shown once with what everybody chose.
+"""The questions that files answer differently from the original, each shown once with everybody's answer.
 
-A row lists only the questions whose answer changed, so a file that does not list one agrees with the original about it,
-provided that it was asked: files that were asked another number of questions are left out of the comparison.
+A row lists only the questions whose answer changed. So a file that does not list a question agrees with the original,
+if it was asked. Files that were asked another number of questions are left out of the comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Question:
 
 
 def flipped_questions(summary: Summary, task: str, first: FileSummary | None) -> list[Question]:
-    """first: the file whose changed answers lead the list. -> every question about which a file disagrees"""
+    """first: the file whose changed answers lead the list. Return every question about which a file disagrees."""
     asked = {
         file.label: (row.settings.get("questions"), _questions(row.detail))
         for file in summary.files
@@ -50,7 +50,7 @@ def flipped_questions(summary: Summary, task: str, first: FileSummary | None) ->
 
 
 def _peers(name: str, asked: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> set[str]:
-    """-> labels of the files that were surely asked the question"""
+    """Return the labels of the files that were certainly asked the question."""
     sizes = {size for size, flipped in asked.values() if name in flipped}
     return {label for label, (size, _) in asked.items() if size in sizes}
 
@@ -78,7 +78,7 @@ def _question(
 
 
 def _questions(detail: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """-> by id, those that are complete: rows from elsewhere may hold anything"""
+    """Return the complete questions by id. Rows from elsewhere may hold anything."""
     documents = detail.get("questions")
     if not isinstance(documents, list):
         return {}

@@ -1,8 +1,8 @@
-"""What rows say about one original and the files made of it, arranged so that a table or a page can be read off.
+"""What rows say about one original and the files made from it, arranged for a table or a page.
 
-Nothing is computed here; choices are made: the latest of several rows for one fact, the machine and workload that most
-files have in common where speed was measured at several, the domain that stands for the whole. Facts stay the rows they
-were, so that every number shown can name its interval, its command and its machine.
+Nothing is computed here, only chosen: the latest of several rows about one fact; the machine and workload that most
+files share; the domain that stands for the whole. Facts remain rows, so every number shown can name its interval, its
+command and its machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FileSummary:
     answers: Facts
 
     def cost(self, what: str) -> Measurement | None:
-        """-> the row, where it has a value"""
+        """Return the row, where it has a value."""
         return measured(self.costs.get(what))
 
     def task(self, task: str, what: str) -> Measurement | None:
@@ -77,15 +77,15 @@ class Summary:
 
     @property
     def subjects(self) -> tuple[FileSummary, ...]:
-        """-> the original, if there is one, and the files"""
+        """Return the original, if there is one, and the files."""
         return (self.original, *self.files) if self.original else self.files
 
     def loss(self, file: FileSummary) -> Measurement | None:
-        """-> how far the file's predictions are from the original's"""
+        """Return how far the file's predictions are from the original's."""
         return file.quality("kl_divergence_mean", self.overall)
 
     def label_of(self, subject: Subject) -> str:
-        """-> the label of a subject; what stands in for the original has the original's"""
+        """Return the label of a subject; what stands in for the original has the original's."""
         labels = {identity(file.subject): file.label for file in self.subjects}
         return labels.get(identity(subject), ORIGINAL)
 
@@ -107,7 +107,7 @@ def summarize(rows: Sequence[Measurement]) -> Summary:
 
     def summary_of(label: str, subject: Subject, identities: Sequence[Identity]) -> FileSummary:
         def own(rows: Sequence[Measurement]) -> list[Measurement]:
-            """-> rows of these; those of the first come last, as they are to win"""
+            """Return the rows of these subjects. Those of the first come last, because the last row wins."""
             return [row for one in reversed(identities) for row in rows if identity(row.subject) == one]
 
         return FileSummary(
@@ -153,7 +153,7 @@ def _by_setting(rows: Sequence[Measurement], name: str) -> dict[str, dict[str, M
 
 
 def _overall(domains: Sequence[str], files: Sequence[FileSummary]) -> str:
-    """-> "all", or else the domain in which the loss of most files is known"""
+    """Return "all", or else the domain in which the loss of most files is known."""
     if not domains:
         return ""
 

@@ -37,7 +37,7 @@ class Dot:
 
 
 def plot(dots: Sequence[Dot], width: int) -> list[str]:
-    """dots: at least one. width: in characters, at least 40. -> the lines"""
+    """dots: at least one. width: in characters, at least 40. Return the lines."""
     losses = [min(max(dot.loss, LEAST_LOSS), MOST_LOSS) for dot in dots]
     bottom, top = math.log10(min(losses)) - 0.15, math.log10(max(losses)) + 0.15
     height = min(max(round((top - bottom) * ROWS_PER_DECADE), 3), MOST_ROWS)

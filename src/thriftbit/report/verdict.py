@@ -55,7 +55,7 @@ class LossVerdict:
 
     @property
     def words(self) -> str:
-        """-> "hard to notice", "hard to notice or noticeable\""""
+        """Return "hard to notice", "hard to notice or noticeable\""""
         if self.best == self.worst:
             return LOSS_SCALE[self.best][0]
         return f"{LOSS_SCALE[self.best][0]} {'or' if self.worst == self.best + 1 else 'to'} {LOSS_SCALE[self.worst][0]}"
@@ -72,8 +72,8 @@ def judge(loss: Measurement) -> LossVerdict:
 
 
 def recommended(summary: Summary) -> FileSummary | None:
-    """-> the smallest file whose loss is certainly hard to notice or less, of several of one size the one that lost
-    least; failing that the one that lost least of all, or, where no loss was measured, the smallest"""
+    """Return the smallest file whose loss is certainly hard to notice or less, of several of one size the one that lost
+    least; failing that the one that lost least of all, or, where no loss was measured, the smallest."""
     known = [(loss, file) for file in summary.files if (loss := summary.loss(file))]
     little = [(loss, file) for loss, file in known if judge(loss).worst <= LITTLE]
     if little:
@@ -85,7 +85,7 @@ def recommended(summary: Summary) -> FileSummary | None:
 
 
 def headline(summary: Summary, file: FileSummary) -> str:
-    """-> "Q4_K_M is 67% smaller than the original, writes 1.9× as fast (1.8× to 2.0×), and what it lost is hard to
+    """Return "Q4_K_M is 67% smaller than the original, writes 1.9× as fast (1.8× to 2.0×), and what it lost is hard to
     notice." A ratio of speeds is told only where its interval excludes 1."""
     label = shortened(file.label, LONGEST_LABEL)
     facts = [fact for fact in (_size(summary, file), _speed(file)) if fact]
@@ -97,12 +97,12 @@ def headline(summary: Summary, file: FileSummary) -> str:
 
 
 def explanation(summary: Summary, file: FileSummary) -> str:
-    """-> what stands below the headline: how the file compares with the others, and what its loss means in answers"""
+    """Return the lines below the headline: how the file compares with the others, and what its loss does to answers."""
     return " ".join(filter(None, (_rank(summary, file), _agreement(summary, file), _changed(file))))
 
 
 def right_answers(file: FileSummary) -> str:
-    """-> "31 of 64", over all tasks; "" if none was measured"""
+    """Return "31 of 64", over all tasks; "" if none was measured."""
     rows = [row for task in file.tasks if (row := file.task(task, "task_accuracy"))]
     questions = round(sum(count(row, "questions") for row in rows))
     right = round(sum((row.value or 0) * count(row, "questions") for row in rows))
@@ -110,7 +110,7 @@ def right_answers(file: FileSummary) -> str:
 
 
 def in_a_hundred(share: float) -> str:
-    """-> "94 times in 100", "997 times in 1,000\""""
+    """Return "94 times in 100", "997 times in 1,000\""""
     if 0.99 <= share < 0.9995:
         return f"{round(1000 * share)} times in 1,000"
     return "every time" if share >= 0.9995 else f"{round(100 * share)} times in 100"

@@ -15,7 +15,7 @@ _REASON = "not measurable here: "
 
 
 def describe_machine(machine: Mapping[str, Any]) -> str:
-    """-> "AMD Ryzen 7 7840U, 8 cores, 33.3 GB of memory, Linux 6.12\""""
+    """Return "AMD Ryzen 7 7840U, 8 cores, 33.3 GB of memory, Linux 6.12\""""
     facts = [str(machine.get("processor") or machine.get("architecture") or "unknown processor")]
     if cores := machine.get("physical_cores"):
         facts.append(_counted(cores, "core"))
@@ -28,7 +28,7 @@ def describe_machine(machine: Mapping[str, Any]) -> str:
 
 
 def describe_workload(workload: Mapping[str, Any]) -> str:
-    """-> "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads, 7 repetitions\""""
+    """Return "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads, 7 repetitions\""""
     facts = []
     if "prompt_tokens" in workload:
         facts.append(f"a prompt of {workload['prompt_tokens']} tokens")
@@ -52,7 +52,7 @@ def describe_domain(domain: str) -> str:
 
 
 def remarks(summary: Summary) -> list[str]:
-    """-> what a reader must know about where the rows come from"""
+    """Return what a reader must know about where the rows come from."""
     sentences = []
     if len(summary.machines) > 1:
         sentences.append(
@@ -67,7 +67,7 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def not_measurable(summary: Summary) -> list[str]:
-    """-> a sentence for each quantity that could not be measured, with the reason and, if not all, the files"""
+    """Return a sentence for each quantity that could not be measured, with the reason and, if not all, the files."""
     reasons: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in summary.rows:
         if row.value is None:
