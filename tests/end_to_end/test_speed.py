@@ -205,7 +205,7 @@ def test_without_an_original_there_are_no_ratios(small: File) -> None:
 def test_what_would_take_forever_is_not_begun(small: File) -> None:
     impatient = replace(QUICK, generated_tokens=400, context_tokens=512, budget_seconds=0.001)
     row = of(list(measure_speed([small], None, impatient)), small[1])["decode_rate"]
-    assert re.fullmatch(r"not measurable here: .*Q4_0\.gguf writes .* tokens a second .* give it more time", row.note)
+    assert re.fullmatch(r"not measurable here: .*Q4_0\.gguf writes .* tokens/s .* give it more time", row.note)
 
 
 def test_a_context_that_the_model_does_not_have(small: File) -> None:

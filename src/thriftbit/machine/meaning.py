@@ -64,7 +64,7 @@ def sentences(profile: Profile) -> Iterator[str]:
         fits = {True: "fits and ", False: "does not fit; if it did, it ", None: ""}[four_bits.fits]
         yield (
             f"A model of 7 billion weights in 4 bits ({describe_bytes(four_bits.size_bytes)}) {fits}would write about "
-            f"{four_bits.writes.median:.2g} tokens a second, {_judged(four_bits.writes.median)}."
+            f"{four_bits.writes.median:.2g} tokens/s, {_judged(four_bits.writes.median)}."
         )
 
 

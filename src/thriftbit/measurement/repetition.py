@@ -49,7 +49,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Repetition:
-    """Rates in tokens a second, energy in joules a token. before_loading_bytes: the process without a model. Where
+    """Rates in tokens/s, energy in J/token. before_loading_bytes: the process without a model. Where
     something could not be measured, the reason stands in place of the number."""
 
     load_seconds: float
@@ -112,13 +112,13 @@ def _warm_up(engine: Engine, workload: Workload) -> None:
     rate = engine.generate(prompt, max_tokens=_WARM_UP_TOKENS, temperature=0, ignore_end=True).tokens_per_second
     if workload.generated_tokens > rate * workload.longest_seconds:
         raise ThriftbitError(
-            f"not measurable here: {engine.name} writes {rate:.2g} tokens a second (does it fit into memory?), so that "
+            f"not measurable here: {engine.name} writes {rate:.2g} tokens/s (does it fit into memory?), so that "
             f"{workload.generated_tokens} take longer than {workload.longest_seconds:.0f} s; give it more time"
         )
 
 
 def _write(engine: Engine, workload: Workload) -> tuple[float, float | Reason]:
-    """Return tokens a second, joules a token."""
+    """Return the rate in tokens/s and the energy in J/token."""
     energy: float | Reason
     if isinstance(workload.meter, Reason):
         answers, energy = _answers(engine, workload, 0.0), workload.meter

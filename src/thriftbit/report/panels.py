@@ -211,4 +211,4 @@ def _tokens(rows: Sequence[tuple[int, FileSummary, Measurement]]) -> str:
 
 
 def _spelled(unit: str) -> str:
-    return {"tokens/s": "tokens a second", "s": "seconds", "J/token": "joules a token"}.get(unit, unit)
+    return {"s": "seconds"}.get(unit, unit)

@@ -7,8 +7,8 @@ publishes for Llama 3 8B (tools/perplexity/README.md there) and what people say 
     0.001 Q8_0 · 0.005 Q6_K    | 0.01 |  0.011 Q5_K_M · 0.028–0.043 Q4_K  | 0.05 |  0.07 Q4_0 · 0.08–0.10 Q3_K_M
     | 0.2 |  0.23 Q3_K_S · 0.33–0.45 Q2_K · 0.81 IQ2_XXS  | 1 |  1.4 IQ1_M · 2.2 IQ1_S, at 4 and 9 times the perplexity
 
-It is a convention for reading, no law: one number cannot know what a file is for, so the report shows domains, tasks
-and answers as well. Where the interval crosses a step, both words are given and that it cannot be told yet.
+The scale is a convention. One number cannot know what a file is for, so the report also shows domains, tasks and
+answers. If the interval crosses a step, both words are given, and that it cannot be told yet.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _speed(file: FileSummary) -> str:
         words = f"{times(ratio.value)} as fast" if ratio.value > 1 else f"at {times(ratio.value)} the speed"
         return f"writes {words} ({times(ratio.low)} to {times(ratio.high)})"
     rate = file.cost("decode_rate")
-    return f"writes {describe(rate).replace('/s', ' a second')}" if rate else ""
+    return f"writes {describe(rate)}" if rate else ""
 
 
 def _lost(verdict: LossVerdict) -> str:
@@ -155,8 +155,8 @@ def _rank(summary: Summary, file: FileSummary) -> str:
     if not loss or len(summary.files) < 2:
         return ""
     if judge(loss).worst <= LITTLE:
-        return f"Of {len(summary.files)} files it is the smallest that loses so little."
-    return f"Of {len(summary.files)} files it lost the least."
+        return f"It is the smallest of {len(summary.files)} files whose loss is hard to notice or less."
+    return f"It lost the least of {len(summary.files)} files."
 
 
 def _agreement(summary: Summary, file: FileSummary) -> str:

@@ -90,7 +90,7 @@ def test_the_headline_says_what_is_not_known() -> None:
     assert sentence(speed_alone, "Q4_K_M") == (
         "Q4_K_M is 68% smaller than the original and writes 2.7× as fast (2.7× to 2.8×); what it lost was not measured."
     )
-    assert sentence(summarize(lonely_rows())) == "Q4_K_M takes 986 MB and writes 33.6 tokens a second."
+    assert sentence(summarize(lonely_rows())) == "Q4_K_M takes 986 MB and writes 33.6 tokens/s."
     sizes = summarize([replace(row, against=None) for row in rows if row.what == "file_size"])
     assert sentence(sizes, "Q2_K") == "Q2_K takes 676 MB."
     assert "writes" not in sentence(summarize(accuracy_only_rows()))
@@ -136,7 +136,7 @@ def test_the_explanation_speaks_of_words_and_questions() -> None:
     file = recommended(summary)
     assert file is not None
     assert explanation(summary, file) == (
-        "Of 5 files it is the smallest that loses so little. It expects the same next word as the original "
+        "It is the smallest of 5 files whose loss is hard to notice or less. It expects the same next word as the original "
         "95 times in 100. It answers 9 of 220 questions differently."
     )
     assert explanation(summarize(lonely_rows()), summarize(lonely_rows()).files[0]) == ""
