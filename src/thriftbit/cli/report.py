@@ -11,6 +11,7 @@ import click
 from thriftbit.cli.messages import announce
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, show
+from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
@@ -104,8 +105,5 @@ def _read(path: Path) -> list[Measurement]:
 
 
 def _is_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
-    except OSError as error:
-        raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+    with open_regular(path) as file:
+        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC

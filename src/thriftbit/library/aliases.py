@@ -6,9 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.machine.cache import data_folder
+from thriftbit.machine.private_files import write_private
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 _LARGEST_BYTES = 1 << 20
@@ -21,10 +22,8 @@ def aliases_file() -> Path:
 def read_aliases() -> dict[str, str]:
     """-> alias: path or name on the Hub. What is damaged counts as empty: it must not keep anybody from a model."""
     try:
-        if aliases_file().stat().st_size > _LARGEST_BYTES:
-            return {}
-        document = json.loads(aliases_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = json.loads(read_regular(aliases_file(), _LARGEST_BYTES))
+    except (ThriftbitError, ValueError, RecursionError):
         return {}
     pairs = document.items() if isinstance(document, dict) else ()
     return {name: target for name, target in pairs if isinstance(target, str) and _NAME.fullmatch(name)}
@@ -53,11 +52,5 @@ def remove_alias(name: str) -> str:
 
 
 def _write(aliases: dict[str, str]) -> None:
-    file = aliases_file()
-    content = (json.dumps(dict(sorted(aliases.items())), indent=1, ensure_ascii=False) + "\n").encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ThriftbitError(f"{file.parent}: cannot be written: {error.strerror}") from None
-    with AtomicFile(file, len(content), force=True) as stream:
-        stream.write(content)
+    content = json.dumps(dict(sorted(aliases.items())), indent=1) + "\n"
+    write_private(aliases_file(), content.encode())

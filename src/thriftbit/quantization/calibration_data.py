@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
 from thriftbit.machine.private_files import open_private, private_folder, write_private
@@ -22,6 +23,7 @@ from thriftbit.quantization.rounding import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
 WINDOWS = "windows.npy"
+_LARGEST_INDEX_BYTES = 64 << 20
 FEWEST_TOKENS = 32  # that reach an expert, for what matters to it to be more than chance
 HELD_BACK = 5  # windows are kept for checking, or one in eight if that is less
 
@@ -114,11 +116,11 @@ class Calibration:
 def open_calibration(folder: Path) -> Calibration:
     """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads(read_regular(folder / INDEX, _LARGEST_INDEX_BYTES))
         private_folder(folder)
         names, experts = (frozenset(map(str, index[key])) for key in ("names", "experts"))
         return Calibration(folder, names, tuple(map(str, index["missing"])), int(index["tokens"]), experts)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ThriftbitError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ThriftbitError(f"{folder}: holds no finished calibration; calibrate again") from None
 
 

@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 CORPORA = Path(__file__).with_name("corpora")
 TEXTS = ("prose", "code", "math", "multilingual")
 WINDOW_TOKENS = 512
-_LARGEST_TEXT_BYTES = 1 << 30
+LARGEST_TEXT_BYTES = 1 << 30
 WINDOWS = 40  # of all texts together
 
 VERSION = 5  # of what is kept; another one does not read it
@@ -89,7 +89,7 @@ def _spread(tokens: NDArray[np.int64], length: int, windows: int) -> NDArray[np.
 
 def _read(path: Path) -> str:
     try:
-        return read_regular(path, _LARGEST_TEXT_BYTES).decode("utf-8-sig")
+        return read_regular(path, LARGEST_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ThriftbitError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
 

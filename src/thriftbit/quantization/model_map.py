@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.records import from_document
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_text
-from thriftbit.quantization.calibration_text import CORPORA, WINDOWS, calibration_of
+from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibration_of
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, Sensitivities
@@ -159,9 +160,6 @@ def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
 
 def _folder(model: Model, text: Path | None) -> Path:
     digest = hashlib.sha256(f"{VERSION} {calibration_text.VERSION} {model.identity}".encode())
-    try:
-        for path in [text] if text else sorted(CORPORA.glob("*.gz")):
-            digest.update(path.read_bytes())
-    except OSError as error:
-        raise ThriftbitError(f"{text}: cannot be read: {error.strerror}") from None
+    for path in [text] if text else sorted(CORPORA.glob("*.gz")):
+        digest.update(read_regular(path, LARGEST_TEXT_BYTES))
     return cache_folder() / "map" / digest.hexdigest()[:32]

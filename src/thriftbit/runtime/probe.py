@@ -87,7 +87,10 @@ def measure_machine(
     """
     run = _Run(facts or examine(), budget_seconds, progress)
     profile = run.profile(formats or _in_order())
-    store_profile(profile)
+    try:
+        store_profile(profile)
+    except ThriftbitError as error:  # the minute was not for nothing: what was measured is shown
+        _logger.warning(f"What was measured could not be kept: {error}")
     return profile
 
 

@@ -29,7 +29,9 @@ from gguf import Keys
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.containers.temporary_folder import temporary_folder
+from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
+from thriftbit.machine.private_files import private_folder
 from thriftbit.runtime.confined import limit_this_process, run_confined
 from thriftbit.runtime.smallest_model import write_smallest
 
@@ -69,9 +71,8 @@ def _tried(template: str, tool_use: str | None, beginning: str, end: str) -> str
         return ""
     reason = _reason(question)
     if not reason:
-        with suppress(OSError):  # then it is tried again next time
-            found_good.parent.mkdir(parents=True, exist_ok=True)
-            found_good.touch()
+        with suppress(OSError, ThriftbitError):  # then it is tried again next time
+            (private_folder(found_good.parent) / found_good.name).touch(0o600)
     return reason
 
 

@@ -95,7 +95,7 @@ def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path:
     (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(ThriftbitError, match=f"text.txt: .*{words}"):
         calibration_windows(open_demo_model(), tmp_path / "text.txt", 4)
-    with pytest.raises(ThriftbitError, match="cannot be read"):
+    with pytest.raises(ThriftbitError, match="does not exist"):
         calibration_windows(open_demo_model(), tmp_path / "missing.txt", 4)
 
 

@@ -136,8 +136,8 @@ def test_the_explanation_speaks_of_words_and_questions() -> None:
     file = recommended(summary)
     assert file is not None
     assert explanation(summary, file) == (
-        "It is the smallest of 5 files whose loss is hard to notice or less. It expects the same next word as the original "
-        "95 times in 100. It answers 9 of 220 questions differently."
+        "It is the smallest of 5 files whose loss is hard to notice or less. It expects the same next word as the "
+        "original 95 times in 100. It answers 9 of 220 questions differently."
     )
     assert explanation(summarize(lonely_rows()), summarize(lonely_rows()).files[0]) == ""
 
