@@ -1,4 +1,4 @@
-"""Work that runs ahead of whoever consumes it, in a thread of its own and by a bounded number of items."""
+"""Work that runs ahead of its consumer, in a thread of its own, by a bounded number of items."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 
 
 class Ahead(Generic[Item]):
-    """Context manager and iterator over `items`, which are produced in a thread, at most `depth` of them waiting.
+    """Context manager and iterator over `items`. A thread produces the items; at most `depth` of them wait.
 
-    What `items` raises is raised to the consumer, at its place in the order. Leaving the context stops the thread, once
-    it has finished the item in hand: nothing runs on after it.
+    What `items` raises is raised to the consumer, at its place in the order. Leaving the context stops the thread after
+    the present item; nothing goes on in the background.
     """
 
     def __init__(self, items: Iterable[Item], depth: int = 2) -> None:

@@ -1,11 +1,12 @@
-"""From a budget to a plan: the format for every tensor with which a model loses least, and how sure that is.
+"""From a budget to a plan: the formats with which a model loses least, and how certain that is.
 
-The map (`model_map.py`) says what each tensor would lose in each format; a budget says what the file may take. Between
-them stands a multiple-choice knapsack (`knapsack.py`), solved with a bound on how far from the best it can be. A budget
-of loss is the same problem turned around: the fewest bytes with which the predicted loss, error bar included, keeps
-within it. Speed is a second limit: seconds to write a token are bytes over the rate that this machine has for a format.
+The map (`model_map.py`) says what each tensor would lose in each format. A budget limits the file. Choosing one format
+for each tensor within a limit is a multiple-choice knapsack (`knapsack.py`), solved with a bound on the distance from
+the optimum. A budget of loss is the same problem turned around: the fewest bytes whose predicted loss, error bar
+included, stays within it. Speed is a second limit: the seconds for one token are bytes divided by this machine's rate
+for each format.
 
-File sizes are exact: tensors with their padding, and the plan itself, which stands in the file as text.
+File sizes are exact: tensors with their padding, and the plan, which is stored in the file as text.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ ATTEMPTS = 4  # at a file size that is known to the byte only when the plan is w
 
 
 class CannotFitError(ThriftbitError):
-    """No plan keeps within the budget."""
+    """No plan stays within the budget."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the result may take; None where there is no limit.
+    """The limits of the result. None means no limit.
 
-    size_bytes: of the file; or bits_per_weight: of the tensors, as llama.cpp counts. max_loss: the share by which
-    perplexity may rise, 0.01 for 1 %, the prediction's error bar included: then the file is as small as that allows.
-    seconds_per_token: to read the weights that one token takes, at `rates`: bytes per second of each format; formats
-    without a rate are not used.
+    size_bytes: of the file; or bits_per_weight: of the tensors, counted as llama.cpp does. max_loss: the share by which
+    perplexity may rise, 0.01 for 1%, with the prediction's error bar included; the file is then as small as that
+    allows. seconds_per_token: for reading the weights of one token, at `rates`: bytes per second of each format.
+    Formats without a rate are not used.
     """
 
     size_bytes: int | None = None
@@ -64,7 +65,7 @@ class Budget:
 
     @property
     def words(self) -> str:
-        """-> "at most 4.00 GB, 8 ms a token\""""
+        """Return the budget in words, such as "at most 4.00 GB, 8 ms a token"."""
         parts = [] if self.size_bytes is None else [describe_bytes(self.size_bytes)]
         parts += [] if self.bits_per_weight is None else [f"{self.bits_per_weight:.2f} bits per weight"]
         parts += [] if self.max_loss is None else [f"{100 * self.max_loss:g} % more perplexity"]
@@ -74,8 +75,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Allocation:
-    """plan: what was asked for. size_bytes: of its file. loss: predicted. gap: by what share of what was minimized
-    (loss; bytes where loss was the limit) it may be from the best plan, at most."""
+    """plan: what was asked for. size_bytes: of its file. loss: predicted. gap: the largest possible distance from the
+    best plan, as a share of what was minimized: loss, or bytes where loss was the limit."""
 
     plan: Plan
     size_bytes: int
@@ -84,7 +85,7 @@ class Allocation:
 
 
 def allocate(model: Model, sensitivities: Sensitivities, budget: Budget, effort: str = PLAIN) -> Plan:
-    """-> the plan alone; see `find_plan`"""
+    """Return the plan alone. See `find_plan`."""
     return find_plan(model, sensitivities, budget, effort).plan
 
 
@@ -95,10 +96,10 @@ def find_plan(
     effort: str = PLAIN,
     importance: ImportanceMatrix | None = None,
 ) -> Allocation:
-    """effort: how the file will be rounded, PLAIN or CALIBRATED. importance: that it will name.
+    """Return the best plan within the budget.
 
-    -> the best plan within the budget
-    Raises ThriftbitError for sensitivities of another model, CannotFitError where nothing keeps within the budget.
+    effort: how the file will be rounded, PLAIN or CALIBRATED. importance: the importance data that the file will name.
+    Raises ThriftbitError for sensitivities of another model, and CannotFitError where nothing stays within the budget.
     """
     sensitivities.check_belongs(model)
     rates = budget.rates if budget.seconds_per_token is not None else None

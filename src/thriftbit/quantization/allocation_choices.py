@@ -1,4 +1,4 @@
-"""All that a plan can choose from, as tables: for each tensor and format, what it loses, takes and costs in time."""
+"""All that a plan can choose from, as tables: the loss, the bytes and the time of each tensor in each format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from thriftbit.sources.tensor import Tensor
 
 @dataclass(frozen=True)
 class Choices:
-    """tensors: that have a choice. names: of the formats of each. losses, file_bytes, weight_bytes, seconds: float64
-    (tensors, formats); losses are infinite where a tensor has no such choice. seconds: to read it for one token; None
-    where no rates are known. fixed_file_bytes, fixed_weight_bytes: of everything else.
-    """
+    """tensors: the ones with a choice. names: of the formats of each. losses, file_bytes, weight_bytes, seconds:
+    float64 (tensors, formats); losses are infinite for a choice that a tensor does not have. seconds: to read the
+    tensor for one token; None where no rates are known. fixed_file_bytes, fixed_weight_bytes: of all other tensors."""
 
     model: Model
     effort: str
@@ -48,7 +47,7 @@ class Choices:
         rates: Mapping[str, float] | None,
         importance: ImportanceMatrix | None,
     ) -> Choices:
-        """rates: bytes per second of each format; a format without one is no choice"""
+        """rates: bytes per second of each format. A format without a rate is no choice."""
         names = {}
         for tensor in model.tensors:
             known = sensitivities.losses.get(tensor.name, {})
@@ -86,7 +85,7 @@ class Choices:
 
     @property
     def costs_in_bytes(self) -> Floats:
-        """-> `file_bytes`, infinite where there is no such choice"""
+        """Return `file_bytes`, infinite for choices that a tensor does not have."""
         return np.where(np.isfinite(self.losses), self.file_bytes, math.inf)
 
     def plan(self, picks: Picks, provenance: str) -> Plan:
@@ -94,7 +93,7 @@ class Choices:
         return _plan(self.model, self.tensors, chosen, provenance)
 
     def size_bytes(self, plan: Plan) -> int:
-        """-> of the plan's file, exactly"""
+        """Return the exact size of the plan's file."""
         return file_layout(self.model, plan, self.importance, effort=self.effort).file_size_bytes
 
 

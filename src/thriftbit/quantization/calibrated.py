@@ -1,9 +1,9 @@
-"""A matrix encoded with calibration data, and never worse than without.
+"""A matrix encoded with calibration data, never worse than without.
 
-The problem: what lowers the cost on the calibration text may raise it on any other, where the text was short or the
-matrix hardly used. The choice: the rounding is tried, judged on tokens that calibration held back, and dropped for the
-importance-weighted encoding where it does not pay. So a matrix without data, a format without choices, and data that is
-of no use all end with a correct encoding, and `Outcome` says which it was.
+The problem: a rounding that lowers the cost on the calibration text may raise it on other text, if the calibration text
+was short or hardly used the matrix. The choice: the rounding is judged on tokens that calibration held back. Where it
+is not better, the encoding by importance is used instead. So a matrix without data, a format without choices, or
+useless data still give a correct encoding, and `Outcome` says which one it was.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from thriftbit.quantization.rounding import can_round, round_matrix
 
 @dataclass(frozen=True)
 class Outcome:
-    """blocks: uint8 (n, row bytes). cost, plain_cost: of the rounding and of the encoding by importance alone, on held
-    back tokens (half of it is the divergence expected); None where none were. note: why the rounding was not used, ""
-    if it was.
-    """
+    """blocks: uint8 (n, row bytes). cost, plain_cost: of the rounding and of the encoding by importance, on held-back
+    tokens (half of it is the expected divergence); None without held-back tokens. note: why the rounding was not used,
+    "" if it was."""
 
     blocks: ByteArray
     cost: float | None

@@ -1,23 +1,23 @@
 """What a model does with text, measured once and kept: the curvature that rounding needs. Needs the extra `torch`.
 
-The problem: which errors in a matrix matter is decided by everything behind it, and the only judge is what the model
-says in the end. The choice: for every linear layer two second moments, that of its inputs x and that of the gradients g
-of log-probabilities by its outputs, where each next token is drawn from the model's own distribution. Then the mean of
-(gᵀ E x)² is what an error E does to the divergence, to second order: the Fisher information. By that, a token counts
-|x|²·|g|² (in Kronecker factors its input with |g|², its gradient with |x|²: the first step of the power iteration for
-the nearest product, arXiv 2505.22988). But such weights differ so much that 17,920 tokens of a real model say no more
-than 400 equal ones, and a moment of them is mostly chance. So a token counts with the root of that, |x|·|g|: tokens
-that nobody attends to still hardly count, and ten times as many have a say.
+The problem: everything behind a matrix decides which errors in the matrix matter, and the only judge is the model's
+prediction. The choice: for every linear layer, two second moments are measured. One is of its inputs x. The other is of
+the gradients g of log-probabilities by its outputs, where each next token is drawn from the model's own distribution.
+Then the mean of (gᵀ E x)² is the effect of an error E on the divergence, to second order: the Fisher information. In
+that, a token counts |x|²·|g|² (in Kronecker factors, its input counts |g|² and its gradient |x|²: the first step of the
+power iteration for the nearest product, arXiv 2505.22988). Such weights differ so much that 17,920 tokens of a real
+model say no more than 400 equal ones. So here a token counts with the root, |x|·|g|: tokens that nobody attends to
+still hardly count, and ten times as many tokens take part.
 
-Two passes, layer by layer: forward, keeping what enters each layer on disk, then backward, each layer computed again
-from what entered it. Memory holds one layer, its moments and the gradients at one place of the network. Some windows
-take no part in the moments; of those, some tokens' x and g are kept, to check a rounding on text that it has not seen.
-They are drawn by what they count, since in some layers one token in a thousand counts for a great part, and a
-draw that left it out would check little.
+There are two passes, layer by layer. The forward pass keeps what enters each layer on disk. The backward pass computes
+each layer again from that. Memory holds one layer, its moments, and the gradients at one place of the network. Some
+windows take no part in the moments. From those, x and g of some tokens are kept to check a rounding on text that it has
+not seen. Tokens are drawn in proportion to how much they count, because in some layers one token in a thousand counts
+for a large part.
 
-Of experts there are too many for moments: of their inputs the mean squares are kept, expert by expert, and they are
-encoded by importance. Left out: what is not an ordinary matrix between inputs and outputs (matrices that families fuse
-or transpose); `Calibration` has no entry for those, and they are quantized as without it.
+Experts are too numerous for moments: the mean squares of their inputs are kept, expert by expert, and they are encoded
+by importance. Left out: matrices that families fuse or transpose. `Calibration` has no entry for those, and they are
+quantized as without a calibration.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _calibrated(
     batch_tokens: int,
     progress: Progress,
 ) -> tuple[list[str], list[str]]:
-    """-> the names of the tensors whose data was written, matrices and experts"""
+    """Return the names of the tensors whose data was written: matrices and experts."""
     count = max(1, batch_tokens // windows.shape[1])
     batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
     held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
@@ -190,9 +190,11 @@ def _embedded(network: Network, weights: Weights, batch: torch.Tensor, number: i
 def _of_the_last(
     network: Network, weights: Weights, hidden: list[torch.Tensor], generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """-> gradients of −log p(token) by the hidden states, for tokens drawn from p. The vocabulary passes twice in
-    ranges: for the normaliser, then for the gradient and the draw, which is the token at which the sum of p from the
-    vocabulary's beginning on reaches a level."""
+    """Return gradients of −log p(token) by the hidden states, for tokens drawn from p.
+
+    The vocabulary passes twice, in ranges: once for the normaliser, and once for the gradient and the draw. The drawn
+    token is the first one at which the running sum of p reaches a random level.
+    """
     shape = hidden[0].shape[-1]
     positions = torch.cat([states.reshape(-1, shape) for states in hidden])
     vocabulary = weights.output.rows
@@ -226,10 +228,12 @@ def _of_the_last(
 
 @dataclass
 class _Moments:
-    """Sums over tokens for one linear layer, each of which counts |x|·|g|. squares: of inputs; columns: x·xᵀ·|g|÷|x|;
-    rows: g·gᵀ·|x|÷|g|, None if too large; of both, only the lower triangle means anything. total: what tokens count;
-    total_of_squares: of the squares of that. sizes: √(|g|÷|x|) of every token, window after window. inputs, gradients:
-    of those held back."""
+    """Sums over tokens for one linear layer. Each token counts |x|·|g|.
+
+    squares: of inputs. columns: x·xᵀ·|g|÷|x|. rows: g·gᵀ·|x|÷|g|, None if too large. Of columns and rows, only the
+    lower triangle is valid. total: the sum of the tokens' weights. total_of_squares: the sum of their squares. sizes:
+    √(|g|÷|x|) of every token, window after window. inputs, gradients: of the tokens held back.
+    """
 
     squares: torch.Tensor
     columns: torch.Tensor
@@ -275,15 +279,15 @@ class _Moments:
 
 
 def add_squares(moment: torch.Tensor, vectors: torch.Tensor) -> None:
-    """moment: (n, n), gets the sum over vectors (count, n) of v·vᵀ, in its lower triangle: half the work"""
+    """Add the sum over vectors (count, n) of v·vᵀ to the lower triangle of `moment`, (n, n): half of the work."""
     for start in range(0, len(moment), TRIANGLE_COLUMNS):
         stop = start + TRIANGLE_COLUMNS
         moment[start:, start:stop].addmm_(vectors[:, start:].T, vectors[:, start:stop])
 
 
 def symmetric(lower: torch.Tensor) -> torch.Tensor:
-    """lower: (n, n), of which only the lower triangle means anything. -> the same memory, now the symmetric matrix that
-    it stands for"""
+    """lower: (n, n), of which only the lower triangle is valid. Return the same memory, filled up to the symmetric
+    matrix."""
     for start in range(0, len(lower), TRIANGLE_COLUMNS):
         stop = start + TRIANGLE_COLUMNS
         corner = lower[start:stop, start:stop]
@@ -300,7 +304,8 @@ def _backward(
     gradients: list[torch.Tensor],
     held: list[NDArray[np.bool_]],
 ) -> dict[str, _Moments]:
-    """gradients: by what leaves the layer; afterwards, by what enters it. -> moments by the name of the linear layer"""
+    """gradients: by what leaves the layer; afterwards, by what enters it. Return moments by the name of the linear
+    layer."""
     moments: dict[str, _Moments] = {}
     with network.layer(index, weights) as layer:
         linears = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
@@ -328,7 +333,7 @@ def _backward(
 def _noting(
     name: str, met: dict[str, tuple[torch.Tensor, torch.Tensor]]
 ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-    """-> a hook that notes what goes into a layer and what comes out"""
+    """Return a hook that notes a layer's input and output."""
 
     def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         met[name] = (arguments[0].detach(), output)
@@ -367,7 +372,7 @@ def _reordered(moments: torch.Tensor, along: NDArray[np.int64]) -> FloatArray:
 
 
 def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]) -> list[str]:
-    """-> the names of the tensors whose data was written"""
+    """Return the names of the tensors whose data was written."""
     written = []
     joined = {f"{module}.{name}": (each, name) for module, each in heard.items() for name in each.squares}
     for parameter, tensors in expert_places(model, joined).items():
@@ -387,8 +392,8 @@ def _save(path: Path, **arrays: ArrayLike) -> None:
 
 
 def _drawn(moments: _Moments, seed: int) -> tuple[FloatArray, FloatArray]:
-    """-> inputs and gradients of tokens held back, each drawn as often as it counts and then given the same size, so
-    that sums over them are in the mean what sums over all are, with the least chance in them"""
+    """Return inputs and gradients of held-back tokens, drawn in proportion to how much they count, then scaled to the
+    same size. Sums over them estimate the sums over all held-back tokens with the least variance."""
     if not moments.inputs:
         return np.empty((0, len(moments.squares)), np.float32), np.empty((0, moments.outputs), np.float32)
     parts = [torch.cat(part).cpu().numpy() for part in (moments.inputs, moments.gradients)]

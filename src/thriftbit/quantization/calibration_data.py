@@ -1,6 +1,6 @@
-"""What a calibration left on disk, for those who quantize with it. Needs no torch.
+"""The results of a calibration on disk, for the code that quantizes with them. Needs no torch.
 
-A folder with a file for every matrix, read when asked for: together they are as large as the model. Moments are
+A folder with one file for every matrix, read when asked for. Together the files are as large as the model. Moments are
 symmetric, so half of each is stored.
 """
 
@@ -29,7 +29,7 @@ HELD_BACK = 5  # windows are kept for checking, or one in eight if that is less
 
 
 def held_back(windows: int) -> NDArray[np.bool_]:
-    """-> for each window, whether it takes no part in the moments"""
+    """Return, for each window, whether it takes no part in the moments."""
     every = max(8, -(-windows // HELD_BACK))
     held: NDArray[np.bool_] = np.arange(windows) % every == every - 1
     return held
@@ -37,16 +37,16 @@ def held_back(windows: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Check:
-    """Tokens that took no part in the moments. inputs: float32 (tokens, width); gradients: float32 (tokens, n)."""
+    """Tokens that took no part in the moments. inputs: float32 (tokens, width). gradients: float32 (tokens, n)."""
 
     inputs: FloatArray
     gradients: FloatArray
 
     def cost(self, errors: FloatArray) -> float:
-        """errors: float32 (n, width). -> what `Curvature.cost` would be of these tokens; 0 if there are none
+        """errors: float32 (n, width). Return the cost of these tokens, as `Curvature.cost` does; 0 without tokens.
 
-        Every token's gradient meets every token's input. The mean of (gᵀ E x)² over single tokens would do without the
-        Kronecker product, but of so few tokens it is mostly chance.
+        Every token's gradient meets every token's input. The mean of (gᵀ E x)² over single tokens would need no
+        Kronecker product, but from this few tokens it is mostly chance.
         """
         x_size, g_size = (np.linalg.norm(part, axis=1, keepdims=True) for part in (self.inputs, self.gradients))
         total = float(np.sum((x_size * g_size) ** 2, dtype=np.float64)) * len(self.inputs)
@@ -56,8 +56,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A folder that `calibrate` wrote. names: the container's tensors that have data; missing: matrices in layers that
-    have none. experts: tensors of experts, of which there is importance only. tokens: that all was taken over."""
+    """A folder that `calibrate` wrote.
+
+    names: the container's tensors that have data. missing: matrices in layers that have none. experts: tensors of
+    experts, which have importance only. tokens: how many tokens everything was measured on.
+    """
 
     folder: Path
     names: frozenset[str]
@@ -66,8 +69,8 @@ class Calibration:
     experts: frozenset[str] = frozenset()
 
     def importance(self, name: str) -> FloatArray:
-        """-> float32 (width,): mean squares of the inputs, as in an imatrix. Of experts (experts, width), where those
-        that few tokens reached have the mean of all."""
+        """Return float32 (width,): mean squares of the inputs, as in an importance file. For experts (experts, width);
+        experts with too few tokens have the mean of all."""
         importance = self._read(name, "importance")
         if unheard := self.unheard(name):
             tokens = self.expert_tokens(name)
@@ -75,22 +78,22 @@ class Calibration:
         return importance
 
     def expert_tokens(self, name: str) -> NDArray[np.int64]:
-        """-> (experts,): how many tokens reached each"""
+        """Return (experts,): how many tokens reached each expert."""
         with np.load(self.folder / f"{name}.npz") as file:
             tokens: NDArray[np.int64] = file["tokens"]
         return tokens
 
     def unheard(self, name: str) -> list[int]:
-        """-> the experts that too few tokens reached; none for what has no experts"""
+        """Return the numbers of the experts that too few tokens reached; nothing for tensors without experts."""
         return np.flatnonzero(self.expert_tokens(name) < FEWEST_TOKENS).tolist() if name in self.experts else []
 
     def curvature(self, name: str) -> Curvature:
-        """-> of the tensor, its rows in the container's order"""
+        """Return the curvature of the tensor, with rows in the container's order."""
         tokens = float(self._read(name, "tokens"))
         return Curvature(_unpacked(self._read(name, "columns")), self.rows(name), tokens)
 
     def rows(self, name: str) -> FloatArray | None:
-        """-> those of the curvature alone"""
+        """Return the curvature of the outputs alone."""
         rows = self._read(name, "rows")
         return _unpacked(rows) if rows.size else None
 
@@ -98,12 +101,12 @@ class Calibration:
         return Check(self._read(name, "inputs"), self._read(name, "gradients"))
 
     def sizes(self, name: str) -> FloatArray:
-        """-> float32 (windows, length): what every token's input is multiplied by in the moment of inputs"""
+        """Return float32 (windows, length): the factor of every token's input in the moment of inputs."""
         return self._read(name, "sizes")
 
     @cached_property
     def windows(self) -> NDArray[np.int64]:
-        """-> (windows, length): the token ids of the text, those held back as well"""
+        """Return (windows, length): the token ids of the text, held-back windows included."""
         windows: NDArray[np.int64] = np.load(self.folder / WINDOWS)
         return windows
 
@@ -114,7 +117,7 @@ class Calibration:
 
 
 def open_calibration(folder: Path) -> Calibration:
-    """-> what `calibrate` wrote there; ThriftbitError if it did not finish or is damaged"""
+    """Open what `calibrate` wrote. ThriftbitError if it is unfinished or damaged."""
     try:
         index = json.loads(read_regular(folder / INDEX, _LARGEST_INDEX_BYTES))
         private_folder(folder)
@@ -132,7 +135,7 @@ def finish_calibration(
     windows: NDArray[np.int64],
     seed: int,
 ) -> Calibration:
-    """Write what makes a folder with a file for each of `names` and `experts` a calibration; -> the calibration"""
+    """Write the index that makes a folder with a file for each of `names` and `experts` a calibration. Return it."""
     with open_private(folder / WINDOWS, "wb") as file:
         np.save(file, windows)
     tokens = int((~held_back(len(windows))).sum()) * windows.shape[1]
@@ -143,7 +146,7 @@ def finish_calibration(
 
 
 def packed(moment: FloatArray) -> FloatArray:
-    """-> the lower triangle, row by row: half the space"""
+    """Return the lower triangle, row by row: half of the space."""
     return moment[np.tri(len(moment), dtype=np.bool_)].astype(np.float32)
 
 

@@ -1,7 +1,7 @@
-"""The text that a model is calibrated on, and the calibration of a model, made once and kept.
+"""The calibration text, and the calibration of a model, made once and kept.
 
-Four kinds of text ship with the package (`corpora/README.md` says whose they are), so that no language or use is
-forgotten; a user's own text takes their place where it says more about the work to be done.
+Four kinds of text come with the package (`corpora/README.md` says whose they are), so that no language or use is
+forgotten. A user's own text replaces them.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def calibration_of(
 
 
 def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
-    """-> (windows, WINDOW_TOKENS) token ids, spread evenly over the text, or over the four in the box; of a short text
-    fewer, and shorter ones rather than none"""
+    """Return (windows, WINDOW_TOKENS) token ids, spread evenly over the text, or over the four texts in the box. A
+    short text gives fewer windows, and shorter ones rather than none."""
     texts = [_read(text)] if text else [gzip.decompress((CORPORA / f"{n}.txt.gz").read_bytes()).decode() for n in TEXTS]
     with Tokenizer(model.metadata, model.source) as tokenizer:
         tokens = [np.array(ids, np.int64) for ids in tokenizer.tokenize(texts, add_special=False)]
@@ -95,7 +95,7 @@ def _read(path: Path) -> str:
 
 
 def _identity(model: Model, windows: NDArray[np.int64]) -> str:
-    """-> what the calibration depends on: weights, text, and the form in which it is kept"""
+    """Return what the calibration depends on: weights, text, and the version of the stored form."""
     digest = hashlib.sha256(f"{VERSION} {model.identity} {windows.shape}".encode())
     digest.update(windows.astype("<i8").tobytes())
     return digest.hexdigest()[:32]

@@ -1,8 +1,8 @@
-"""How long learning from text takes here, told before it begins. Needs the extra `torch`.
+"""How long calibrating and tuning take here, estimated beforehand. Needs the extra `torch`.
 
-Nearly all of it is products of matrices, so the work is counted from the shapes of the model's, and how fast this
-machine multiplies is tried, in bfloat16 for what passes the network (`network/products.py`). A third more or less is as
-good as it gets: what is counted runs at different speeds, and who else is at work changes.
+Nearly all of the work is matrix products. The work is counted from the shapes of the model's matrices, and a short
+trial measures how fast this machine multiplies, in bfloat16 for what passes the network (`network/products.py`). Expect
+an error of a third: different products run at different speeds, and other programs come and go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EFFICIENCY = 0.6
 
 
 def calibration_seconds(model: Model, tokens: int) -> float:
-    """tokens: of the text that is learnt from"""
+    """tokens: of the calibration text."""
     by_name = {tensor.name: tensor for tensor in model.tensors}
     vocabulary = by_name.get(OUTPUT, by_name[EMBEDDING])
     passes = vocabulary.parameters + sum(tensor.parameters for tensor in _matrices(model))
@@ -28,7 +28,7 @@ def calibration_seconds(model: Model, tokens: int) -> float:
 
 
 def tuning_seconds(model: Model, tokens: int) -> float:
-    """tokens: of the text that the model was calibrated on"""
+    """tokens: of the text that the model was calibrated on."""
     matrices = _matrices(model)
     # the original once; the quantized model once, and as far as the matrices in question
     passes = 3 * sum(tensor.parameters for tensor in matrices) * tokens
@@ -40,23 +40,24 @@ def _matrices(model: Model) -> list[Tensor]:
 
 
 def _seconds(short: float, plain: float) -> float:
-    """-> for so many multiplications in products of either kind"""
+    """Return the seconds for this number of multiplications, in products of either kind."""
     seconds = short / multiplications_per_second(short=True) + plain / multiplications_per_second()
     return seconds / EFFICIENCY
 
 
 def _moments(tensor: Tensor) -> float:
-    """-> multiplications for a token: half of both moments"""
+    """Return the multiplications for one token: half of both moments."""
     n, width = tensor.matrix_rows, tensor.width
     return 0.5 * (width**2 + (n**2 if n <= LARGEST_ROWS else 0)) * (tensor.rows // n)
 
 
 def _aim(tensor: Tensor) -> float:
-    """-> multiplications for a token: half of a moment, and what is aimed at"""
+    """Return the multiplications for one token: half of a moment, and the target."""
     return 0.5 * tensor.width**2 + tensor.width * min(tensor.width, 2 * tensor.matrix_rows)
 
 
 def _rounding(tensor: Tensor) -> int:
-    """-> once: gradients by columns and rows, twice in every turn, and about as much again between them"""
+    """Return the multiplications for rounding once: gradients by columns and rows, twice in every turn, and about as
+    much again between them."""
     n, width = tensor.matrix_rows, tensor.width
     return 4 * TURNS * tensor.parameters * (width + (n if n <= LARGEST_ROWS else 0))

@@ -1,19 +1,19 @@
 """Importance data ("imatrix"): how much each input of each matrix matters, as `llama-imatrix` measures it.
 
-For every column of a matrix it is the mean of the squared activations that met that column while the model read some
-text; the encoders weigh their errors with it. Experts have a row each. Two kinds of file are read:
+For every column of a matrix, importance is the mean of the squared activations that met the column while the model read
+some text. The encoders weight their errors with it. Each expert has a row of its own. Two kinds of file are read:
 
 - GGUF (since 2025): for each tensor NAME.in_sum2 (matrices, width), sums of squares, and NAME.counts (matrices, 1), or
-  one count for all, by which they are divided;
-- the older .dat: a count of entries, then for each a name, a number of calls, and values to be divided by it; at the
-  end, perhaps, the number of chunks and the name of the text.
+  one count for all, to divide them by;
+- the older .dat: a count of entries, then for each a name, a number of calls, and values to divide by it. Some files
+  end with the number of chunks and the name of the text.
 
-An expert that no token of the text reached has no data. llama.cpp gives it equal weights, and so do we; likewise where
-all data is zero, which there makes the encoder divide by zero. Values are read when asked for and never kept: for a
+An expert that no token of the text reached has no data. It gets equal weights, as in llama.cpp. The same holds where
+all data is zero, which makes llama.cpp's encoder divide by zero. Values are read when asked for and never kept: for a
 mixture of 256 experts they would fill a gigabyte.
 
-Left out: the sums of plain activations (NAME.in_sum) and statistics that newer files carry, and the file's separate
-entries for each expert from before 2024.
+Left out: the sums of plain activations (NAME.in_sum) and the statistics of newer files, and separate entries for each
+expert from before 2024.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ COMMONLY_MISSING = ("token_embd.weight", "per_layer_token_embd.weight", "output.
 
 @dataclass(frozen=True)
 class Coverage:
-    """missing: matrices of the model without importance, embedding and output aside; they are quantized with equal
-    weights. unreached: for matrices of experts, how many of these no token reached, or too few of a calibration."""
+    """missing: matrices of the model without importance, except embedding and output; they are quantized with equal
+    weights. unreached: for matrices of experts, how many experts no token reached, or too few tokens in a calibration.
+    """
 
     missing: tuple[str, ...]
     unreached: Mapping[str, int]
@@ -68,7 +69,8 @@ class ImportanceMatrix:
     entries: Mapping[str, Callable[[], FloatArray]]
 
     def for_tensor(self, tensor: Tensor) -> FloatArray | None:
-        """-> float32 (matrices, width): positive somewhere in every row; None if the file has nothing on this tensor
+        """Return float32 (matrices, width), with a positive value in every row; None if the file has nothing on this
+        tensor.
 
         matrices: 1, or the number of experts. Raises ThriftbitError if the file was made from a model of another shape.
         """
@@ -78,10 +80,10 @@ class ImportanceMatrix:
         return values
 
     def check(self, model: Model) -> Coverage:
-        """Read everything once, so that whatever is wrong is told before the long run
+        """Read everything once, so that errors are reported before the long run.
 
-        Raises ThriftbitError naming the tensor for widths that do not fit and values that cannot be, and if the file
-        has nothing on this model at all.
+        Raises ThriftbitError that names the tensor for widths that do not fit and for impossible values, and if the
+        file has nothing on this model at all.
         """
         missing, unreached = [], {}
         quantizable = [tensor for tensor in model.tensors if is_quantizable(tensor)]
@@ -112,7 +114,7 @@ class ImportanceMatrix:
 
 
 def read_importance(path: str | Path) -> ImportanceMatrix:
-    """-> the importance data in a file of either kind; ThriftbitError if it is neither, damaged or empty"""
+    """Return the importance data in a file of either kind. ThriftbitError if it is neither, damaged or empty."""
     path = Path(path)
     try:
         with open_regular(path) as file:
@@ -126,7 +128,7 @@ def read_importance(path: str | Path) -> ImportanceMatrix:
 
 
 def _unreached(values: FloatArray) -> NDArray[np.bool_]:
-    """-> bool (matrices,): those without data, or with nothing but zeros"""
+    """Return bool (matrices,): the ones without data, or with nothing but zeros."""
     return np.asarray(values.max(axis=1) == 0)
 
 

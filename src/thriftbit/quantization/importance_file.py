@@ -1,7 +1,7 @@
-"""Write what a calibration found as importance data, in the file that llama-imatrix writes and llama-quantize reads.
+"""Write importance data from a calibration, in the file format that llama-imatrix writes and llama-quantize reads.
 
-For each matrix the sums of squared inputs, NAME.in_sum2, and over how many tokens, NAME.counts; `importance.py` is the
-way back. Only the diagonal of what a calibration knows fits into such a file.
+For each matrix the file holds NAME.in_sum2, the sums of squared inputs, and NAME.counts, the number of tokens.
+`importance.py` reads such files. Only the diagonal of a calibration fits into one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from thriftbit.quantization.calibration_data import Calibration
 def write_importance(
     calibration: Calibration, path: str | Path, *, text: str = "thriftbit", force: bool = False
 ) -> None:
-    """text: the name that the file gives to what was read. force: replace an existing file.
+    """text: the name of the text, stored in the file. force: replace an existing file.
 
-    Raises ThriftbitError if the file exists or cannot be written; it appears whole or not at all.
+    Raises ThriftbitError if the file exists or cannot be written. The file appears whole or not at all.
     """
     float32 = format_named("F32")
     entries, contents = [], {}

@@ -1,7 +1,7 @@
-"""Results of a long piece of work, kept one by one, so that interrupted work goes on where it was.
+"""Results of a long job, kept one by one, so that an interrupted job continues where it stopped.
 
-A file of JSON lines, each with a key and a value. A damaged line is passed over, such as one that was cut off while it
-was written, and its result is computed again.
+A file of JSON lines, each with a key and a value. A line that was cut off while it was written is skipped, and its
+result is computed again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ _LARGEST_BYTES = 1 << 30
 
 
 class Journal:
-    """path: of the file, made with its folder when the first result is kept. Values are what JSON has. is_sound: tells
-    of a key and its value whether the value can be right; by default every value can.
-    Raises ThriftbitError for a file that cannot be read."""
+    """path: of the file, created with its folder when the first result is kept. Values are plain JSON."""
 
     def __init__(self, path: Path, is_sound: Callable[[str, Any], bool] = lambda key, value: True) -> None:
         self._path = path
@@ -42,11 +40,11 @@ class Journal:
         return key in self._known
 
     def under(self, prefix: str) -> dict[str, Any]:
-        """-> by what follows the prefix, the value of every key that begins with it"""
+        """Return the values of all keys that begin with the prefix, by the rest of the key."""
         return {key.removeprefix(prefix): value for key, value in self._known.items() if key.startswith(prefix)}
 
     def once(self, key: str, compute: Callable[[], Any]) -> Any:
-        """-> the value that was kept under the key, or what `compute` gives, which is kept from now on"""
+        """Return the value kept under the key. If there is none, call `compute` and keep its result."""
         if key not in self._known:
             self._keep(key, compute())
         return self._known[key]

@@ -1,11 +1,11 @@
-"""One choice for each of many items, the cheapest that keep within one or two limits: a multiple-choice knapsack.
+"""Choose one option for each of many items, at the least cost within one or two limits: a multiple-choice knapsack.
 
-The problem is hard in theory and easy here: with hundreds of items and none that fills the budget alone, prices do it.
-The choice: give each limit a price, take for every item whatever is cheapest at these prices, and look for the prices
-at which the limits are just kept (Lagrange relaxation, Everett 1963). That also bounds from below what any choice can
-reach, so the answer comes with its distance from the optimum. What is left of the budget is used up by single moves and
-by pairs of them, one to make room for the other; and with one limit, where little enough is undecided then, the best of
-all is found (`knapsack_exact.py`). Left out: the same with two limits.
+The problem is hard in theory and easy here, with hundreds of items and none that fills the budget alone. The choice:
+give each limit a price, take the cheapest option of every item at these prices, and search for the prices at which the
+limits are just met (Lagrange relaxation, Everett 1963). This also gives a lower bound for every choice, so the answer
+comes with its distance from the optimum. What is left of the budget is used up by single moves, and by pairs of moves
+of which one makes room for the other. With one limit and few undecided items, the optimum is found
+(`knapsack_exact.py`). Left out: the optimum with two limits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Limit:
-    """uses: (items, choices), finite. most: what the sum of the chosen may be."""
+    """uses: (items, choices), finite. most: the largest allowed sum over the chosen options."""
 
     uses: Floats
     most: float
@@ -40,8 +40,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Choice:
-    """picks: for each item, the number of what was chosen. value: the sum of its costs; bound: no choice that keeps to
-    the limits costs less."""
+    """picks: the number of the chosen option for each item. value: the sum of their costs. bound: no choice within the
+    limits costs less."""
 
     picks: Picks
     value: float
@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def gap(self) -> float:
-        """-> by what share of its value the choice may be from the best, at most"""
+        """Return the largest possible distance from the optimum, as a share of the value."""
         return max(self.value - self.bound, 0.0) / self.value if self.value > 0 else 0.0
 
 
@@ -71,7 +71,7 @@ def choose(costs: Floats, limits: Sequence[Limit]) -> Choice | None:
 
 
 class _Search:
-    """The best found so far: picks, their value, and at which prices the bound was greatest."""
+    """The best found so far: picks, their value, and the prices at which the bound was greatest."""
 
     def __init__(self, costs: Floats, limits: list[Limit]) -> None:
         self.costs, self.limits = costs, limits
@@ -85,7 +85,7 @@ class _Search:
         self.units = [span_of_costs / span if span > 0 else 0.0 for span in spans]
 
     def at(self, prices: tuple[float, ...]) -> tuple[float, list[float]]:
-        """-> the bound at these prices, and by how much each limit is exceeded there"""
+        """Return the bound at these prices, and how much each limit is exceeded."""
         total = self.costs.copy()
         for limit, price in zip(self.limits, prices, strict=True):
             total += price * limit.uses
@@ -102,7 +102,8 @@ class _Search:
         return bound, over
 
     def best_price(self, prices: Callable[[float], tuple[float, ...]], number: int) -> float:
-        """prices: for a price of limit `number`, those of all. -> the bound at the best price for this limit alone"""
+        """prices: returns all prices, given the price of limit `number`. Return the bound at the best price for this
+        limit alone."""
         bound, over = self.at(prices(0.0))
         if over[number] <= 0 or not self.units[number]:
             return bound
@@ -116,7 +117,7 @@ class _Search:
         return best
 
     def best_prices(self) -> None:
-        """The bound is concave in the prices, so a golden section over one, with the other at its best, finds both."""
+        """The bound is concave in the prices. A golden-section search over one, the other at its best, is enough."""
 
         def bound_at(logarithm: float) -> float:
             second = self.units[1] * math.exp(logarithm)
@@ -138,13 +139,13 @@ class _Search:
                 bounds[0] = bound_at(inner[0])
 
     def improve(self) -> None:
-        """Moves of one item, and of two at once, as long as they cost less and the limits are kept"""
+        """Move one item, or two at once, as long as that costs less and keeps the limits."""
         for _ in range(ROUNDS):
             if not (self._move_one() or self._move_two()):
                 break
 
     def decide(self) -> None:
-        """The best of all, where that does not take too long; then there is no gap"""
+        """Find the optimum where that does not take too long. Then there is no gap."""
         if len(self.limits) != 1 or self.value <= self.bound:
             return
         (limit,), (price,) = self.limits, self.prices
@@ -154,7 +155,7 @@ class _Search:
             self.bound = self.value
 
     def _changes(self) -> tuple[Floats, list[Floats], list[float]]:
-        """-> for each move of an item to another choice, how cost and uses change; and what is left of the limits"""
+        """Return how cost and uses change with each move of an item to another option, and the rest of the limits."""
         assert self.picks is not None
         now = (self.rows, self.picks)
         costs = self.costs - self.costs[now][:, None]

@@ -1,9 +1,9 @@
-"""The best choice of all within one limit, where few enough choices can be part of it.
+"""The optimum within one limit, where few enough options can be part of it.
 
-Prices (`knapsack.py`) leave a gap between the best that was found and what nothing can be below. A choice that by
-itself costs more than this gap, at the price of the limit, is in no better solution, and neither is a combination of
-such choices whose surplus is larger than the gap. What remains is gone through item by item, keeping what no other
-partial choice beats in both use and cost: dynamic programming over Pareto sets (Nemhauser and Ullmann 1969).
+Prices (`knapsack.py`) leave a gap between the best choice found and the lower bound. An option that costs more than
+this gap by itself, at the price of the limit, is in no better solution. Neither is a combination of options whose
+surplus is larger than the gap. The remaining options are combined item by item, keeping every partial choice that no
+other one beats in both use and cost: dynamic programming over Pareto sets (Nemhauser and Ullmann 1969).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SLACK = 1e-12  # of the gap, for what is rounded
 
 
 def choose_exactly(costs: Floats, uses: Floats, most: float, price: float, gap: float) -> Picks | None:
-    """costs, uses: (items, choices), costs infinite where there is no such choice. most: limit of the sum of uses.
-    price: of a unit of use; gap: how far above the bound at this price the cost may be.
+    """Return the picks that cost least within the gap; None if there are none, or if it would take too many states.
 
-    -> the picks that cost least of all within the gap; None if there are none, or it would take too many states
+    costs, uses: (items, choices); costs are infinite for options that an item does not have. most: the limit of the sum
+    of uses. price: of one unit of use. gap: how far above the bound at this price the cost may be.
     """
     priced = costs + price * uses
     surplus = priced - priced.min(axis=1, keepdims=True)
@@ -53,5 +53,5 @@ def choose_exactly(costs: Floats, uses: Floats, most: float, price: float, gap: 
 
 
 def _least_left(least: Floats) -> Floats:
-    """-> after each item, what all that follow take at least"""
+    """Return, after each item, the least that all following items use."""
     return np.concatenate([np.cumsum(least[::-1])[::-1][1:], [0.0]])

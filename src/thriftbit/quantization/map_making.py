@@ -1,12 +1,12 @@
-"""Making the map of a model: every loss in it, one after the other. Needs the extra `torch`.
+"""Make the map of a model: every loss in it, one after the other. Needs the extra `torch`.
 
-Every matrix's loss in every format from its curvature; what calibrated rounding saves; the tensors without curvature,
-measured; and last some whole plans along the frontier, measured, since a sum of small losses is only believed once it
-was compared with the truth.
+First comes every matrix's loss in every format, from its curvature; then what calibrated rounding saves; then the
+tensors without curvature, which are measured. Last come some whole plans along the frontier, also measured, because a
+sum of small losses has to be compared with the truth.
 
-Rounding is tried on every matrix, and in one format: what it saves differs by a factor of five between matrices, and
-by a tenth between formats, which two matrices are enough to see. The matrices rounded for that make up a whole model,
-which is measured too, and corrects the predictions for calibrated files.
+Rounding is tried on every matrix, in one format: what it saves differs by a factor of five between matrices, and by a
+tenth between formats, for which two matrices are enough. Together the rounded matrices are a whole model. It is
+measured too, and corrects the predictions for calibrated files.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SHARES = {"matrices": 0.25, "rounding": 0.4, "other tensors": 0.15, "whole plans
 
 @dataclass
 class MapMaking:
-    """windows: int64 (windows, length), of text to measure on. journal: gets what is found. rounded: a folder for
+    """windows: int64 (windows, length), text to measure on. journal: receives the results. rounded: a folder for
     rounded matrices."""
 
     model: Model
@@ -183,7 +183,7 @@ class MapMaking:
 
 @dataclass(frozen=True)
 class _Rounded:
-    """Reads rows of a matrix that was rounded and kept."""
+    """Reads rows of a matrix that was rounded and stored."""
 
     format: Format
     path: Path

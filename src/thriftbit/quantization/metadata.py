@@ -34,7 +34,8 @@ def file_layout(
     effort: str = "plain",
     calibration: Calibration | None = None,
 ) -> Layout:
-    """-> the exact header and size of the file; fingerprint and calibration, which take time, do not change it"""
+    """Return the exact header and size of the file. fingerprint and calibration, which take time, do not change the
+    size."""
     metadata = dict(file_metadata(model, plan, importance, fingerprint))
     if effort != "plain":
         metadata["thriftbit.effort"] = effort
@@ -61,7 +62,7 @@ def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None,
 
 
 def _file_type(model: Model, plan: Plan) -> LlamaFileType:
-    """-> llama.cpp's name for the mixture: the preset's, or else that of the format with the most weights"""
+    """Return llama.cpp's name for the mix of formats: the preset's, or else the format with the most weights."""
     most = plan.most_common_format(model)
     names = [plan.preset] if plan.preset in PRESETS else [f"{most}_M", most]
     for name in names:

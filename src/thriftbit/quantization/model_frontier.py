@@ -1,4 +1,4 @@
-"""A model's frontier as its map predicts it: what presets lose at their sizes, and what the best plans lose."""
+"""A model's frontier as its map predicts it: the losses of presets, and of the best plans, at their sizes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SMALLEST_MARGIN = 1.005  # of the smallest size there is: exactly there, nothing
 
 @dataclass(frozen=True)
 class Point:
-    """name: of the preset; "" for a plan of ours. loss: predicted. gap: how far the plan may be from the best, a share
-    of its loss; 0.0 for presets."""
+    """name: of the preset; "" for a plan of ours. loss: predicted. gap: how far the plan may be from the best, as a
+    share of its loss; 0.0 for presets."""
 
     name: str
     plan: Plan
@@ -34,7 +34,7 @@ class Point:
 
 
 def preset_points(model: Model, sensitivities: Sensitivities, effort: str) -> list[Point]:
-    """-> the presets below 16 bits whose formats the map knows, the smallest first"""
+    """Return the presets below 16 bits whose formats the map knows, smallest first."""
     points = []
     for name in PRESETS:
         plan = make_plan(model, name, importance=True)
@@ -52,8 +52,10 @@ def preset_points(model: Model, sensitivities: Sensitivities, effort: str) -> li
 def best_points(
     model: Model, sensitivities: Sensitivities, effort: str, sizes_bytes: Sequence[int] = ()
 ) -> list[Point]:
-    """sizes_bytes: of files that plans are wanted for; if there are none, some, spread from the smallest to 8.5 bits.
-    -> the best plan at each size, the smallest first; each loses less than those before it"""
+    """Return the best plan at each size, smallest first. Each loses less than the ones before.
+
+    sizes_bytes: of the files that plans are wanted for; by default, sizes from the smallest to 8.5 bits.
+    """
     wanted = sorted(sizes_bytes) or list(_spread(model, sensitivities, effort))
     points: list[Point] = []
     for size_bytes in wanted:
@@ -65,7 +67,7 @@ def best_points(
 
 
 def _spread(model: Model, sensitivities: Sensitivities, effort: str) -> Iterator[int]:
-    """-> sizes, each by the same factor larger than the one before"""
+    """Return sizes, each larger than the one before by the same factor."""
     free = [tensor for tensor in model.tensors if tensor.name in sensitivities.losses]
     base = make_plan(model, "Q8_0")
     largest = file_layout(model, base, effort=effort).file_size_bytes

@@ -1,9 +1,9 @@
 """The map of a model: its sensitivities, measured once and kept, so that every budget is answered at once.
 
-Minutes for a small model, hours for a large one. Every result is kept as soon as it is known (`journal.py`), so that it
-can be interrupted, and what was found out for plain files is there for calibrated ones.
+Making a map takes minutes for a small model and hours for a large one. Every result is kept as soon as it is known
+(`journal.py`), so an interrupted map continues, and results for plain files also serve calibrated ones.
 
-Needs the extra `torch` to be made (`map_making.py`), and not to be read.
+Making it needs the extra `torch` (`map_making.py`). Reading it does not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CALIBRATING_SHARE = 0.4  # of all the work, roughly
 
 
 def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
-    """-> the map that was made of this model with this text, for files of this effort; None if there is none"""
+    """Return the map of this model with this text, for files of this effort; None if there is none."""
     journal = Journal(_folder(model, text) / "map.jsonl", _is_sound)
     return sensitivities_in(journal, model) if FINISHED + effort in journal else None
 
@@ -97,7 +97,7 @@ def map_model(
 
 
 def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
-    """-> windows of the text, none of them calibrated on unless there are no others"""
+    """Return windows of the text that were not calibrated on, unless there are no others."""
     used = {window.tobytes() for window in calibration_text.calibration_windows(model, text, windows)}
     cut = calibration_text.calibration_windows(model, text, 3 * windows)
     others = [window for window in cut if window.tobytes() not in used] or list(cut)
@@ -111,7 +111,7 @@ def _cores() -> int:
 
 
 def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
-    """-> as far as they are known"""
+    """Return the sensitivities, as far as they are known."""
     losses: dict[str, dict[str, float]] = dict(journal.under(LOSSES))
     for measured in journal.under(MEASURED).values():
         for tensor, added in measured.items():  # a tied embedding was measured at both of its places
@@ -152,7 +152,7 @@ def _is_number(value: Any) -> bool:
 
 
 def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
-    """-> the importance data that a map's plain losses are with; of a model that was mapped with this text"""
+    """Return the importance data behind a map's plain losses, for a model that was mapped with this text."""
     calibration = calibration_of(model, text)
     entries = {name: partial(calibration.importance, name) for name in sorted(calibration.names | calibration.experts)}
     return ImportanceMatrix(calibration.folder, ("thriftbit's calibration",), 0, entries)

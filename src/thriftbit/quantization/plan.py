@@ -1,8 +1,8 @@
-"""A plan: which format every tensor of a model gets, and with that the exact size of the file, before anything runs.
+"""A plan: the format of every tensor of a model, and with it the exact size of the file, before anything runs.
 
-Whoever decides (a preset, a preset with exceptions, a person with an editor, an optimizer) hands over the same small
-thing; the loop, the dry run and the file's own metadata read it. A plan is checked against the model when it is made,
-so that the long run that follows cannot fail for a reason that was visible before.
+A preset, a preset with exceptions, a person with an editor, or an optimizer makes the plan. The loop, the dry run and
+the file's own metadata read it. A plan is checked against the model when it is made, so that the long run cannot fail
+for a reason that was visible before.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CUSTOM = "custom"
 
 @dataclass(frozen=True)
 class Plan:
-    """formats: format name for every tensor, in the model's order. preset: what it started from, or "custom".
+    """formats: the format name of every tensor, in the model's order. preset: where it came from, or "custom".
     provenance: who decided, in a sentence for people."""
 
     formats: Mapping[str, str]
@@ -43,19 +43,19 @@ class Plan:
     provenance: str
 
     def entries(self, model: Model) -> list[Entry]:
-        """-> what the container has to hold, in order"""
+        """Return what the container has to hold, in order."""
         return [Entry(tensor.name, tensor.shape, format_of(self.formats[tensor.name])) for tensor in model.tensors]
 
     def weights_bytes(self, model: Model) -> int:
-        """-> bytes of all tensors, without metadata and padding"""
+        """Return the bytes of all tensors, without metadata and padding."""
         return sum(entry.size_bytes for entry in self.entries(model))
 
     def bits_per_weight(self, model: Model) -> float:
-        """-> bits of tensor data per parameter of the model, everything included: llama.cpp's convention"""
+        """Return the bits of tensor data per parameter of the model, everything included, as llama.cpp counts."""
         return 8 * self.weights_bytes(model) / model.parameters
 
     def most_common_format(self, model: Model) -> str:
-        """-> the format that holds most of the parameters"""
+        """Return the format that holds most of the parameters."""
         parameters: Counter[str] = Counter()
         for tensor in model.tensors:
             parameters[self.formats[tensor.name]] += tensor.parameters
@@ -72,7 +72,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str, model: Model) -> Plan:
-        """-> the plan that `to_json` wrote, alone or inside a dry run's JSON; ThriftbitError for what does not fit"""
+        """Return the plan that `to_json` wrote, alone or inside a dry run's JSON. ThriftbitError if it does not fit."""
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -118,7 +118,8 @@ def make_plan(
 
 
 def checked_plan(model: Model, formats: Mapping[str, str], preset: str, provenance: str) -> Plan:
-    """-> the plan, if it names exactly the model's tensors, each with a format that can hold it; else ThriftbitError"""
+    """Return the plan, if it names exactly the model's tensors, each with a format that can hold it. Else
+    ThriftbitError."""
     names = {tensor.name for tensor in model.tensors}
     for name in formats:
         if name not in names:

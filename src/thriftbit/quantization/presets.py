@@ -1,12 +1,13 @@
 """Presets: from a name such as Q4_K_M to a format for every tensor, as `llama-quantize` chooses it.
 
-People know llama.cpp's names, and a file called Q4_K_M should be what others call Q4_K_M, so the choice is theirs to
-the tensor. There it is an if-chain with counters that run over the tensors; here it is ordered rules in `presets.toml`,
-and this file only knows what the words of a rule mean. Adding a preset is adding a table there.
+People know llama.cpp's names, and a file called Q4_K_M should be what others call Q4_K_M. So the choice follows
+llama.cpp's, tensor by tensor. llama.cpp has an if-chain with counters that run over the tensors. Here the choice is
+ordered rules in `presets.toml`, and this file only knows what the words of a rule mean. To add a preset, add a table
+there.
 
 The one subtle word is "layer". llama.cpp counts the attention-value matrices as it meets them, among all such matrices,
-and the down projections among `block_count` layers; in a mixture of experts, where a layer may hold several, it takes
-the layer number from the name instead. Where every layer is alike these agree; `_positions` keeps to the letter.
+and the down projections among `block_count` layers. In a mixture of experts, where a layer may hold several, it takes
+the layer number from the name instead. Where every layer is alike, these agree. `_positions` follows llama.cpp exactly.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class _Facts:
 
 @dataclass(frozen=True)
 class _Rule:
-    """One line of presets.toml: `use` this format where every condition that is given holds."""
+    """One line of presets.toml: `use` this format where every given condition holds."""
 
     use: str
     tensor: str | None = None
@@ -134,7 +135,7 @@ PRESETS: Mapping[str, Preset] = _read_presets(_TABLE)
 
 
 def is_quantizable(tensor: Tensor) -> bool:
-    """Whether any preset quantizes this tensor; the others are small and keep their precision."""
+    """Whether any preset stores this tensor in less than 32 bits. The others are small and stay in F32."""
     kept = _NEVER_QUANTIZED.match(tensor.name) or _KEPT_AS_STORED.match(tensor.name)
     return tensor.rows > 1 and tensor.name.endswith("weight") and not kept
 
@@ -147,7 +148,7 @@ def kept_format(tensor: Tensor) -> str:
 
 @cache
 def fitting_format(name: str, width: int) -> str:
-    """-> the format of this name, or, for rows that its blocks do not divide, what llama.cpp takes instead"""
+    """Return the format of this name, or llama.cpp's fallback for rows that its blocks do not divide."""
     if width % format_named(name).block_size == 0:
         return name
     fallback = format_named(name).fallback
@@ -155,7 +156,7 @@ def fitting_format(name: str, width: int) -> str:
 
 
 def choose_formats(model: Model, preset: Preset, importance: bool = False) -> dict[str, str]:
-    """-> the format name for every tensor of the model, in the model's order; importance: whether an imatrix is used"""
+    """Return the format name of every tensor, in the model's order. importance: whether importance data is used."""
     facts = _Facts.of(model, importance)
     quantizable = [tensor for tensor in model.tensors if is_quantizable(tensor)]
     kinds = {tensor.name: _kind(tensor.name) for tensor in quantizable}
@@ -173,7 +174,7 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
 
 
 def _positions(kinds: Mapping[str, str], facts: _Facts) -> dict[str, tuple[int, int]]:
-    """-> (layer, number of layers) for every tensor, as rules understand layers"""
+    """Return (layer, number of layers) for every tensor, as rules understand layers."""
     positions = {}
     met: dict[str, int] = {}
     value_matrices = sum(kind == "attention-value" for kind in kinds.values())

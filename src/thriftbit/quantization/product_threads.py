@@ -1,8 +1,8 @@
-"""How many threads numpy's matrix products are fastest with, found by trying, again and again.
+"""The number of threads with which numpy's matrix products are fastest, found by trying again and again.
 
-Rounding is matrix products and little else. The library behind them takes every core, and its threads wait for one
-another by spinning: beside other work, two threads took thirty times as long as one for the same matrices. What else
-is at work changes within minutes, and rounding takes hours; so the number is tried anew now and then.
+Rounding is matrix products and little else. The library behind them uses every core, and its threads spin while they
+wait for one another. Beside other work, two threads took thirty times as long as one for the same matrices. The load
+changes within minutes and rounding takes hours, so the number is tried again now and then.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from threadpoolctl import ThreadpoolController
 _SHAPE = (64, 1024)  # of what is multiplied for a trial, by a square matrix: as rounding does, in a millisecond
 _TRIALS = 20
 _BELIEVED_SECONDS = 10.0
-_WORTH_IT = 0.8  # of the time, or the fewer threads are taken: what is idle for a moment is not idle for long
+_WORTH_IT = 0.8  # more threads are used only if they take at most this share of the time: idle cores may be busy soon
 
 _chosen = (0, float("-inf"))  # number of threads, and when it was found
 
 
 @contextmanager
 def fastest_products() -> Iterator[None]:
-    """While it lasts, numpy multiplies with the number of threads that was fastest of late. Also as a decorator."""
+    """In this context, numpy multiplies with the number of threads that was fastest in the last trial. Also a
+    decorator."""
     global _chosen
     if time.monotonic() - _chosen[1] > _BELIEVED_SECONDS:
         _chosen = (_fastest(), time.monotonic())
@@ -44,7 +45,8 @@ def _fastest() -> int:
 
 
 def _seconds(threads: int) -> float:
-    """-> for a few products: their sum, as one that had to wait for long is what this is about"""
+    """Return the total seconds of a few products. A total includes the ones that had to wait, which a median would
+    hide."""
     rows, square = (np.ones((count, _SHAPE[1]), np.float32) for count in _SHAPE)
     with _library().limit(limits=threads, user_api="blas"):
         started = time.perf_counter()

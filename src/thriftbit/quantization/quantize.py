@@ -1,10 +1,10 @@
-"""The loop: read some rows, encode them, write them; until the file is whole.
+"""The loop: read some rows, encode them, write them, until the file is whole.
 
-Rows are independent, so a tensor is never in memory as a whole: pieces of CHUNK_BYTES pass through three stages, each
-in a thread of its own, with a few pieces waiting between them. Peak memory depends on neither the model nor its largest
-tensor. Encoding, which itself uses all cores, is the slowest stage wherever the disk is not.
+Rows are independent, so a tensor is never in memory as a whole. Pieces of CHUNK_BYTES pass through three stages, each
+in a thread of its own, with a few pieces waiting in between. Peak memory depends neither on the model nor on its
+largest tensor. Encoding uses all cores and is the slowest stage, unless the disk is slow.
 
-What can be known to fail before the first weight is read fails then: the plan, the importance data, the disk space.
+Whatever can be known to fail before the first weight is read fails then: the plan, the importance data, the disk space.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Encoding:
     kept_plain: dict[str, str]
 
     def takes_whole(self, tensor: Tensor) -> bool:
-        """Whether the tensor's rows have to come all at once, because they are rounded together"""
+        """Whether all rows of the tensor have to come at once, because they are rounded together."""
         return self.calibration is not None and tensor.name in self.calibration.names and tensor.name not in self.same
 
     def is_done(self, tensor: Tensor) -> bool:
@@ -141,14 +141,15 @@ class _Encoding:
         return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
 
     def _importance(self, tensor: Tensor) -> FloatArray | None:
-        """-> float32 (matrices, width) of what is encoded block by block"""
+        """Return float32 (matrices, width), the importance for a tensor that is encoded block by block."""
         if self.calibration is not None:
             return self.calibration.importance(tensor.name) if tensor.name in self.calibration.experts else None
         return self.importance.for_tensor(tensor) if self.importance is not None else None
 
 
 def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, FloatArray]]:
-    """-> (tensor, number of the first row, rows), never across two matrices of one tensor: importance is per matrix"""
+    """Yield (tensor, number of the first row, rows). A piece never crosses two matrices of a tensor: importance is per
+    matrix."""
     for tensor in model.tensors:
         if encoding.is_done(tensor):
             yield tensor, 0, np.empty((0, tensor.width), np.float32)
@@ -158,7 +159,7 @@ def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, Floa
 
 
 def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encoding) -> Iterator[tuple[str, ByteArray]]:
-    """-> (name of the tensor, encoded rows)"""
+    """Yield (name of the tensor, encoded rows)."""
     for tensor, start, rows in pieces:
         try:
             yield tensor.name, encoding.encode(tensor, start, rows)
@@ -170,7 +171,7 @@ def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encodin
 def _reported(
     blocks: Iterable[tuple[str, ByteArray]], total_bytes: int, progress: Progress
 ) -> Iterator[tuple[str, ByteArray]]:
-    """-> the same, telling `progress` about each piece once it has been consumed"""
+    """Yield the same pieces, and report each to `progress` after it was consumed."""
     done_bytes = 0
     for name, piece in blocks:
         yield name, piece
@@ -196,7 +197,7 @@ def _coverage(calibration: Calibration | None) -> Coverage | None:
 
 
 def _not_rounded(calibration: Calibration | None) -> dict[str, str]:
-    """-> the matrices that are not rounded as a whole in any case, and why"""
+    """Return the matrices that are not rounded as a whole in any case, and why."""
     if calibration is None:
         return {}
     notes = dict.fromkeys(calibration.missing, "the calibration has no data on it")
@@ -213,5 +214,5 @@ def _effort(calibration: Calibration | None, rounded: Rounded | None) -> str:
 
 
 def _cores() -> int:
-    """-> how many cores this process may use"""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

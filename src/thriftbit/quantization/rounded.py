@@ -1,8 +1,8 @@
-"""Matrices that were rounded before the file is written, on disk until then. Needs no torch.
+"""Matrices that were rounded before the file is written, kept on disk until then. Needs no torch.
 
-The problem: `tuned` rounding takes each layer on what the layers before it give once they are quantized, in the order
-of the network and for hours; the loop that writes takes tensors in the order of the file. So blocks wait in a folder,
-a file for every matrix, each there whole or not at all: a run that was interrupted goes on from what it finds.
+The problem: `tuned` rounding goes through the layers in the order of the network and takes hours. The loop that writes
+takes tensors in the order of the file. So blocks wait in a folder, with one file for every matrix. Each file is whole
+or not there, and an interrupted run continues from what it finds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thriftbit.machine.private_files import open_private, private_folder
 
 @dataclass(frozen=True)
 class Rounded:
-    """folder: of the blocks, for one model, plan and calibration."""
+    """folder: holds the blocks for one model, plan and calibration."""
 
     folder: Path
 
@@ -28,12 +28,12 @@ class Rounded:
         return self._path(name).exists()
 
     def blocks(self, name: str) -> ByteArray:
-        """-> uint8 (rows, row bytes) of the container's tensor `name`"""
+        """Return uint8 (rows, row bytes) of the container's tensor `name`."""
         blocks: ByteArray = self._part(name, "blocks")
         return blocks
 
     def note(self, name: str) -> str:
-        """-> why the matrix was not rounded as a whole after all, "" if it was"""
+        """Return why the matrix was not rounded as a whole, "" if it was."""
         return str(self._part(name, "note"))
 
     def keep(self, name: str, blocks: ByteArray, note: str = "") -> None:
@@ -45,7 +45,7 @@ class Rounded:
         unfinished.replace(self._path(name))
 
     def discard(self) -> None:
-        """Remove the folder: the file that it was for is written."""
+        """Remove the folder. Call it once the file is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, name: str) -> Path:

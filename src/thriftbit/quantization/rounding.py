@@ -1,19 +1,20 @@
-"""Rounding a matrix as a whole: which of a format's values each weight should take, so that the model's answers stay.
+"""Rounding a matrix as a whole: choose a value of the format for each weight, so that the model's predictions change
+least.
 
-The problem: `Format.encode` fits every block alone, as if errors in different weights had nothing to do with one
-another. They do. Where inputs come together, an error in one column can be made up for in another; where outputs act
-together on what the model says, an error in one row can be made up for in another. With E the error of a matrix, A the
-second moment of its inputs and G that of the gradients of the model's log-probabilities by its outputs, the divergence
-it causes is about ½ · trace(Eᵀ G E A): the Fisher information in Kronecker factors (arXiv 1503.05671), used for
-rounding as in 2505.22988.
+The problem: `Format.encode` fits every block alone, as if errors in different weights were unrelated. They are related.
+Where inputs are correlated, an error in one column can be compensated in another. Where outputs act together on the
+prediction, an error in one row can be compensated in another. E is the error of a matrix, A the second moment of its
+inputs, and G the second moment of the gradients of the model's log-probabilities by its outputs. Then the divergence
+that the error causes is about ½ · trace(Eᵀ G E A): the Fisher information in Kronecker factors (arXiv 1503.05671), used
+for rounding as in 2505.22988.
 
-The choice: begin with the encoder's scales; feed errors back over columns and rows (2210.17323 does it over columns);
-then in turns choose the scale of every block anew together with its codes, with everything else in view, and let single
-codes move downhill. Every step lowers the same sum, on the values that the file will hold. d and d_min of super-blocks
-stay what the encoder found.
+The choice: begin with the encoder's scales, and feed errors back over columns and rows (2210.17323 does it over
+columns). Then, in turns, choose the scale of every block again together with its codes, and let single codes move
+downhill. Every step lowers the same cost, on the values that the file will hold. d and d_min of super-blocks stay as
+the encoder found them.
 
-Without rows (G unknown or too large) the same is done with G = 1. Left out: moving d of super-blocks, and what the
-errors of other matrices do to this one (`tuning` changes what is asked for instead).
+Without rows (G unknown or too large), G is 1. Left out: moving d of super-blocks, and the effect of other matrices'
+errors on this one (`tuning` changes the target instead).
 """
 
 from __future__ import annotations
@@ -32,36 +33,39 @@ from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid, Numbers
 from thriftbit.quantization.product_threads import fastest_products
 
-# A moment of few tokens is not to be trusted to the end. Its diagonal gets a part of its mean on top, and each number a
-# part of itself that grows with the size of the matrix ÷ tokens. The latter leads from the moment to its diagonal, that
-# is to importance; one number for all would drown everything where one huge token makes up most of the moment.
+# A moment of few tokens is uncertain. A share of its mean diagonal is added to the diagonal. Each number of the
+# diagonal also grows by a share of itself, in proportion to size of the matrix ÷ tokens. With few tokens, the moment
+# thus becomes its diagonal, which is importance. Adding one number for all would hide the rest where one huge token
+# dominates.
 COLUMN_DAMPING, ROW_DAMPING = 0.01, 0.03
 COLUMN_CHANCE, ROW_CHANCE = 2.0, 3.0
 TURNS = 3  # of choosing scales and moving codes
 PIECE = 64  # columns between two matrix products
-LARGE = 512  # rows of a matrix: more than so many are factored in pieces of as many
-STRETCH = 512  # columns whose gradients are computed in one great product, which is faster than many small ones
+LARGE = 512  # a matrix with more rows is factored in pieces of this many
+STRETCH = 512  # columns whose gradients are computed in one large product, which is faster than many small ones
 
 
 def can_round(format: Format) -> bool:
-    """Whether there is something to choose in this format, and the compiled kernels to choose it with"""
+    """Whether the format has something to choose, and the compiled kernels are there."""
     return format.grid is not None and _native is not None
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """columns: float32 (width, width), the second moment of the matrix's inputs; rows: float32 (n, n), that of the
-    gradients by its outputs, None for the identity. Neither need be regular. tokens: that they were taken over, None
-    for so many that nothing is left to chance. Where some count more than others: the number of equal ones that would
-    leave as much to chance, (Σ w)² ÷ Σ w²."""
+    """columns: float32 (width, width), the second moment of the matrix's inputs. rows: float32 (n, n), the second
+    moment of the gradients by its outputs; None for the identity. Neither has to be regular.
+
+    tokens: how many tokens they were measured on; None for so many that chance plays no role. Where tokens have weights
+    w, this is the effective number (Σ w)² ÷ Σ w²: the number of equally weighted tokens with the same variance.
+    """
 
     columns: FloatArray
     rows: FloatArray | None = None
     tokens: float | None = None
 
     def damped(self) -> Curvature:
-        """-> symmetric, positive definite, of a diagonal around one, since products of small numbers leave the range of
-        float32; raises ThriftbitError for values that are not finite"""
+        """Return a positive definite curvature, scaled to a diagonal around one, because products of small numbers
+        leave the range of float32. Raises ThriftbitError for values that are not finite."""
         chance = 1 / self.tokens if self.tokens else 0.0
         columns, _ = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns))
         if self.rows is None:
@@ -70,7 +74,7 @@ class Curvature:
         return Curvature(columns, rows)
 
     def cost(self, errors: FloatArray) -> float:
-        """errors: float32 (n, width). -> trace(Eᵀ G E A), float64"""
+        """errors: float32 (n, width). Return trace(Eᵀ G E A), float64."""
         by_columns = errors @ self.columns
         by_rows = errors if self.rows is None else self.rows @ errors
         return float(np.einsum("ij,ij->", by_columns, by_rows, dtype=np.float64))
@@ -85,11 +89,11 @@ def round_matrix(
     *,
     turns: int = TURNS,
 ) -> ByteArray:
-    """-> uint8 (n, row bytes): blocks that cost less, by `curvature`, than those given
+    """Return uint8 (n, row bytes): blocks that cost less, by `curvature`, than the given ones.
 
-    weights: float32 (n, width). blocks: what `format.encode` made of them.
-    The same on every run; matrix products may differ in the last bit between machines, and so may codes.
-    Raises ThriftbitError for a format without a grid, or without compiled kernels.
+    weights: float32 (n, width). blocks: the result of `format.encode`. The result is the same on every run. On another
+    machine, matrix products may differ in the last bit, and so may codes. Raises ThriftbitError for a format without a
+    grid, or without compiled kernels.
     """
     if not can_round(format):
         raise ThriftbitError(f"{format.name}: has nothing to choose, or the compiled kernels are missing")
@@ -103,8 +107,10 @@ def round_matrix(
 
 @dataclass
 class _State:
-    """A matrix while it is rounded, turned so that columns are contiguous: weights, errors (width, n); codes the same.
-    scales, offsets: (sub-blocks of a row, n)."""
+    """A matrix during rounding, transposed so that each column of the matrix is contiguous in memory.
+
+    weights, codes: (width, n). scales, offsets: (sub-blocks of a row, n).
+    """
 
     format: Format
     grid: Grid
@@ -137,7 +143,8 @@ class _State:
         return self.format.block_size // self.grid.sub_blocks
 
     def feed_back(self) -> None:
-        """Codes anew, each making up for the errors before it; what weighs most is decided first."""
+        """Choose all codes again. Each compensates for the errors of the codes before it. Columns and rows that matter
+        most come first."""
         assert _native is not None
         width, n = self.weights.shape
         columns = np.argsort(self.curvature.columns.diagonal(), kind="stable")
@@ -168,7 +175,7 @@ class _State:
         self.codes[np.ix_(columns, rows)] = codes
 
     def descend(self) -> None:
-        """One sweep over all codes."""
+        """Move every code once to where the cost is least."""
         assert _native is not None
         errors = self._errors()
         for piece, gradient in self._gradients(errors, PIECE):
@@ -185,7 +192,7 @@ class _State:
             )
 
     def choose_scales(self) -> None:
-        """Scales, offsets and codes of all blocks, once each."""
+        """Choose scale, offset and codes of every block once."""
         assert _native is not None
         errors = self._errors()
         steps, min_steps = self._steps()
@@ -229,8 +236,11 @@ class _State:
         return errors
 
     def _gradients(self, errors: FloatArray, columns: int) -> Iterator[tuple[slice, FloatArray]]:
-        """errors: (width, n), which may change in the columns given, and in no others, before the next are asked for.
-        -> so many columns at a time, and half the derivative by the errors in them, (columns, n)"""
+        """Yield pieces of `columns` columns, with half of the derivative of the cost by their errors, (columns, n).
+
+        errors: (width, n). Before the next piece is asked for, the caller may change the errors in the piece's columns
+        only.
+        """
         width = len(errors)
         for first in range(0, width, STRETCH):
             stretch = slice(first, min(first + STRETCH, width))
@@ -245,7 +255,7 @@ class _State:
                 yield piece, gradient
 
     def _steps(self) -> tuple[FloatArray, FloatArray]:
-        """-> (sub-blocks of a row, n) each: d and d_min where they are"""
+        """Return d and d_min for every sub-block, (sub-blocks of a row, n) each."""
         n, shape = self.weights.shape[1], self.numbers.scales.shape
         d, d_min = (np.broadcast_to(part, shape).reshape(n, -1) for part in (self.numbers.d, self.numbers.d_min))
         return _turned(d), _turned(d_min)
@@ -260,8 +270,8 @@ def _turned_bytes(values: ByteArray) -> ByteArray:
 
 
 def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tuple[FloatArray, float]:
-    """moment: float32 (n, n). -> with those shares of the diagonal's mean and of itself added to the diagonal, divided
-    by its mean before; that mean"""
+    """Add these shares of the mean diagonal, and of the diagonal itself, to the diagonal of `moment`, float32 (n, n).
+    Return the result divided by the mean of the old diagonal, and that mean."""
     if not np.isfinite(moment).all():
         raise ThriftbitError("calibration data with values that are not finite; calibrate again")
     mean = float(moment.diagonal().mean(dtype=np.float64))
@@ -275,7 +285,7 @@ def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tup
 
 
 def _factor(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """-> L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ; ThriftbitError if it is far from definite"""
+    """Return L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ. ThriftbitError if it is not definite."""
     lower = _cholesky(matrix)
     pivots = lower.diagonal().copy()
     lower /= pivots
@@ -283,7 +293,7 @@ def _factor(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _cholesky(matrix: FloatArray) -> NDArray[np.floating[Any]]:
-    """-> the lower triangular factor; of a large matrix in float32 where that will do, of others in float64"""
+    """Return the lower triangular factor: of a large matrix in float32 where that works, else in float64."""
     if len(matrix) > LARGE:
         with suppress(np.linalg.LinAlgError):
             return _large_cholesky(matrix)
@@ -299,8 +309,8 @@ def _cholesky(matrix: FloatArray) -> NDArray[np.floating[Any]]:
 
 
 def _large_cholesky(matrix: FloatArray) -> FloatArray:
-    """-> the factor in float32, in a third of the time and a quarter of the memory that float64 takes. LinAlgError
-    where rounding takes what makes the matrix definite."""
+    """Return the factor in float32, in a third of the time and a quarter of the memory of float64. LinAlgError where
+    rounding errors make the matrix indefinite."""
     lower = np.tril(matrix)
     for start in range(0, len(lower), LARGE):
         stop = start + LARGE

@@ -1,13 +1,13 @@
-"""What each tensor of a model would lose in each format: the table that plans for any budget are made from.
+"""What each tensor of a model would lose in each format: the table from which plans for any budget are made.
 
-The problem: a few tensors carry most of what a model loses, which ones differs from model to model, and a preset cannot
-know. The choice: for every tensor and every format it could have, the expected KL divergence of the model's predictions
-from the original's, in nats per token, if this tensor alone had this format. The matrices of layers have it from their
-curvature (½ · trace(Eᵀ G E A), see `rounding.py`), with no pass through the model; what has no curvature is measured
-(`sensitivity_probe.py`). Losses of tensors add up, nearly: errors in different places are as good as independent. What
-"nearly" means for this model is measured too, on a few whole plans, and stands in `Trust`.
+The problem: a few tensors carry most of a model's loss. Which ones differs from model to model, and a preset cannot
+know. The choice: for every tensor and every format, the expected KL divergence of the model's predictions from the
+original's, in nats per token, if only this tensor had this format. For matrices in layers it follows from their
+curvature (½ · trace(Eᵀ G E A), see `rounding.py`), without a pass through the model. For tensors without curvature it
+is measured (`sensitivity_probe.py`). Losses of tensors nearly add up, because errors in different places are nearly
+independent. How nearly is measured on a few whole plans, and stored in `Trust`.
 
-Needs no torch to be read.
+Reading the table needs no torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEWEST_FOR_SLOPE = 3  # anchors
 
 
 def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
-    """-> those that can hold the tensor's rows; none for tensors that stay in F32"""
+    """Return the formats that can hold the tensor's rows; none for tensors that stay in F32."""
     if not is_quantizable(tensor):
         return ()
     formats = (format_named(name) for name in OFFERED)
@@ -44,13 +44,13 @@ def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
 
 
 def tried_format(offered: Collection[str]) -> str:
-    """offered: names of formats. -> in which of them rounding is tried; "" if in none"""
+    """offered: names of formats. Return the one in which rounding is tried; "" if there is none."""
     return next((name for name in TRIED if name in offered), "")
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean KL divergence in nats per token, predicted: 19 times in 20 it lies between low and high."""
+    """Mean KL divergence in nats per token, predicted. 19 times in 20 it lies between low and high."""
 
     value: float
     low: float
@@ -58,15 +58,15 @@ class Loss:
 
     @property
     def perplexity_rise(self) -> float:
-        """-> the share by which perplexity rises, at most: exp(KL divergence) − 1. What the model was unsure of before
-        rises by less, as the text does not follow the original's predictions either."""
+        """Return the share by which perplexity rises at most: exp(KL divergence) − 1. The real rise is smaller, because
+        the text does not follow the original's predictions either."""
         return math.expm1(self.value)
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A whole plan that was measured. effort: how it was rounded. predicted: the sum of its tensors' losses; measured:
-    mean KL divergence; spread: standard error of its logarithm, over windows of text."""
+    """A whole plan that was measured. effort: how it was rounded. predicted: the sum of its tensors' losses. measured:
+    mean KL divergence. spread: standard error of its logarithm, over windows of text."""
 
     effort: str
     predicted: float
@@ -76,7 +76,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Trust:
-    """How sums of losses become predictions: log(loss) = intercept + slope · log(sum), give or take `spread`."""
+    """How sums of losses become predictions: log(loss) = intercept + slope · log(sum), ± `spread`."""
 
     intercept: float = 0.0
     slope: float = 1.0
@@ -84,9 +84,9 @@ class Trust:
 
     @classmethod
     def of(cls, anchors: Sequence[Anchor], effort: str) -> Trust:
-        """-> a line through the anchors. Plain ones, of which there are several, say how steep it is; those of the
-        effort, if there are any, how high. The spread has what they scatter around it and what the text leaves open.
-        Of more effort than CALIBRATED nothing is known but that it should lose no more."""
+        """Return a line through the anchors. The plain anchors give the slope, and anchors of this effort, if any, the
+        height. The spread includes their scatter around the line and the uncertainty from the text. An effort above
+        CALIBRATED has no anchors; it is assumed to lose no more."""
         anchors = [
             anchor for anchor in anchors if anchor.measured > 0 and anchor.predicted > 0
         ]  # zero has no logarithm
@@ -100,7 +100,7 @@ class Trust:
         return cls(fmean(off), slope, math.sqrt(max(scatter, LEAST_SCATTER**2) + text))
 
     def predict(self, total: float) -> Loss:
-        """total: the sum of losses"""
+        """total: the sum of losses."""
         if total <= 0:
             return Loss(0.0, 0.0, 0.0)
         value = math.exp(self.intercept + self.slope * math.log(total))
@@ -108,12 +108,12 @@ class Trust:
         return Loss(value, value / factor, value * factor)
 
     def total_for(self, loss: float) -> float:
-        """-> the sum of losses for which even the high end of the prediction is no more than this"""
+        """Return the sum of losses for which the high end of the prediction is just this."""
         return math.exp((math.log(loss) - TWO_SIGMA * self.spread - self.intercept) / self.slope) if loss > 0 else 0.0
 
 
 def _slope(anchors: Sequence[Anchor]) -> tuple[float, float]:
-    """-> of logarithms of measured by predicted, and the variance around that line"""
+    """Return the slope of log(measured) by log(predicted), and the variance around that line."""
     x = [math.log(anchor.predicted) for anchor in anchors]
     y = [math.log(anchor.measured) for anchor in anchors]
     middle_x, middle_y = fmean(x), fmean(y)
@@ -127,10 +127,12 @@ def _slope(anchors: Sequence[Anchor]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Sensitivities:
-    """Of one model. fingerprint: the model's. losses: for each tensor that can be quantized, and each format offered
-    for it, nats per token when encoded block by block with importance. savings: for matrices, by what factor calibrated
-    rounding changes that, in the format it was tried in; by_format: for each such format, how the factor of another one
-    differs. anchors: plans that were measured.
+    """The table of one model.
+
+    fingerprint: the model's. losses: nats per token for each tensor that can be quantized and each format offered for
+    it, encoded block by block with importance. savings: for matrices, the factor by which calibrated rounding changes
+    the loss, in the format it was tried in. by_format: for each such format, how the factor of another format differs.
+    anchors: plans that were measured.
     """
 
     fingerprint: str
@@ -143,7 +145,7 @@ class Sensitivities:
         return Trust.of(self.anchors, effort)
 
     def loss_of(self, tensor: str, format_name: str, effort: str = PLAIN) -> float:
-        """-> nats per token; 0 for tensors and formats that lose nothing"""
+        """Return nats per token; 0 for tensors and formats that lose nothing."""
         losses = self.losses.get(tensor, {})
         loss = losses.get(format_name, 0.0)
         if effort == PLAIN or tensor not in self.savings:
@@ -155,7 +157,7 @@ class Sensitivities:
         return math.fsum(self.loss_of(tensor, name, effort) for tensor, name in formats.items())
 
     def predict(self, formats: Mapping[str, str], effort: str = PLAIN) -> Loss:
-        """formats: for each tensor. -> what a model in these formats would lose"""
+        """formats: of each tensor. Return what a model in these formats would lose."""
         return self.trust(effort).predict(self.total(formats, effort))
 
     def check_belongs(self, model: Model) -> None:

@@ -1,7 +1,8 @@
-"""A matrix's loss in every format, from its curvature: encode, decode, and ask what the error costs.
+"""A matrix's loss in every format, from its curvature: encode, decode, and compute the cost of the error.
 
-For large matrices trace(Eᵀ G E A) is estimated: with Z orthogonal columns, scaled so that the mean of Z·Zᵀ is one, it
-is about the sum of (E Z) ∘ (G E A Z), the same Z for all formats. With as many columns as the matrix has it is exact.
+For large matrices, trace(Eᵀ G E A) is estimated. Z has orthogonal columns, scaled so that the mean of Z·Zᵀ is one. Then
+the trace is about the sum of (E Z) ∘ (G E A Z), with the same Z for all formats. With as many columns as the matrix
+has, it is exact.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ PROBES = 1024  # columns of Z
 
 @fastest_products()
 def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int = 1) -> dict[str, float]:
-    """tensor: that the calibration has data on. -> for each format offered, nats per token; formats that cannot hold
-    one of its weights are left out"""
+    """tensor: one that the calibration has data on. Return nats per token for each format offered. Formats that cannot
+    hold one of the tensor's weights are left out."""
     rows, importance = tensor.load(), calibration.importance(tensor.name)
     judge = _Judge.of(calibration.curvature(tensor.name))
     losses = {}
@@ -39,7 +40,7 @@ def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int =
 
 
 def saving(tensor: Tensor, format: Format, calibration: Calibration, threads: int = 1) -> tuple[float, ByteArray]:
-    """-> by what factor calibrated rounding changes the loss, on held-back tokens, and the rounded blocks"""
+    """Return the factor by which calibrated rounding changes the loss, on held-back tokens, and the rounded blocks."""
     outcome = encode_calibrated(tensor.load(), format, calibration, tensor.name, threads)
     if outcome.note or not outcome.cost or not outcome.plain_cost:
         return 1.0, outcome.blocks
@@ -48,8 +49,8 @@ def saving(tensor: Tensor, format: Format, calibration: Calibration, threads: in
 
 @dataclass(frozen=True)
 class _Judge:
-    """columns: Z, float32 (width, probes), None for the identity; met: A Z. rows: G, None where it is unknown: then it
-    counts as spread evenly, and its trace is that of A, by how the two were scaled."""
+    """columns: Z, float32 (width, probes), None for the identity. met: A Z. rows: G. Where G is unknown, it counts as a
+    multiple of the identity with the trace of A."""
 
     columns: FloatArray | None
     met: FloatArray
@@ -65,7 +66,7 @@ class _Judge:
         return cls(columns, curvature.columns @ columns, curvature.rows)
 
     def cost(self, errors: FloatArray) -> float:
-        """errors: float32 (n, width). -> trace(Eᵀ G E A)"""
+        """errors: float32 (n, width). Return trace(Eᵀ G E A)."""
         by_columns = errors @ self.met
         by_rows = errors if self.columns is None else errors @ self.columns
         if self.rows is not None:

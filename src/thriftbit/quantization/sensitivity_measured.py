@@ -1,10 +1,9 @@
-"""Losses of tensors that have no curvature: the embedding, the output matrix, experts, fused matrices. Needs `torch`.
+"""Losses of tensors without curvature: the embedding, the output matrix, experts, fused matrices. Needs `torch`.
 
-The output matrix is measured in every format: what enters it is known after one pass through the model. Of the
-others, each group of tensors (those of one role; the embedding) is measured in one or two formats, with a pass each,
-and its loss in other formats, and its tensors' shares in it, follow from squared errors, to which a small loss is in
-proportion. For the embedding the errors of tokens count as often as the tokens occur; elsewhere errors are relative to
-the weights.
+The output matrix is measured in every format: its input is known after one pass through the model. Of the others, each
+group of tensors (one role; the embedding) is measured in one or two formats, with one pass each. The loss in other
+formats, and each tensor's share of it, follow from squared errors, because a small loss is proportional to them. For
+the embedding, a token's error counts as often as the token occurs. Elsewhere errors are relative to the weights.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ Losses = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Outside:
-    """What of a model has no curvature. output: the matrix after the layers, None if it stays in F32; embedding:
-    likewise, the same tensor where the two are tied. groups: all others, by role."""
+    """The tensors of a model without curvature. output: the matrix after the layers, None if it stays in F32.
+    embedding: likewise; the same tensor where the two are tied. groups: all others, by role."""
 
     output: Tensor | None
     embedding: Tensor | None
@@ -54,7 +53,7 @@ class Outside:
 
 
 def output_losses(model: Model, output: Tensor, calibration: Calibration, listener: Listener) -> dict[str, float]:
-    """-> nats per token, for each format offered"""
+    """Return nats per token, for each format offered."""
     formats = _holding(output)
     variants = []
     for format in formats:
@@ -71,7 +70,7 @@ def embedding_losses(
     calibration: Calibration,
     listener: Listener,
 ) -> dict[str, float]:
-    """-> nats per token, for each format offered; without what the same errors do in a tied output matrix"""
+    """Return nats per token, for each format offered, without the effect of the same errors in a tied output matrix."""
     tokens, counts = np.unique(listener.windows, return_counts=True)
     rows = np.concatenate([embedding.load(int(token), int(token) + 1) for token in tokens])
     shares = counts / counts.sum()
@@ -92,7 +91,7 @@ def group_losses(
     calibration: Calibration,
     listener: Listener,
 ) -> dict[str, Losses]:
-    """group: tensors of one role. -> for each, nats per token for each format offered"""
+    """group: tensors of one role. Return for each tensor nats per token, for each format offered."""
     trials = {tensor.name: _trials(tensor)[0] for tensor in group}
     weights = with_formats(model, trials, calibration)
     measured = float(listener.divergences([(weights, listener.pass_layers(weights))]).mean())
@@ -108,7 +107,7 @@ def _trials(tensor: Tensor) -> tuple[str, ...]:
 
 
 def _holding(tensor: Tensor) -> list[Format]:
-    """-> the formats offered that can hold the tensor's largest weight"""
+    """Return the formats offered that can hold the tensor's largest weight."""
     largest = max(float(np.abs(tensor.load(*piece)).max()) for piece in tensor.chunks(CHUNK_BYTES))
     return [format for format in offered_formats(tensor) if largest <= format.largest]
 

@@ -1,10 +1,10 @@
-"""What a model says with some of its tensors quantized: how far its predictions are from the original's.
+"""How far a model's predictions move when some of its tensors are quantized.
 
-For losses that no curvature tells, and for whole plans, by which sums of losses are corrected. It is the comparison of
-`measurement/comparison.py`, cut down to the mean divergence, where a pass through the layers can be left out for what
-changes nothing in them.
+It is used for losses without curvature, and for whole plans, which correct the sums of losses. It is the comparison of
+`measurement/comparison.py`, reduced to the mean divergence. The pass through the layers is left out for changes that do
+not affect them.
 
-Needs the extra `torch`. Memory is that of `measurement/comparison.py`: the hidden states, one layer, one range of the
+Needs the extra `torch`. Memory is as in `measurement/comparison.py`: the hidden states, one layer, one range of the
 vocabulary. Quantized weights are encoded and decoded when they are read, and never kept.
 """
 
@@ -32,7 +32,7 @@ POSITIONS = 512  # that meet a range of the vocabulary at once
 
 @dataclass(frozen=True)
 class Encoded:
-    """Reads rows of one of a tensor's matrices as they come back from a format. importance: (matrices, width)"""
+    """Reads rows of one of a tensor's matrices, encoded and decoded. importance: (matrices, width)."""
 
     tensor: Tensor
     format: Format
@@ -44,7 +44,7 @@ class Encoded:
 
 
 def encoded(tensor: Tensor, format_name: str, calibration: Calibration) -> Tensor:
-    """-> the tensor as it comes back from the format, encoded when it is read"""
+    """Return the tensor as it comes back from the format, encoded when it is read."""
     format = format_named(format_name)
     known = tensor.name in calibration.names | calibration.experts
     importance = calibration.importance(tensor.name).reshape(-1, tensor.width) if known else None
@@ -52,13 +52,13 @@ def encoded(tensor: Tensor, format_name: str, calibration: Calibration) -> Tenso
 
 
 def with_formats(model: Model, formats: Mapping[str, str], calibration: Calibration) -> Weights:
-    """-> the model with these of its tensors quantized"""
+    """Return the model with these tensors quantized."""
     tensors = (encoded(t, formats[t.name], calibration) if t.name in formats else t for t in model.tensors)
     return Weights(replace(model, tensors=tuple(tensors)))
 
 
 class Listener:
-    """What an original says of some windows of text, and how far others are from it.
+    """The predictions of an original on some windows of text, and the divergence of others from them.
 
     windows: int64 (windows, length). Only the second half of a window counts, as in measurements.
     """
@@ -78,7 +78,7 @@ class Listener:
 
     @torch.no_grad()
     def pass_layers(self, weights: Weights) -> torch.Tensor:
-        """-> float32 (positions, width): what leaves the last layer where it counts"""
+        """Return float32 (positions, width): what leaves the last layer, at the positions that count."""
         network = self._network
         states = []
         for number, batch in enumerate(self._batches):
@@ -93,8 +93,8 @@ class Listener:
 
     @torch.no_grad()
     def divergences(self, variants: Sequence[tuple[Weights, torch.Tensor]]) -> NDArray[np.float64]:
-        """variants: weights, of which only what follows the layers is used, and what left the layers.
-        -> (variants, windows): mean KL divergence from the original, nats per token"""
+        """variants: weights, of which only the part after the layers is used, each with what left the layers. Return
+        (variants, windows): mean KL divergence from the original, nats per token."""
         positions = len(self.hidden)
         normaliser = torch.full((positions,), -torch.inf, dtype=torch.float64, device=self.hidden.device)
         for start, stop in self._ranges():

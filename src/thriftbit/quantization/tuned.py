@@ -1,4 +1,5 @@
-"""`tuned` rounding of a model for a plan, in a folder of the cache until the file is written, so that it can go on."""
+"""`tuned` rounding of a model for a plan. Results stay in a folder of the cache until the file is written, so that an
+interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -50,6 +51,6 @@ def tuned(
 
 
 def _identity(plan: Plan, calibration: Calibration) -> str:
-    """-> what the blocks depend on: weights and text, which name the calibration's folder, and the formats"""
+    """Return what the blocks depend on: weights and text, which name the calibration's folder, and the formats."""
     formats = ",".join(f"{name}={format}" for name, format in plan.formats.items())
     return hashlib.sha256(f"{VERSION} {calibration.folder.name} {formats}".encode()).hexdigest()[:32]

@@ -1,22 +1,23 @@
-"""Rounding layer after layer on what the quantized layers before give, so that each makes up for them. Needs `torch`.
+"""Rounding layer by layer, so that each layer corrects the errors of the quantized layers before it. Needs `torch`.
 
-The problem: `calibrated` rounding takes every matrix as if all others stayed what they were. By the time its inputs
-have come through a dozen quantized layers they are others, and how they differ is not chance: part of it can be
-predicted from the inputs themselves, and what can be predicted can be made up for.
+The problem: `calibrated` rounding treats every matrix as if all others were unchanged. But after a dozen quantized
+layers, a matrix gets different inputs. Part of the difference can be predicted from the inputs themselves, and what can
+be predicted can be corrected.
 
-The choice: two streams of hidden states go through the network side by side, the original's and the quantized model's.
-A matrix W that gets x in the one and x̂ in the other aims at the original's output W x (asymmetric calibration, arXiv
-2504.02692), and one that writes into the residual stream aims at what is lacking there as well. With r = UPSTREAM ·
-W (x − x̂) + RESIDUAL · lacking, the matrix to round is W + E[r x̂ᵀ] E[x̂ x̂ᵀ]⁻¹, in the curvature of the quantized model's
-inputs. Less than everything is aimed at, since a regression on so many tokens is partly chance, and a ridge shrinks it
-where tokens are few. Matrices that get the same inputs are rounded together, then the layer is computed again for the
-next. In the first matrices of the feed-forward part all errors count alike: how much they would matter to the original
-says little, since its last matrix makes up for them.
+The choice: two streams of hidden states go through the network side by side, the original's and the quantized
+model's. A matrix W that gets x in the first and x̂ in the second aims at the original's output W x (asymmetric
+calibration, arXiv 2504.02692). A matrix that writes into the residual stream also aims at the error already in the
+stream ("lacking"). With r = UPSTREAM · W (x − x̂) + RESIDUAL · lacking, the matrix to round is W + E[r x̂ᵀ] E[x̂
+x̂ᵀ]⁻¹, in the curvature of the quantized model's inputs. The factors are below one because a regression on limited
+text is partly chance; a ridge shrinks it where tokens are few. Matrices with the same inputs are rounded together,
+then the layer is computed again for the next ones. In the first matrices of the feed-forward part all errors count
+alike, because its last matrix corrects them.
 
-Judged on windows that took no part: where the encoding by importance comes closer to what is aimed at, it stays.
+The result is judged on windows that took no part. Where the encoding by importance comes closer to the target, it
+stays.
 
-Left out: matrices that calibration has no data on keep their plain encoding, which the streams know of; embedding,
-output and norms are not moved.
+Left out: matrices without calibration data keep their plain encoding, which the quantized stream includes. Embedding,
+output and norms are not changed.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ from thriftbit.quantization.sensitivity_probe import encoded
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-UPSTREAM = 0.8  # of what quantized layers before have changed in a matrix's output, is made up for
-RESIDUAL = 0.5  # of what they have changed in the residual stream that it writes into
-RIDGE = 2.0  # times columns ÷ tokens, of the diagonal
-FINE_BITS = 6.0  # for a weight: so little is lost that products in bfloat16 would hide it
-PROBE_TOKENS = 8  # that show how a layer hangs together
-# roles of matrices whose errors the last one of the same part makes up for
+UPSTREAM = 0.8  # share of the earlier layers' error in a matrix's output that is corrected
+RESIDUAL = 0.5  # share of the error in the residual stream that is corrected
+RIDGE = 2.0  # times columns ÷ tokens, as a share of the diagonal
+FINE_BITS = 6.0  # bits per weight from which the loss is so small that products in bfloat16 would hide it
+PROBE_TOKENS = 8  # tokens that are sent through a layer to find its stages
+# Roles of matrices whose errors are corrected by the last matrix of the same part
 MADE_UP_FOR = ("ffn-gate", "ffn-up", "ffn-gate-shared", "ffn-up-shared")
 
 
@@ -97,7 +98,7 @@ def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) 
 @dataclass
 class _Stream:
     """Hidden states of some texts, float32 (texts, length, width) each. first: number of the first text. original,
-    quantized: what enters the layer in either model; leaving: what leaves it in the original."""
+    quantized: what enters the layer in each model. leaving: what leaves it in the original."""
 
     first: int
     original: torch.Tensor
@@ -122,11 +123,11 @@ class _Tuning:
         self.fine = self._bits_per_weight() >= FINE_BITS
 
     def _products(self) -> AbstractContextManager[object]:
-        """-> what layers are computed in"""
+        """Return the context in which layers are computed."""
         return nullcontext() if self.fine else short_products(self.network.device)
 
     def layers_to_go(self) -> int:
-        """-> how many there are up to the last that has a matrix which is not rounded yet"""
+        """Return the number of layers up to the last one with a matrix that is not rounded yet."""
         prefix = f"{self.network.layers_name}."
         left = [
             int(name.removeprefix(prefix).partition(".")[0])
@@ -138,7 +139,7 @@ class _Tuning:
         return max(left, default=-1) + 1
 
     def streams(self, batch_tokens: int) -> list[_Stream]:
-        """batch_tokens: that pass a layer at once"""
+        """batch_tokens: how many tokens pass a layer at once."""
         tokens = torch.from_numpy(self.calibration.windows)
         count = max(1, batch_tokens // tokens.shape[1])
         self.network.texts = "probe"
@@ -154,7 +155,7 @@ class _Tuning:
         return streams
 
     def round_layer(self, index: int, streams: list[_Stream], states: Path) -> Iterator[float]:
-        """Rounds the layer's matrices and brings the streams behind it. -> the share that is done, now and then"""
+        """Round the layer's matrices and move the streams past the layer. Yield the share that is done now and then."""
         stages, original = self._pass_original(index, streams, states)
         written = list[str]()
         for number, stage in enumerate(stages):
@@ -170,7 +171,7 @@ class _Tuning:
         yield 1.0
 
     def _bits_per_weight(self) -> float:
-        """-> of the matrices that are rounded here, together"""
+        """Return the mean bits per weight of the matrices that are rounded here."""
         tensors = [self.tensors[name] for name in self.calibration.names]
         bits = sum(
             tensor.parameters * format_named(self.plan.formats[tensor.name]).bits_per_weight for tensor in tensors
@@ -178,7 +179,7 @@ class _Tuning:
         return bits / max(1, sum(tensor.parameters for tensor in tensors))
 
     def _quantized(self, tensor: Tensor) -> Tensor:
-        """-> the tensor as it will be in the file, as far as that is decided; as it was, where it is not"""
+        """Return the tensor as it will be in the file, where that is decided; the original tensor elsewhere."""
         format = format_named(self.plan.formats[tensor.name])
 
         def read(start: int, stop: int) -> FloatArray:
@@ -193,8 +194,8 @@ class _Tuning:
     def _pass_original(
         self, index: int, streams: list[_Stream], folder: Path
     ) -> tuple[list[Stage], dict[str, StatesOnDisk]]:
-        """-> the layer's stages, and what entered each in the original under the name of its first matrix, and what its
-        matrices wrote into the residual stream under "+" and their names"""
+        """Return the layer's stages, what entered each in the original (under the name of its first matrix), and what
+        its matrices wrote into the residual stream (under "+" and their names)."""
         with self.network.layer(index, self.original) as layer:
             names = [name for name, _ in layer.named_modules() if self._container_name(index, name)]
             self.network.texts = "probe"
@@ -226,7 +227,7 @@ class _Tuning:
         written: list[str],
         original: dict[str, StatesOnDisk],
     ) -> None:
-        """written: the matrices of the layer that have written into the residual stream before."""
+        """written: the matrices of the layer that have already written into the residual stream."""
         entrance = stage.names[0]
         sums = [self._sums(index, name, name in stage.writing) for name in stage.names]
         with self.network.layer(index, self.quantized) as layer:
@@ -287,7 +288,7 @@ class _Tuning:
             self.rounded.keep(name, plain, "it did not pay on text held back")
 
     def _container_name(self, index: int, name: str) -> str:
-        """-> the tensor that the module's weight is stored in, if calibration has data on it, else "" """
+        """Return the tensor that the module's weight is stored in, if calibration has data on it, else ""."""
         place = self.places.get(f"{self.network.layers_name}.{index}.{name}.weight")
         return place.container_name if place and place.container_name in self.calibration.names else ""
 
@@ -297,11 +298,13 @@ class _Tuning:
 
 @dataclass
 class _Sums:
-    """Over tokens, for one matrix. weights: (n, width); order, along: the module's row for each of the n, and its
-    column for each of the width. sizes: (windows, length), what each token is multiplied by. judged: windows that are
-    kept apart. writes: into the residual stream. columns: x̂·x̂ᵀ, whose lower triangle alone means anything. drift:
-    (x − x̂)·x̂ᵀ; of a matrix that writes at once the whole aim, r·x̂ᵀ, which takes fewer products. inputs, outputs:
-    of what is kept apart, x̂ and what is aimed at, both multiplied likewise."""
+    """Sums over tokens for one matrix.
+
+    weights: (n, width). order: the module's row for each of the n. sizes: (windows, length), the factor of each token.
+    judged: windows that are held back. writes: whether the matrix writes into the residual stream. columns: x̂·x̂ᵀ, of
+    which only the lower triangle is valid. drift: (x − x̂)·x̂ᵀ; for a matrix that writes, the whole target r·x̂ᵀ, which
+    takes fewer products. inputs, outputs: of the held-back windows, x̂ and the target, both with the same factors.
+    """
 
     tensor: Tensor
     weights: torch.Tensor
@@ -318,7 +321,7 @@ class _Sums:
     outputs: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, first: int, original: torch.Tensor, quantized: torch.Tensor, lacking: torch.Tensor) -> None:
-        """original, quantized: what enters, (texts, length, width); lacking: (texts, length, the stream's width)"""
+        """original, quantized: what enters, (texts, length, width). lacking: (texts, length, the stream's width)."""
         texts = np.arange(first, first + len(original))
         for apart in (False, True):
             chosen = torch.from_numpy(np.flatnonzero(np.isin(texts, self.judged) == apart)).to(original.device)
@@ -342,12 +345,12 @@ class _Sums:
 
     @property
     def tokens(self) -> float:
-        """-> as `Curvature` has it"""
+        """Return the number of tokens, as in `Curvature`."""
         return self.total / self.total_of_squares * self.total if self.total_of_squares > 0 else 1.0
 
     def wanted(self, curvature: Curvature) -> FloatArray:
-        """curvature: of the quantized model's inputs. -> float32 (n, width): the matrix that comes closest to what is
-        aimed at. Raises ThriftbitError for activations that are not finite."""
+        """Return float32 (n, width): the matrix that comes closest to the target. curvature: of the quantized model's
+        inputs. Raises ThriftbitError for activations that are not finite."""
         aim = self.drift if self.writes else UPSTREAM * self.weights @ self.drift
         if not bool(torch.isfinite(aim).all()):
             raise ThriftbitError("activations that are not finite")
@@ -357,8 +360,8 @@ class _Sums:
         return wanted
 
     def cost(self, weights: FloatArray, rows: FloatArray | None) -> float:
-        """weights: float32 (n, width), decoded. rows: curvature of the outputs, None for the identity. -> on the
-        windows kept apart; 0 if there are none"""
+        """weights: float32 (n, width), decoded. rows: curvature of the outputs, None for the identity. Return the cost
+        on the held-back windows; 0 if there are none."""
         total = 0.0
         for inputs, outputs in zip(self.inputs, self.outputs, strict=True):
             errors = (outputs - inputs @ torch.from_numpy(weights).to(inputs.device).T).cpu().numpy()
@@ -367,7 +370,7 @@ class _Sums:
 
 
 def _solved(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """matrix: float32 (n, n), positive definite. right: (n, m). -> float32 (n, m): matrix⁻¹ · right"""
+    """matrix: float32 (n, n), positive definite. right: (n, m). Return float32 (n, m): matrix⁻¹ · right."""
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if bool(failed):  # rounding took what makes it definite
         factor = torch.linalg.cholesky(matrix.double())
