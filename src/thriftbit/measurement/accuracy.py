@@ -54,7 +54,7 @@ def measure_accuracy(
     device = _device()
     if device.type == "cpu":
         choose_threads()
-    network, weights = Network(configuration_of(models[0]), device), [Weights(model) for model in models]
+    network, weights = Network(configuration_of(models[0]), device), [Weights(model, original) for model in models]
     judged = [_Judged(describe_subject(model), [[] for _ in material]) for model in models]
     rounds = Rounds(material, budget_seconds, _tokens_in_memory(network, len(models)))
     while counts := rounds.next():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
 from thriftbit.errors import ThriftbitError
@@ -18,12 +19,23 @@ def configuration_of(model: Model) -> PretrainedConfig:
     from a GGUF. Raises ThriftbitError where that cannot be done, or if transformers does not take it."""
     config = model.config or _from_gguf(model)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
+    settings = plain_numbers(settings)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
     model_type = config.get("model_type") or find_architecture(config).model_types[0]
     try:
         return AutoConfig.for_model(model_type, **settings).get_text_config()
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         raise ThriftbitError(f"{model.source}: transformers does not take its configuration: {error}") from None
+
+
+def plain_numbers(value: Any) -> Any:
+    """-> a configuration's value with numbers that JSON lacks as numbers; transformers writes those as
+    {"__float__": "Infinity"}"""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: plain_numbers(each) for key, each in value.items()}
+    return [plain_numbers(each) for each in value] if isinstance(value, list) else value
 
 
 def _from_gguf(model: Model) -> Mapping[str, Any]:

@@ -87,4 +87,13 @@ def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iter
 
 
 def _has_experts(module: nn.Module) -> bool:
-    return bool(_joined(module, FIRST) and _joined(module, (LAST,)))
+    """-> whether the module's experts lie as it says; some families have others under the same names"""
+    first = _joined(module, FIRST)
+    if not first or not _joined(module, (LAST,)):
+        return False
+    experts, width, between = module.get_parameter(LAST).shape
+    if getattr(module, "is_transposed", False):
+        width, between = between, width
+    entered = (experts, between if first == FIRST[1] else 2 * between, width)
+    shape = tuple(module.get_parameter(first).shape)
+    return shape == ((entered[0], entered[2], entered[1]) if getattr(module, "is_transposed", False) else entered)

@@ -19,8 +19,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
+from thriftbit.errors import ThriftbitError
+from thriftbit.network.skeleton import find_layers, without_weights
 from thriftbit.network.weights import Weights
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -40,20 +42,28 @@ class Network:
 
     def __init__(self, config: PretrainedConfig, device: torch.device) -> None:
         self.device = device
-        self._model = _without_weights(config)
+        self._model = without_weights(config)
         self._embedding = cast(nn.Embedding, self._model.get_input_embeddings())
         self._tables = _find_tables(self._model, self._embedding)
         for table in self._tables.values():
             table.padding_idx = None  # it would have to lie within the rows that happen to be read
         self._head = cast(Any, self._model).get_output_embeddings()
-        self.layers_name, self._layers = _find_layers(self._model, config.num_hidden_layers)
+        if self._head is None:
+            raise ThriftbitError(f"{type(self._model).__name__} has no output matrix, so it predicts no tokens")
+        self.layers_name, self._layers = find_layers(self._model, config.num_hidden_layers)
         self._stand_ins = [_StandIn(layer) for layer in self._layers]
         self._model.set_submodule(self.layers_name, nn.ModuleList(self._stand_ins))
-        streamed = {id(table.weight) for table in self._tables.values()} | {id(self._head.weight)}
+        streamed = {id(table.weight) for table in self._tables.values()} | {
+            id(part) for part in self._head.parameters()
+        }
+        names = {id(parameter): name for name, parameter in self._model.named_parameters(remove_duplicate=False)}
+        self._head_bias = "" if getattr(self._head, "bias", None) is None else names[id(self._head.bias)]
         self._outside = [name for name, parameter in self._model.named_parameters() if id(parameter) not in streamed]
         self._outside_weights = WeakKeyDictionary[Weights, dict[str, torch.Tensor]]()
         self._calls: dict[tuple[Hashable, torch.Size], list[Call]] = {}
         self.texts: Hashable = None
+        self._streams = 1  # of hidden states, which some families carry side by side
+        self._streams_lead = False  # whether their axis is the first, or else the third
         self._to_device()
 
     @property
@@ -62,8 +72,9 @@ class Network:
 
     @property
     def width(self) -> int:
-        """-> of the hidden states"""
-        return self._embedding.embedding_dim
+        """-> of the hidden states; where a family carries several streams of them, of all together, once `embed` has
+        seen them"""
+        return self._streams * self._embedding.embedding_dim
 
     def embed(self, weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
@@ -80,9 +91,14 @@ class Network:
             return entering
 
         self._head.weight = self._parameter(torch.zeros(1, self._embedding.embedding_dim))  # nobody asked for logits
+        if self._head_bias:
+            self._head.bias = self._parameter(torch.zeros(1))
         self._run(note, input_ids=compact.to(self.device))
         self._calls[self._key(calls), tokens.shape] = calls
-        return hidden[0]
+        if hidden[0].dim() == 4:
+            self._streams_lead = hidden[0].shape[:2] != tokens.shape
+            self._streams = hidden[0].shape[0 if self._streams_lead else 2]
+        return self._joined(hidden[0])
 
     @contextmanager
     def layer(self, index: int, weights: Weights) -> Iterator[nn.Module]:
@@ -102,23 +118,39 @@ class Network:
         shape = hidden.shape[:2]
         calls = self._calls.get((None, shape)) or self._calls[self.texts, shape]
         arguments, options = calls[index]
-        return cast(torch.Tensor, module(hidden, *arguments, **options))
+        return self._joined(cast(torch.Tensor, module(self._apart(hidden), *arguments, **options)))
 
     def head(self, weights: Weights, start: int, stop: int) -> Function:
         """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
         tokens from `start` to `stop`, float32 (positions, stop - start)"""
         outside, rows = self._load_outside(weights), self._parameter(weights.outputs(start, stop))
+        bias = weights.load([self._head_bias])[self._head_bias][start:stop] if self._head_bias else None
 
         def logits(hidden: torch.Tensor) -> torch.Tensor:
             self._model.load_state_dict(outside, strict=False, assign=True)
             self._head.weight = rows
+            if bias is not None:
+                self._head.bias = self._parameter(bias)
             for table in self._tables.values():
                 table.weight = self._parameter(torch.zeros(1, table.embedding_dim))  # what enters does not matter
             texts = hidden[:, None]  # every position a text of one token: after the last layer none looks at another
             tokens = torch.zeros(texts.shape[:2], dtype=torch.int64, device=texts.device)
-            return self._run(lambda *_, **__: texts, input_ids=tokens)[:, 0]
+            return self._run(lambda *_, **__: self._apart(texts), input_ids=tokens)[:, 0]
 
         return logits
+
+    def _joined(self, hidden: torch.Tensor) -> torch.Tensor:
+        """-> (texts, length, width), whatever streams there are"""
+        if self._streams == 1 or hidden.dim() == 3:
+            return hidden
+        return (hidden.permute(1, 2, 0, 3) if self._streams_lead else hidden).flatten(2)
+
+    def _apart(self, hidden: torch.Tensor) -> torch.Tensor:
+        """-> the same as the layers want it"""
+        if self._streams == 1:
+            return hidden
+        apart = hidden.unflatten(2, (self._streams, -1))
+        return apart.permute(2, 0, 1, 3) if self._streams_lead else apart
 
     def _key(self, calls: list[Call]) -> Hashable:
         """-> None if the calls are the same for all texts of one shape"""
@@ -167,20 +199,6 @@ class _StandIn(nn.Module):
         return self.behaviour(hidden, *arguments, **options)
 
 
-def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
-    """-> the model with its buffers (rotary frequencies follow from the configuration) and no memory for parameters"""
-
-    def empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
-        return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
-
-    hook = nn.modules.module.register_module_parameter_registration_hook(empty)
-    try:
-        model = cast(Any, AutoModelForCausalLM).from_config(config, dtype=torch.float32)
-    finally:
-        hook.remove()
-    return cast(PreTrainedModel, model.eval())
-
-
 def _find_tables(model: PreTrainedModel, embedding: nn.Embedding) -> dict[str, nn.Embedding]:
     """-> by their parameters' names, the tables that hold something for every token: the embedding first, and where a
     family has them, the vectors that layers get besides"""
@@ -188,11 +206,3 @@ def _find_tables(model: PreTrainedModel, embedding: nn.Embedding) -> dict[str, n
     (first,) = (name for name, module in tables.items() if module is embedding)
     others = {name: module for name, module in tables.items() if name.startswith(f"{first}_")}
     return {f"{name}.weight": module for name, module in ({first: embedding} | others).items()}
-
-
-def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, nn.ModuleList]:
-    """-> the name of the model's list of layers, and the list"""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return name, module
-    raise AssertionError(f"{type(model).__name__} has no list of {count} layers")

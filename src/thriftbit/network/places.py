@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.network.matched import match
 from thriftbit.network.network import Network
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.model import Model
@@ -26,7 +27,9 @@ class Place:
 
 def places(model: Model, network: Network) -> dict[str, Place]:
     """-> for each parameter that is one of the container's tensors with its rows and columns in some order. Found by
-    sending the numbers of tensors, rows and columns the way that weights go."""
+    sending the numbers of tensors, rows and columns the way that weights go; without a table, by content."""
+    if model.conversion is not None:
+        return _matched_places(model, network)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
     sent = [
         architecture.unmap_tensors(numbers, model.metadata)
@@ -55,9 +58,41 @@ def _is_order(numbers: FloatArray) -> bool:
 def expert_places(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
     it joins for each expert, in the order of joining"""
+    if model.conversion is not None:
+        return _matched_expert_places(model, names)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
     entries = architecture.entries(architecture.dimensions(model.metadata))
     return {entry.sources[0]: entry.targets for entry in entries if entry.sources[0] in names}
+
+
+def _matched_places(model: Model, network: Network) -> dict[str, Place]:
+    found = {}
+    for name, origin in match(model).origins.items():
+        tensor = model.tensors[int(origin.tensor[0])]
+        inside = name.startswith(f"{network.layers_name}.") and len(tensor.shape) == 2
+        whole = not (origin.turned or origin.across.any()) and (origin.tensor == origin.tensor[0]).all()
+        if inside and whole and (np.sort(origin.line) == np.arange(len(origin.line))).all():
+            columns = np.arange(tensor.width) if origin.columns is None else origin.columns
+            if len(origin.line) == tensor.rows:
+                found[name] = Place(tensor.name, np.argsort(origin.line), np.argsort(columns))
+    return found
+
+
+def _matched_expert_places(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """An expert has the same number in the container as in transformers' code, or there is no place."""
+    origins, found = match(model).origins, {}
+    rows_each = np.array([tensor.matrix_rows for tensor in model.tensors])
+    for name in names:
+        origin = origins.get(name)
+        if origin is None or origin.across.any() or origin.columns is not None:
+            continue
+        tensors = [model.tensors[number] for number in dict.fromkeys(origin.tensor.tolist())]
+        experts = tensors[0].shape[0]
+        numbers = np.repeat(np.arange(experts), len(origin.line) // experts)
+        stacked = all(len(tensor.shape) == 3 and tensor.shape[0] == experts for tensor in tensors)
+        if stacked and (origin.line // rows_each[origin.tensor] == numbers).all():
+            found[name] = tuple(tensor.name for tensor in tensors)
+    return found
 
 
 def _named(model: Model) -> list[Tensor]:

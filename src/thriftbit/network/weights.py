@@ -1,17 +1,18 @@
 """A model's weights under the names that transformers' code has for them, read when asked for.
 
 A folder and a GGUF come the same way: as a `Model` in the container's terms, and back from there through the family's
-table.
+table; where there is no table, by content (`matched.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.network.matched import Matched, match
 from thriftbit.sources.architectures import architecture_from_gguf
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model
@@ -21,16 +22,21 @@ from thriftbit.sources.tensor import Tensor
 class Weights:
     """model: from `open_model`. embedding, output: the matrices before the first layer and after the last.
 
-    Raises ThriftbitError for an architecture that has no table.
+    original: the model that this one is a quantized version of, if it is one; without a table, it tells what is where.
+    Raises ThriftbitError for an architecture that has no table, if there is no original's folder either.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, original: Model | None = None) -> None:
         self.source = model.source
         by_container_name = {tensor.name: tensor for tensor in model.tensors}
         self.embedding = by_container_name[EMBEDDING]
         self.output = by_container_name.get(OUTPUT, self.embedding)  # where none is given, the two are tied
-        architecture = architecture_from_gguf(model.architecture, model.metadata)
-        self._tensors = {tensor.name: tensor for tensor in architecture.unmap_tensors(model.tensors, model.metadata)}
+        self._matched, self._container = _matched(model, original), _in_order(model, original)
+        self._tensors: dict[str, Tensor] = {}
+        if self._matched is None:
+            architecture = architecture_from_gguf(model.architecture, model.metadata)
+            found = architecture.unmap_tensors(model.tensors, model.metadata)
+            self._tensors = {tensor.name: tensor for tensor in found}
 
     def load(self, names: Iterable[str], prefix: str = "") -> dict[str, torch.Tensor]:
         """names: of parameters, without the prefix. -> float32 tensors, as transformers shapes them"""
@@ -38,6 +44,8 @@ class Weights:
 
     def rows(self, name: str, tokens: Iterable[int]) -> torch.Tensor:
         """name: of a table with a row for every token. -> float32 (tokens, width): their rows"""
+        if self._matched is not None:
+            return self._matched.rows(name, list(tokens), self._container)
         table = self._tensors.get(name, self.embedding)
         return torch.from_numpy(np.concatenate([table.load(token, token + 1) for token in tokens]))
 
@@ -46,9 +54,31 @@ class Weights:
         return torch.from_numpy(self.output.load(start, stop))
 
     def _load(self, name: str) -> torch.Tensor:
+        if self._matched is not None:
+            return self._matched.load(name, self._container)
         if name not in self._tensors:
             raise ThriftbitError(f"{self.source}: has no tensor for {name}, which the model computes with")
         return _read(self._tensors[name])
+
+
+def _matched(model: Model, original: Model | None) -> Matched | None:
+    """-> None where a table says what lies where"""
+    source = original if original is not None and original.conversion is not None else model
+    return match(source) if source.conversion is not None else None
+
+
+def _in_order(model: Model, original: Model | None) -> Sequence[Tensor]:
+    """-> the model's tensors, in the order of the original's"""
+    if original is None or original.conversion is None:
+        return model.tensors
+    by_name = {tensor.name: tensor for tensor in model.tensors}
+    for tensor in original.tensors:
+        if tensor.name not in by_name or by_name[tensor.name].shape != tensor.shape:
+            raise ThriftbitError(
+                f"{model.source}: {tensor.name} is missing or of another shape than llama.cpp's converter "
+                f"gives it, so it cannot be compared with {original.source}"
+            )
+    return [by_name[tensor.name] for tensor in original.tensors]
 
 
 def _read(tensor: Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,24 @@ from thriftbit.containers.gguf_values import Metadata
 from thriftbit.formats.ggml_types import block_of, type_named
 from thriftbit.sources.tensor import Tensor
 
+if TYPE_CHECKING:
+    from thriftbit.sources.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """A model folder, and the tensors that llama.cpp's converter made of it, in full precision."""
+
+    checkpoint: Checkpoint
+    tensors: tuple[Tensor, ...]
+
 
 @dataclass(frozen=True)
 class Model:
     """architecture: GGUF's `general.architecture`. metadata: every other GGUF key, tokenizer included, file type and
     quantization version excluded (the writer's business). tensors: under their GGUF names, in the order to be written.
     source: where it came from, for people. quantized_source: whether any weights were quantized below 16 bits already.
-    config: config.json, where the source has one.
+    config: config.json, where the source has one. conversion: where no table of ours leads back to the folder.
     """
 
     architecture: str
@@ -29,6 +40,7 @@ class Model:
     source: str
     quantized_source: bool = False
     config: Mapping[str, Any] | None = None
+    conversion: Conversion | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -21,7 +21,7 @@ from thriftbit.sources.converter.finding import (
     private_folder,
 )
 from thriftbit.sources.converter.process import ConverterProcess
-from thriftbit.sources.model import Model
+from thriftbit.sources.model import Conversion, Model
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.tokenizers import tokenizer_metadata
 
@@ -59,7 +59,14 @@ def converted_model(checkpoint: Checkpoint, source: str, options: ConverterOptio
     metadata = general_metadata(checkpoint, process.tensors)
     metadata |= process.metadata
     metadata |= tokenizer_metadata(checkpoint, embedding.rows, str(metadata["general.name"]))
-    return Model(process.architecture, metadata, process.tensors, source, config=checkpoint.config)
+    return Model(
+        process.architecture,
+        metadata,
+        process.tensors,
+        source,
+        config=checkpoint.config,
+        conversion=Conversion(checkpoint, process.tensors),
+    )
 
 
 def usable_converter(config: Mapping[str, Any], source: str, options: ConverterOptions) -> Converter:

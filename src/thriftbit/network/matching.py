@@ -1,0 +1,255 @@
+"""Where transformers' parameters lie in a GGUF, found by content: no table of names, for any family.
+
+The problem: a converter joins, splits, stacks and reorders matrices, each family in its own way, and the way back is
+needed to compute with a quantized file or to know which inputs a tensor meets. The choice: in full precision, a row of
+a matrix in the GGUF is a row of some parameter, whatever was done to the matrix as a whole. So rows are matched by
+hashes. Three kinds of rows need more: experts that transformers holds transposed (their columns are the rows), latent
+attention, of which llama.cpp stores one half transposed (rows are columns), and matrices whose columns were reordered
+(the rows have the same values in another order). Vectors and what no matrix holds are taken from the checkpoint: a GGUF
+keeps them in full precision, whatever else is quantized.
+
+Both models are read once, in pieces; what is kept is a number for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thriftbit.sources.tensor import FloatArray, Tensor
+
+CHUNK_BYTES = 8 << 20
+_LONGEST_ROW = 1 << 20
+_MULTIPLIERS = np.random.default_rng(0x7B17).integers(1, 1 << 63, _LONGEST_ROW, dtype=np.uint64) | np.uint64(1)
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Of one parameter, seen as lines. tensor, line: for each line, the container's tensor and which of its lines it
+    is. across: whether that is a column, of the matrices seen one behind the other. turned: whether the lines are the
+    parameter's columns and not its rows. columns: for each entry of a line, which entry it is in the container; None
+    if they are in order."""
+
+    tensor: Numbers
+    line: Numbers
+    across: NDArray[np.bool_]
+    turned: bool = False
+    columns: Numbers | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.turned or self.across.any()) and self.columns is None
+
+
+def find_origins(
+    tensors: Sequence[Tensor],
+    parameters: Iterable[tuple[str, Callable[[], FloatArray]]],
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Origin]:
+    """tensors: of the container. parameters: names, and what reads them, float32 of at least two axes.
+
+    -> for each parameter that was found as a whole, where it lies
+    """
+    index = _Index(tensors)
+    index.add_rows(lambda share: progress(0.5 * share))
+    origins: dict[str, Origin] = {}
+    left: list[tuple[str, Callable[[], FloatArray]]] = []
+    every = list(parameters)
+    for number, (name, read) in enumerate(every):
+        origin = index.find(read())
+        if origin is not None:
+            origins[name] = origin
+        else:
+            left.append((name, read))
+        progress(0.5 + 0.4 * (number + 1) / len(every))
+    if left:
+        used = np.unique(np.concatenate([np.empty(0, np.int64), *(origin.tensor for origin in origins.values())]))
+        index.add_others(sorted(set(range(len(tensors))) - set(used.tolist())))
+        for name, read in left:
+            if (origin := index.find_otherwise(read())) is not None:
+                origins[name] = origin
+    progress(1.0)
+    return origins
+
+
+class _Index:
+    """The lines of the container's tensors, by hashes."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._rows, self._columns, self._sets = _Table(), _Table(), _Table()
+
+    def add_rows(self, progress: Callable[[float], None]) -> None:
+        matrices = [number for number, tensor in enumerate(self._tensors) if is_matrix(tensor)]
+        for done, number in enumerate(matrices):
+            tensor = self._tensors[number]
+            hashes = np.concatenate([hashes_of(tensor.load(*piece)) for piece in tensor.chunks(CHUNK_BYTES)])
+            self._rows.add(tensor.width, number, hashes)
+            progress((done + 1) / len(matrices))
+        self._rows.finish()
+
+    def add_others(self, numbers: Sequence[int]) -> None:
+        """numbers: of the tensors none of whose rows was found"""
+        for number in numbers:
+            tensor = self._tensors[number]
+            if not is_matrix(tensor):
+                continue
+            columns = []
+            for first in range(0, tensor.rows, tensor.matrix_rows):
+                matrix = tensor.load(first, first + tensor.matrix_rows)
+                columns.append(hashes_of(np.ascontiguousarray(matrix.T)))
+                self._sets.add(tensor.width, number, _hashes_of_sets(matrix), first)
+            self._columns.add(tensor.matrix_rows, number, np.concatenate(columns))
+        self._columns.finish()
+        self._sets.finish()
+
+    def find(self, values: FloatArray) -> Origin | None:
+        """-> where the parameter is, if its rows, or its columns, are rows of the container"""
+        for turned in (False, True) if values.ndim == 3 else (False,):
+            lines = _lines(values, turned)
+            found = self._rows.find(lines.shape[1], hashes_of(lines))
+            if found is not None and found.is_whole:
+                return Origin(found.tensor, found.line, np.zeros(len(lines), np.bool_), turned)
+        return None
+
+    def find_otherwise(self, values: FloatArray) -> Origin | None:
+        """-> likewise, if rows are columns of the container, or have the values of rows in another order"""
+        for turned in (False, True) if values.ndim == 3 else (False,):
+            lines = _lines(values, turned)
+            hashes = hashes_of(lines)
+            rows, columns = (table.find(lines.shape[1], hashes) for table in (self._rows, self._columns))
+            if rows is not None and columns is not None and (rows.there | columns.there).all():
+                across = ~rows.there
+                tensor, line = (
+                    np.where(across, c, r) for c, r in ((columns.tensor, rows.tensor), (columns.line, rows.line))
+                )
+                return Origin(tensor, line, across, turned)
+            sets = self._sets.find(lines.shape[1], _hashes_of_sets(lines))
+            if sets is not None and sets.is_whole:
+                order = self._order_of_columns(lines, sets)
+                if order is not None:
+                    return Origin(sets.tensor, sets.line, np.zeros(len(lines), np.bool_), turned, order)
+        return None
+
+    def _order_of_columns(self, lines: FloatArray, found: _Found) -> Numbers | None:
+        """-> for each column of the lines, which column of the lines' origins it is; None if that differs by line"""
+        stored = np.concatenate(
+            [self._tensors[t].load(n, n + 1) for t, n in zip(found.tensor, found.line, strict=True)]
+        )
+        by_hash = {int(each): number for number, each in enumerate(hashes_of(np.ascontiguousarray(stored.T)))}
+        wanted = [by_hash.get(int(each), -1) for each in hashes_of(np.ascontiguousarray(lines.T))]
+        order = np.array(wanted, np.int64)
+        return order if (np.sort(order) == np.arange(lines.shape[1])).all() else None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """For each line that was looked for: whether it is there, in which tensor and which line of it."""
+
+    there: NDArray[np.bool_]
+    tensor: Numbers
+    line: Numbers
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.there.all())
+
+
+class _Table:
+    """Lines by their length and hash."""
+
+    def __init__(self) -> None:
+        self._added: dict[int, list[tuple[int, int, Hashes]]] = {}
+        self._sorted: dict[int, tuple[Hashes, Numbers, Numbers]] = {}
+
+    def add(self, width: int, tensor: int, hashes: Hashes, first: int = 0) -> None:
+        """first: number of the first line"""
+        self._added.setdefault(width, []).append((tensor, first, hashes))
+
+    def finish(self) -> None:
+        for width, parts in self._added.items():
+            hashes = np.concatenate([part for _, _, part in parts])
+            tensors = np.concatenate([np.full(len(part), tensor) for tensor, _, part in parts])
+            lines = np.concatenate([first + np.arange(len(part)) for _, first, part in parts])
+            order = np.argsort(hashes, kind="stable")
+            self._sorted[width] = (hashes[order], tensors[order], lines[order])
+        self._added.clear()
+
+    def find(self, width: int, wanted: Hashes) -> _Found | None:
+        """-> None if there are no lines of that length"""
+        if width not in self._sorted:
+            return None
+        hashes, tensors, lines = self._sorted[width]
+        first = np.searchsorted(hashes, wanted, "left")
+        past = np.searchsorted(hashes, wanted, "right")
+        place = np.minimum(first, len(hashes) - 1)
+        found = _Found(past > first, tensors[place], lines[place])
+        repeated = np.flatnonzero(past - first > 1)
+        if len(repeated):
+            _choose_among_equals(found, repeated, wanted, first, past, tensors, lines)
+        return found
+
+
+def _choose_among_equals(
+    found: _Found, repeated: Numbers, wanted: Hashes, first: Numbers, past: Numbers, tensors: Numbers, lines: Numbers
+) -> None:
+    """Equal lines, of zeros for example, are in several places: the first of those wanted is the first of those in the
+    tensors where the others are, and so on."""
+    unique = np.setdiff1d(np.flatnonzero(found.there), repeated)
+    likely = np.unique(found.tensor[unique])
+    taken: dict[int, int] = {}
+    for number in repeated.tolist():
+        candidates = np.arange(first[number], past[number])
+        near = candidates[np.isin(tensors[candidates], likely)]
+        candidates = near if len(near) else candidates
+        turn = taken.get(int(wanted[number]), 0)
+        taken[int(wanted[number])] = turn + 1
+        chosen = candidates[turn % len(candidates)]
+        found.tensor[number], found.line[number] = tensors[chosen], lines[chosen]
+
+
+def hashes_of(lines: FloatArray) -> Hashes:
+    """lines: float32 (n, width). -> uint64 (n,): a multilinear hash of each line's bits, modulo 2^64"""
+    hashes = np.empty(len(lines), np.uint64)
+    for rows in _pieces(lines):
+        hashes[rows] = _bits(lines[rows]) @ _MULTIPLIERS[: lines.shape[1]]
+    return hashes
+
+
+def _hashes_of_sets(lines: FloatArray) -> Hashes:
+    """-> likewise, the same whatever the order of a line's values"""
+    hashes = np.empty(len(lines), np.uint64)
+    for rows in _pieces(lines):
+        mixed = _bits(lines[rows])
+        for shift, factor in ((15, 0x9E3779B97F4A7C15), (29, 0xBF58476D1CE4E5B9), (32, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        hashes[rows] = mixed.sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+def _bits(lines: FloatArray) -> Hashes:
+    """-> those of every value; of zero without its sign, which converters lose"""
+    return (np.ascontiguousarray(lines, np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64)
+
+
+def _pieces(lines: FloatArray) -> Iterator[slice]:
+    step = max(1, CHUNK_BYTES // (4 * max(1, lines.shape[1])))
+    return (slice(first, first + step) for first in range(0, len(lines), step))
+
+
+def _lines(values: FloatArray, turned: bool) -> FloatArray:
+    """-> (lines, entries): the rows of all matrices one behind the other, or their columns"""
+    if turned:
+        values = values.swapaxes(-1, -2)
+    return np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+
+
+def is_matrix(tensor: Tensor) -> bool:
+    """-> whether it has rows that can be told apart"""
+    return len(tensor.shape) > 1 and 1 < tensor.width <= _LONGEST_ROW
