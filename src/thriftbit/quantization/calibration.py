@@ -119,6 +119,8 @@ def _calibrated(
     held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
     generator = torch.Generator().manual_seed(seed)
     placed, names = places(model, network), []
+    with torch.no_grad():
+        network.embed(weights, batches[0][:1, :2])  # shows how wide the hidden states are
     with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
         hidden, heard = _forward(network, weights, batches, held, entering, part_of(progress, 0, 0.25))
         gradients = _of_the_last(network, weights, hidden, generator)
