@@ -57,8 +57,8 @@ class CheckpointParameters:
         for origin, own in origins:
             rule.add_tensor(first, origin, own or origin, _reader(self._tensors[origin]))
         found = rule.convert(first, model=self._model, config=self._model.config)
-        value = found[name]
-        return (value[0] if isinstance(value, list) else value).float()
+        value: torch.Tensor = found[name][0] if isinstance(found[name], list) else found[name]
+        return value.float()
 
     def rows(self, name: str, numbers: Sequence[int]) -> torch.Tensor:
         """-> float32 (len(numbers), width): these rows of a matrix that the checkpoint stores as it is"""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -163,7 +164,7 @@ def _identity(model: Model) -> str:
 
 def _write(path: Path, origins: Mapping[str, Origin]) -> None:
     """Under its final name only when it is whole."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, origin in origins.items():
         values = (origin.tensor, origin.line, origin.across, origin.turned, origin.columns)
         arrays |= {f"{name}/{f}": np.asarray([] if v is None else v) for f, v in zip(_FIELDS, values, strict=True)}

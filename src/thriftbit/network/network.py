@@ -149,7 +149,7 @@ class Network:
         """-> the same as the layers want it"""
         if self._streams == 1:
             return hidden
-        apart = hidden.unflatten(2, (self._streams, -1))
+        apart = hidden.reshape(*hidden.shape[:2], self._streams, -1)
         return apart.permute(2, 0, 1, 3) if self._streams_lead else apart
 
     def _key(self, calls: list[Call]) -> Hashable:
