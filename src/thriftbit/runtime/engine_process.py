@@ -45,10 +45,10 @@ Answer = dict[str, Any]
 class Model:
     """A loaded model. Its public methods answer requests."""
 
-    def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None]) -> None:
+    def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None] = lambda answer: None) -> None:
         self._tell = tell
-        self._has_own_template = settings["has_own_template"]
-        self._rendering_seconds = settings["rendering_seconds"]
+        self._has_own_template = settings.get("has_own_template", False)
+        self._rendering_seconds = settings.get("rendering_seconds")
         self._limit = None
         if settings["polite"]:
             step_back()  # before llama.cpp starts threads, which inherit it

@@ -16,9 +16,9 @@ from thriftbit.runtime.export.llama_cpp import LlamaCpp
 from thriftbit.runtime.export.lm_studio import LMStudio
 from thriftbit.runtime.export.ollama import Ollama
 from thriftbit.runtime.export.subject import Subject, read_subject
-from thriftbit.runtime.export.target import Target
 from thriftbit.runtime.export.transaction import (
     Placed,
+    Target,
     Transaction,
     check_writable,
     expected_way,
