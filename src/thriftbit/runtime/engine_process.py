@@ -1,13 +1,13 @@
 """The process that llama.cpp lives in; `engine.py` starts it and says why.
 
-Lines of JSON: the first one in is the settings, every other a request, `{"do": what, ...}`; each is answered by one
-line out, an answer that is streamed by several. A thread of its own reads them, so that `stop` is heard while llama.cpp
-is at work. It ends when its input does.
+Lines of JSON come in: the first one is the settings, every other a request, `{"do": what, ...}`. Each request is
+answered by one line; an answer that is streamed, by several. A thread of its own reads the requests, so that `stop`
+is heard while llama.cpp is at work. The process ends when its input does, and with its parent (`end_with_parent.py`).
 
-llama.cpp is asked through the HTTP server that comes with the model. It listens on the loopback interface alone, on a
-port that the system picks, and answers nobody without a key that this process invents and keeps. The bindings would not
-do: they have no tokenizer, cannot stop an answer while its prompt is read, and let no other thread of Python run before
-it is written.
+llama.cpp is asked through the HTTP server that comes with the model. It listens on 127.0.0.1 only, on a port that the
+system picks, and answers nobody without a key that this process invents. The Python bindings would not do: they have
+no tokenizer, cannot stop an answer while its prompt is read, and block all other threads of Python until it is
+written.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def usual_slowdown(timed: Iterable[Sequence[float]]) -> float:
 
 
 def _written(engine: Engine, tokens: int, text: Sequence[int] = _PROMPT) -> float:
-    """-> seconds for each of so many, after a text"""
+    """-> seconds for each of that many tokens, written after a text"""
     answer = engine.generate(text, max_tokens=tokens, temperature=0, ignore_end=True)
     if answer.generated_tokens != tokens:
         raise ThriftbitError(f"{engine.name}: llama.cpp wrote {answer.generated_tokens} tokens, not {tokens}")
@@ -143,8 +143,8 @@ def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, Sequence[float]]])
 
 
 def attention_seconds(cost: StepCost, model: ProbeModel, shape: Shape, longer_seconds: float | None) -> StepCost:
-    """longer_seconds: that a token takes more in a long text; None where it was not measured, and what is not
-    above zero was lost in noise. -> the cost, with that of looking back at one token with one number of a query"""
+    """longer_seconds: how much longer a token takes in a long text; None where it was not measured, and zero or less
+    where noise was larger. -> the cost, with what looking back at one token costs for one number of a query"""
     if longer_seconds is None or longer_seconds <= 0:
         return cost
     shortly, at_length = (busiest_tokens(tokens, cost.threads) for tokens in SEEN_TOKENS)

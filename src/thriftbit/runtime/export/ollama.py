@@ -184,7 +184,7 @@ class Ollama:
 
 
 def models_folder(environment: Mapping[str, str], home: Path) -> Path:
-    """-> where Ollama keeps models: OLLAMA_MODELS, or the user's folder, or that of the service on Linux if only that
+    """-> where Ollama keeps models: OLLAMA_MODELS, the user's folder, or the service's folder on Linux if only that one
     is there"""
     given = environment.get("OLLAMA_MODELS")
     if given:
