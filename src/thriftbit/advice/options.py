@@ -31,6 +31,7 @@ from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
 from thriftbit.quantization.presets import PRESETS, is_quantizable
 from thriftbit.quantization.same import same_plan
+from thriftbit.sizes import counted
 from thriftbit.sources.born_small import BITNET, MXFP4
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline
@@ -113,7 +114,7 @@ def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: st
     row = max(here, key=lambda row: row.time)
     value = row.value or 0.0
     low, high = (value if end is None else end for end in (row.low, row.high))
-    reason = f"measured with {row.settings.get('threads')} threads, {row.time[:10]}"
+    reason = f"measured with {counted(int(row.settings.get('threads') or 1), 'thread')}, {row.time[:10]}"
     return replace(option, speed=Prediction(value, low, high, reason), speed_provenance=MEASURED)
 
 

@@ -158,6 +158,9 @@ def _headline(advice: Advice) -> Iterator[str]:
     words = f" ({room.words})" if room.main is not None else ""
     cache = "" if advice.wishes.cache_type == "F16" else f", kept in {advice.wishes.cache_type}"
     yield f"{own}: {memory} for models{words}{card}. Context: {advice.context_tokens:,} tokens{cache}."
+    asked = advice.wishes.context_tokens
+    if asked is not None and asked > advice.context_tokens:
+        yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,}, which it gets."
     if advice.outline.born is not None:
         yield advice.outline.born.advice
     if advice.outline.obstacle:
@@ -169,10 +172,9 @@ def _headline(advice: Advice) -> Iterator[str]:
 def _show_options(advice: Advice) -> None:
     from thriftbit.advice.wording import describe_loss
 
-    wide = output.width >= _NARROW
+    chosen = advice.choice.option
     columns: list[tuple[str, Callable[[Option], str]]] = [
-        (" ", lambda option: _CHOSEN if option is advice.choice.option else ""),
-        ("precision", lambda option: option.name),
+        ("precision", lambda option: f"{_CHOSEN if option is chosen else ' '} {option.name}"),
         (">size", _size),
         (">memory", _memory),
         ("fits", _fits),
@@ -182,21 +184,13 @@ def _show_options(advice: Advice) -> None:
     ]
     if not any(option.speed.value for option in advice.options):
         columns = [column for column in columns if column[0] != ">tokens/s"]
+    wide = output.width >= _NARROW
     if not wide:
         columns.pop()
-    block = table(
-        [heading for heading, _ in columns], [[cell(option) for _, cell in columns] for option in advice.options]
-    )
-    for column in block.columns:
-        column.no_wrap = True
-    block.padding = (0, 2, 0, 0)
-    chosen = advice.choice.option
-    for index, option in enumerate(advice.options):
-        if option is chosen:
-            block.rows[index].style = "bold"
-        elif not option.fits:
-            block.rows[index].style = "dim"
-    show(block)
+    rows = [[cell(option) for _, cell in columns] for option in advice.options]
+    styles = {n: "dim" for n, option in enumerate(advice.options) if not option.fits}
+    styles |= {n: "bold" for n, option in enumerate(advice.options) if option is chosen}
+    show(table([heading for heading, _ in columns], rows, styles))
     if not wide:
         sources = dict.fromkeys(option.loss.provenance for option in advice.options if option.loss.share.value)
         if sources:

@@ -25,6 +25,7 @@ from thriftbit.library.hub_search import HubFile, search_hub
 from thriftbit.library.inventory import LocalModel, matches, take_inventory
 from thriftbit.library.kinds import TEXT
 from thriftbit.library.names import QuantizationName, parse_quantization
+from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
 
@@ -226,6 +227,24 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"next": [{"why": why, "command": command} for why, command in self.next_steps]}
+
+    def __repr__(self) -> str:
+        return f"Findings({len(self.local)} on this disk, {len(self.hub)} on the Hub)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.name,
+                each.what or "",
+                describe_bytes(each.size_bytes) if each.size_bytes else "",
+                each.fits,
+                each.where,
+            )
+            for each in (*self.local, *self.hub)
+        ]
+        return html_table(
+            " ".join(self.words) or "Models on this disk", ("name", "what it is", "size", "fits", "where"), rows
+        )
 
 
 def find(

@@ -21,7 +21,7 @@ from thriftbit.machine.facts import Fact, Memory, Power, unknown
 from thriftbit.machine.library_facts import library_number, library_power
 from thriftbit.machine.linux import linux_memory, linux_power
 from thriftbit.machine.surroundings import LiveSurroundings, Surroundings, attempt
-from thriftbit.sizes import describe_bytes
+from thriftbit.sizes import counted, describe_bytes
 
 UNLOAD_AFTER_MINUTES = 10.0
 
@@ -110,7 +110,7 @@ def check_room(name: str, needed_bytes: int, now: Readings) -> None:
 
 def describe_minutes(minutes: float) -> str:
     if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
+        return counted(round(60 * minutes), "second")
     return "a minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
