@@ -29,7 +29,7 @@ from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline, open_outline
 
-_NOT_PLANNED = "has no precisions that could be compared by the text that they write"
+_NOT_PLANNED = "`thriftbit fit` is for models that write text"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -296,7 +297,12 @@ def print_ranking(ranked: Sequence[Ranked], as_json: bool) -> None:
     best = ranked[0]
     say("")
     if best.fits:
-        _paragraph(f"Take: {best.name}, the largest that fits and is fast enough here.", style="bold")
+        known = best.option is not None and best.option.speed.value is not None
+        why = "the largest that fits and is fast enough here" if known else "the largest that fits here"
+        _paragraph(f"Take: {best.name}, {why}.", style="bold")
+        if not known:
+            _paragraph("How fast it is here is not known yet: thriftbit doctor --measure")
+        say(f"Next:  thriftbit chat {shlex.quote(best.name)}")
     else:
         _paragraph("None of them fits into this computer's memory.", style="bold")
 

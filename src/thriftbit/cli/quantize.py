@@ -132,8 +132,11 @@ def quantize(
         raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
+    from thriftbit.library.inventory import check_quantizable
+
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     asked, source = source, model_here(source, offline=offline, yes=True)
+    check_quantizable(source)
     model = thriftbit.open_model(
         source,
         offline=offline,

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,7 @@ from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, TemplateE
 from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.idle import IdleWatch
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, Readings, check_room, read_now
+from thriftbit.runtime.thread_limit import ProcessorTimes, cores_of_others
 
 _logger = logging.getLogger(__name__)
 
@@ -200,6 +203,36 @@ class Conversation:
         self.messages, self.system, self.settings = list(messages), system, dict(settings)
         self.dropped_messages, self._last = 0, None
         self._question = messages[-2]["content"] if messages else ""
+
+    @property
+    def is_polite(self) -> bool:
+        return self._polite
+
+    def go_at_full_speed(self) -> None:
+        """From the next answer on other programs no longer come first. The model is loaded anew for that."""
+        with self._watch.using():
+            self._polite = False
+            self._end()
+
+    def defaults(self) -> dict[str, Value]:
+        """-> what applies to each of SETTINGS that is not set, as far as llama.cpp tells"""
+        with self._watch.using():
+            known = self._running().defaults()
+        found = {name: known.get(setting.sent_as) for name, setting in SETTINGS.items() if setting.sent_as}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+    def load_of_others(self) -> Callable[[], float]:
+        """-> tells how many cores other programs have kept busy since now, in the mean"""
+        before = self._times()
+        return lambda: cores_of_others(before, self._times())
+
+    def _times(self) -> ProcessorTimes:
+        times, own = psutil.cpu_times(), 0.0
+        with suppress(psutil.Error):
+            used = psutil.Process(self._engine.process_id).cpu_times() if self._engine else None
+            own = used.user + used.system if used else 0.0
+        busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        return ProcessorTimes(time.monotonic(), busy, own)
 
     def statistics(self) -> Statistics:
         with self._watch.using():

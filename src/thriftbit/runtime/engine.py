@@ -238,6 +238,11 @@ class Engine:
     def memory(self) -> Memory:
         return Memory(**self._ask({"do": "memory"}))
 
+    def defaults(self) -> dict[str, Any]:
+        """-> llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given"""
+        found: dict[str, Any] = self._ask({"do": "defaults"})["defaults"]
+        return found
+
     def threads_now(self) -> int | None:
         """-> that it computes with now: `threads`, or fewer if polite, beside other programs (`thread_limit.py`)"""
         most: int | None = self._ask({"do": "threads"})["most"]

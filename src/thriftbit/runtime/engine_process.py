@@ -164,6 +164,14 @@ class Model:
     def memory(self, request: dict[str, Any]) -> Answer:
         return {"peak_bytes": peak_memory_bytes(), "before_loading_bytes": self._bytes_before}
 
+    def defaults(self, request: dict[str, Any]) -> Answer:
+        """-> what llama.cpp does where nothing else is asked for, by its own names; the file may have a say in it"""
+        connection = self._connection()
+        connection.request("GET", "/props", headers=self._headers())
+        answer: Answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return {"defaults": answer.get("default_generation_settings", {}).get("params", {})}
+
     def threads(self, request: dict[str, Any]) -> Answer:
         return {"most": self._limit.threads if self._limit else None}
 

@@ -41,6 +41,7 @@ _SAMPLING = {
     "repeat_penalty": "penalty_repeat",
     "repeat_last_n": "penalty_last_n",
 }
+NO_TEMPLATE = "The file has no chat template: the model continues what you write, and does not answer it."
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def chat_format(subject: Subject) -> ChatFormat:
     sampling = _sampling(subject)
     ends = list(_ends(subject))
     if not jinja:
-        note = "The file has no chat template: the model continues what you write, and does not answer it."
-        return ChatFormat(CONTINUE, sampling | _stops(ends), note)
+        return ChatFormat(CONTINUE, sampling | _stops(ends), NO_TEMPLATE)
     turns = find_turns(jinja, _token(subject, "bos") or "", _token(subject, "eos") or "")
     if turns is None:
         note = (
