@@ -44,19 +44,19 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
     elif wishes.min_speed is not None and not fast:
         quickest = max(fitting, key=lambda option: option.speed.value or 0.0)
         beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
-        return Choice(None, (f"none writes {wishes.speed:g} tokens a second{beside}",), None, None)
+        return Choice(None, (f"none writes {wishes.speed:g} tokens/s{beside}",), None, None)
     elif wishes.max_loss is not None and not faithful:
         return Choice(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
     elif wishes.min_speed is not None and wishes.max_loss is not None:
         return Choice(None, ("none is both fast and faithful enough",), None, None)
     elif faithful and (wishes.max_loss is not None or not fast):
         chosen = min(faithful, key=_size)
-        misses.append(f"that is less than {wishes.speed:g} tokens a second, {_TOO_SLOW}")
+        misses.append(f"that is less than {wishes.speed:g} tokens/s, {_TOO_SLOW}")
     else:
         chosen = min(fast or fitting, key=_loss)
         misses.append(f"it may lose more than {wishes.loss:.1%}")
     if wishes.min_speed is not None and chosen.speed.value is None:
-        misses.append(f"whether it writes {wishes.speed:g} tokens a second is not known ({chosen.speed.reason})")
+        misses.append(f"whether it writes {wishes.speed:g} tokens/s is not known ({chosen.speed.reason})")
     return Choice(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
 
 

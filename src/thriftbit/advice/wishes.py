@@ -9,7 +9,7 @@ from pathlib import Path
 from thriftbit.errors import UsageError
 
 DEFAULT_CONTEXT_TOKENS = 8192
-READING_SPEED = 6.0  # tokens a second: about as fast as people read
+READING_SPEED = 6.0  # tokens/s: about as fast as people read
 
 # task -> (the share by which perplexity may rise, whether the pessimistic end of the interval has to stay below it,
 # the domain of measurements that is nearest to it)
@@ -25,7 +25,7 @@ _OWN_TEXT = (0.01, True)
 
 @dataclass(frozen=True)
 class Wishes:
-    """task: one of TASKS, or a text file. min_speed: tokens a second, max_loss: the share by which perplexity may rise,
+    """task: one of TASKS, or a text file. min_speed: tokens/s, max_loss: the share by which perplexity may rise,
     context_tokens: None for what is usual. leave_free_bytes: of memory, for everything else; None for a little.
     cache_type: of what is kept of the text. saves_energy: on battery."""
 

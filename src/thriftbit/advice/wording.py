@@ -48,7 +48,7 @@ def difference(advice: Advice, other: Option, *, better: bool) -> str:
     facts = [f"{'takes' if better else 'saves'} {more}{' more' if better else ''}"]
     if other.speed.value and chosen.speed.value and other.fits:
         theirs, ours = describe_number(other.speed.value), describe_number(chosen.speed.value)
-        facts.append("is as fast" if theirs == ours else f"writes {theirs} tokens a second instead of {ours}")
+        facts.append("is as fast" if theirs == ours else f"writes {theirs} tokens/s instead of {ours}")
     if other.loss.share.value is not None and chosen.loss.share.value is not None:
         facts.append(f"loses {_lost(other.loss)} instead of {_lost(chosen.loss)}")
     if memory and own and not other.fits:
@@ -143,7 +143,7 @@ def _speed(option: Option) -> str:
     if option.speed.value is None:
         return ""
     about = "" if option.speed_provenance == "measured here" else "about "
-    return f", writes {about}{describe_number(option.speed.value)} tokens a second"
+    return f", writes {about}{describe_number(option.speed.value)} tokens/s"
 
 
 def _beside(loss: Loss) -> str:

@@ -109,7 +109,7 @@ def _reason_to_wait(conversation: Conversation) -> Callable[[], str]:
 
 def _afterwards(conversation: Conversation, answer: Generation) -> str:
     used = answer.prompt_tokens + answer.remembered_tokens + answer.generated_tokens
-    words = [f"{answer.tokens_per_second:.1f} tokens a second"] if answer.tokens_per_second else []
+    words = [f"{answer.tokens_per_second:.1f} tokens/s"] if answer.tokens_per_second else []
     words += [f"{max(0, conversation.context_tokens - used):,} tokens left"] if used else []
     if answer.ended == "stopped":
         words.append("stopped")
@@ -277,8 +277,8 @@ def _statistics(chat: Chat, argument: str) -> None:
     manner = "politely: other programs come first" if known.polite else "at full speed"
     threads = f", with {_threads(known)}" if known.threads else ""
     rows = [
-        ("writing", f"{known.tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
-        ("reading", f"{known.prompt_tokens_per_second:.1f} tokens a second" if known.tokens_per_second else "not yet"),
+        ("writing", f"{known.tokens_per_second:.1f} tokens/s" if known.tokens_per_second else "not yet"),
+        ("reading", f"{known.prompt_tokens_per_second:.1f} tokens/s" if known.tokens_per_second else "not yet"),
         ("memory", memory),
         ("runs", f"{manner}{threads}"),
         ("context", f"{known.used_tokens:,} of {known.context_tokens:,} tokens used, {known.left_tokens:,} left"),

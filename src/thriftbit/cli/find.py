@@ -75,7 +75,7 @@ def print_findings(findings: Findings, *, show_all: bool, hub_wanted: bool) -> N
     _say_left_out(len(findings.hub) - len(fitting), len(fitting) - len(hub))
     _print_list("Worth a second look:", _oddities(rows))
     _print_list("Could not be read:", (_unreadable(finding) for finding in findings.local if finding.problem))
-    _print_list("Not everything was looked at:", findings.notes)
+    _print_list("Not searched:", findings.notes)
     _print_next(findings)
 
 

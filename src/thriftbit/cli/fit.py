@@ -33,7 +33,9 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
 @click.option(
     "--task", default="chat", show_default=True, metavar="TASK", help="chat, code, math, science, or a text of yours."
 )
-@click.option("--min-speed", type=click.FloatRange(min=0), metavar="TOKENS", help="Tokens a second it has to write.")
+@click.option(
+    "--min-speed", type=click.FloatRange(min=0), metavar="TOKENS", help="Minimum speed of writing, in tokens/s."
+)
 @click.option("--max-loss", type=Share(), metavar="SHARE", help="How much perplexity may rise, for example 1%.")
 @click.option(
     "--context",
@@ -251,11 +253,14 @@ def _notes(option: Option) -> Iterator[str]:
     if option.energy.value is not None:
         yield f"Energy: about {option.energy.value:.2g} joules for a token; {option.energy.reason}."
     if option.loss.share.value:
-        yield f"Loss: how much perplexity rises; {_interval(option.loss.share)}, from {option.loss.share.reason}."
+        yield (
+            "Loss: how much worse it predicts text (perplexity). For this model likely "
+            f"{_interval(option.loss.share)}, from {option.loss.share.reason}."
+        )
     if option.memory.copied and option.memory.resident.value:
         yield (
-            f"A system's monitor may show up to {describe_bytes(round(option.memory.resident.value))}: some weights "
-            "are held twice for speed, and the file's copy makes room when it has to."
+            f"Task managers may show up to {describe_bytes(round(option.memory.resident.value))}: the operating "
+            "system also caches the file, and frees that when memory is needed."
         )
 
 

@@ -124,7 +124,7 @@ _BUDGET = (
         "tokens_per_second",
         type=Positive(),
         metavar="TOKENS",
-        help="It shall write so many tokens a second here, as predicted; alone or beside the others.",
+        help="Minimum predicted speed, in tokens/s; alone or with another limit.",
     ),
 )
 _NAMES = ("size_bytes", "bits_per_weight", "max_loss", "fits", "context_tokens", "tokens_per_second")

@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     "--effort",
     type=click.Choice(["plain", "calibrated", "tuned"]),
     show_default="plain; for a budget calibrated",
-    help="calibrated: see what the model does with text, and round for that; minutes to hours, needs torch. "
-    "tuned: layer after layer, each making up for those before; several times as long.",
+    help="calibrated: run the model on text first, and round each matrix as a whole; minutes to hours, needs torch. "
+    "tuned: layer by layer, each corrects the errors of the layers before it; several times as long.",
 )
 @click.option(
     "--calibrate-on",

@@ -99,7 +99,7 @@ def serve(
             server.wait()
         except KeyboardInterrupt:
             if server.answering():
-                announce("Answers that are being written are finished first; Ctrl-C again ends them.")
+                announce("Finishing current answers; press Ctrl-C again to stop now.")
             server.finish(_PATIENCE_SECONDS)
 
 

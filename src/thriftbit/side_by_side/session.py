@@ -28,7 +28,7 @@ LENGTHS = (100, 200, 400)  # of an answer in tokens, to choose from
 MOST_TEMPERATURE = 2.0
 MOST_QUESTION = 20_000  # characters
 HOW = {
-    "in turn": "They answer one after the other, so that each has the whole computer and its speed is its own.",
+    "in turn": "They answer in turn, so that neither slows the other.",
     "at once": "They answer at the same time and share this computer: alone, each would be faster.",
     "one loaded at a time": "Together they do not fit into memory, so each is loaded, answers and is let go again.",
 }

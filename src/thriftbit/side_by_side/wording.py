@@ -45,4 +45,4 @@ def _verdict(low: float, high: float) -> str:
         return "you can tell them apart, but take the other one for the original."
     if high < TELLING:
         return "that is no better than guessing."
-    return "that may be guessing or not; more votes will tell."
+    return "too few votes to tell."

@@ -150,7 +150,7 @@ def test_a_speed_that_was_asked_for_is_not_bent(tmp_path: Path, empty_store: Pat
     machine = computer(tmp_path, 64, rate_gb=10)
     assert not advise("gemma-3-27b", machine, min_speed=100.0).fits
     usual = advise("gemma-3-27b", machine)
-    assert usual.fits and "less than 6 tokens a second" in usual.choice.misses[0]
+    assert usual.fits and "less than 6 tokens/s" in usual.choice.misses[0]
 
 
 def test_fewer_bits_are_faster_and_a_mixture_is_as_fast_as_what_it_uses(tmp_path: Path, empty_store: Path) -> None:
