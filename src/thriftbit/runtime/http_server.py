@@ -165,7 +165,7 @@ class _Connection:
         self._has_begun = True
         try:
             async with _streams(self._accepted) as (self._reader, self._writer):
-                with suppress(_HungUpError, ConnectionError, TimeoutError):
+                with suppress(_HungUpError, OSError):  # the client is gone, or late
                     while await self._request():
                         pass
         except asyncio.CancelledError:
