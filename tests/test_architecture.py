@@ -25,7 +25,7 @@ ROOMS = (
     *("measurement", "advice", "report", "side_by_side", "demo"),
     *("__init__", "cli", "__main__"),
 )
-FREE = ("errors", "folders", "sizes", "strangers", "progress", "notebook")
+FREE = ("errors", "folders", "sizes", "strangers", "progress")
 
 # (file, the room it imports although that is not on its left): why
 EXCEPTIONS = {
@@ -34,7 +34,14 @@ EXCEPTIONS = {
 }
 
 # What computes a network needs the extra `torch`, and so do intervals, which load it when they are asked for one.
-COMPUTING = ("network/", "measurement/accuracy.py", "measurement/comparison.py", "quantization/calibration")
+COMPUTING = (
+    "network/",
+    "measurement/accuracy.py",
+    "measurement/proof.py",
+    "measurement/comparison.py",
+    "quantization/calibration",
+)
+COMPUTING += ("measurement/proof.py",)
 COMPUTING += tuple(
     f"quantization/{name}.py"
     for name in ("estimate", "map_making", "sensitivity_measured", "sensitivity_probe", "tuning")

@@ -1,10 +1,8 @@
 """Runs a GGUF through llama.cpp.
 
-llama.cpp is C++ that reads files from anywhere. On a bad file it may abort, and an abort ends the process. So it runs
-in a process of its own (`engine_process.py`), and our process only sees an error. The two exchange lines of JSON
-through pipes. A pipe costs microseconds a request, which is nothing beside a token, and the system counts the memory
-of each process by itself.
-
+llama.cpp is C++ that reads files from anywhere: on a bad one it may abort, and an abort ends the process. So it runs in
+a process of its own (`engine_process.py`), spoken to in lines of JSON, and all that can happen to us is an error. A
+pipe costs microseconds a request, nothing beside a token; and the system accounts that process's memory by itself.
 Left out until something needs it: logits.
 """
 
@@ -235,13 +233,15 @@ class Engine:
         tokens: list[list[int]] = self._ask({"do": "tokenize", **request})["tokens"]
         return tokens
 
+    def likeliest(self, prompt: Sequence[int], count: int) -> dict[int, float]:
+        """prompt: token ids. -> the log-probabilities of the `count` tokens that are the likeliest after it"""
+        request = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0.0, "logprobs": count}
+        answer = self._ask({"do": "complete", **request})
+        tokens = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        return {int(token["id"]): float(token["logprob"]) for token in tokens}
+
     def memory(self) -> Memory:
         return Memory(**self._ask({"do": "memory"}))
-
-    def defaults(self) -> dict[str, Any]:
-        """-> llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given"""
-        found: dict[str, Any] = self._ask({"do": "defaults"})["defaults"]
-        return found
 
     def threads_now(self) -> int | None:
         """-> that it computes with now: `threads`, or fewer if polite, beside other programs (`thread_limit.py`)"""

@@ -72,6 +72,9 @@ def _older_names(config: Mapping[str, Any]) -> dict[str, Any]:
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
     if isinstance(heads, int) and isinstance(width, int) and heads and config.get("head_dim") is None:
         older["head_dim"] = width // heads
+    head, share = config.get("head_dim"), rope.get("partial_rotary_factor")
+    if isinstance(head, int) and isinstance(share, int | float):
+        older["rotary_dim"] = int(head * share)
     if isinstance(kinds := config.get("mlp_layer_types"), list):
         older["num_hash_layers"] = kinds.count("hash_moe")
     return older
