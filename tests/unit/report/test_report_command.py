@@ -102,7 +102,7 @@ def test_lines_that_are_no_rows_are_told_and_passed_over(run: Run) -> None:
 
 
 def test_files_without_rows_are_refused(run: Run) -> None:
-    with pytest.raises(ThriftbitError, match=r"missing.jsonl: cannot be read: No such file"):
+    with pytest.raises(ThriftbitError, match=r"missing.jsonl does not exist"):
         run("missing.jsonl")
     Path("empty.jsonl").touch()
     with pytest.raises(ThriftbitError, match=r"empty.jsonl: there are no measurements in it$"):
