@@ -84,11 +84,11 @@ def test_votes_are_added_up_by_content_and_cannot_tell_counts_half() -> None:
     [
         (Tally(), "No votes on BF16 and Q4_K_M yet."),
         (Tally(23, 40), "in 23 of 40 (57 %, 95 % interval 41–73 %): that is no better than guessing."),
-        (Tally(5, 5), "in 5 of 5 (100 %, 95 % interval 48–100 %): that may be guessing or not; more votes will tell."),
+        (Tally(5, 5), "in 5 of 5 (100 %, 95 % interval 48–100 %): too few votes to tell."),
         (Tally(6, 6), "in 6 of 6 (100 %, 95 % interval 54–100 %): you can tell them apart."),
         (Tally(2, 20), "you can tell them apart, but take the other one for the original."),
-        (Tally(3.5, 8, 1), "in 3½ of 8 (44 %, 95 % interval 9–84 %), the one “can't tell” counted half: that may be"),
-        (Tally(4, 8, 2), ", each of the 2 “can't tell” counted half: that may be"),
+        (Tally(3.5, 8, 1), "in 3½ of 8 (44 %, 95 % interval 9–84 %), the one “can't tell” counted half: too few votes"),
+        (Tally(4, 8, 2), ", each of the 2 “can't tell” counted half: too few votes"),
     ],
 )
 def test_the_sentence_says_no_more_than_the_votes_do(tally: Tally, words: str) -> None:
