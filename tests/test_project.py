@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -62,59 +67,41 @@ for module in pkgutil.walk_packages(thriftbit.__path__, "thriftbit."):
     assert loaded.isdisjoint({"xllamacpp", "cyllama"})
 
 
-def test_the_public_names() -> None:
-    assert sorted(thriftbit.__all__) == [
-        "Advice",
-        "Budget",
-        "Conversation",
-        "Engine",
-        "Export",
-        "FORMATS",
-        "ImportanceMatrix",
-        "MeasureSettings",
-        "Measurement",
-        "Model",
-        "PRESETS",
-        "Plan",
-        "QuantizeResult",
-        "Request",
-        "Tensor",
-        "ThriftbitError",
-        "UsageError",
-        "Wishes",
-        "budget_for",
-        "compare",
-        "examine",
-        "explain",
-        "export",
-        "find",
-        "find_plan",
-        "fit",
-        "inspect",
-        "locate",
-        "make_plan",
-        "map_importance",
-        "map_model",
-        "measure",
-        "measure_machine",
-        "obtain",
-        "open_model",
-        "profile_of",
-        "pull",
-        "quantize",
-        "read_importance",
-        "ready_to_run",
-        "removal_of",
-        "same_plan",
-        "write_importance",
-        "write_map",
-        "write_report",
-    ]
-    assert set(thriftbit.__all__) <= set(dir(thriftbit))
-    for name in thriftbit.__all__:
+def test_public_names_are_told_to_type_checkers_where_they_are() -> None:
+    tree = ast.parse(Path(thriftbit.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    told = {
+        alias.asname: str(node.module).removeprefix("thriftbit.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    }
+    assert told == thriftbit._MODULES
+    assert set(thriftbit.__all__) == set(told) <= set(dir(thriftbit))
+    for name in told:
         assert getattr(thriftbit, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = thriftbit.no_such_name
+
+
+def own_types(annotation: Any) -> Iterator[type]:
+    """-> the classes of the package that an annotation names"""
+    if isinstance(annotation, type) and annotation.__module__.startswith("thriftbit."):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from own_types(inner) if not isinstance(inner, list) else (c for each in inner for c in own_types(each))
+
+
+def test_whatever_public_functions_take_and_return_is_public() -> None:
+    missing = {
+        f"{name}: {own.__name__}"
+        for name in thriftbit.__all__
+        if inspect.isfunction(function := getattr(thriftbit, name))
+        for annotation in typing.get_type_hints(inspect.unwrap(function), include_extras=True).values()
+        for own in own_types(annotation)
+        if own.__name__ not in thriftbit.__all__
+    }
+    assert missing == set()
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -16,146 +16,142 @@ TYPE_CHECKING = False  # as in typing, which takes ten milliseconds to load: Ctr
 if TYPE_CHECKING:
     from typing import Any
 
-    from thriftbit.advice.budget import Request, budget_for
-    from thriftbit.advice.fit import Advice, fit
-    from thriftbit.advice.ready import ready_to_run
-    from thriftbit.advice.wishes import Wishes
-    from thriftbit.errors import ThriftbitError, UsageError
-    from thriftbit.formats import FORMATS
-    from thriftbit.inspection import inspect
-    from thriftbit.library.explanations import explain
-    from thriftbit.library.finding import find
-    from thriftbit.library.locate import locate, obtain
-    from thriftbit.library.pulling import pull
-    from thriftbit.library.removing import removal_of
-    from thriftbit.machine.profile import profile_of
-    from thriftbit.measurement.measure import MeasureSettings, measure
-    from thriftbit.measurement.measurement import Measurement
-    from thriftbit.quantization.allocation import Budget, find_plan
-    from thriftbit.quantization.importance import ImportanceMatrix, read_importance
-    from thriftbit.quantization.importance_file import write_importance
-    from thriftbit.quantization.model_map import map_importance, map_model
-    from thriftbit.quantization.plan import Plan, make_plan
-    from thriftbit.quantization.presets import PRESETS
-    from thriftbit.quantization.quantize import QuantizeResult, quantize
-    from thriftbit.quantization.same import same_plan
-    from thriftbit.report import write_report
-    from thriftbit.report.map_page import write_map
-    from thriftbit.runtime import Engine
-    from thriftbit.runtime.conversation import Conversation
-    from thriftbit.runtime.examine import examine
-    from thriftbit.runtime.export import Export, export
-    from thriftbit.runtime.probe import measure_machine
-    from thriftbit.side_by_side.comparing import compare
-    from thriftbit.sources.model import Model
-    from thriftbit.sources.open_model import open_model
-    from thriftbit.sources.tensor import Tensor
+    from thriftbit.advice.budget import Request as Request
+    from thriftbit.advice.budget import budget_for as budget_for
+    from thriftbit.advice.fit import Advice as Advice
+    from thriftbit.advice.fit import fit as fit
+    from thriftbit.advice.options import Option as Option
+    from thriftbit.advice.ready import Ready as Ready
+    from thriftbit.advice.ready import ready_to_run as ready_to_run
+    from thriftbit.advice.wishes import Wishes as Wishes
+    from thriftbit.errors import ThriftbitError as ThriftbitError
+    from thriftbit.errors import UsageError as UsageError
+    from thriftbit.formats import FORMATS as FORMATS
+    from thriftbit.formats.format import Format as Format
+    from thriftbit.inspection import Inspection as Inspection
+    from thriftbit.inspection import inspect as inspect
+    from thriftbit.library.explanations import Explanation as Explanation
+    from thriftbit.library.explanations import explain as explain
+    from thriftbit.library.explanations import explanation_of as explanation_of
+    from thriftbit.library.finding import Finding as Finding
+    from thriftbit.library.finding import Findings as Findings
+    from thriftbit.library.finding import find as find
+    from thriftbit.library.locate import Located as Located
+    from thriftbit.library.locate import locate as locate
+    from thriftbit.library.locate import obtain as obtain
+    from thriftbit.library.pulling import pull as pull
+    from thriftbit.library.removing import Removal as Removal
+    from thriftbit.library.removing import removal_of as removal_of
+    from thriftbit.machine.facts import Facts as Facts
+    from thriftbit.machine.profile import Profile as Profile
+    from thriftbit.machine.profile import profile_of as profile_of
+    from thriftbit.measurement.measure import MeasureSettings as MeasureSettings
+    from thriftbit.measurement.measure import measure as measure
+    from thriftbit.measurement.measurement import Measurement as Measurement
+    from thriftbit.progress import Progress as Progress
+    from thriftbit.quantization.allocation import Allocation as Allocation
+    from thriftbit.quantization.allocation import Budget as Budget
+    from thriftbit.quantization.allocation import find_plan as find_plan
+    from thriftbit.quantization.calibration_data import Calibration as Calibration
+    from thriftbit.quantization.calibration_text import calibration_of as calibration_of
+    from thriftbit.quantization.importance import ImportanceMatrix as ImportanceMatrix
+    from thriftbit.quantization.importance import read_importance as read_importance
+    from thriftbit.quantization.importance_file import write_importance as write_importance
+    from thriftbit.quantization.model_map import map_importance as map_importance
+    from thriftbit.quantization.model_map import map_model as map_model
+    from thriftbit.quantization.model_map import what_a_map_takes as what_a_map_takes
+    from thriftbit.quantization.plan import Plan as Plan
+    from thriftbit.quantization.plan import make_plan as make_plan
+    from thriftbit.quantization.presets import PRESETS as PRESETS
+    from thriftbit.quantization.presets import Preset as Preset
+    from thriftbit.quantization.quantize import QuantizeResult as QuantizeResult
+    from thriftbit.quantization.quantize import quantize as quantize
+    from thriftbit.quantization.rounded import Rounded as Rounded
+    from thriftbit.quantization.same import same_plan as same_plan
+    from thriftbit.quantization.sensitivity import Sensitivities as Sensitivities
+    from thriftbit.quantization.tuned import tuned as tuned
+    from thriftbit.report import write_report as write_report
+    from thriftbit.report.map_page import write_map as write_map
+    from thriftbit.runtime import Engine as Engine
+    from thriftbit.runtime.conversation import Conversation as Conversation
+    from thriftbit.runtime.examine import examine as examine
+    from thriftbit.runtime.export import Export as Export
+    from thriftbit.runtime.export import export as export
+    from thriftbit.runtime.generation import Generation as Generation
+    from thriftbit.runtime.probe import measure_machine as measure_machine
+    from thriftbit.runtime.serve import Server as Server
+    from thriftbit.runtime.serve import serving as serving
+    from thriftbit.side_by_side.comparing import Page as Page
+    from thriftbit.side_by_side.comparing import compare as compare
+    from thriftbit.sources.converter.converted import ConverterOptions as ConverterOptions
+    from thriftbit.sources.model import Model as Model
+    from thriftbit.sources.open_model import open_model as open_model
+    from thriftbit.sources.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FORMATS",
-    "PRESETS",
-    "Advice",
-    "Budget",
-    "Conversation",
-    "Engine",
-    "Export",
-    "ImportanceMatrix",
-    "MeasureSettings",
-    "Measurement",
-    "Model",
-    "Plan",
-    "QuantizeResult",
-    "Request",
-    "Tensor",
-    "ThriftbitError",
-    "UsageError",
-    "Wishes",
-    "budget_for",
-    "compare",
-    "examine",
-    "explain",
-    "export",
-    "find",
-    "find_plan",
-    "fit",
-    "inspect",
-    "locate",
-    "make_plan",
-    "map_importance",
-    "map_model",
-    "measure",
-    "measure_machine",
-    "obtain",
-    "open_model",
-    "profile_of",
-    "pull",
-    "quantize",
-    "read_importance",
-    "ready_to_run",
-    "removal_of",
-    "same_plan",
-    "write_importance",
-    "write_map",
-    "write_report",
-]
-_HOMES = {
-    "Conversation": "runtime.conversation",
-    "ready_to_run": "advice.ready",
-    "Budget": "quantization.allocation",
-    "Advice": "advice.fit",
-    "Wishes": "advice.wishes",
-    "examine": "runtime.examine",
-    "measure_machine": "runtime.probe",
-    "profile_of": "machine.profile",
-    "fit": "advice.fit",
-    "FORMATS": "formats",
-    "PRESETS": "quantization.presets",
-    "Engine": "runtime",
-    "Export": "runtime.export",
-    "ImportanceMatrix": "quantization.importance",
-    "MeasureSettings": "measurement.measure",
-    "Measurement": "measurement.measurement",
-    "Model": "sources.model",
-    "Plan": "quantization.plan",
-    "QuantizeResult": "quantization.quantize",
-    "Request": "advice.budget",
-    "Tensor": "sources.tensor",
-    "ThriftbitError": "errors",
-    "UsageError": "errors",
-    "budget_for": "advice.budget",
-    "compare": "side_by_side.comparing",
-    "explain": "library.explanations",
-    "export": "runtime.export",
-    "find": "library.finding",
-    "find_plan": "quantization.allocation",
-    "inspect": "inspection",
-    "locate": "library.locate",
-    "obtain": "library.locate",
-    "pull": "library.pulling",
-    "removal_of": "library.removing",
-    "make_plan": "quantization.plan",
-    "map_importance": "quantization.model_map",
-    "map_model": "quantization.model_map",
-    "measure": "measurement.measure",
-    "open_model": "sources.open_model",
-    "quantize": "quantization.quantize",
-    "read_importance": "quantization.importance",
-    "same_plan": "quantization.same",
-    "write_importance": "quantization.importance_file",
-    "write_map": "report.map_page",
-    "write_report": "report",
+# Where each public name is defined. The imports above tell type checkers the same; a test holds the two together.
+_NAMES_BY_MODULE = {
+    "advice.budget": "Request budget_for",
+    "advice.fit": "Advice fit",
+    "advice.options": "Option",
+    "advice.ready": "Ready ready_to_run",
+    "advice.wishes": "Wishes",
+    "errors": "ThriftbitError UsageError",
+    "formats": "FORMATS",
+    "formats.format": "Format",
+    "inspection": "Inspection inspect",
+    "library.explanations": "Explanation explain explanation_of",
+    "library.finding": "Finding Findings find",
+    "library.locate": "Located locate obtain",
+    "library.pulling": "pull",
+    "library.removing": "Removal removal_of",
+    "machine.facts": "Facts",
+    "machine.profile": "Profile profile_of",
+    "measurement.measure": "MeasureSettings measure",
+    "measurement.measurement": "Measurement",
+    "progress": "Progress",
+    "quantization.allocation": "Allocation Budget find_plan",
+    "quantization.calibration_data": "Calibration",
+    "quantization.calibration_text": "calibration_of",
+    "quantization.importance": "ImportanceMatrix read_importance",
+    "quantization.importance_file": "write_importance",
+    "quantization.model_map": "map_importance map_model what_a_map_takes",
+    "quantization.plan": "Plan make_plan",
+    "quantization.presets": "PRESETS Preset",
+    "quantization.quantize": "QuantizeResult quantize",
+    "quantization.rounded": "Rounded",
+    "quantization.sensitivity": "Sensitivities",
+    "quantization.tuned": "tuned",
+    "quantization.same": "same_plan",
+    "report": "write_report",
+    "report.map_page": "write_map",
+    "runtime": "Engine",
+    "runtime.conversation": "Conversation",
+    "runtime.examine": "examine",
+    "runtime.export": "Export export",
+    "runtime.generation": "Generation",
+    "runtime.probe": "measure_machine",
+    "runtime.serve": "Server serving",
+    "side_by_side.comparing": "Page compare",
+    "sources.converter.converted": "ConverterOptions",
+    "sources.model": "Model",
+    "sources.open_model": "open_model",
+    "sources.tensor": "Tensor",
 }
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
+
+if not TYPE_CHECKING:
+    __all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

@@ -19,7 +19,7 @@ def describe_count(count: int) -> str:
 def describe_seconds(seconds: float) -> str:
     """-> "1 second", "40 seconds", "7 minutes", "1.5 hours": as rough as an estimate is"""
     if round(seconds) < 60:
-        return counted(round(seconds), "second")
+        return counted(max(1, round(seconds)), "second")
     minutes = round(seconds / 60)
     return counted(minutes, "minute") if minutes < 90 else f"{seconds / 3600:.2g} hours"
 

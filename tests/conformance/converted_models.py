@@ -41,6 +41,7 @@ def widened(config: dict[str, Any]) -> dict[str, Any]:
 
 
 # What llama.cpp runs and its converter does not make: factors of Llama 3's kind in a Granite.
+ROTARY_PCT = ("gpt_neox", "cohere2")
 NOT_CONVERTED = {"granite-llama3-rope"}
 WIDE_MODELS = {
     tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
@@ -51,8 +52,10 @@ def save_wide(tiny: TinyModel, folder: Path) -> Path:
     """-> the folder, with one layer that guesses ahead if the family counts them"""
     tiny.build().to(torch.bfloat16).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    if "n_positions" in config:
-        (folder / "config.json").write_text(json.dumps(config | {"n_ctx": config["n_positions"]}))
+    older = {"n_ctx": config["n_positions"]} if "n_positions" in config else {}  # names that the converter asks for
+    rope = config.get("rope_parameters") or {}
+    older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] in ROTARY_PCT else {}
+    (folder / "config.json").write_text(json.dumps(config | older))
     vocabulary = {f"token {number}": number for number in range(VOCABULARY)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
     key = find_architecture(config).next_token_key

@@ -186,13 +186,14 @@ def test_bitnet_as_transformers(tmp_path: Path) -> None:
 
 def test_reading_never_takes_the_whole_tensor(tmp_path: Path) -> None:
     """A stored column is a row of GPTQ's weights: only those columns are read"""
-    path = save({"a": torch.arange(4 * 1000, dtype=torch.int32).reshape(4, 1000)}, tmp_path)
-    stored = read_safetensors(path)["a"].read
-    assert isinstance(stored, StoredRows)
-
-    np.testing.assert_array_equal(stored.stored_columns(7, 9), [[7, 8], [1007, 1008], [2007, 2008], [3007, 3008]])
-    np.testing.assert_array_equal(stored.stored_columns(7, 9, 1, 2), [[1007, 1008]])
-    np.testing.assert_array_equal(stored.stored_items(998, 1001), [998, 999, 1000])
+    for width in (1000, 10_000):  # short rows are read whole, long ones are not
+        path = save({"a": torch.arange(4 * width, dtype=torch.int32).reshape(4, width)}, tmp_path)
+        stored = read_safetensors(path)["a"].read
+        assert isinstance(stored, StoredRows)
+        columns = [[row * width + 7, row * width + 8] for row in range(4)]
+        np.testing.assert_array_equal(stored.stored_columns(7, 9), columns)
+        np.testing.assert_array_equal(stored.stored_columns(7, 9, 1, 2), columns[1:2])
+        np.testing.assert_array_equal(stored.stored_items(width - 2, width + 1), [width - 2, width - 1, width])
 
 
 def test_gguf_formats_that_are_offered_exist() -> None:

@@ -199,10 +199,10 @@ def test_a_chat_goes_on_after_its_model_was_unloaded(demo: Path, told: list[str]
         first = chat.ask("Where?", nothing)
         gone(chat._engine.process_id)  # type: ignore[union-attr]
         known = chat.statistics()
-        assert known.unloaded == "nobody asked it anything for 1 seconds" and known.memory_bytes is None
+        assert known.unloaded == "nobody asked it anything for 1 second" and known.memory_bytes is None
         assert known.used_tokens >= first.prompt_tokens and chat._engine is None  # a look does not load it
         assert chat.retry(nothing).text == first.text
-        assert "The model was unloaded, as nobody asked it anything for 1 seconds; loading it again." in told
+        assert "The model was unloaded, as nobody asked it anything for 1 second; loading it again." in told
         assert not chat.statistics().unloaded
 
 
@@ -334,7 +334,7 @@ def test_a_server_that_sleeps_ends_when_told_to(demo: Path, thriftbit_environmen
             run.send_signal(signal.SIGINT)
             _, errors = run.communicate(timeout=30)
     assert run.returncode == 0 and "Traceback" not in errors
-    assert "Unloaded, as nobody asked it anything for 1 seconds; the next question loads it again." in errors
+    assert "Unloaded, as nobody asked it anything for 1 second; the next question loads it again." in errors
 
 
 def test_a_time_below_zero_is_refused(demo: Path, run_thriftbit: RunThriftbit) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.library.content import IN_LAYERS, MODEL, Content, Group
+from thriftbit.library.content import IN_LAYERS, Content, Group
 from thriftbit.library.header_cache import HeaderCache
+from thriftbit.library.kinds import KINDS, TEXT
 from thriftbit.machine.corrections import Run, read_correction, record
 from thriftbit.machine.profile import Profile, load_profile, stored_profile
 from thriftbit.measurement.store import read as read_rows
@@ -60,7 +61,7 @@ def variations(document: Any) -> Iterator[Any]:
 def test_the_library_is_read_anew_where_its_record_is_odd(tmp_path: Path) -> None:
     model, store = tmp_path / "a.gguf", tmp_path / "library.json"
     model.write_bytes(b"GGUF")
-    content = Content("GGUF", MODEL, "a", "llama", "Q4_K_M", (Group("Q4_K", IN_LAYERS, 10, 5),), 10, 5)
+    content = Content("GGUF", TEXT, "a", "llama", "Q4_K_M", (Group("Q4_K", IN_LAYERS, 10, 5),), 10, 5)
     cache = HeaderCache(store)
     cache.content([model], lambda: content)
     cache.hash(model, "sha256", lambda: "0" * 64)
@@ -73,7 +74,11 @@ def test_the_library_is_read_anew_where_its_record_is_odd(tmp_path: Path) -> Non
             found = cache.content([model], lambda: content)
         except ThriftbitError:  # a text as the problem of a file can be right
             continue
-        assert isinstance(found.bits_per_weight, float | None) and isinstance(found.main_type, str | None)
+        assert (
+            found.kind in KINDS
+            and isinstance(found.bits_per_weight, float | None)
+            and isinstance(found.main_type, str | None)
+        )
         assert isinstance(cache.hash(model, "sha256", lambda: "1"), str)
         cache.save()
     for raw in (DEEP, b"", b"\xff", b"NaN"):

@@ -22,12 +22,14 @@ from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.profile import Profile, load_profile, stored_profile
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.measurement.store import read, store_path
+from thriftbit.notebook import html_table
 from thriftbit.quantization.plan import make_plan
+from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline, open_outline
 
-_NOT_PLANNED = "has no precisions that could be compared by the text that they write"
+_NOT_PLANNED = "`thriftbit fit` is for models that write text"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,27 @@ class Advice:
         if option is None:
             return not self.choice.misses and any(each.place.where == "unknown" for each in self.options)
         return self.wishes.min_speed is not None and option.speed.value is None
+
+    def __repr__(self) -> str:
+        option = self.choice.option
+        return f"Advice({self.outline.model.source!r}: {option.name if option else 'nothing fits'})"
+
+    def _repr_html_(self) -> str:
+        from thriftbit.advice.wording import describe_loss, reason  # which knows what an Advice is
+
+        rows = [
+            (
+                f"→ {option.name}" if option is self.choice.option else option.name,
+                describe_bytes(round(option.size.value or 0)),
+                describe_bytes(round(option.memory.lasting.value)) if option.memory.lasting.value else "unknown",
+                option.place.where,
+                f"{option.speed.value:.3g}" if option.speed.value else "unknown",
+                describe_loss(option.loss),
+            )
+            for option in self.options
+        ]
+        headings = ("precision", "size", "memory", "fits", "tokens/s", "loss")
+        return html_table(f"{self.outline.model.source}: {reason(self)}", headings, rows)
 
 
 def fit(

@@ -31,6 +31,8 @@ from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
 from thriftbit.quantization.presets import PRESETS, is_quantizable
 from thriftbit.quantization.same import same_plan
+from thriftbit.sizes import counted
+from thriftbit.sources.born_small import BITNET, MXFP4
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline
 from thriftbit.sources.tensor import Tensor
@@ -39,6 +41,7 @@ _PROMPT_TOKENS = 512
 _OF_A_TOKENIZER = (10, 40, 80)  # bytes for each entry of the vocabulary, in the files of the families we convert
 _CPU = "CPU"
 AS_IT_IS = "as it is"
+_KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4}
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: st
     row = max(here, key=lambda row: row.time)
     value = row.value or 0.0
     low, high = (value if end is None else end for end in (row.low, row.high))
-    reason = f"measured with {row.settings.get('threads')} threads, {row.time[:10]}"
+    reason = f"measured with {counted(int(row.settings.get('threads') or 1), 'thread')}, {row.time[:10]}"
     return replace(option, speed=Prediction(value, low, high, reason), speed_provenance=MEASURED)
 
 
@@ -134,7 +137,15 @@ def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
     if model.quantized_source:
         return
     for preset in PRESETS:
-        yield preset, make_plan(model, preset)
+        if _is_for(preset, outline):
+            yield preset, make_plan(model, preset)
+
+
+def _is_for(preset: str, outline: Outline) -> bool:
+    """-> whether the preset is for such a model: those of ternary weights destroy every other, and MXFP4_MOE is for
+    experts that were trained in MXFP4"""
+    kind = outline.born.kind if outline.born else ""
+    return kind == _KINDS_OF.get(preset, kind)
 
 
 def native_formats(outline: Outline) -> tuple[str, Plan] | None:
@@ -143,11 +154,9 @@ def native_formats(outline: Outline) -> tuple[str, Plan] | None:
     model, born = outline.model, outline.born
     if model.quantized_source:
         return own_formats(outline)
-    if born is None or born.format not in FORMATS:
-        return None
     if any(tensor.is_packed for tensor in model.tensors):
         return _unchanged(model)
-    if not born.trained:
+    if born is None or born.format not in FORMATS or not born.trained:
         return None
     has_experts = any("_exps." in tensor.name for tensor in model.tensors)
 
@@ -210,7 +219,9 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Loss
     loss = expected_loss(outline.model, name, evidence)
     if outline.born is not None and outline.born.packed and name in ("F16", "BF16"):
         return ROUNDED_TO_16_BITS
-    if outline.born is None or loss.provenance in (LOSSLESS, MEASURED):
+    if outline.born is None or not (outline.born.trained and outline.born.format):
+        return loss  # against the model as it is, whatever it lost before
+    if loss.provenance in (LOSSLESS, MEASURED):
         return loss
     return Loss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
 

@@ -1,8 +1,9 @@
 """`thriftbit fit` without a model: those that are on this disk already, the best for this computer first.
 
-Each GGUF is taken as it is. What it lost is rarely known for a file from elsewhere, so the order is a rule that can be
-said in a sentence: what fits before what does not, what is fast enough before what is not, then more parameters, then
-more bits of each.
+Each GGUF is taken as it is. What it lost is rarely known for a file from elsewhere, so the order is a rule of one
+sentence: what fits before what does not, what is fast enough before what is not, more parameters before fewer, then
+more bits for each, up to Q8_0. What has still more bits comes after that, since it takes twice the memory and time and
+answers alike.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import take_inventory
 from thriftbit.sources.remote import open_outline
+
+_LAVISH_BITS = 9.0
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ def _ranked(name: str, path: Path, level: str, computer: Computer, wishes: Wishe
     return Ranked(name, path, level or options[0].name, outline.model.parameters, options[0])
 
 
-def _order(each: Ranked, wishes: Wishes) -> tuple[bool, bool, float, float]:
+def _order(each: Ranked, wishes: Wishes) -> tuple[bool, bool, float, bool, float]:
     option = each.option
     if option is None:
-        return True, True, 0.0, 0.0
+        return True, True, 0.0, True, 0.0
     fast = option.speed.value is None or option.speed.value >= wishes.speed
-    return not option.fits, not fast, -each.parameters, -option.bits_per_weight
+    lavish = option.bits_per_weight > _LAVISH_BITS
+    return not option.fits, not fast, -each.parameters, lavish, -option.bits_per_weight

@@ -6,6 +6,7 @@ when it is called, so that `--help` is instant. Errors of the user arrive as Thr
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from typing import Any
@@ -124,7 +125,8 @@ def run() -> int:
 
 def _with_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    return error.format_message() + (f"\nTry: {context.command_path} --help" if context else "")
+    message = re.sub(r"\s*\n\s*", " ", error.format_message())  # click lists choices on lines with tabs
+    return message + (f"\nTry: {context.command_path} --help" if context else "")
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -20,15 +19,14 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.questions import make_ready
+from thriftbit.cli.printing import notes
+from thriftbit.cli.questions import choose_model, make_ready
+from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Talk to a model, on this computer alone.")
-@click.argument("model", metavar="MODEL", shell_complete=complete_models)
+@click.argument("model", metavar="[MODEL]", required=False, shell_complete=complete_models)
 @click.option("-p", "--prompt", metavar="TEXT", help="Answer this, and leave. Piped text is added to it.")
 @click.option("--system", default="", metavar="TEXT", help="What the model is told before everything else.")
 @click.option(
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
 )
 @click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="How much text; 8k by default.")
 @click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
+@click.option("-c", "--continue", "goes_on", is_flag=True, help="Go on with the conversation that was saved last.")
+@click.option("--plain", is_flag=True, help="Show answers as they are written, without Markdown.")
 @threads_option
 @full_speed_option
 @unload_option
@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 @offline_option
 @json_option
 def chat(
-    model: str,
+    model: str | None,
     prompt: str | None,
     system: str,
     assignments: tuple[str, ...],
     context_tokens: int | None,
     conversation_file: Path | None,
+    goes_on: bool,
+    plain: bool,
     threads: int | None,
     full_speed: bool,
     unload_after_minutes: float | None,
@@ -58,15 +60,20 @@ def chat(
 ) -> int:
     """Talk to MODEL. Nothing leaves this computer, and nothing is kept unless you save it.
 
-    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
-    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+    MODEL is a GGUF file, a name that `thriftbit ls` shows, or one on the Hugging Face Hub (owner/name, or
+    owner/name:Q4_K_M of a repository with GGUF files). Of a model that is not quantized, the file that `thriftbit fit`
+    recommends is made first; you are asked before much is downloaded or written. Without MODEL you choose one of those
+    that are here.
 
     In a chat, /help shows what you can do. With -p, or with text piped into it, the answer is on the standard output
     and nothing else.
 
     \b
     Examples:
+      thriftbit chat
       thriftbit chat my-model-Q4_K_M.gguf
+      thriftbit chat unsloth/Qwen3-8B-GGUF:Q4_K_M
+      thriftbit chat -c
       thriftbit chat HuggingFaceTB/SmolLM2-135M-Instruct
       thriftbit chat my-model-Q4_K_M.gguf -p "A name for a cat?" --set temperature=1.2
       thriftbit chat my-model-Q4_K_M.gguf -p "Sum this up:" < report.txt > summary.txt
@@ -75,16 +82,25 @@ def chat(
 
     settings = parse_assignments(assignments)
     question = _question(prompt, as_json)
+    if goes_on:
+        conversation_file, last_model = _last(conversation_file)
+        model = model or last_model
+    model = model or choose_model()
     ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
-    with thriftbit.Conversation(
-        ready.path,
-        context_tokens=ready.context_tokens,
-        threads=threads or ready.threads,
-        polite=not full_speed,
-        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
-        system=system,
-        settings=settings,
-    ) as conversation:
+    waiting = Waiting(notes, lambda: f"loading {ready.path.name}")
+    with (
+        waiting,
+        thriftbit.Conversation(
+            ready.path,
+            context_tokens=ready.context_tokens,
+            threads=threads or ready.threads,
+            polite=not full_speed,
+            unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
+            system=system,
+            settings=settings,
+        ) as conversation,
+    ):
+        waiting.end()
         if conversation_file:
             from thriftbit.runtime.conversation_file import load
 
@@ -95,8 +111,20 @@ def chat(
             return answer_once(conversation, question, as_json)
         from thriftbit.cli.chat_session import converse
 
-        converse(conversation)
+        converse(conversation, plain=plain, file=conversation_file)
     return 0
+
+
+def _last(named: Path | None) -> tuple[Path, str]:
+    """-> the conversation that was saved last, and its model"""
+    from thriftbit.runtime.conversation_file import last_saved
+
+    if named is not None:
+        raise UsageError("-c and --load both name a conversation; give one of them")
+    last = last_saved()
+    if last is None:
+        raise UsageError("no conversation was saved yet, or its file is gone; /save FILE in a chat keeps one")
+    return last
 
 
 def _question(prompt: str | None, as_json: bool) -> str | None:

@@ -27,6 +27,7 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
+from thriftbit.cli.waiting import Waiting
 from thriftbit.strangers import harmless, harmless_json
 
 if TYPE_CHECKING:
@@ -41,37 +42,42 @@ _GOES_ON = re.compile(r"\s|[-*+] |\d+[.)] |>")  # a line that belongs to the lis
 
 
 class Screen:
-    """`with Screen(console) as screen: conversation.ask(question, screen.write)`"""
+    """`with Screen(console, waiting) as screen: conversation.ask(question, screen.write)`"""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, waiting: Waiting | None = None, plain: bool = False) -> None:
+        """waiting: ends with the first piece. plain: the text as it is written, without Markdown"""
         self._console = console
-        self._moves = console.is_terminal and not console.is_dumb_terminal
+        self._end_waiting = waiting.end if waiting else lambda: None
+        self._moves = console.is_terminal and not console.is_dumb_terminal and not plain
+        self._live: Live | None = None
+        self._last = ""
         self._tail = ""
         self._is_thought = False
         self._drawn_at = 0.0
 
     def __enter__(self) -> Self:
-        if self._moves:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._moves:
+        self._end_waiting()
+        if self._live is not None:
             self._live.update(Text(""), refresh=True)
             self._live.stop()
             if self._tail.strip():
                 self._console.print(self._rendered(self._tail))
-        else:
+        elif self._last and not self._last.endswith("\n"):
             self._console.print()
 
     def write(self, piece: str, is_thought: bool) -> None:
+        self._end_waiting()
         piece = written(piece)
         if not self._moves:
+            self._last = piece or self._last
             self._console.print(Text(piece), end="", soft_wrap=True)
             return
+        live = self._drawing()
         if is_thought != self._is_thought:
             self._finish(len(self._tail))
             self._is_thought = is_thought
@@ -79,14 +85,20 @@ class Screen:
         if "\n" in piece:
             self._finish(finished_length(self._tail))
         if time.monotonic() - self._drawn_at > _SECONDS_BETWEEN:
-            self._live.update(_Bottom(self._rendered(self._tail)), refresh=True)
+            live.update(_Bottom(self._rendered(self._tail)), refresh=True)
             self._drawn_at = time.monotonic()
+
+    def _drawing(self) -> Live:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+            self._live.start()
+        return self._live
 
     def _finish(self, length: int) -> None:
         """The first `length` characters of what is drawn are printed, and not drawn again."""
         finished, self._tail = self._tail[:length], self._tail[length:]
         if finished.strip():
-            self._live.update(Text(""), refresh=True)
+            self._drawing().update(Text(""), refresh=True)
             self._console.print(self._rendered(finished))
             self._console.print()
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from thriftbit.cli.chat_screen import Screen, ctrl_c_stops
 from thriftbit.cli.messages import shown_by
 from thriftbit.cli.printing import output
+from thriftbit.cli.waiting import Waiting, keys_are_kept
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.runtime.conversation import Conversation, Listen, Statistics
 from thriftbit.runtime.engine import EngineDiedError
@@ -26,21 +27,29 @@ from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless
 
 _PROMPT, _CONTINUED = "> ", ". "
+_FAREWELLS = {"exit", "quit", "bye", ":q", "/bye", "/quit", "/q"}
+_DEFAULTS = {"seed": "random", "max-tokens": "all that fit", "think": "off"}
+_BUSY_CORES = 0.5  # of others; from there on a polite model is clearly slower
 
 
-def converse(conversation: Conversation) -> None:
-    """Until /exit or Ctrl-D. What goes wrong is told, and the chat goes on."""
+def converse(conversation: Conversation, *, plain: bool = False, file: Path | None = None) -> None:
+    """Until /exit or Ctrl-D. What goes wrong is told, and the chat goes on.
+
+    plain: answers as they are written, without Markdown. file: the conversation was read from it, and /save may replace
+    it."""
     with shown_by(_note):
-        _converse(conversation)
+        _converse(Chat(conversation, {file.resolve()} if file else set(), plain=plain))
 
 
-def _converse(conversation: Conversation) -> None:
-    chat = Chat(conversation)
+def _converse(chat: Chat) -> None:
+    conversation = chat.conversation
     read = _plain_reader if output.is_dumb_terminal else _reader().prompt
     _note(
         f"{conversation.path.name}, context of {conversation.context_tokens:,} tokens. It all stays on this computer."
     )
     _note("/help shows what you can do; Ctrl-C stops an answer, Ctrl-D leaves.")
+    if conversation.messages:
+        _note(f"Going on after {_questions(conversation)}.")
     following = Next.READ
     while following is not Next.LEAVE:
         output.print()
@@ -50,12 +59,15 @@ def _converse(conversation: Conversation) -> None:
             continue
         except EOFError:
             return
+        if text.lower() in _FAREWELLS:
+            _note("Leaving, as /exit and Ctrl-D do. A space before the word asks the model about it.")
+            return
         try:
             following = run_command(chat, text.strip()) if text.startswith("/") else Next.READ
             if following is Next.ANSWER_AGAIN:
-                _answer(conversation, conversation.retry)
+                _answer(chat, conversation.retry)
             elif not text.startswith("/") and text.strip():
-                _answer(conversation, partial(conversation.ask, text))
+                _answer(chat, partial(conversation.ask, text))
         except ThriftbitError as error:
             _tell_error(error)
 
@@ -66,11 +78,33 @@ def _tell_error(error: ThriftbitError) -> None:
         _note("The conversation is still here: /retry asks again, with a fresh engine.")
 
 
-def _answer(conversation: Conversation, ask: Callable[[Listen], Generation]) -> None:
+def _answer(chat: Chat, ask: Callable[[Listen], Generation]) -> None:
+    conversation = chat.conversation
     output.print()
-    with ctrl_c_stops(conversation), Screen(output) as screen:
+    told: list[str] = []  # while the answer is written; shown below it, and not in the middle of a line
+    with (
+        keys_are_kept(),
+        ctrl_c_stops(conversation),
+        Waiting(output, _reason_to_wait(conversation)) as waiting,
+        Screen(output, waiting, chat.plain) as screen,
+        shown_by(told.append),
+    ):
         answer = ask(screen.write)
+    for sentence in told:
+        _note(sentence)
     _note(_afterwards(conversation, answer))
+
+
+def _reason_to_wait(conversation: Conversation) -> Callable[[], str]:
+    """-> tells what the model is doing before it writes"""
+    load = conversation.load_of_others()
+
+    def words() -> str:
+        if conversation.is_polite and load() >= _BUSY_CORES:
+            return "other programs are busy and come first; /full-speed changes that. Reading the question"
+        return "reading the question"
+
+    return words
 
 
 def _afterwards(conversation: Conversation, answer: Generation) -> str:
@@ -126,10 +160,12 @@ def _reader() -> PromptSession[str]:
 
 @dataclass
 class Chat:
-    """What commands work on. own_files: that this chat wrote or read, and may replace."""
+    """What commands work on. own_files: that this chat wrote or read, and may replace. plain: answers are shown as they
+    are written, without Markdown."""
 
     conversation: Conversation
     own_files: set[Path] = field(default_factory=set)
+    plain: bool = False
 
 
 class Next(Enum):
@@ -155,6 +191,7 @@ def _help(chat: Chat, argument: str) -> None:
     _columns((usage, meaning) for usage, meaning, _ in COMMANDS.values())
     _note("Enter sends; Alt-Enter, Ctrl-J or a backslash at the end begins a new line; what is pasted stays whole.")
     _note("Ctrl-C stops an answer, Ctrl-D leaves, the up arrow brings back what was typed.")
+    _note("You can type while the model answers: it waits for the next prompt.")
     _note("Nothing is sent anywhere, and nothing is kept unless you /save it.")
 
 
@@ -173,22 +210,32 @@ def _set(chat: Chat, argument: str) -> None:
         settings.pop(name.lower().replace("_", "-"), None)
     elif argument:
         settings.update([parse_setting(name, value.strip())])
-    _columns((f"{name} {_value(settings.get(name))}", each.meaning) for name, each in SETTINGS.items())
+    defaults = chat.conversation.defaults()
+    known = {name: f"{value:g}" for name, value in defaults.items()} | _DEFAULTS
+    _columns(
+        (f"{name} {_value(settings[name]) if name in settings else _default(known.get(name))}", each.meaning)
+        for name, each in SETTINGS.items()
+    )
 
 
-def _value(value: float | bool | None) -> str:
+def _value(value: float | bool) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _default(known: str | None) -> str:
+    return f"{known} (default)" if known else "default"
 
 
 def _save(chat: Chat, argument: str) -> None:
-    from thriftbit.runtime.conversation_file import save
+    from thriftbit.runtime.conversation_file import remember, save
 
     path = _file(argument, "save")
     save(chat.conversation, path, force=path.resolve() in chat.own_files)
+    remember(chat.conversation, path)
     chat.own_files.add(path.resolve())
-    _note(f"saved: {path}")
+    _note(f"saved: {path}; `thriftbit chat -c` goes on with it")
 
 
 def _load(chat: Chat, argument: str) -> None:
@@ -197,8 +244,12 @@ def _load(chat: Chat, argument: str) -> None:
     path = _file(argument, "load")
     load(chat.conversation, path)
     chat.own_files.add(path.resolve())
-    count = len(chat.conversation.messages) // 2
-    _note(f"loaded: {path}, {count} {'question' if count == 1 else 'questions'} with answers")
+    _note(f"loaded: {path}, {_questions(chat.conversation)}")
+
+
+def _questions(conversation: Conversation) -> str:
+    count = len(conversation.messages) // 2
+    return "1 question with its answer" if count == 1 else f"{count} questions with answers"
 
 
 def _file(argument: str, name: str) -> Path:
@@ -243,6 +294,16 @@ def _threads(known: Statistics) -> str:
     return all_of_them if known.threads_now in (None, known.threads) else f"{known.threads_now} of {all_of_them} now"
 
 
+def _full_speed(chat: Chat, argument: str) -> None:
+    chat.conversation.go_at_full_speed()
+    _note("from the next answer on the model no longer lets other programs go first")
+
+
+def _plain(chat: Chat, argument: str) -> None:
+    chat.plain = not chat.plain
+    _note(f"answers are shown {'as they are written' if chat.plain else 'with Markdown'}")
+
+
 def _exit(chat: Chat, argument: str) -> Next:
     return Next.LEAVE
 
@@ -264,6 +325,8 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Chat, str], Next | None]]] = {
     "save": ("/save FILE", "write the conversation", _save),
     "load": ("/load FILE", "go on with one that was saved", _load),
     "stats": ("/stats", "speed, memory, and how much of the context is left", _statistics),
+    "full-speed": ("/full-speed", "let the model compete with other programs", _full_speed),
+    "plain": ("/plain", "show answers as they are written, without Markdown; again to undo it", _plain),
     "clear": ("/clear", "forget the conversation", _clear),
     "exit": ("/exit", "leave", _exit),
 }

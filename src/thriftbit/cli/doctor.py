@@ -16,7 +16,7 @@ from thriftbit.cli.options import Duration, json_option
 from thriftbit.cli.printing import say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import offer_measuring
-from thriftbit.sizes import describe_bytes
+from thriftbit.sizes import counted, describe_bytes
 from thriftbit.strangers import harmless
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     if not facts.gpus:
         yield "GPU", "none found"
     yield "power", _power(facts)
-    yield "just now", _load(facts)
+    yield "load", _load(facts)
     for index, engine in enumerate(facts.engines):
         version = f" ({engine.version.value})" if engine.version.value else ""
         if not engine.where and engine.version.value is None:
@@ -190,9 +190,10 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
     disk = profile.disk_read_bytes_per_second
     yield "disk", "unknown: its cache cannot be gone around here" if disk is None else f"{_rate(disk)}, reading"
     threads = "" if profile.best_threads is None else f", fastest with {_threads(profile.best_threads)}"
-    yield "llama.cpp", f"{len({rate.format for rate in profile.rates})} formats on {profile.device}{threads}"
+    formats = counted(len({rate.format for rate in profile.rates}), "format")
+    yield "llama.cpp", f"{formats} on {profile.device}{threads}"
     if profile.busy_cores is not None and profile.busy_cores >= _DISTURBING:
-        yield "beware", f"other programs kept {profile.busy_cores:.1f} processors busy; measure again when they rest"
+        yield "note", f"other programs kept {profile.busy_cores:.1f} processors busy; measure again when they rest"
 
 
 def _print_outlooks(profile: Profile) -> None:
@@ -219,7 +220,7 @@ def _rate(spread: Spread) -> str:
 
 
 def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+    return counted(count, "thread")
 
 
 def _bytes(size_bytes: int) -> str:

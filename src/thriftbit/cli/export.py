@@ -12,6 +12,7 @@ from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
+from thriftbit.errors import UsageError
 from thriftbit.sizes import describe_bytes
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _WHERE = {
 
 @click.command(short_help="Hand a model to Ollama, LM Studio or llama.cpp, without copying it.")
 @click.argument("file", metavar="FILE", shell_complete=complete_models)
-@click.option("--to", type=click.Choice(["ollama", "lmstudio", "llama.cpp"]), required=True, help="The program.")
+@click.option("--to", type=click.Choice(["ollama", "lmstudio", "llama.cpp"]), help="The program.")
 @click.option(
     "--name", metavar="NAME", help="What it is to be called there: NAME[:TAG] for Ollama, OWNER/NAME for others."
 )
@@ -40,7 +41,9 @@ _WHERE = {
 @click.option("--force", is_flag=True, help="Replace what has that name already.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing.")
 @json_option
-def export(file: str, to: str, name: str | None, folder: str | None, force: bool, dry_run: bool, as_json: bool) -> None:
+def export(
+    file: str, to: str | None, name: str | None, folder: str | None, force: bool, dry_run: bool, as_json: bool
+) -> None:
     """Register the GGUF file FILE with a program that runs models, so that it lists it.
 
     The file is not copied where the disk allows: it gets a second name, or shares its blocks. Otherwise it is copied,
@@ -55,6 +58,8 @@ def export(file: str, to: str, name: str | None, folder: str | None, force: bool
       thriftbit export my-model-Q4_K_M.gguf --to lmstudio --dry-run
       thriftbit export my-model-Q4_K_M.gguf --to llama.cpp
     """
+    if to is None:
+        raise UsageError("say for which program: --to ollama, --to lmstudio or --to llama.cpp")
     file = model_here(file, to_run=True)
     with ProgressLine() as line:
         done = thriftbit.export(

@@ -95,7 +95,9 @@ def _show_rows(rows: Sequence[Finding]) -> None:
 def _row(finding: Finding) -> tuple[str, ...]:
     sure = finding.known_by == "header"
     bits = f"{finding.bits_per_weight:.2f}" if finding.bits_per_weight else ""
-    what = f"{finding.what or 'unknown'}{'' if sure or not finding.what else '?'}{' (!)' if finding.warning else ''}"
+    kind = "" if finding.writes_text or finding.problem else f"{finding.kind}, "
+    doubt = "" if sure or not finding.what else "?"
+    what = f"{kind}{finding.what or 'unknown'}{doubt}{' (!)' if finding.warning else ''}"
     return (
         harmless(finding.name).replace("\n", "\\n"),
         what,

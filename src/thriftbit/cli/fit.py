@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,9 @@ def _headline(advice: Advice) -> Iterator[str]:
     words = f" ({room.words})" if room.main is not None else ""
     cache = "" if advice.wishes.cache_type == "F16" else f", kept in {advice.wishes.cache_type}"
     yield f"{own}: {memory} for models{words}{card}. Context: {advice.context_tokens:,} tokens{cache}."
+    asked = advice.wishes.context_tokens
+    if asked is not None and asked > advice.context_tokens:
+        yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,}, which it gets."
     if advice.outline.born is not None:
         yield advice.outline.born.advice
     if advice.outline.obstacle:
@@ -171,10 +175,9 @@ def _headline(advice: Advice) -> Iterator[str]:
 def _show_options(advice: Advice) -> None:
     from thriftbit.advice.wording import describe_loss
 
-    wide = output.width >= _NARROW
+    chosen = advice.choice.option
     columns: list[tuple[str, Callable[[Option], str]]] = [
-        (" ", lambda option: _CHOSEN if option is advice.choice.option else ""),
-        ("precision", lambda option: option.name),
+        ("precision", lambda option: f"{_CHOSEN if option is chosen else ' '} {option.name}"),
         (">size", _size),
         (">memory", _memory),
         ("fits", _fits),
@@ -184,21 +187,13 @@ def _show_options(advice: Advice) -> None:
     ]
     if not any(option.speed.value for option in advice.options):
         columns = [column for column in columns if column[0] != ">tokens/s"]
+    wide = output.width >= _NARROW
     if not wide:
         columns.pop()
-    block = table(
-        [heading for heading, _ in columns], [[cell(option) for _, cell in columns] for option in advice.options]
-    )
-    for column in block.columns:
-        column.no_wrap = True
-    block.padding = (0, 2, 0, 0)
-    chosen = advice.choice.option
-    for index, option in enumerate(advice.options):
-        if option is chosen:
-            block.rows[index].style = "bold"
-        elif not option.fits:
-            block.rows[index].style = "dim"
-    show(block)
+    rows = [[cell(option) for _, cell in columns] for option in advice.options]
+    styles = {n: "dim" for n, option in enumerate(advice.options) if not option.fits}
+    styles |= {n: "bold" for n, option in enumerate(advice.options) if option is chosen}
+    show(table([heading for heading, _ in columns], rows, styles))
     if not wide:
         sources = dict.fromkeys(option.loss.provenance for option in advice.options if option.loss.share.value)
         if sources:
@@ -307,7 +302,12 @@ def print_ranking(ranked: Sequence[Ranked], as_json: bool) -> None:
     best = ranked[0]
     say("")
     if best.fits:
-        _paragraph(f"Take: {best.name}, the largest that fits and is fast enough here.", style="bold")
+        known = best.option is not None and best.option.speed.value is not None
+        why = "the largest that fits and is fast enough here" if known else "the largest that fits here"
+        _paragraph(f"Take: {best.name}, {why}.", style="bold")
+        if not known:
+            _paragraph("How fast it is here is not known yet: thriftbit doctor --measure")
+        say(f"Next:  thriftbit chat {shlex.quote(best.name)}")
     else:
         _paragraph("None of them fits into this computer's memory.", style="bold")
 

@@ -59,7 +59,7 @@ def inspect(path: str, with_tensors: bool, as_json: bool) -> None:
     say("metadata", style="bold")
     key_width = max(map(len, inspection.metadata), default=0)
     for key, value in inspection.metadata.items():
-        say_cropped(f"  {key:<{key_width}}  {_one_line(value)}")
+        say_cropped(f"  {key:<{key_width}}  {_one_line(value)}".rstrip())
     if with_tensors:
         say("")
         _show_tensors(inspection)

@@ -65,13 +65,16 @@ def are_shown() -> bool:
 def shown_by(show: Callable[[str], None]) -> Iterator[None]:
     """Inside, messages go to `show` and not to the error output."""
     handler = MessageHandler(show)
-    _library.removeHandler(_handler)
+    before = [each for each in _library.handlers if isinstance(each, MessageHandler)]
+    for each in before:
+        _library.removeHandler(each)
     _library.addHandler(handler)
     try:
         yield
     finally:
         _library.removeHandler(handler)
-        _library.addHandler(_handler)
+        for each in before:
+            _library.addHandler(each)
 
 
 def message_options() -> list[click.Option]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,9 @@ from thriftbit.cli.options import (
 from thriftbit.cli.printing import print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
-from thriftbit.containers.atomic_file import check_target
-from thriftbit.containers.regular_files import read_regular_text
-from thriftbit.errors import ThriftbitError, UsageError, enumeration
-from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.containers.atomic_file import check_target, folder_for
+from thriftbit.errors import UsageError, enumeration
+from thriftbit.sizes import counted, describe_bytes, describe_count
 from thriftbit.strangers import quoted
 
 _LARGEST_PLAN_BYTES = 64 << 20
@@ -138,8 +136,11 @@ def quantize(
         raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
+    from thriftbit.library.inventory import check_quantizable
+
     importance = thriftbit.read_importance(imatrix) if imatrix else None
     asked, source = source, model_here(source, offline=offline, yes=True)
+    check_quantizable(source)
     model = thriftbit.open_model(
         source,
         offline=offline,
@@ -148,6 +149,9 @@ def quantize(
         next_token_layers=not no_mtp,
     )
     found = None
+    if dry_run and request and (missing := thriftbit.what_a_map_takes(model, effort, calibrate_on)):
+        _print_missing_map(asked, missing, as_json)
+        return
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, threads)
     plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
@@ -157,28 +161,31 @@ def quantize(
     output = output or Path(f"{_name_of(source, asked)}-{level}.gguf")
     if dry_run:
         print_plan(model, plan, importance, effort, output, as_json, found)
+        if calibrated and not as_json:
+            _say_what_calibration_takes(model, calibrate_on, effort)
         return
-    calibration, rounded = None, None
-    if calibrated:
-        check_target(output, output, force)  # before the long run, and not only after it
-        if save_imatrix:
-            check_target(save_imatrix, save_imatrix, force)
-        calibration, rounded = _learn(model, plan, calibrate_on, effort)
-        if save_imatrix:
-            text = calibrate_on.name if calibrate_on else "thriftbit's calibration texts"
-            thriftbit.write_importance(calibration, save_imatrix, text=text, force=force)
-    with _target(model, output, force, no_check) as target, ProgressLine() as line:
-        result = thriftbit.quantize(
-            model,
-            plan,
-            target,
-            importance=importance,
-            calibration=calibration,
-            rounded=rounded,
-            threads=threads,
-            force=force,
-            progress=line.update,
-        )
+    with folder_for(output):
+        calibration, rounded = None, None
+        if calibrated:
+            check_target(output, output, force)  # before the long run, and not only after it
+            if save_imatrix:
+                check_target(save_imatrix, save_imatrix, force)
+            calibration, rounded = _learn(model, plan, calibrate_on, effort)
+            if save_imatrix:
+                text = calibrate_on.name if calibrate_on else "thriftbit's calibration texts"
+                thriftbit.write_importance(calibration, save_imatrix, text=text, force=force)
+        with _target(model, output, force, no_check) as target, ProgressLine() as line:
+            result = thriftbit.quantize(
+                model,
+                plan,
+                target,
+                importance=importance,
+                calibration=calibration,
+                rounded=rounded,
+                threads=threads,
+                force=force,
+                progress=line.update,
+            )
     result = replace(result, path=output)
     if rounded:
         rounded.discard()
@@ -188,6 +195,24 @@ def quantize(
 def _is_same(preset: str | None) -> bool:
     """-> whether the weights are to be kept as they are"""
     return preset is not None and preset.lower() == "same"
+
+
+def _print_missing_map(source: str, missing: str, as_json: bool) -> None:
+    """A dry run computes nothing long, and a budget needs a map of the model."""
+    command = f"thriftbit map {quoted(source)}"
+    if as_json:
+        print_json({"written": False, "needs": command, "takes": missing})
+        return
+    say(f"Nothing was computed. A budget needs a map of the model, which is not here yet: {missing}.")
+    say(f"  {command}")
+    say("After that, a dry run takes seconds. Without --dry-run, the map is made first.")
+
+
+def _say_what_calibration_takes(model: Model, text: Path | None, effort: str) -> None:
+    from thriftbit.quantization import calibration_text, tuned
+
+    windows = tuned.WINDOWS if effort == "tuned" else calibration_text.WINDOWS
+    say(f"  first {calibration_text.what_calibration_takes(model, text, windows)}")
 
 
 def _target(model: Model, output: Path, force: bool, no_check: bool) -> AbstractContextManager[Path]:
@@ -212,20 +237,12 @@ def _check_choice(preset: str | None, plan_file: Path | None, request: Request) 
         if not _is_same(preset):
             preset_named(preset)
     elif not plan_file and not request:
+        from thriftbit.quantization.preset_sizes import describe_presets
+
         raise UsageError(
             "say how small with --to PRESET, or with --size, --bpw or --max-loss; Q4_K_M suits most people. "
             f"The presets, and how many gigabytes each takes per billion parameters:\n\n{describe_presets()}"
         )
-
-
-def describe_presets() -> str:
-    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
-    from thriftbit.quantization.preset_sizes import typical_bits_per_weight
-    from thriftbit.quantization.presets import PRESETS
-
-    return "\n".join(
-        f"  {preset.name:<8}{typical_bits_per_weight(preset) / 8:5.2f}  {preset.summary}" for preset in PRESETS.values()
-    )
 
 
 def _best(
@@ -251,11 +268,7 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_import
     if preset:
         return thriftbit.make_plan(model, preset, importance=knows_importance)
     assert plan_file is not None
-    text = read_regular_text(plan_file, _LARGEST_PLAN_BYTES)
-    try:
-        return thriftbit.Plan.from_json(text, model)
-    except ThriftbitError as error:
-        raise ThriftbitError(f"{plan_file}: {error}") from None
+    return thriftbit.Plan.from_file(plan_file, model)
 
 
 def _learn(model: Model, plan: Plan, text: Path | None, effort: str) -> tuple[Calibration, Rounded | None]:
@@ -283,28 +296,7 @@ def _name_of(source: str, asked: str) -> str:
     return re.sub(r"[-.](f32|f16|bf16)$", "", name, flags=re.IGNORECASE)
 
 
-NO_ROLE = "other"
 SMALLEST_GAP = 0.0005  # below which nobody would see the difference
-
-
-@dataclass
-class RoleSummary:
-    """All tensors that do the same thing in the network; formats: how many tensors have each."""
-
-    parameters: int = 0
-    size_bytes: int = 0
-    formats: Counter[str] = field(default_factory=Counter)
-
-
-def summarize_roles(model: Model, plan: Plan) -> dict[str, RoleSummary]:
-    """-> by role, the largest first"""
-    summaries: dict[str, RoleSummary] = {}
-    for tensor, entry in zip(model.tensors, plan.entries(model), strict=True):
-        summary = summaries.setdefault(tensor.role or NO_ROLE, RoleSummary())
-        summary.parameters += tensor.parameters
-        summary.size_bytes += entry.size_bytes
-        summary.formats[entry.format.name] += 1
-    return dict(sorted(summaries.items(), key=lambda item: -item[1].size_bytes))
 
 
 def print_plan(
@@ -318,6 +310,7 @@ def print_plan(
 ) -> None:
     from thriftbit.containers.atomic_file import free_bytes_for
     from thriftbit.quantization.metadata import file_layout
+    from thriftbit.quantization.plan_summary import summarize_roles
 
     size_bytes = file_layout(model, plan, importance, effort=effort).file_size_bytes
     free_bytes = free_bytes_for(output)
@@ -329,7 +322,7 @@ def print_plan(
             {"role": role, "parameters": s.parameters, "size_bytes": s.size_bytes, "formats": dict(s.formats)}
             for role, s in roles.items()
         ]
-        print_json(document | _prediction(found) | {"plan": json.loads(plan.to_json())})
+        print_json(document | (found.prediction_document() if found else {}) | {"plan": json.loads(plan.to_json())})
         return
     rows = [
         (
@@ -359,7 +352,7 @@ def print_result(
         document |= {"carried_over": result.carried_over}
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
         document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
-        print_json(document | _prediction(found))
+        print_json(document | (found.prediction_document() if found else {}))
         return
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
     say(_sizes_line(model, plan, result.size_bytes))
@@ -368,19 +361,21 @@ def print_result(
     if found:
         say(describe_prediction(found))
     if missing:
-        say(f"  The importance data says nothing about {len(missing)} tensors: {enumeration(missing)}")
+        count = counted(len(missing), "tensor")
+        say(f"  The importance data says nothing about {count}: {enumeration(missing)}")
     if unreached:
         most = max(unreached, key=lambda name: unreached[name])
-        say(
-            f"  The text hardly reached some experts in {len(unreached)} tensors, most of them ({unreached[most]}) in "
-            f"{most}; more text helps"
-        )
+        count = counted(len(unreached), "tensor")
+        say(f"  The text hardly reached some experts in {count}, most ({unreached[most]}) in {most}; more text helps")
     if result.kept_plain:
         kept = list(result.kept_plain)
-        say(f"  Rounded block by block after all, {len(kept)} matrices: {enumeration(kept)}")
-    say("\nTo run it:")
-    for program, command in _ways_to_run(result.path):
-        say(f"  {program:<11}{command}")
+        count = counted(len(kept), "matrix", "matrices")
+        say(f"  Calibration did not help {count}, rounded block by block instead: {enumeration(kept)}")
+    file = quoted(str(result.path))
+    say("\nNext:")
+    say(f"  thriftbit chat {file}")
+    say(f"  thriftbit export {file} --to ollama    (or lmstudio, llama.cpp; without a copy)")
+    say(f"  llama-cli -m {file}")
 
 
 def describe_prediction(found: Allocation) -> str:
@@ -389,24 +384,13 @@ def describe_prediction(found: Allocation) -> str:
 
     loss = found.loss
     value, low, high = (significant(each, 2) for each in (loss.value, loss.low, loss.high))
-    best = "no plan is better" if found.gap < SMALLEST_GAP else f"at most {100 * found.gap:.2g} % from the best plan"
-    rise = f"perplexity up by {100 * loss.perplexity_rise:.2g} % at most"
+    best = (
+        "the best mix of formats found for this size"
+        if found.gap < SMALLEST_GAP
+        else f"at most {100 * found.gap:.2g}% worse than the best mix of formats"
+    )
+    rise = f"perplexity up by at most {100 * loss.perplexity_rise:.2g}%"
     return f"  predicted to lose {value} nats ({low}–{high}), {rise}; {best}"
-
-
-def _prediction(found: Allocation | None) -> dict[str, Any]:
-    if found is None:
-        return {}
-    loss = found.loss
-    return {
-        "predicted": {
-            "kl_divergence": loss.value,
-            "low": loss.low,
-            "high": loss.high,
-            "perplexity_rise_at_most": loss.perplexity_rise,
-            "gap": found.gap,
-        }
-    }
 
 
 def _sizes_line(model: Model, plan: Plan, size_bytes: int) -> str:
@@ -428,13 +412,3 @@ def _sizes_document(model: Model, plan: Plan, output: Path, size_bytes: int) -> 
         "size_bytes": size_bytes,
         "bits_per_weight": round(plan.bits_per_weight(model), 4),
     }
-
-
-def _ways_to_run(path: Path) -> list[tuple[str, str]]:
-    file, name = quoted(str(path)), quoted(path.stem.lower())
-    recipe = quoted(f"FROM {path.resolve()}")
-    return [
-        ("llama.cpp", f"llama-cli -m {file}"),
-        ("Ollama", f"echo {recipe} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"),
-        ("LM Studio", f"lms import --copy {file}"),
-    ]

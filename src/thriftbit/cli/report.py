@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,30 +34,37 @@ GGUF_MAGIC = b"GGUF"
     default=Path(DEFAULT_PAGE),
     help="The page; report.html by default.",
 )
-@click.option("--force", is_flag=True, help="Replace the page if it exists.")
+@click.option("--force", is_flag=True, help="Replace a file that is not a report of Thriftbit.")
+@click.option("--open", "opening", is_flag=True, help="Open the page in the browser.")
 @json_option
-def report(sources: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
+def report(sources: tuple[Path, ...], output: Path, force: bool, opening: bool, as_json: bool) -> None:
     """Show what quantization lost and gained, as a table here and as one HTML page that needs no network.
 
     Give files of rows that `thriftbit measure` wrote, or GGUF files whose measurements this computer has kept, or
-    nothing: then it is about the model that was measured last, with every file measured against it.
+    nothing: then it is about the model that was measured last, with every file measured against it. An earlier report
+    is replaced.
 
     \b
     Examples:
       thriftbit report
       thriftbit report Qwen2.5-1.5B-Instruct-Q4_K_M.gguf -o qwen.html
-      thriftbit report laptop.jsonl server.jsonl --force
+      thriftbit report laptop.jsonl server.jsonl --open
     """
-    from thriftbit.report import TerminalReport, summarize, summary_document, write_report
+    from thriftbit.report import TerminalReport, is_report, summarize, summary_document, write_report
 
     rows = _rows(sources)
     summary = summarize(rows)
-    path = write_report(rows, output, force)
+    if not as_json:
+        show(TerminalReport(summary))
+    path = write_report(rows, output, force or is_report(output))
     if as_json:
         print_json({"page": str(path), **summary_document(summary)})
-        return
-    show(TerminalReport(summary))
-    say(f"\nThe page is {path} ({describe_bytes(path.stat().st_size)}); open it in a browser.")
+    else:
+        say(f"\nThe page is {path} ({describe_bytes(path.stat().st_size)}).")
+        if not opening:
+            say("`thriftbit report --open` shows it in your browser.")
+    if opening:
+        webbrowser.open(path.absolute().as_uri())
 
 
 def _rows(sources: Sequence[Path]) -> list[Measurement]:

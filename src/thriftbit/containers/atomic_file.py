@@ -175,8 +175,27 @@ class AtomicFile:
 
 
 def free_bytes_for(path: Path) -> int:
-    """Return how much a file at `path` may take on its disk; ThriftbitError if its folder is missing."""
-    return shutil.disk_usage(_folder_of(path)).free
+    """Return how much a file at `path` may take on its disk, whose folder may still have to be made."""
+    folder = Path(os.path.realpath(path)).parent
+    return shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.is_dir())).free
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make the folders in which `path` is to be; where the work inside fails, they are gone again."""
+    folder = Path(os.path.realpath(path)).parent
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ThriftbitError(f"{folder}: cannot be made: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # something is in it
+                each.rmdir()
+        raise
 
 
 def _folder_of(path: Path) -> Path:

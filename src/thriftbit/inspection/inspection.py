@@ -14,6 +14,8 @@ from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.inspection.oddities import oddities
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_remote_subject, open_subject
 from thriftbit.library.locate import locate
+from thriftbit.notebook import html_table
+from thriftbit.sizes import describe_bytes, describe_count
 
 SHORT_ARRAY = 8  # a longer one is summarised by its length and this many of its first values
 
@@ -72,6 +74,17 @@ class Inspection:
             for tensor in self.tensors
         ]
         return asdict(self) | {"tensors": tensors}
+
+    def __repr__(self) -> str:
+        bits = f", {self.bits_per_weight:.2f} bits per weight" if self.bits_per_weight else ""
+        return f"Inspection({self.path!r}, {describe_count(self.parameters)} parameters{bits})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (total.type, total.tensors, describe_count(total.parameters), describe_bytes(total.size_bytes))
+            for total in self.types
+        ]
+        return html_table(repr(self), ("type", "tensors", "weights", "size"), rows)
 
 
 def inspect(path: str | Path) -> Inspection:

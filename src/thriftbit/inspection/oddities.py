@@ -15,7 +15,7 @@ from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 from thriftbit.containers.gguf_values import VERSION, padded
 from thriftbit.errors import enumeration
 from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
-from thriftbit.sizes import describe_bytes
+from thriftbit.sizes import counted, describe_bytes
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.tokenizers.added_tokens import refuses_name
 
@@ -96,7 +96,7 @@ def _layers(subject: Subject) -> Iterator[str]:
     told = subject.number(f"{subject.architecture}.block_count")
     found = {match[1] for tensor in subject.tensors if (match := re.match(r"blk\.(\d+)\.", tensor.name))}
     if found and told != len(found):
-        yield f"{subject.architecture}.block_count is {told}, but there are tensors of {len(found)} layers."
+        yield f"{subject.architecture}.block_count is {told}, but there are tensors of {counted(len(found), 'layer')}."
 
 
 def _context(subject: Subject) -> Iterator[str]:

@@ -21,7 +21,8 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.library.locate import Located
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
-from thriftbit.sources.checkpoint import open_checkpoint, weight_files
+from thriftbit.sources.born_small import kind_of
+from thriftbit.sources.checkpoint import Checkpoint, open_checkpoint, weight_files
 from thriftbit.sources.gguf_source import read_parts
 from thriftbit.sources.hub import describe, file_url, parse_hub_id
 from thriftbit.sources.model_card import general_metadata
@@ -164,7 +165,7 @@ def _open_folder(folder: Path) -> Subject:
         architecture=architecture.gguf_name if architecture else _named_architecture(config),
         metadata=metadata,
         tensors=tuple(
-            InspectedTensor(as_utf8(tensor.name), tensor.shape, tensor.source_dtype, _stored_bytes(tensor))
+            InspectedTensor(as_utf8(tensor.name), tensor.shape, _kind(tensor, checkpoint), _stored_bytes(tensor))
             for tensor in sources
         ),
         tied=bool(mapped) and all(tensor.name != OUTPUT for tensor in mapped),
@@ -173,7 +174,14 @@ def _open_folder(folder: Path) -> Subject:
 
 
 def _stored_bytes(tensor: Tensor) -> int:
-    return math.ceil(tensor.parameters * DTYPE_BITS[tensor.source_dtype] / 8)
+    return math.ceil(tensor.parameters * (tensor.packed_bits or DTYPE_BITS[tensor.source_dtype]) / 8)
+
+
+def _kind(tensor: Tensor, checkpoint: Checkpoint) -> str:
+    """-> how the tensor is stored: "BF16", or as what it is packed ("FP8", "GPTQ")"""
+    if tensor.is_packed and checkpoint.packing is not None:
+        return kind_of(checkpoint.packing)
+    return tensor.source_dtype
 
 
 def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:

@@ -100,8 +100,9 @@ class Content:
         content = from_document(Content, document)
         numbers = [content.parameters, content.weights_bytes, content.context_length, content.running_bytes]
         numbers += [count for group in content.groups for count in (group.parameters, group.size_bytes)]
-        if not all(number is None or 0 <= number < _MOST for number in numbers) or content.parts < 1:
-            raise ThriftbitError("a record of the library has numbers that no file has")
+        possible = all(number is None or 0 <= number < _MOST for number in numbers) and content.parts >= 1
+        if not possible or content.kind not in KINDS:
+            raise ThriftbitError("a record of the library has numbers or a kind that no file has")
         return content
 
 

@@ -25,6 +25,8 @@ from thriftbit.library.hub_search import HubFile, search_hub
 from thriftbit.library.inventory import LocalModel, matches, take_inventory
 from thriftbit.library.kinds import TEXT
 from thriftbit.library.names import QuantizationName, parse_quantization
+from thriftbit.library.places import from_here
+from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
 
@@ -74,6 +76,10 @@ class Finding:
     @property
     def fits_here(self) -> bool:
         return self.fits in ("yes", "tight")
+
+    @property
+    def writes_text(self) -> bool:
+        return self.kind == TEXT
 
     @property
     def can_chat(self) -> bool:
@@ -129,12 +135,8 @@ def _next_for_local(model: LocalModel, name_is_unique: bool) -> str:
 
 
 def _typed(name: str, path: Path, name_is_unique: bool) -> str:
-    """-> what to type for a model here: its name, or its path where that is shorter or the name is not its alone"""
-    try:
-        relative = str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return name if name_is_unique else str(path)
-    return f"./{relative}" if relative.startswith("-") else relative
+    """-> what to type for a model here: its path from here if it is below, else its name if that is its alone"""
+    return from_here(path) if path.is_relative_to(Path.cwd()) or not name_is_unique else name
 
 
 def hub_finding(file: HubFile, memory: Memory) -> Finding:
@@ -226,6 +228,24 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"next": [{"why": why, "command": command} for why, command in self.next_steps]}
+
+    def __repr__(self) -> str:
+        return f"Findings({len(self.local)} on this disk, {len(self.hub)} on the Hub)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.name,
+                each.what or "",
+                describe_bytes(each.size_bytes) if each.size_bytes else "",
+                each.fits,
+                each.where,
+            )
+            for each in (*self.local, *self.hub)
+        ]
+        return html_table(
+            " ".join(self.words) or "Models on this disk", ("name", "what it is", "size", "fits", "where"), rows
+        )
 
 
 def find(

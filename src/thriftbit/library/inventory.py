@@ -22,7 +22,17 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
 from thriftbit.library.content import Content, gguf_content, judge
 from thriftbit.library.header_cache import HeaderCache
-from thriftbit.library.kinds import KINDS, OTHER, TEXT, cannot, folder_kind
+from thriftbit.library.kinds import (
+    ADAPTER,
+    CONTROL,
+    IMPORTANCE,
+    KINDS,
+    OTHER,
+    TEXT,
+    VOCABULARY,
+    cannot,
+    folder_kind,
+)
 from thriftbit.library.places import candidates
 from thriftbit.library.quantized_checkpoint import checkpoint_content
 from thriftbit.sizes import describe_bytes
@@ -119,12 +129,19 @@ def kind_of(path: Path) -> str:
     return gguf_content(read_parts(path)).kind
 
 
-def check_can_chat(path: Path, wish: str = "cannot chat") -> None:
-    """Raises ThriftbitError, with what works instead, for a file or folder that is no language model. wish: what it
-    cannot do"""
+def check_can_chat(path: Path, why: str = "it cannot chat") -> None:
+    """Raises ThriftbitError, with what works instead, for a file or folder that is no language model. why: it
+    is refused"""
     kind = kind_of(path)
     if kind != TEXT:
-        raise cannot(kind, path, wish)
+        raise cannot(kind, path, why)
+
+
+def check_quantizable(source: str) -> None:
+    """Raises ThriftbitError, with what works instead, for a file of a kind that is never quantized by itself."""
+    path = Path(source)
+    if path.is_file() and (kind := kind_of(path)) in (ADAPTER, CONTROL, IMPORTANCE, VOCABULARY):
+        raise cannot(kind, path, "it is not quantized by itself")
 
 
 def matches(words: Sequence[str], text: str) -> bool:

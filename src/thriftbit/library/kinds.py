@@ -230,11 +230,11 @@ def hub_kind(task: str | None, architecture: str | None, file: str) -> str:
     return _BY_TASK.get(task or "", TEXT)
 
 
-def cannot(kind: str, path: Path | str, wish: str) -> ThriftbitError:
+def cannot(kind: str, path: Path | str, why: str) -> ThriftbitError:
     """-> the error of a command that needs a language model and was given something else
 
-    wish: what was wanted, "cannot be chatted with"."""
+    why: it is refused, "it cannot chat"."""
     known = KINDS[kind]
     shown = quoted(str(path))
     instead = known.instead.replace("FILE", shown)
-    return ThriftbitError(f"{path} is {known.what}; it {wish}. {instead}")
+    return ThriftbitError(f"{path} is {known.what}; {why}. {instead}")

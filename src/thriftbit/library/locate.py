@@ -26,7 +26,7 @@ from thriftbit.library.aliases import read_aliases
 from thriftbit.library.candidate import Candidate, whole_files
 from thriftbit.library.choose import choose_file
 from thriftbit.library.inventory import matches
-from thriftbit.library.places import candidates
+from thriftbit.library.places import candidates, from_here
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.hub import HubId, download_files, file_sizes, parse_hub_id
@@ -67,7 +67,7 @@ def locate(name: str | Path, *, to_run: bool = False, offline: bool = False) -> 
     """-> what the name stands for. Nothing large is downloaded.
 
     to_run: prefer a repository's GGUF files to its safetensors.
-    Raises UsageError for a name that nothing or more than one model here has, with the nearest names.
+    Raises ThriftbitError for a name that no model has, with the nearest names; UsageError for one that several have.
     """
     text = str(name)
     if not text.strip():
@@ -83,16 +83,18 @@ def locate(name: str | Path, *, to_run: bool = False, offline: bool = False) -> 
         raise UsageError(f"the alias {shown(text)} stands for {target}, which is gone. thriftbit alias rm {text}")
     here = candidates(Path.cwd(), _logger.debug)
     if (found := _named(text, here)) is not None:
-        return Located(str(found.path))
+        return Located(from_here(found.path))
     folder, _, choice = text.rpartition(":")
     if folder and choice and Path(folder).expanduser().is_dir():
         return Located(_in_folder_of_ggufs(Path(folder).expanduser(), choice))
     if (hub_name := _hub_name(text)) is not None:
         return _of_repository(*hub_name, here, to_run, offline or constants.HF_HUB_OFFLINE)
     if not _looks_like_path(text) and (found := _only_match(text, here)) is not None:
-        _logger.info(f"{text}: {found.path if found.folder else found.name}")
-        return Located(str(found.path))
-    raise UsageError(_missed(text, here))
+        source = from_here(found.path)
+        if source.lower() != f"{text}.gguf".lower():
+            _logger.info(f"{text} is taken for {found.name} ({found.place}).")
+        return Located(source)
+    raise ThriftbitError(_missed(text, here))
 
 
 def obtain(

@@ -54,6 +54,15 @@ def every_name(current: Path) -> list[Candidate]:
     return list(_all(current, lambda message: None))
 
 
+def from_here(path: Path) -> str:
+    """-> the path as somebody in the current folder writes it"""
+    try:
+        relative = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+    return f"./{relative}" if relative.startswith("-") else relative
+
+
 def _with_alias(known: Candidate, other: Candidate) -> Candidate:
     names = (other.name, *other.aliases)
     aliases = dict.fromkeys((*known.aliases, *(name for name in names if name != known.name)))

@@ -21,10 +21,10 @@ from thriftbit.library.content import IN_LAYERS, OUTSIDE, SMALL, Content, groupe
 from thriftbit.library.kinds import folder_kind
 from thriftbit.sources.checkpoint import CONFIG, weight_files
 from thriftbit.sources.json_object import read_json_object
+from thriftbit.sources.packed import find_packing
 from thriftbit.sources.safetensors_file import DTYPE_BITS, read_safetensors
 from thriftbit.sources.tensor import Tensor
 
-_KEYS = ("quantization_config", "compression_config", "quantization")
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks?)\.\d+\.")
 _OVERHEAD = re.compile(
     r"\.(?:qzeros|scales|biases|g_idx|absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|SCB|weight_format"
@@ -47,7 +47,7 @@ def checkpoint_content(folder: Path) -> Content:
     config = read_json_object(folder / CONFIG)
     names = {entry.name for entry in folder.iterdir()}
     files = weight_files(str(folder), folder, names)
-    settings = quantization_settings(config)
+    settings = quantization_settings(config, folder)
     tensors = [tensor for name in files for tensor in read_safetensors(folder / name).values()]
     counts = [_weights(tensor, settings) for tensor in tensors]
     parameters = None if None in counts else sum(count or 0 for count in counts)
@@ -72,20 +72,11 @@ def checkpoint_content(folder: Path) -> Content:
     )
 
 
-def quantization_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """-> what config.json says of quantization, with its method under "quant_method"; {} for plain weights"""
-    text = config.get("text_config")
-    for section in (config, text if isinstance(text, dict) else {}):
-        for key in _KEYS:
-            found = section.get(key)
-            if not isinstance(found, dict) or not found:
-                continue
-            if found.get("quant_method") == "bitsandbytes" and not (
-                found.get("load_in_4bit") or found.get("load_in_8bit")
-            ):
-                continue  # left behind in models whose weights it did not touch
-            return {"quant_method": "mlx", **found} if key == "quantization" else found
-    return {}
+def quantization_settings(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """folder: the model's, for files beside config.json.
+    -> what they say of quantization, with its method under "quant_method"; {} for plain weights"""
+    packing = find_packing(config, folder)
+    return {} if packing is None else {**packing.settings, "quant_method": packing.method}
 
 
 def declared_precision(settings: Mapping[str, Any]) -> str | None:

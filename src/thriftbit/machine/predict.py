@@ -21,6 +21,7 @@ from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.prediction import Prediction, unknown, widened
 from thriftbit.machine.profile import FormatRate, Profile, Spread, StepCost
 from thriftbit.machine.rates import bandwidth_with, busiest_tokens, format_rates, step_cost_with
+from thriftbit.sizes import counted
 
 __all__ = ["Prediction", "decode_rate", "energy_per_token", "first_token_seconds", "memory_needed", "prefill_rate"]
 
@@ -72,7 +73,9 @@ def decode_rate(
         rate = rates.get(format)
         spread = rate.decode_bytes_per_second if rate else _from_bandwidth(bandwidth, rates.values())
         if spread is None:
-            return unknown(f"neither {format} nor the memory's bandwidth was measured with {threads} threads")
+            return unknown(
+                f"neither {format} nor the memory's bandwidth was measured with {counted(threads, 'thread')}"
+            )
         if rate is None and format not in _PLAIN:
             guessed.append(format)
         seconds = _plus(seconds, _over(size_bytes, spread))
@@ -223,7 +226,7 @@ def _corrected(seconds: Spread, reason: str, correction: Correction | None, prof
     if correction.runs:
         # what runs showed of the error replaces what the parts may add up to
         low, high = value * min(correction.low, 1 / drift), value * max(correction.high, drift)
-        reason = f"{reason}; corrected by {correction.runs} runs here"
+        reason = f"{reason}; adjusted by {counted(correction.runs, 'real run')} here"
     else:
         low, high = 1 / seconds.high / drift, 1 / seconds.low * drift
     if busy > _NOTABLY_BUSY:

@@ -98,6 +98,10 @@ class Profile:
         """Raises ThriftbitError for what is no profile."""
         return _checked(from_document(Profile, _document(text), "profile"))
 
+    def __repr__(self) -> str:
+        measured = f"measured {self.measured_at[:10]}" if self.measured_at else "not measured"
+        return f"Profile({self.facts.processor.name.value}, {measured})"
+
 
 def fingerprint(facts: Facts) -> dict[str, Any]:
     """Return what rates depend on and what stays the same until somebody opens the case (or resizes the container)."""

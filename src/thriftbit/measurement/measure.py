@@ -115,7 +115,7 @@ def _open(
     tasks = [read_task(name) for name in questions]
     for file in files:
         if Path(file).is_file():
-            check_can_chat(Path(file), "cannot be measured by how well it predicts text")
+            check_can_chat(Path(file), "`thriftbit measure` is for models that write text")
     models = [open_as_it_is(file, offline=offline) for file in files]
     for file, model in zip(files, models, strict=True):
         if not Path(model.source).is_file():

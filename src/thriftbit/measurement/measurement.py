@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.measurement.quantities import QUANTITIES, Quantity
+from thriftbit.notebook import html_table
 
 SCHEMA = 1
 CONFIDENCE_95 = "95% confidence"  # an interval for the value
@@ -107,6 +108,20 @@ class Measurement:
             )
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise ThriftbitError(f"is no measurement: {error}") from None
+
+    def __repr__(self) -> str:
+        value = "not measured" if self.value is None else f"{self.value:.4g}"
+        between = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"Measurement({self.subject.name}: {self.what} {value}{between})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("value", self.note if self.value is None else self.value),
+            ("interval", "" if self.low is None else f"{self.low} to {self.high}"),
+            ("against", self.against.name if self.against else ""),
+            *self.settings.items(),
+        ]
+        return html_table(f"{self.subject.name}: {self.what}", (), [row for row in rows if row[1] != ""])
 
 
 def _refuse(constant: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,22 @@ class Allocation:
     size_bytes: int
     loss: Loss
     gap: float
+
+    def prediction_document(self) -> dict[str, Any]:
+        """-> as JSON has it"""
+        loss = self.loss
+        return {
+            "predicted": {
+                "kl_divergence": loss.value,
+                "low": loss.low,
+                "high": loss.high,
+                "perplexity_rise_at_most": loss.perplexity_rise,
+                "gap": self.gap,
+            }
+        }
+
+    def __repr__(self) -> str:
+        return f"Allocation({self.plan!r}, predicted loss {self.loss.value:.3g} nats)"
 
 
 def allocate(model: Model, sensitivities: Sensitivities, budget: Budget, effort: str = PLAIN) -> Plan:

@@ -115,6 +115,9 @@ class Calibration:
             values: FloatArray = file[part]
         return values
 
+    def __repr__(self) -> str:
+        return f"Calibration({str(self.folder)!r}, {len(self.names)} matrices)"
+
 
 def open_calibration(folder: Path) -> Calibration:
     """Open what `calibrate` wrote. ThriftbitError if it is unfinished or damaged."""

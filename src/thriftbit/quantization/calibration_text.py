@@ -65,6 +65,19 @@ def calibration_of(
     return calibrate(model, cut, folder, progress=progress)
 
 
+def what_calibration_takes(model: Model, text: Path | None, windows: int) -> str:
+    """-> "calibrating on 20,480 tokens, about 7 minutes here", or that it was done before; computes nothing long"""
+    cut = calibration_windows(model, text, windows)
+    if (cache_folder() / "calibration" / _identity(model, cut) / INDEX).exists():
+        return f"the calibration of before is used, on {cut.size:,} tokens"
+    try:
+        from thriftbit.quantization.estimate import calibration_seconds
+    except ModuleNotFoundError as error:
+        return f'calibrating on {cut.size:,} tokens, which needs {error.name}: pip install "thriftbit[torch]"'
+    about = describe_seconds(calibration_seconds(model, cut.size))
+    return f"calibrating on {cut.size:,} tokens, about {about} here"
+
+
 def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
     """Return (windows, WINDOW_TOKENS) token ids, spread evenly over the text, or over the four texts in the box. A
     short text gives fewer windows, and shorter ones rather than none."""

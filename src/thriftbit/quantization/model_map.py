@@ -96,6 +96,15 @@ def map_model(
     return sensitivities_in(journal, model)
 
 
+def what_a_map_takes(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> str:
+    """-> what `map_model` would have to compute, in words; "" if it would compute nothing. Computes nothing long."""
+    if read_map(model, PLAIN if effort == PLAIN else CALIBRATED, text):
+        return ""
+    return (
+        f"{calibration_text.what_calibration_takes(model, text, WINDOWS)}, then measuring every tensor in every format"
+    )
+
+
 def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
     """Return windows of the text that were not calibrated on, unless there are no others."""
     used = {window.tobytes() for window in calibration_text.calibration_windows(model, text, windows)}

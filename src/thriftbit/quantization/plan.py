@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from types import MappingProxyType
 
 from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, format_named, format_of
+from thriftbit.notebook import html_table
 from thriftbit.quantization.preset_names import preset_named
 from thriftbit.quantization.presets import (
     KEPT_FORMAT,
@@ -71,6 +73,18 @@ class Plan:
         return json.dumps(document, separators=(",", ":") if compact else None, indent=None if compact else 2)
 
     @classmethod
+    def from_file(cls, path: Path, model: Model) -> Plan:
+        """-> the plan in a file, as `from_json`; ThriftbitError names the file"""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"), model)
+        except OSError as error:
+            raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ThriftbitError(f"{path}: is no plan: it is not text; a dry run with --json prints one") from None
+        except ThriftbitError as error:
+            raise ThriftbitError(f"{path}: {error}") from None
+
+    @classmethod
     def from_json(cls, text: str, model: Model) -> Plan:
         """Return the plan that `to_json` wrote, alone or inside a dry run's JSON. ThriftbitError if it does not fit."""
         try:
@@ -90,6 +104,14 @@ class Plan:
         if not isinstance(provenance, str):
             raise ThriftbitError('the plan\'s "provenance" should be a sentence')
         return checked_plan(model, named, preset, provenance)
+
+    def __repr__(self) -> str:
+        formats = ", ".join(f"{name} × {count}" for name, count in Counter(self.formats.values()).most_common())
+        return f"Plan({self.preset}: {formats})"
+
+    def _repr_html_(self) -> str:
+        rows = Counter(self.formats.values()).most_common()
+        return html_table(f"Plan {self.preset}, from {self.provenance}", ("format", "tensors"), rows)
 
 
 def make_plan(

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from thriftbit.formats import format_named
-from thriftbit.quantization.presets import Preset, choose_formats
+from thriftbit.quantization.presets import PRESETS, Preset, choose_formats
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -26,6 +26,14 @@ _LAYER = {
     "ffn_up": (_FFN, _WIDTH),
     "ffn_down": (_WIDTH, _FFN),
 }
+
+
+def describe_presets() -> str:
+    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
+    return "\n".join(
+        f"  {preset.name:<10}{typical_bits_per_weight(preset) / 8:5.2f}  {preset.summary}"
+        for preset in PRESETS.values()
+    )
 
 
 @cache

@@ -165,3 +165,6 @@ class Sensitivities:
             raise ThriftbitError(
                 f"{model.source}: the map is of another model; run thriftbit map {quoted(model.source)}"
             )
+
+    def __repr__(self) -> str:
+        return f"Sensitivities({len(self.losses)} tensors, {len(self.anchors)} plans measured)"

@@ -3,7 +3,7 @@
 from thriftbit.report.document import summary_document
 from thriftbit.report.family import rows_about
 from thriftbit.report.identity import identity
-from thriftbit.report.page import render_page, write_report
+from thriftbit.report.page import is_report, render_page, write_report
 from thriftbit.report.summary import Summary, summarize
 from thriftbit.report.terminal import TerminalReport
 
@@ -11,6 +11,7 @@ __all__ = [
     "Summary",
     "TerminalReport",
     "identity",
+    "is_report",
     "render_page",
     "rows_about",
     "summarize",

@@ -26,6 +26,8 @@ from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless, shortened
 
 TEMPLATES = Path(__file__).with_name("templates")
+GENERATOR = "Thriftbit report"  # by which a page of ours is known
+_HEAD_BYTES = 4096
 LONGEST_LABEL = 28  # characters of a file's label in tables
 
 
@@ -36,6 +38,15 @@ def write_report(rows: Sequence[Measurement], path: str | Path, force: bool = Fa
     with AtomicFile(path, len(page), force=force, private=True) as file:
         file.write(page)
     return Path(path)
+
+
+def is_report(path: str | Path) -> bool:
+    """-> whether there is a page at `path` that `write_report` wrote"""
+    try:
+        with Path(path).open("rb") as file:
+            return f'content="{GENERATOR}"'.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def render_page(rows: Sequence[Measurement]) -> str:
@@ -53,6 +64,7 @@ def render_page(rows: Sequence[Measurement]) -> str:
             style_hash=_hash(style),
             script=script,
             script_hash=_hash(script),
+            generator=GENERATOR,
             summary=summary,
             original=summary.original,
             chosen=chosen,

@@ -29,12 +29,12 @@ SETTINGS = {
     setting.name: setting
     for setting in (
         Setting("temperature", float, 0, 10, "temperature", "how daring: 0 always takes the likeliest word"),
-        Setting("top-k", int, 0, 1_000_000, "top_k", "choose among so many words; 0 for all"),
-        Setting("top-p", float, 0, 1, "top_p", "choose among the likeliest that make up this share"),
-        Setting("min-p", float, 0, 1, "min_p", "leave out words less likely than this share of the likeliest"),
-        Setting("repeat-penalty", float, 0.1, 10, "repeat_penalty", "above 1: avoid saying the same again"),
-        Setting("seed", int, 0, 2**32 - 2, "seed", "the same chance every time"),
-        Setting("max-tokens", int, 1, 1_000_000, "", "the longest answer"),
+        Setting("top-k", int, 0, 1_000_000, "top_k", "how many of the likeliest words to choose from; 0 for all"),
+        Setting("top-p", float, 0, 1, "top_p", "choose from the likeliest words that together have this probability"),
+        Setting("min-p", float, 0, 1, "min_p", "leave out words less likely than this fraction of the likeliest"),
+        Setting("repeat-penalty", float, 0.1, 10, "repeat_penalty", "above 1: repeat less"),
+        Setting("seed", int, 0, 2**32 - 2, "seed", "the random seed, for the same answer every time"),
+        Setting("max-tokens", int, 1, 1_000_000, "", "the longest answer, in tokens"),
         Setting("think", bool, 0, 1, "", "on: a model that can think first does so"),
     )
 }

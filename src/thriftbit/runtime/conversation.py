@@ -1,18 +1,21 @@
 """A conversation with a model: what was said, how much of it the model still sees, and an engine that may die.
 
-llama.cpp is stopped by a context that is full and by a crash; a conversation is by neither. Before every question it is
-counted what the model would be shown, and the oldest turns are left out, whole, until a fair answer fits. When the
-engine dies, its answer ends with the reason, and the next question starts another one. So it does when the model was
-unloaded because nobody asked anything. Nothing said is forgotten here: what is saved is all of it.
+llama.cpp stops when its context is full, and when it crashes. A conversation goes on in both cases. Before every
+question it counts what the model would be shown, and leaves out the oldest turns, whole, until a fair answer fits.
+When the engine dies, its answer ends with the reason, and the next question starts another engine. The same happens
+when the model was unloaded because nobody asked anything. Nothing that was said is forgotten here: what is saved is
+all of it.
 
-Left out: summing up what is dropped, which takes minutes on the computers this is for and changes what was said.
+Left out: summing up what is dropped. That takes minutes on the computers this is for, and changes what was said.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,21 +30,22 @@ from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, TemplateE
 from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.idle import IdleWatch
 from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES, Readings, check_room, read_now
+from thriftbit.runtime.thread_limit import ProcessorTimes, cores_of_others
 
 _logger = logging.getLogger(__name__)
 
 Listen = Callable[[str, bool], None]
 
-_ANSWER_TOKENS = 512  # kept free for an answer, or
-_ANSWER_SHARE = 0.25  # this share of a small context
+_ANSWER_TOKENS = 512  # kept free for an answer; in a small context
+_ANSWER_SHARE = 0.25  # this share of it
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the last answer: speeds in tokens a second, 0 before there is one. memory_bytes: resident now, of the engine's
-    process; None if it is not running. used_tokens: of the context, by what the model would be shown now. threads: that
-    the model was started with; None for llama.cpp's own choice. threads_now: that it computes with, beside other
-    programs. unloaded: why it is not in memory, "" if it is."""
+    """Speeds of the last answer in tokens/s, 0 before there is one. memory_bytes: what the engine's process holds now;
+    None if it is not running. used_tokens: how much of the context the model would be shown now. threads: how many the
+    model was started with; None for llama.cpp's own choice. threads_now: how many compute now, beside other programs.
+    unloaded: why the model is not in memory, "" if it is."""
 
     tokens_per_second: float
     prompt_tokens_per_second: float
@@ -63,11 +67,12 @@ class Conversation:
     """`with Conversation(path, context_tokens=4096) as conversation: conversation.ask("Hello", on_text)`
 
     messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
-    what the model is told beforehand, "" for the template's own. settings: of `chat_settings.py`. dropped_messages: of
-    the oldest, that the model is not shown any more. What the user has to know is logged.
+    the system text, "" for the template's own. settings: of `chat_settings.py`. dropped_messages:
+    how many of the oldest the model is not shown any more. What the user has to know is logged.
     doing: hears what the conversation waits for now, "loading demo.gguf", and "" when it waits no longer.
     polite: other programs come first, and a model that nobody asks is unloaded when memory gets short.
-    unload_after_minutes: that nobody asked anything; the next question loads it again. None for never.
+    unload_after_minutes: after so long without a question the model is unloaded, and the next question loads it again.
+    None for never.
     """
 
     def __init__(
@@ -121,7 +126,7 @@ class Conversation:
         self._end()
 
     def ask(self, question: str, on_text: Listen) -> Generation:
-        """-> the answer, of which `on_text` is told every piece, and whether that is thought and not yet answer
+        """-> the answer. on_text: hears every piece as it is written, and whether the piece is thought and not answer
 
         Raises ThriftbitError if the question alone is too long, and EngineDiedError if the engine dies; what was said
         stays as it was before, and `retry` asks again.
@@ -198,6 +203,36 @@ class Conversation:
         self.messages, self.system, self.settings = list(messages), system, dict(settings)
         self.dropped_messages, self._last = 0, None
         self._question = messages[-2]["content"] if messages else ""
+
+    @property
+    def is_polite(self) -> bool:
+        return self._polite
+
+    def go_at_full_speed(self) -> None:
+        """From the next answer on other programs no longer come first. The model is loaded anew for that."""
+        with self._watch.using():
+            self._polite = False
+            self._end()
+
+    def defaults(self) -> dict[str, Value]:
+        """-> what applies to each of SETTINGS that is not set, as far as llama.cpp tells"""
+        with self._watch.using():
+            known = self._running().defaults()
+        found = {name: known.get(setting.sent_as) for name, setting in SETTINGS.items() if setting.sent_as}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+    def load_of_others(self) -> Callable[[], float]:
+        """-> tells how many cores other programs have kept busy since now, in the mean"""
+        before = self._times()
+        return lambda: cores_of_others(before, self._times())
+
+    def _times(self) -> ProcessorTimes:
+        times, own = psutil.cpu_times(), 0.0
+        with suppress(psutil.Error):
+            used = psutil.Process(self._engine.process_id).cpu_times() if self._engine else None
+            own = used.user + used.system if used else 0.0
+        busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        return ProcessorTimes(time.monotonic(), busy, own)
 
     def statistics(self) -> Statistics:
         with self._watch.using():

@@ -11,6 +11,8 @@ from pathlib import Path
 from thriftbit.containers.atomic_file import AtomicFile
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, shown
+from thriftbit.folders import data_folder
+from thriftbit.machine.private_files import write_private
 from thriftbit.runtime.chat_settings import SETTINGS, checked
 from thriftbit.runtime.conversation import Conversation
 
@@ -33,6 +35,26 @@ def save(conversation: Conversation, path: Path, *, force: bool = False) -> None
     content = (json.dumps(document, indent=1) + "\n").encode()
     with AtomicFile(path.expanduser(), len(content), force=force, private=True) as file:
         file.write(content)
+
+
+def remember(conversation: Conversation, path: Path) -> None:
+    """Notes that this conversation, with this model, was the last that was saved; only its user can read the note."""
+    last = {"conversation": str(path.expanduser().absolute()), "model": str(conversation.path.absolute())}
+    write_private(_last_file(), json.dumps(last).encode())
+
+
+def last_saved() -> tuple[Path, str] | None:
+    """-> the conversation that was saved last, and the path of its model; None if none was, or its file is gone"""
+    try:
+        last = json.loads(read_regular(_last_file(), _LARGEST_BYTES))
+        path, model = Path(last["conversation"]), str(last["model"])
+    except (ThriftbitError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (path, model) if path.is_file() else None
+
+
+def _last_file() -> Path:
+    return data_folder() / "last-conversation.json"
 
 
 def load(conversation: Conversation, path: Path) -> None:

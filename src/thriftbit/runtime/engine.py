@@ -1,8 +1,10 @@
 """Runs a GGUF through llama.cpp.
 
-llama.cpp is C++ that reads files from anywhere: on a bad one it may abort, and an abort ends the process. So it runs in
-a process of its own (`engine_process.py`), spoken to in lines of JSON, and all that can happen to us is an error. A
-pipe costs microseconds a request, nothing beside a token; and the system accounts that process's memory by itself.
+llama.cpp is C++ that reads files from anywhere. On a bad file it may abort, and an abort ends the process. So it runs
+in a process of its own (`engine_process.py`), and our process only sees an error. The two exchange lines of JSON
+through pipes. A pipe costs microseconds a request, which is nothing beside a token, and the system counts the memory
+of each process by itself.
+
 Left out until something needs it: logits.
 """
 
@@ -242,6 +244,11 @@ class Engine:
 
     def memory(self) -> Memory:
         return Memory(**self._ask({"do": "memory"}))
+
+    def defaults(self) -> dict[str, Any]:
+        """-> llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given"""
+        found: dict[str, Any] = self._ask({"do": "defaults"})["defaults"]
+        return found
 
     def threads_now(self) -> int | None:
         """-> that it computes with now: `threads`, or fewer if polite, beside other programs (`thread_limit.py`)"""

@@ -1,13 +1,13 @@
 """The process that llama.cpp lives in; `engine.py` starts it and says why.
 
-Lines of JSON: the first one in is the settings, every other a request, `{"do": what, ...}`; each is answered by one
-line out, an answer that is streamed by several. A thread of its own reads them, so that `stop` is heard while llama.cpp
-is at work. It ends when its input does.
+Lines of JSON come in: the first one is the settings, every other a request, `{"do": what, ...}`. Each request is
+answered by one line; an answer that is streamed, by several. A thread of its own reads the requests, so that `stop`
+is heard while llama.cpp is at work. The process ends when its input does, and with its parent (`end_with_parent.py`).
 
-llama.cpp is asked through the HTTP server that comes with the model. It listens on the loopback interface alone, on a
-port that the system picks, and answers nobody without a key that this process invents and keeps. The bindings would not
-do: they have no tokenizer, cannot stop an answer while its prompt is read, and let no other thread of Python run before
-it is written.
+llama.cpp is asked through the HTTP server that comes with the model. It listens on 127.0.0.1 only, on a port that the
+system picks, and answers nobody without a key that this process invents. The Python bindings would not do: they have
+no tokenizer, cannot stop an answer while its prompt is read, and block all other threads of Python until it is
+written.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Answer = dict[str, Any]
 class Model:
     """A loaded model. Its public methods answer requests."""
 
-    def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None]) -> None:
+    def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None] = lambda answer: None) -> None:
         self._tell = tell
-        self._has_own_template = settings["has_own_template"]
-        self._rendering_seconds = settings["rendering_seconds"]
+        self._has_own_template = settings.get("has_own_template", False)
+        self._rendering_seconds = settings.get("rendering_seconds")
         self._limit = None
         if settings["polite"]:
             step_back()  # before llama.cpp starts threads, which inherit it
@@ -163,6 +163,14 @@ class Model:
 
     def memory(self, request: dict[str, Any]) -> Answer:
         return {"peak_bytes": peak_memory_bytes(), "before_loading_bytes": self._bytes_before}
+
+    def defaults(self, request: dict[str, Any]) -> Answer:
+        """-> what llama.cpp does where nothing else is asked for, by its own names; the file may have a say in it"""
+        connection = self._connection()
+        connection.request("GET", "/props", headers=self._headers())
+        answer: Answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return {"defaults": answer.get("default_generation_settings", {}).get("params", {})}
 
     def threads(self, request: dict[str, Any]) -> Answer:
         return {"most": self._limit.threads if self._limit else None}

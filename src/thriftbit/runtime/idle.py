@@ -1,6 +1,6 @@
 """Unloads a model that nobody asks anything: after a while, or at once where memory has become short.
 
-A thread looks now and then. Whoever uses the model holds it meanwhile, so that it is never taken from under an answer.
+A thread looks now and then. Whoever uses the model holds it meanwhile, so the model is never unloaded during an answer.
 """
 
 from __future__ import annotations

@@ -21,20 +21,20 @@ from thriftbit.machine.facts import Fact, Memory, Power, unknown
 from thriftbit.machine.library_facts import library_number, library_power
 from thriftbit.machine.linux import linux_memory, linux_power
 from thriftbit.machine.surroundings import LiveSurroundings, Surroundings, attempt
-from thriftbit.sizes import describe_bytes
+from thriftbit.sizes import counted, describe_bytes
 
 UNLOAD_AFTER_MINUTES = 10.0
 
 PRESSURE = "/proc/pressure/memory"
-_SHORT_SHARE = 0.05  # of all memory: less than that available is short
-_STALLED_PERCENT = 10.0  # of the last ten seconds in which some program waited for memory
+_SHORT_SHARE = 0.05  # of all memory: if less is available, memory is short
+_STALLED_PERCENT = 10.0  # if some program waited for memory longer than this, memory is short
 _SETTLED_SECONDS = 20.0  # after an answer, before a shortage unloads the model: whoever reads it asks again
 _BATTERY_SHARE = 0.5  # of the threads
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What the computer does now; None for what cannot be known. stalled_percent: of the last ten seconds, in which
+    """What the computer does now; None for what cannot be known. stalled_percent: in how much of the last ten seconds
     some program waited for memory."""
 
     on_battery: bool | None = None
@@ -44,7 +44,7 @@ class Readings:
 
 
 def read_now(surroundings: Surroundings | None = None) -> Readings:
-    """-> of this computer, if no other is given"""
+    """-> the readings of this computer, or of the given surroundings"""
     surroundings = surroundings or LiveSurroundings()
     on_linux = surroundings.system == "Linux"
     memory = linux_memory(surroundings, unknown("not asked", "")) if on_linux else None
@@ -64,8 +64,8 @@ def stalled_percent(text: str) -> float | None:
 
 
 def spared_threads(threads: int | None) -> int:
-    """threads: what is fastest here when nothing else runs; None for llama.cpp's own choice, the physical cores.
-    -> with how many to start now"""
+    """threads: the number that is fastest when nothing else runs; None for llama.cpp's own choice, the physical cores.
+    -> how many to start with now"""
     return threads_for(threads or physical_cores(), read_now())
 
 
@@ -75,9 +75,9 @@ def threads_for(threads: int, now: Readings) -> int:
 
 
 def threads_beside(threads: int, cores: int, others: float) -> int:
-    """threads: that the model started with. others: of the cores that it may use, how many other programs keep busy.
-    -> with how many it goes on: a core that is shared is worse than none, as threads wait for the slowest at every
-    step."""
+    """threads: how many the model started with. cores: that it may use. others: how many of them other programs keep
+    busy. -> how many threads it goes on with. A shared core is worse than none, as all threads wait for the slowest one
+    at every step."""
     return max(1, min(threads, round(cores - others)))
 
 
@@ -99,8 +99,8 @@ def reason_to_unload(idle_seconds: float, unload_after_minutes: float | None, no
 
 
 def check_room(name: str, needed_bytes: int, now: Readings) -> None:
-    """Before a model that was unloaded is loaded again. needed_bytes: what it took before. Raises ThriftbitError if so
-    much is not there any more: the computer would swap, or kill something."""
+    """For a model that was unloaded, before it is loaded again. needed_bytes: what it took before. Raises
+    ThriftbitError if less memory is available: the computer would swap, or kill a program."""
     if now.available_bytes is not None and now.available_bytes < needed_bytes:
         raise ThriftbitError(
             f"{name} was unloaded and takes {describe_bytes(needed_bytes)} of memory, and "
@@ -110,12 +110,12 @@ def check_room(name: str, needed_bytes: int, now: Readings) -> None:
 
 def describe_minutes(minutes: float) -> str:
     if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
+        return counted(round(60 * minutes), "second")
     return "a minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
 def physical_cores() -> int:
-    """-> of those that this process may use"""
+    """-> how many physical cores this process may use"""
     allowed = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     usable = len(allowed()) if allowed else psutil.cpu_count() or 1
     return min(psutil.cpu_count(logical=False) or usable, usable)

@@ -1,15 +1,17 @@
 """What the engine's process does to itself so that other programs come first: priority, and how its threads wait.
 
-The system then decides anew at every moment, which no count of busy cores can: a model has all that is idle, and
-whoever wakes up gets a core at once. For that its threads must not wait for one another for long with a core in hand.
-llama.cpp's spin: one that waits for another which has lost its core keeps a core busy with nothing, and beside other
-work a model gets several times slower. But hundreds of times per token they wait for a few microseconds only, in which
-falling asleep and waking up would take longer than the wait. So they spin for some 25 microseconds, then sleep. OpenMP
-can be told to, where llama.cpp is built with it (on Linux).
+The system decides at every moment who gets a core, which no count of busy cores can do as well. A model may have all
+that is idle, and a program that wakes up gets a core at once. But then the model's threads must not wait for one
+another with a core in hand. llama.cpp's threads spin: a thread that waits for another one, which has lost its core,
+keeps its own core busy with nothing, and beside other work a model gets several times slower. On the other hand the
+threads wait hundreds of times per token for a few microseconds only, and falling asleep and waking up takes longer
+than that. So they spin for some 25 microseconds, then sleep. OpenMP can be told to do this, where llama.cpp is built
+with it (on Linux).
 
-Linux lets a thread that runs finish its slice of time, also when a more important one wakes up, unless that one's is
-shorter. So the model's threads ask for long ones (Linux 6.12 and later; older ones do not listen): who wakes up gets a
-core at once, where it had to wait for the next tick of the clock before, four milliseconds at most.
+Linux lets a running thread finish its slice of time even if a more important one wakes up, unless the slice of the
+other thread is shorter. So the model's threads ask for long slices (Linux 6.12 and later; older ones do not listen).
+A program that wakes up then gets a core at once; before, it waited for the next tick of the clock, up to four
+milliseconds.
 
 Left out: the background class of macOS, which confines a process to the slow cores, and Linux's idle class for input
 and output, in which loading a model may stand still for as long as others use the disk.

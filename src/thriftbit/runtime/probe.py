@@ -34,11 +34,9 @@ from thriftbit.progress import Progress, no_progress
 from thriftbit.runtime.engine import engine_version
 from thriftbit.runtime.examine import examine
 from thriftbit.runtime.probe_model import PROBED_FORMATS, ProbeModel, layers_for, write_probe_model
-from thriftbit.runtime.probe_rates import Timings, time_model
-from thriftbit.runtime.probe_results import format_rate, pooled
-from thriftbit.runtime.probe_steps import NOISE, StepProbe
+from thriftbit.runtime.probe_timing import NOISE, StepProbe, Timings, format_rate, pooled, time_model
 from thriftbit.runtime.thread_choice import choose_threads
-from thriftbit.sizes import describe_bytes
+from thriftbit.sizes import counted, describe_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -261,4 +259,4 @@ def _label(format_name: str, threads: int) -> str:
 
 
 def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+    return counted(count, "thread")

@@ -87,7 +87,7 @@ class ProbeModel:
 
 
 def layers_for(format_name: str, size_bytes: int, shape: Shape = WIDE) -> int:
-    """-> how many layers have at least so many bytes in that format"""
+    """-> how many layers have at least `size_bytes` in that format"""
     return max(1, math.ceil(size_bytes * 8 / (_format(format_name).bits_per_weight * shape.layer_weights)))
 
 

@@ -3,12 +3,12 @@
 No rule knows it. Logical cores help one processor and hurt another; slow cores hold up fast ones; and llama.cpp's
 threads wait for one another by spinning, so one thread too many on a busy machine makes it many times slower. So a
 short answer is written with all physical cores (where fewer are idle, with those first), with all logical ones, then
-with half each time as long as that is faster. Of what is equally fast the fewest threads win: they leave the user some.
-Numbers far above what is idle are not tried: on two busy cores two threads took a second for a token, and one took
-10 ms.
+with half as many as long as that is faster. Among equally fast numbers the smallest wins, as it leaves cores to the
+user. Numbers far above the idle cores are not tried: on two busy cores two threads took a second for a token, and one
+thread took 10 ms.
 
-One number serves for reading and for writing. Reading could use more threads than writing where memory is the limit of
-the latter, but whoever runs the model sets one number as well.
+One number serves for reading and for writing. Reading could use more threads where memory limits writing, but whoever
+runs the model sets one number as well.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def numbers_to_try(physical: int, logical: int, idle: int) -> list[int]:
 
 
 def _writing_rate(path: Path, threads: int) -> float:
-    """-> tokens a second: the best of a few answers, as whatever else runs now and then only ever slows it down"""
+    """-> tokens/s: the best of a few answers, because other programs can only slow an answer down"""
     rates = []
     with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.generate(_PROMPT, max_tokens=1, temperature=0)
@@ -76,7 +76,7 @@ def _writing_rate(path: Path, threads: int) -> float:
 
 
 def _cores() -> tuple[int, int]:
-    """-> physical, logical: that this process may use, in a container with its share of their time"""
+    """-> how many physical and logical cores this process may use; in a container its share of their time counts"""
     machine = describe_machine()
     physical, logical = int(machine["physical_cores"]), int(machine["logical_cores"])
     quota = core_quota(LiveSurroundings()).value

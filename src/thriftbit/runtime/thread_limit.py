@@ -1,14 +1,15 @@
 """With how many threads llama.cpp computes, changed while it runs, as other programs and the power supply come and go.
 
-The problem: llama.cpp's threads wait for one another hundreds of times per token. Beside a program that keeps one core
-busy, one of them is always the one that waits for its turn, and two threads write a third of what one writes alone. The
-system cannot know that; and llama.cpp is told one number, when it loads.
+The problem: llama.cpp's threads wait for one another hundreds of times per token. Beside a program that keeps one
+core busy, one thread always waits for its turn, and two threads together write a third of what one writes alone. The
+system cannot know that, and llama.cpp takes one number of threads when it loads.
 
-The choice: on Linux it asks GNU's OpenMP for its threads anew at every token, and goes on with as many as it gets. A
-library of ours, loaded before, hands on a smaller number (native/thread_limit.cpp). Four times a second a thread here
-reads what other programs compute, and less often whether there is a battery, and sets it; `polite.py` decides.
+The choice: on Linux llama.cpp asks GNU's OpenMP for its threads anew at every token, and goes on with as many as it
+gets. A library of ours, loaded before OpenMP, passes on a smaller number (native/thread_limit.cpp). Four times a
+second a thread here reads how much other programs compute, and less often whether there is a battery, and sets the
+number; `polite.py` decides it.
 
-Left out: macOS and Windows, where llama.cpp has threads of its own, and as many as it was started with.
+Left out: macOS and Windows, where llama.cpp has threads of its own, and keeps the number it was started with.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _WEIGHT = 0.5  # of the last look, beside those before: a moment's work of other
 
 @dataclass(frozen=True)
 class ProcessorTimes:
-    """Since the computer started. seconds: by the clock; busy: of the cores that this process may use, summed, whoever
-    kept them busy; own: that this process computed."""
+    """Seconds since the computer started. seconds: by the clock; busy: that the cores which this process may use were
+    busy, summed, with whatever program; own: that this process computed."""
 
     seconds: float
     busy: float
@@ -54,7 +55,7 @@ class ProcessorTimes:
 
 
 def cores_of_others(before: ProcessorTimes, now: ProcessorTimes) -> float:
-    """-> how many cores other programs kept busy in between, in the mean"""
+    """-> how many cores other programs kept busy between the two times, on average"""
     seconds = now.seconds - before.seconds
     return max(0.0, (now.busy - before.busy - (now.own - before.own)) / seconds) if seconds > 0 else 0.0
 
@@ -74,7 +75,7 @@ class ThreadLimit:
 
     @property
     def threads(self) -> int | None:
-        """-> with which llama.cpp computes, at most; None for as many as it was started with"""
+        """-> the most threads that llama.cpp computes with; None for as many as it was started with"""
         return None if self._most is None else self._most.value or None
 
     @threads.setter

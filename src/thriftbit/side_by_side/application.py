@@ -116,7 +116,7 @@ async def _said(request: Request) -> dict[str, Any]:
 def _of(said: dict[str, Any], name: str, *kinds: type) -> Any:
     value = said.get(name)
     if type(value) not in kinds:
-        raise UsageError(f"{name} is missing, or not of its kind")
+        raise UsageError(f"{name} is missing, or has the wrong type")
     return value
 
 

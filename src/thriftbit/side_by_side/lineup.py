@@ -43,7 +43,7 @@ def lineup(paths: Sequence[Path]) -> tuple[Contender, ...]:
     if not 2 <= len(paths) <= MOST:
         raise UsageError(f"compare takes two files or more, up to {MOST}, and not {len(paths)}")
     for path in paths:
-        check_can_chat(path, "has no answers to compare")
+        check_can_chat(path, "`thriftbit compare` is for models that write text")
     models = [open_as_it_is(path, offline=True) for path in paths]
     subjects = [describe_subject(model) for model in models]
     levels = Counter(subject.level for subject in subjects)

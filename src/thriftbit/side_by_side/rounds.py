@@ -1,8 +1,8 @@
 """One question and its answers, and what of them a page may know.
 
-In a blind round that is little: neither names nor numbers, nor any text before all have ended, as a model may be known
-by its speed. Which is which is not sent to the page at all until there is a vote. A round that was stopped, or in which
-a model failed, gives the same things away; it is shown openly and does not count.
+In a blind round a page may know little: no names, no numbers, and no text before all answers have ended, as a model
+may be recognised by its speed. Which answer is whose is not sent to the page before there is a vote. A round that was
+stopped, or in which a model failed, gives the same things away; it is shown openly and does not count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ State = Literal["waiting", "writing", "ended"]
 
 ENDED = {
     "stop": "",
-    "length": "Cut here: it had reached the length that was asked for.",
+    "length": "Cut here, at the length you chose.",
     STOPPED: "Stopped.",
     "failed": "",  # its error is shown
 }
@@ -52,8 +52,8 @@ class Answer:
 
 @dataclass
 class Round:
-    """answers: in the order of their columns. picked: in a blind round what was voted, "" before. revision: grows with
-    every change, so that a page can be sent what it does not know yet."""
+    """answers: in the order of their columns. picked: in a blind round what was voted for, "" before. revision: grows
+    with every change, so that a page gets only what is new to it."""
 
     number: int
     question: str
@@ -151,7 +151,7 @@ def _numbers(numbers: Numbers | None, file: Contender) -> list[list[str]]:
     """-> rows of a name and a value"""
     rows = []
     if numbers is not None:
-        speed = f"{numbers.tokens_per_second:.{1 if numbers.tokens_per_second < 100 else 0}f} tokens a second"
+        speed = f"{numbers.tokens_per_second:.{1 if numbers.tokens_per_second < 100 else 0}f} tokens/s"
         rows.append(["Speed", speed if numbers.tokens >= LEAST_TOKENS_FOR_SPEED else "too short to tell"])
         if numbers.first_text_seconds is not None:
             rows.append(["First word", f"after {numbers.first_text_seconds:.2f} s"])

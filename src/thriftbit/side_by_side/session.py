@@ -24,7 +24,7 @@ from thriftbit.side_by_side.wording import result
 from thriftbit.side_by_side.writing import Manner, Writers, Written
 from thriftbit.sizes import describe_bytes
 
-LENGTHS = (100, 200, 400)  # tokens of an answer to choose from; what differs is looked for in so many words
+LENGTHS = (100, 200, 400)  # of an answer in tokens, to choose from
 MOST_TEMPERATURE = 2.0
 MOST_QUESTION = 20_000  # characters
 HOW = {

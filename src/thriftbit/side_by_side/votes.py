@@ -1,10 +1,10 @@
 """Votes of blind rounds: one line each in a file of the user's, which only ever grows, and what they add up to.
 
 A vote is about two files, known by their content, so that it counts wherever they lie and whatever they are called.
-What was asked and answered is not kept: the vote is a number, the rest is nobody's business.
+What was asked and answered is not kept.
 
-"I can't tell" counts half: that is how often a guess is right. Left out instead, it would make people who rarely can
-tell look as if they always could; and a coin thrown for them would make the result depend on the coin.
+"I can't tell" counts half, because a guess is right half of the time. If it were left out, people who can rarely tell
+would look as if they always could. A coin thrown for it would make the result depend on the coin.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PICKED = {"original": 1.0, "other": 0.0, "cannot tell": 0.5}  # what it counts
 
 @dataclass(frozen=True)
 class Vote:
-    """original, other: the contents of the two files. original_name, other_name: what they were called. picked: as the
-    original, one of PICKED. when: in UTC, "2026-11-27T18:00:00+00:00"."""
+    """original, other: the contents of the two files. original_name, other_name: what they were called. picked: which
+    one was taken for the original, one of PICKED. when: in UTC, "2026-11-27T18:00:00+00:00"."""
 
     original: str
     other: str
@@ -43,7 +43,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Tally:
-    """right: of votes; a half for each that could not tell."""
+    """right: how many of the votes, with a half for each "I can't tell"."""
 
     right: float = 0.0
     votes: int = 0

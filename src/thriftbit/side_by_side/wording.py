@@ -1,9 +1,9 @@
 """What votes add up to, in a sentence.
 
-Guessing is right half of the time. Whoever's interval lies above that can tell the two apart; where it holds one half,
-that may be because they cannot, or because they have hardly tried. The line between the two is three quarters, half way
-from guessing to always, which is where psychology draws it when two are to choose from: only if the interval stays
-below it, "no better than guessing" is said.
+A guess is right half of the time. If the interval lies above one half, the person can tell the two apart. If it
+contains one half, they may be unable to, or may have hardly tried. The line between these two is three quarters, half
+way from guessing to always being right, which is where psychology draws it for a choice of two. Only an interval that
+stays below three quarters gets the verdict "no better than guessing".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def result(tally: Tally, original: str, other: str) -> str:
     share = tally.right / tally.votes
     counted = (
         f"You picked the original ({original}, not {other}) in {halves(tally.right)} of {tally.votes} "
-        f"({100 * share:.0f} %, {100 * CONFIDENCE:.0f} % interval {100 * low:.0f}–{100 * high:.0f} %)"
+        f"({100 * share:.0f}%, {100 * CONFIDENCE:.0f}% interval {100 * low:.0f}–{100 * high:.0f}%)"
     )
     if tally.cannot_tell:
         counted += (

@@ -1,11 +1,11 @@
 """One question, answered by several models; each is a conversation of its own, in a process of its own.
 
-By default they write one after the other. At the same time they would share the processor and the memory's bandwidth,
-which is what writing waits for, and every speed shown would be that of a computer that is busy with something else. All
-stay loaded if they fit into memory together; otherwise each is loaded for its answer and let go.
+By default they write one after the other. At the same time they would share the processor and the bandwidth of
+memory, and the speeds shown would be those of a busy computer. All stay loaded if they fit into memory together;
+otherwise each is loaded for its answer and unloaded after it.
 
-Every question stands for itself, and nobody sees earlier ones. After the first answer that differs, the models would be
-asked different things.
+Every question stands for itself, and no model sees earlier ones. After the first answer that differs, the models
+would be asked different things.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Manner = Literal["in turn", "at once", "one loaded at a time"]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Of one answer. first_text_seconds: from the question until something could be read, by our clock; the model was
-    loaded before. memory_bytes: resident, of the process that it runs in; None if it is gone."""
+    """Numbers of one answer. first_text_seconds: from the question until the first text, by our clock; the model was
+    loaded before. memory_bytes: what the engine's process holds; None if it is gone."""
 
     tokens: int
     tokens_per_second: float
@@ -44,7 +44,8 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Written:
-    """text: all of it, or what there was. ended: "stop" by itself, "length" for want of room, "stopped", "failed"."""
+    """text: the answer, or what there was of it. ended: "stop" if the model ended it, "length" if there was no more
+    room, "stopped" by the user, or "failed"."""
 
     text: str
     ended: str
@@ -108,8 +109,8 @@ class Writers:
         on_text: Callable[[int, str], None],
         on_end: Callable[[int, Written], None],
     ) -> None:
-        """models: by their numbers, in the order in which they answer; the three are told by the same numbers, and
-        perhaps from several threads. Returns when all have ended; what goes wrong is told, and not raised."""
+        """models: their numbers, in the order in which they answer. The three functions get the same numbers, perhaps
+        from several threads. Returns when all have ended; what goes wrong is in `Written`, and not raised."""
 
         def one(model: int) -> None:
             on_start(model)
@@ -120,7 +121,7 @@ class Writers:
         self._stopped.clear()
 
     def stop(self) -> None:
-        """Ends the answers that are being written, and those that were still to come; of no other question."""
+        """Ends the answers to the present question, those that are being written and those still to come."""
         self._stopped.set()
         for conversation in self._conversations:
             conversation.stop()

@@ -12,6 +12,8 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.formats.ggml_types import block_of, type_named
+from thriftbit.notebook import html_table
+from thriftbit.sizes import describe_bytes, describe_count
 from thriftbit.sources.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -76,6 +78,22 @@ class Model:
         prefix = f"{self.architecture}."
         settings = {key: np.asarray(self.metadata[key]).tolist() for key in self.metadata if key.startswith(prefix)}
         return hashlib.sha256(f"{self.fingerprint} {self.architecture} {sorted(settings.items())}".encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.source!r}, {self.architecture}, {describe_count(self.parameters)} parameters, "
+            f"{len(self.tensors)} tensors, {describe_bytes(self.size_bytes)})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("architecture", self.architecture),
+            ("parameters", describe_count(self.parameters)),
+            ("size", describe_bytes(self.size_bytes)),
+            ("tensors", len(self.tensors)),
+            ("stored as", ", ".join(sorted({tensor.source_dtype for tensor in self.tensors}))),
+        ]
+        return html_table(self.source, (), rows)
 
 
 def _stored_bytes(tensor: Tensor) -> int:

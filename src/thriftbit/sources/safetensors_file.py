@@ -33,6 +33,7 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 HEADER_LIMIT_BYTES = 32 << 20  # about 250,000 tensors in one file; the specification's own limit is 100 MB
 MAXIMUM_RANK = 8
+_SHORT_ROW_BYTES, _STRIPE_BYTES = 32 << 10, 1 << 20
 NAME_LIMIT = 500  # characters; keeps error messages readable
 
 # Every dtype of the format, with its size in bits: all can be listed, the ones below can be read as weights.
@@ -167,7 +168,8 @@ class StoredRows:
     def stored_columns(self, start: int, stop: int, first: int = 0, last: int | None = None) -> NDArray[Any]:
         """-> (last - first, stop - start), as stored: columns start to stop of these rows, all of them by default
 
-        Each row is read by itself: the columns of a matrix that is wider than memory never bring the rest along.
+        Short rows are read whole, some at a time, which is faster than to look for each; of long rows only those
+        columns are read. Neither takes much more memory than what is returned.
         """
         last = self.rows if last is None else last
         if not (0 <= start <= stop <= self.width and 0 <= first <= last <= self.rows):
@@ -175,6 +177,12 @@ class StoredRows:
         if (start, stop) == (0, self.width):
             return self.stored(first, last)
         columns = np.empty((last - first, stop - start), self._storage)
+        if self._row_bytes <= _SHORT_ROW_BYTES:
+            step = _STRIPE_BYTES // self._row_bytes
+            for top in range(first, last, step):
+                bottom = min(top + step, last)
+                columns[top - first : bottom - first] = self.stored(top, bottom)[:, start:stop]
+            return columns
         with open_regular(self.path) as file:
             for row, place in enumerate(range(first, last)):
                 file.seek(self.offset + place * self._row_bytes + start * self._storage.itemsize)

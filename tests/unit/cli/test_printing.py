@@ -22,7 +22,7 @@ def test_json_drives_no_terminal_either_in_keys_or_values(capsys: pytest.Capture
 
 def test_cells_are_not_markup_and_stay_in_their_row(capsys: pytest.CaptureFixture[str]) -> None:
     printing.show(printing.table(("name", ">size"), [("[red]x[/red] :smile:", "1"), ("two\nlines", "20")]))
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+    assert capsys.readouterr().out.splitlines() == [
         "name                   size",
         "[red]x[/red] :smile:      1",
         "two\\nlines               20",
@@ -52,3 +52,20 @@ def test_json_has_no_numbers_that_json_lacks(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out) == {"a": "é", "b": [1, None]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         printing.print_json(float("nan"))
+
+
+COLUMNS = ("model", ">parameters", ">size", ">memory", "fits", ">tokens/s")
+ROWS = [("Llama-3.1-8B-Instruct-Q4_K_M.gguf", "8.03 B", "4.92 GB", "6.02 GB", "yes", "~0.3 (0.2–0.5)")]
+
+
+@pytest.mark.parametrize("width", range(24, 140, 4))
+def test_a_narrow_terminal_cuts_no_number_and_pads_no_line(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(printing, "output", printing.ColorConsole(width=width))
+    printing.show(printing.table(COLUMNS, ROWS))
+    shown = capsys.readouterr().out
+    assert all(len(line) <= width and line == line.rstrip() for line in shown.splitlines())
+    joined = " ".join(shown.split())
+    for cell in ROWS[0][1:]:
+        assert cell in joined, shown

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from thriftbit.errors import UsageError
+from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.library.aliases import read_aliases, remove_alias, set_alias
 from thriftbit.library.finding import find
 from thriftbit.library.locate import locate
@@ -82,12 +82,12 @@ def test_several_models_of_that_name_are_listed(full_disk: Path) -> None:
     ],
 )
 def test_a_miss_names_what_is_near(full_disk: Path, typed: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ThriftbitError, match=message):
         locate(typed)
 
 
 def test_nothing_on_the_disk(home: Path) -> None:
-    with pytest.raises(UsageError, match="no model is on this disk"):
+    with pytest.raises(ThriftbitError, match="no model is on this disk"):
         locate("anything")
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_others_link_to_keeps_the_name_nearest_to_the_user(home: Pat
 def test_aliases(full_disk: Path) -> None:
     set_alias("qwen", str(full_disk / "work/here-Q4_K_M.gguf"))
     assert locate("qwen").source == str(full_disk / "work/here-Q4_K_M.gguf")
-    with pytest.raises(UsageError, match="Similar names here: qwen"):
+    with pytest.raises(ThriftbitError, match="Similar names here: qwen"):
         locate("qwenn")
     (full_disk / "work/here-Q4_K_M.gguf").unlink()
     with pytest.raises(UsageError, match="thriftbit alias rm qwen"):

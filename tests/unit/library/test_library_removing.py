@@ -95,7 +95,7 @@ def test_what_is_left_to_others(home: Path) -> None:
         removal_of("model")
     (folder / "thesis.docx").unlink()
     assert removal_of("model").paths == (folder,)
-    with pytest.raises(UsageError, match="no model here is called 'absent'"):
+    with pytest.raises(ThriftbitError, match="no model here is called 'absent'"):
         removal_of("absent")
     (home / "work/notes.txt").write_text("notes")
     with pytest.raises(UsageError, match="no model that Thriftbit knows"):
@@ -143,5 +143,5 @@ def test_pull_of_what_is_not_there(home: Path, hub: FakeHub) -> None:
     hub.repositories["o/M-GGUF"] = Repository({"M-Q2_K.gguf": 10, "M-Q8_0.gguf": 20}, gguf={})
     with pytest.raises(UsageError, match="it has Q2_K, Q8_0"):
         invoke("pull", "o/M-GGUF:Q3_K_M", catch_exceptions=False)
-    with pytest.raises(UsageError, match="no model here is called"):
+    with pytest.raises(ThriftbitError, match="no model here is called"):
         invoke("pull", "banana?", catch_exceptions=False)

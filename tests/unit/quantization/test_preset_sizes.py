@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thriftbit.quantization.preset_sizes import typical_bits_per_weight
+from thriftbit.quantization.preset_sizes import describe_presets, typical_bits_per_weight
 from thriftbit.quantization.presets import PRESETS
 
 # As llama.cpp's own documentation of `llama-quantize` gives them for Llama 3.1 8B
@@ -24,3 +24,11 @@ PUBLISHED = {
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_sizes_are_those_that_llama_cpp_publishes(preset: str) -> None:
     assert typical_bits_per_weight(PRESETS[preset]) == pytest.approx(PUBLISHED[preset], abs=0.01)
+
+
+def test_every_preset_is_explained_in_a_line_that_fits() -> None:
+    lines = describe_presets().splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    for line, preset in zip(lines, PRESETS.values(), strict=True):
+        assert line.endswith(preset.summary)
+        assert len(line) <= 100

@@ -123,3 +123,21 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_the_same_rows_make_the_same_page() -> None:
     assert render_page(example_rows()) == render_page(example_rows())
+
+
+def test_a_second_report_replaces_the_first_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(example_rows(), Path("rows.jsonl"))
+    first, second = run("rows.jsonl"), run("rows.jsonl")
+    assert first.stdout == second.stdout and "Q4_K_M" in second.stdout
+    Path("report.html").write_text("<html>mine</html>")
+    with pytest.raises(ThriftbitError, match="exists already"):
+        run("rows.jsonl")
+    assert Path("report.html").read_text() == "<html>mine</html>"
+
+
+def test_the_page_can_be_opened(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    append(example_rows(), Path("rows.jsonl"))
+    run("rows.jsonl", "--open")
+    assert opened == [Path("report.html").absolute().as_uri()]

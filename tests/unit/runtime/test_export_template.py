@@ -9,11 +9,9 @@ from exported_models import CHATML, CHATML_WITH_DEFAULT, GEMMA, LLAMA_2, LLAMA_3
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from thriftbit.runtime.export.chat_format import ChatFormat, chat_format
-from thriftbit.runtime.export.go_template import go_template
+from thriftbit.runtime.export.chat_format import ChatFormat, Turns, chat_format, find_turns, go_template
 from thriftbit.runtime.export.rendering import Conversation
 from thriftbit.runtime.export.subject import read_subject
-from thriftbit.runtime.export.turns import Turns, find_turns
 
 CONVERSATIONS: tuple[Conversation, ...] = (
     (("user", "Hello {{ there }}"),),

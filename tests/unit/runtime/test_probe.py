@@ -25,8 +25,15 @@ from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.examine import BUILT_IN, examine
 from thriftbit.runtime.probe import measure_machine, thread_counts
 from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, layers_for, write_probe_model
-from thriftbit.runtime.probe_rates import PROMPT_TOKENS, SEEN_TOKENS, Timings, time_looking_back
-from thriftbit.runtime.probe_results import attention_seconds, format_rate, step_cost
+from thriftbit.runtime.probe_timing import (
+    PROMPT_TOKENS,
+    SEEN_TOKENS,
+    Timings,
+    attention_seconds,
+    format_rate,
+    step_cost,
+    time_looking_back,
+)
 
 
 @pytest.mark.parametrize("name", PROBED_FORMATS)

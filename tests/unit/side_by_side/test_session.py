@@ -57,11 +57,11 @@ def test_the_places_in_blind_rounds_are_random_and_balanced(session: Session) ->
 def test_a_blind_round_is_sent_without_anything_that_tells(session: Session) -> None:
     it = round_of({1: "Because.", 0: "Therefore."}, blind=True)
     sent = json.dumps(view(it, FILES))
-    assert "Because." in sent and not any(word in sent for word in ("BF16", "Q4_K_M", "tokens a second", "MB"))
+    assert "Because." in sent and not any(word in sent for word in ("BF16", "Q4_K_M", "tokens/s", "MB"))
     it.answers[1].state = "writing"
     assert "Because." not in json.dumps(view(it, FILES))  # not before both have ended
     it.answers[1].state, it.picked = "ended", "other"
-    assert "BF16" in json.dumps(view(it, FILES)) and "12.5 tokens a second" in json.dumps(view(it, FILES))
+    assert "BF16" in json.dumps(view(it, FILES)) and "12.5 tokens/s" in json.dumps(view(it, FILES))
 
 
 @pytest.mark.parametrize("ended", ["stopped", "failed"])
@@ -82,7 +82,7 @@ def test_a_vote_counts_once_and_results_tell_sessions_apart(session: Session) ->
     with pytest.raises(UsageError, match="voted on already"):
         session.vote(1, 1)
     assert session.rounds[0].picked == "other" and session.results()[0].startswith(
-        "You picked the original (BF16, not Q4_K_M) in 0 of 1 (0 %"
+        "You picked the original (BF16, not Q4_K_M) in 0 of 1 (0%"
     )
     later = Session(FILES, session._writers, "in turn")
     assert later.results() == []

@@ -30,7 +30,7 @@ def test_the_interval_covers_somebody_who_guesses_as_often_as_it_says() -> None:
     for _ in range(400):
         low, high = Tally(sum(chance.random() < 0.5 for _ in range(20)), 20).interval
         covered += low <= 0.5 <= high
-    assert covered / 400 >= 0.93  # 95 % and the noise of 400 tries
+    assert covered / 400 >= 0.93  # 95% and the noise of 400 tries
 
 
 def test_votes_come_back_among_whatever_else_is_in_the_file(tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_votes_are_added_up_by_content_and_cannot_tell_counts_half() -> None:
     ("tally", "words"),
     [
         (Tally(), "No votes on BF16 and Q4_K_M yet."),
-        (Tally(23, 40), "in 23 of 40 (57 %, 95 % interval 41–73 %): that is no better than guessing."),
-        (Tally(5, 5), "in 5 of 5 (100 %, 95 % interval 48–100 %): too few votes to tell."),
-        (Tally(6, 6), "in 6 of 6 (100 %, 95 % interval 54–100 %): you can tell them apart."),
+        (Tally(23, 40), "in 23 of 40 (57%, 95% interval 41–73%): that is no better than guessing."),
+        (Tally(5, 5), "in 5 of 5 (100%, 95% interval 48–100%): too few votes to tell."),
+        (Tally(6, 6), "in 6 of 6 (100%, 95% interval 54–100%): you can tell them apart."),
         (Tally(2, 20), "you can tell them apart, but take the other one for the original."),
-        (Tally(3.5, 8, 1), "in 3½ of 8 (44 %, 95 % interval 9–84 %), the one “can't tell” counted half: too few votes"),
+        (Tally(3.5, 8, 1), "in 3½ of 8 (44%, 95% interval 9–84%), the one “can't tell” counted half: too few votes"),
         (Tally(4, 8, 2), ", each of the 2 “can't tell” counted half: too few votes"),
     ],
 )

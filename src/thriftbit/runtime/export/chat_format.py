@@ -1,16 +1,33 @@
-"""What Ollama has to be told about how to talk with a model: template, stop tokens, sampling; all from its file."""
+"""What Ollama has to be told about how to talk with a model: template, stop tokens, sampling; all from its file.
+
+The problem: Ollama's templates are written in Go's language, a model's in Jinja. `ollama create` compares the text of
+the model's template with forty that it has seen, and takes the nearest.
+
+The choice: the template is run on conversations of marked texts (`rendering.py`). What stands between the marks is
+what the template puts there. Nearly every template for text is such a row of fixed pieces (ChatML, Llama, Gemma, Phi,
+Zephyr, Vicuna and others). Two more conversations, longer and with other texts, prove it. Some templates are no row
+of pieces, such as one of Mistral's that puts the system text before the last question; then there is no template for
+Ollama.
+
+Ollama gives its template `.Messages`, each with `.Role` and `.Content`, neighbours of one role joined, and takes what
+comes out as the model's prompt. Where the last message is the assistant's, the model goes on with it. A system text
+in the middle of a conversation goes before the next question. Ollama lets llama.cpp put the token that begins a text,
+so that token is not in the template. Language: https://pkg.go.dev/text/template. Ollama's side: its docs/template.mdx
+and template/template.go.
+
+Left out: tools, images and reasoning, which are programs and not pieces.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from thriftbit.runtime.export.go_template import CONTINUE, go_template
+from thriftbit.runtime.export.rendering import Conversation, render
 from thriftbit.runtime.export.subject import Subject
-from thriftbit.runtime.export.turns import Turns, find_turns
 
 _CONTROL = 3  # tokenizer.ggml.token_type of tokens that are no text
 _MOST_STOPS, _LONGEST_STOP = 12, 80
@@ -24,6 +41,7 @@ _SAMPLING = {
     "repeat_penalty": "penalty_repeat",
     "repeat_last_n": "penalty_last_n",
 }
+NO_TEMPLATE = "The file has no chat template: the model continues what you write, and does not answer it."
 
 
 @dataclass(frozen=True)
@@ -41,8 +59,7 @@ def chat_format(subject: Subject) -> ChatFormat:
     sampling = _sampling(subject)
     ends = list(_ends(subject))
     if not jinja:
-        note = "The file has no chat template: the model continues what you write, and does not answer it."
-        return ChatFormat(CONTINUE, sampling | _stops(ends), note)
+        return ChatFormat(CONTINUE, sampling | _stops(ends), NO_TEMPLATE)
     turns = find_turns(jinja, _token(subject, "bos") or "", _token(subject, "eos") or "")
     if turns is None:
         note = (
@@ -108,3 +125,118 @@ def _stops(texts: list[str]) -> dict[str, Any]:
 def _sampling(subject: Subject) -> dict[str, Any]:
     values = {name: subject.number(f"general.sampling.{key}") for name, key in _SAMPLING.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+# ---------------------------------------------------------------- the pieces of a template
+
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+
+_S, _U, _A, _V = "zqOnEqz", "zqTwOqz", "zqThReEqz", "zqFoUrqz"
+_PROBES: tuple[Conversation, ...] = (
+    ((USER, _U),),
+    ((USER, _U), (ASSISTANT, _A), (USER, _V)),
+    ((SYSTEM, _S), (USER, _U)),
+)
+_PROOFS: tuple[Conversation, ...] = (
+    ((USER, "What is\n\na tree?"), (ASSISTANT, "A plant: 1 + 1."), (USER, "Is it?"), (ASSISTANT, "Yes."), (USER, "Oh")),
+    (
+        (SYSTEM, "Be kind.\nAlways."),
+        (USER, "Hello"),
+        (ASSISTANT, "Hi!"),
+        (USER, "Why?"),
+        (ASSISTANT, "So."),
+        (USER, "Hm"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """first: before the first question. before_system and after_system: around the system's text, up to the first
+    question, where there is one. to_answer: between a question and its answer. to_question: between an answer and the
+    next question. to_end: after the last question. takes_system: whether the template has a place for it; if it refuses
+    or drops it, the system's text goes before the first question."""
+
+    first: str
+    before_system: str
+    after_system: str
+    to_answer: str
+    to_question: str
+    to_end: str
+    takes_system: bool = True
+
+    def render(self, conversation: Conversation) -> str:
+        """-> what the model is given for questions and answers in turn, perhaps after a system's text"""
+        text, last, system = "", "", None
+        for role, content in conversation:
+            if role == SYSTEM:
+                system = content
+                continue
+            if role == USER:
+                if last:
+                    text += self.to_question
+                else:
+                    text += self.first if system is None else f"{self.before_system}{system}{self.after_system}"
+            else:
+                text += self.to_answer
+            text, last = text + content, role
+        return text + self.to_end if last == USER else text
+
+
+def find_turns(template: str, bos: str, eos: str) -> Turns | None:
+    """-> the pieces; None if the template is broken, or not a row of pieces. bos, eos: the texts of those tokens."""
+    alone, two, with_system, *proofs = render(template, [*_PROBES, *_PROOFS], bos, eos)
+    one_piece, two_pieces = _between(alone, (_U,)), _between(two, (_U, _A, _V))
+    if one_piece is None or two_pieces is None:
+        return None
+    first, to_end = one_piece
+    again, to_answer, to_question, end_again = two_pieces
+    if (again, end_again) != (first, to_end):
+        return None
+    pieces = _between(with_system, (_S, _U))
+    if pieces is None and with_system not in (None, alone):
+        return None  # it moves the system's text about
+    before, after, _ = pieces or (first, "\n\n", to_end)
+    turns = Turns(first, before, after, to_answer, to_question, to_end, takes_system=pieces is not None)
+    proven = _PROOFS if turns.takes_system else _PROOFS[:1]
+    return turns if all(turns.render(each) == text for each, text in zip(proven, proofs, strict=False)) else None
+
+
+def _between(text: str | None, marks: Sequence[str]) -> list[str] | None:
+    """-> what stands before, between and after the marks; None unless each is there once, in this order"""
+    if text is None or any(text.count(mark) != 1 for mark in marks):
+        return None
+    pieces = []
+    for mark in marks:
+        before, found, text = text.partition(mark)
+        if not found:
+            return None
+        pieces.append(before)
+    return [*pieces, text]
+
+
+# ---------------------------------------------------------------- the template in Go's language
+
+CONTINUE = "{{ .Prompt }}"  # for models without a chat template: text in, and its continuation out
+
+
+def go_template(turns: Turns) -> str:
+    """-> the template"""
+    # A message of any other role (a tool's) is taken for a question, as leaving it out would hide it from the model.
+    later_system = "{{ if $system }}{{ $system }}\n\n{{ end }}"
+    return (
+        '{{ $last := "" }}{{ $system := "" }}{{ range .Messages }}'
+        '{{ if eq .Role "system" }}{{ $system = .Content }}'
+        f'{{{{ else if eq .Role "assistant" }}}}{_literal(turns.to_answer)}{{{{ .Content }}}}{{{{ $last = .Role }}}}'
+        "{{ else }}"
+        f'{{{{ if eq $last "" }}}}{{{{ if $system }}}}{_literal(turns.before_system)}{{{{ $system }}}}'
+        f"{_literal(turns.after_system)}{{{{ else }}}}{_literal(turns.first)}{{{{ end }}}}"
+        f"{{{{ else }}}}{_literal(turns.to_question)}{later_system}{{{{ end }}}}"
+        '{{ .Content }}{{ $system = "" }}{{ $last = .Role }}{{ end }}{{ end }}'
+        f'{{{{ if ne $last "assistant" }}}}{_literal(turns.to_end)}{{{{ end }}}}'
+    )
+
+
+def _literal(text: str) -> str:
+    """-> the text where Go's language stands for itself"""
+    return text.replace("{", '{{ "{" }}')

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.errors import ThriftbitError, UsageError, shown
+from thriftbit.library.kinds import EMBEDDING, KINDS, TEXT
 from thriftbit.machine.programs import found_programs
 from thriftbit.machine.surroundings import LiveSurroundings
 from thriftbit.progress import Progress, no_progress
+from thriftbit.runtime.export.chat_format import NO_TEMPLATE
 from thriftbit.runtime.export.llama_cpp import LlamaCpp
 from thriftbit.runtime.export.lm_studio import LMStudio
 from thriftbit.runtime.export.ollama import Ollama
 from thriftbit.runtime.export.subject import Subject, read_subject
-from thriftbit.runtime.export.target import Target
 from thriftbit.runtime.export.transaction import (
+    Destination,
     Placed,
+    Target,
     Transaction,
     check_writable,
     expected_way,
@@ -114,12 +117,31 @@ def _result(to: str, subject: Subject, target: Target, placed: list[Placed], dry
         size_bytes=subject.size_bytes,
         way=way,
         placed=tuple(placed),
-        command=destination.command,
+        command=_command(to, subject, destination),
         installed=_is_installed(to),
-        notes=destination.notes,
+        notes=_notes(subject, destination),
         details=destination.details,
         dry_run=dry_run,
     )
+
+
+def _command(to: str, subject: Subject, destination: Destination) -> str:
+    """-> runs a language model; asks an embedding model or a reranker, with which nobody can chat"""
+    kind = subject.content.kind
+    if kind == TEXT or to == "lmstudio":
+        return destination.command
+    if to == "llama.cpp":
+        return f"{destination.command} {'--embeddings' if kind == EMBEDDING else '--reranking'}"
+    body = f'{{"model": "{destination.name}", "input": "a text"}}'
+    return f"curl http://localhost:11434/api/embed -d '{body}'"
+
+
+def _notes(subject: Subject, destination: Destination) -> tuple[str, ...]:
+    kind = subject.content.kind
+    if kind == TEXT:
+        return destination.notes
+    others = tuple(note for note in destination.notes if note != NO_TEMPLATE)
+    return (f"It is {KINDS[kind].what}.", *others)
 
 
 def _is_installed(to: str) -> bool:

@@ -20,8 +20,11 @@ from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.runtime.export.subject import Subject
-from thriftbit.runtime.export.target import Destination
-from thriftbit.runtime.export.transaction import Placed, Transaction
+from thriftbit.runtime.export.transaction import (
+    Destination,
+    Placed,
+    Transaction,
+)
 from thriftbit.strangers import quoted
 
 _OWNER = "thriftbit"

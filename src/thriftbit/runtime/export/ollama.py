@@ -6,7 +6,7 @@ server/create.go, types/model/config.go and name.go.
 
 About the template. Only `ollama create` detects one; a running Ollama takes what the manifest names. Without one,
 versions since 0.30 let llama.cpp run the file's own Jinja, and versions before send the bare prompt, which a chat model
-does not understand. So one is written wherever the file's can be expressed in Go's language (`turns.py`); newer
+does not understand. So one is written wherever the file's can be expressed in Go's language (`chat_format.py`); newer
 versions still prefer the file's own where that can do more (tools, reasoning). A file without a chat template is a
 model that continues text, and gets the template that does that.
 
@@ -33,8 +33,13 @@ from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.progress import Progress
 from thriftbit.runtime.export.chat_format import chat_format
 from thriftbit.runtime.export.subject import Subject, as_name
-from thriftbit.runtime.export.target import Destination
-from thriftbit.runtime.export.transaction import CHUNK_BYTES, THERE_ALREADY, Placed, Transaction
+from thriftbit.runtime.export.transaction import (
+    CHUNK_BYTES,
+    THERE_ALREADY,
+    Destination,
+    Placed,
+    Transaction,
+)
 from thriftbit.strangers import quoted
 
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
@@ -179,7 +184,7 @@ class Ollama:
 
 
 def models_folder(environment: Mapping[str, str], home: Path) -> Path:
-    """-> where Ollama keeps models: OLLAMA_MODELS, or the user's folder, or that of the service on Linux if only that
+    """-> where Ollama keeps models: OLLAMA_MODELS, the user's folder, or the service's folder on Linux if only that one
     is there"""
     given = environment.get("OLLAMA_MODELS")
     if given:

@@ -93,7 +93,7 @@ def as_name(text: str) -> str:
 
 def _check_loads(path: Path, content: Content, headers: Sequence[GGUFFile]) -> None:
     if content.kind not in (TEXT, EMBEDDING, RERANKER):
-        raise cannot(content.kind, path, "cannot be handed over as a model of its own")
+        raise cannot(content.kind, path, "other programs cannot run it as a model of its own")
     if content.architecture is None or not llama_cpp_knows(content.architecture):
         raise ThriftbitError(
             f"{path}: the llama.cpp here does not know the architecture {shown(content.architecture)}, and neither do "

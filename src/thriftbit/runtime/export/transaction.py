@@ -20,25 +20,19 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, AtomicFile
 from thriftbit.containers.stopping import stop_signals_raise
 from thriftbit.errors import ThriftbitError
 from thriftbit.progress import Progress
 from thriftbit.sizes import describe_bytes
-
-_logger = logging.getLogger(__name__)
-
-_logger = logging.getLogger(__name__)
-
-_logger = logging.getLogger(__name__)
 
 _logger = logging.getLogger(__name__)
 
@@ -157,6 +151,36 @@ class Transaction:
         except OSError as error:
             raise not_writable(target, error) from None
         self._superseded.append(aside)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """How a program will know the model. name: what it calls it. folder: where that program keeps models. marker: the
+    file that makes the model known, or the first of its weights. command: runs it. notes: sentences on what else there
+    is to know. details: what was composed for the program, for --json."""
+
+    name: str
+    folder: Path
+    marker: Path
+    command: str
+    notes: tuple[str, ...]
+    details: dict[str, Any]
+
+
+class Target(Protocol):
+    """A program, and a model that is to be handed to it. Made without changing anything; ThriftbitError then already
+    for whatever is known to fail: a model that the program cannot load, a name that it would not take."""
+
+    program: str
+    destination: Destination
+
+    def taken(self) -> Sequence[Path]:
+        """-> files that are there already and would have to go"""
+        ...
+
+    def register(self, transaction: Transaction, replace: bool) -> list[Placed]:
+        """Put everything in its place; what makes it known to the program last. replace: what is there may go."""
+        ...
 
 
 def check_writable(folder: Path) -> None:
