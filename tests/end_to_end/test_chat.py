@@ -201,7 +201,7 @@ def test_a_script_gets_the_answer_and_nothing_else(
         (["DEMO", "-p", "  "], 2, "there is no question"),
         (["none.gguf", "-p", "x"], 1, "none.gguf: no such file"),
         (["DEMO", "-p", "x", "--set", "heat=1"], 2, "there is no setting"),
-        (["DEMO", "-p", "x", "--load", "none.json"], 1, "none.json: cannot be read"),
+        (["DEMO", "-p", "x", "--load", "none.json"], 1, "none.json does not exist"),
         (["DEMO", "-p", "word " * 900, "--context", "512"], 1, "that is too long"),
         (["DAMAGED", "-p", "x"], 1, "damaged.gguf: "),
     ],
@@ -274,3 +274,30 @@ def test_much_is_not_written_unasked(tiny_llama: Path, tmp_path: Path, monkeypat
     with pytest.raises(ThriftbitError, match="nothing was downloaded or written"):
         ready.ready_to_run(str(tiny_llama), offline=True, confirm=lambda words: bool(asked.append(words)))
     assert asked == ["Go on?"] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*forkpty.*:DeprecationWarning")
+def test_what_is_typed_during_an_answer_is_the_next_question(
+    open_terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    terminal, file = open_terminal(), tmp_path / "said.json"
+    terminal.type("/set max-tokens 40")
+    terminal.program.send("Where is it?\r")
+    terminal.wait(lambda: "Where is it?" in terminal.text)
+    terminal.program.send("And who?\r")
+    terminal.wait(lambda: terminal.text.count("tokens left") == 2 and terminal.asks())
+    answer = terminal.text.partition("> Where is it?")[2].partition("tokens left")[0]
+    assert "And who?" not in answer
+    terminal.type(f"/save {file}")
+    assert [each["content"] for each in json.loads(file.read_text())["messages"][::2]] == ["Where is it?", "And who?"]
+
+
+@pytest.mark.filterwarnings("ignore:.*forkpty.*:DeprecationWarning")
+def test_settings_show_their_defaults_and_exit_leaves(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal()
+    terminal.type("/set")
+    assert "top-k 40 (default)" in terminal.text and "temperature 0 " in terminal.text
+    terminal.program.send("exit\r")
+    terminal.wait(lambda: "Leaving, as /exit and Ctrl-D do" in terminal.text)
+    terminal.program.wait()
+    assert terminal.program.exitstatus == 0

@@ -233,7 +233,8 @@ def _looks_like_path(text: str) -> bool:
 
 def _missed(text: str, here: Sequence[Candidate]) -> str:
     near = nearest(text, here)
-    problem = f"{text}: no such file" if _looks_like_path(text) else f"no model here is called {shown(text)}"
+    is_file = _looks_like_path(text) or text.lower().endswith((".gguf", ".safetensors"))
+    problem = f"{text}: no such file" if is_file else f"no model here is called {shown(text)}"
     if near:
         return f"{problem}. Similar names here: {enumeration(near)}"
     if _OLLAMA_NAME.fullmatch(text):
