@@ -40,9 +40,9 @@ def widened(config: dict[str, Any]) -> dict[str, Any]:
     return config | wide | text
 
 
-# What llama.cpp runs and its converter does not make: factors of Llama 3's kind in a Granite.
-ROTARY_PCT = ("gpt_neox", "cohere2")
-NOT_CONVERTED = {"granite-llama3-rope"}
+# What llama.cpp runs and its converter does not make: factors of Llama 3's kind in a Granite, the output matrix that
+# OLMo 2 needs where it is tied, and GPT-NeoX with transformers 5, which renamed a setting that the converter asks for.
+NOT_CONVERTED = {"granite-llama3-rope", "olmo2-tied", "gpt-neox", "gpt-neox-serial-tied"}
 WIDE_MODELS = {
     tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
 }
@@ -54,7 +54,7 @@ def save_wide(tiny: TinyModel, folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     older = {"n_ctx": config["n_positions"]} if "n_positions" in config else {}  # names that the converter asks for
     rope = config.get("rope_parameters") or {}
-    older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] in ROTARY_PCT else {}
+    older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] == "cohere2" else {}
     (folder / "config.json").write_text(json.dumps(config | older))
     vocabulary = {f"token {number}": number for number in range(VOCABULARY)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))

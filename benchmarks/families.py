@@ -1,0 +1,155 @@
+"""Which classes go in, and how well that is proven: writes docs/models.md.
+
+    python benchmarks/families.py [CLASS ...] [--write]
+
+For every class with a table here, all of its tiny random models (tests/conformance/tiny_models.py) are tried: whether
+they go in; llama.cpp's logits against transformers'; keys, values and llama-quantize's types against those recorded of
+llama.cpp's converter; the way back, from a GGUF to transformers' network; and whether the configuration alone gives the
+tensors of the file, so that `fit` knows its size to the byte. Prints a row for each class and one JSON line last.
+--write: the table into docs/models.md, when all classes were tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cyllama.llama.llama_cpp as llama_cpp
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.conformance.converted_models import WIDE_MODELS  # noqa: E402
+from tests.conformance.test_architectures import llama_cpp_logits, to_gguf  # noqa: E402
+from tests.conformance.test_converted import (  # noqa: E402
+    RECORDED,
+    check_configuration_alone,
+    test_keys_tensors_and_types_are_those_of_llama_cpp,
+)
+from tests.conformance.test_network import layer_by_layer, open_tiny  # noqa: E402
+from tests.conformance.tiny_models import TINY_MODELS, TinyModel, reference_logits, save, tokens  # noqa: E402
+
+from thriftbit.sources.architectures import find_architecture, known_architectures  # noqa: E402
+from thriftbit.sources.checkpoint import open_checkpoint  # noqa: E402
+
+PAGE = ROOT / "docs" / "models.md"
+HEAD = """# Models
+
+Written by `python benchmarks/families.py --write`; not to be edited by hand.
+
+Every class below has a table here (`src/thriftbit/sources/architectures/families/`). Any other class that llama.cpp's
+own converter knows goes through that: `thriftbit quantize` offers it.
+
+- **logits**: the largest difference of any logit between llama.cpp and transformers, in standard deviations of the
+  logits, over tiny random models of the class. GELU is looked up in half precision by llama.cpp: up to 0.002 is that.
+- **types**: keys, values, shapes and the types of Q8_0, Q4_K_M and Q2_K are those of llama.cpp's converter and
+  llama-quantize.
+- **way back**: from a GGUF alone to transformers' network, so `measure`, `map`, `calibrated` and `tuned` work: the
+  largest difference of any logit.
+- **fit**: the configuration alone gives every tensor of the file, so its size is known to the byte.
+
+| class | GGUF | goes in | logits | types | way back | fit |
+| --- | --- | --- | ---: | --- | ---: | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What was found of one class, over its tiny models. A number is the worst difference; a text says what failed."""
+
+    name: str
+    gguf_name: str
+    goes_in: str
+    logits: str
+    types: str
+    way_back: str
+    fit: str
+
+    def row(self) -> str:
+        return f"| {' | '.join(asdict(self).values())} |"
+
+
+def tried(models: list[TinyModel], attempt: Callable[[TinyModel, Path], float | None]) -> str:
+    """-> "yes", the largest number that an attempt gave, or what went wrong in the first that failed"""
+    numbers = []
+    for tiny in models:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                numbers.append(attempt(tiny, Path(folder)))
+            except Exception as error:  # a benchmark reports what fails, whatever it is
+                return f"no: {tiny.name}: {type(error).__name__}"
+    measured = [number for number in numbers if number is not None]
+    return f"{max(measured):.0e}" if measured else "yes" if numbers else ""
+
+
+def goes_in(tiny: TinyModel, folder: Path) -> None:
+    checkpoint = open_checkpoint(save(tiny.build(), folder))
+    find_architecture(checkpoint.config).map_tensors(checkpoint)
+
+
+def logits(tiny: TinyModel, folder: Path) -> float:
+    model = tiny.build()
+    to_gguf(open_checkpoint(save(model, folder)), folder / "model.gguf")
+    expected = reference_logits(model).numpy()
+    return float(np.abs(llama_cpp_logits(folder / "model.gguf") - expected).max() / expected.std())
+
+
+@torch.no_grad()
+def way_back(tiny: TinyModel, folder: Path) -> float:
+    model = replace(open_tiny(tiny, folder), config=None)
+    texts = torch.tensor([tokens()])
+    expected = tiny.build()(input_ids=texts).logits
+    return float((layer_by_layer(model, texts) - expected).abs().max() / expected.std())
+
+
+def types(tiny: TinyModel, folder: Path) -> None:
+    test_keys_tensors_and_types_are_those_of_llama_cpp(tiny.name, folder)
+
+
+def fit(tiny: TinyModel, folder: Path) -> None:
+    check_configuration_alone(tiny, folder)
+
+
+def family(name: str, gguf_name: str) -> Family:
+    models = [tiny for tiny in TINY_MODELS if tiny.model_class == name]
+    recorded = [tiny for tiny in models if tiny.name in WIDE_MODELS and (RECORDED / f"{tiny.name}.json").exists()]
+    # Llama 3's scaling leads back only with the lengths of published models, which no tiny one has
+    leading_back = [tiny for tiny in models if "llama3" not in json.dumps(tiny.config)]
+    return Family(
+        name,
+        gguf_name,
+        tried(models, goes_in),
+        tried(models, logits),
+        tried(recorded, types) or "not converted",
+        tried(leading_back, way_back),
+        tried(models, fit),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("classes", nargs="*", help="all of them by default")
+    parser.add_argument("--write", action="store_true", help="write docs/models.md")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    llama_cpp.disable_logging()
+    named = {name: each.gguf_name for each in known_architectures().values() for name in each.classes}
+    tiny = {model.model_class for model in TINY_MODELS}
+    families = []
+    for name in options.classes or sorted(named.keys() & tiny):
+        families.append(family(name, named[name]))
+        print(families[-1].row(), flush=True)
+    if options.write and not options.classes:
+        PAGE.write_text(HEAD + "".join(f"{each.row()}\n" for each in families), encoding="utf-8")
+    print(json.dumps([asdict(each) for each in families]))
+
+
+if __name__ == "__main__":
+    main()
