@@ -48,6 +48,7 @@ COMPUTING += tuple(
 )
 EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 EXTRA += ("sources/converter/child.py",)  # a program of its own, which is started only where torch is
+EXTRA += ("runtime/source_tokenizer.py",)  # a program of its own, which does with what is installed
 
 
 def room_of(file: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 @click.option("--allow-requantize", is_flag=True, help="Accept a GGUF that is quantized already; quality suffers.")
 @offline_option
 @converter_options
-@click.option("--no-check", is_flag=True, help="Keep the file without comparing what llama.cpp computes with it.")
+@click.option("--no-check", is_flag=True, help="Do not compare the file with the original at the end.")
 @json_option
 def quantize(
     source: str,
@@ -184,6 +184,7 @@ def quantize(
                 rounded=rounded,
                 threads=threads,
                 force=force,
+                check=not no_check,
                 progress=line.update,
             )
     result = replace(result, path=output)
@@ -349,7 +350,7 @@ def print_result(
     missing, unreached = (result.coverage.missing, result.coverage.unreached) if result.coverage else ((), {})
     if as_json:
         document = _sizes_document(model, plan, result.path, result.size_bytes)
-        document |= {"carried_over": result.carried_over}
+        document |= {"carried_over": result.carried_over, "check": asdict(result.check) if result.check else None}
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
         document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
         print_json(document | (found.prediction_document() if found else {}))
@@ -371,9 +372,10 @@ def print_result(
         kept = list(result.kept_plain)
         count = counted(len(kept), "matrix", "matrices")
         say(f"  Calibration did not help {count}, rounded block by block instead: {enumeration(kept)}")
+    if result.check:
+        say(f"  {result.check.describe()}", style="bold" if result.check.differing else "")
     file = quoted(str(result.path))
-    say("\nNext:")
-    say(f"  thriftbit chat {file}")
+    say(f"\nNext:\n  thriftbit chat {file}")
     say(f"  thriftbit export {file} --to ollama    (or lmstudio, llama.cpp; without a copy)")
     say(f"  llama-cli -m {file}")
 

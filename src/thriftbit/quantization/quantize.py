@@ -34,6 +34,7 @@ from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
+from thriftbit.quantization.self_check import TokenCheck, check_tokens
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -44,7 +45,8 @@ CHUNK_BYTES = 8 << 20  # of float32 rows
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
     kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
-    many matrices hold exactly the weights of the source, which were small already."""
+    many matrices hold exactly the weights of the source, which were small already. check: what comparing the file's
+    tokenizer with the original's showed; None if it was not asked for."""
 
     path: Path
     size_bytes: int
@@ -53,6 +55,7 @@ class QuantizeResult:
     coverage: Coverage | None
     kept_plain: Mapping[str, str] = field(default_factory=dict)
     carried_over: int = 0
+    check: TokenCheck | None = None
 
 
 def quantize(
@@ -65,6 +68,7 @@ def quantize(
     rounded: Rounded | None = None,
     threads: int | None = None,
     force: bool = False,
+    check: bool = False,
     progress: Progress = no_progress,
 ) -> QuantizeResult:
     """Write the model to `output` as a GGUF file, each tensor in the format that the plan gives it
@@ -72,7 +76,8 @@ def quantize(
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
     rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
     this plan and calibration, and are taken as they are. threads: for encoding, all cores by default.
-    force: replace an existing file. progress: told the name of each tensor, and the fraction
+    force: replace an existing file. check: compare token ids of a few texts, by the original's tokenizer and by
+    llama.cpp with the file; takes seconds. progress: told the name of each tensor, and the fraction
     of all tensor data that is written. The file appears whole or not at all.
     Raises ThriftbitError for anything about model, plan, importance or output that cannot work, and for weights that
     are not finite, naming tensor and row.
@@ -102,6 +107,7 @@ def quantize(
         coverage,
         encoding.kept_plain,
         len(same),
+        check_tokens(model, writer.path) if check else None,
     )
 
 

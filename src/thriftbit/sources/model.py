@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Model:
     quantization version excluded (the writer's business). tensors: under their GGUF names, in the order to be written.
     source: where it came from, for people. quantized_source: whether any weights were quantized below 16 bits already.
     config: config.json, where the source has one. conversion: where no table of ours leads back to the folder.
+    folder: the source's, with its tokenizer; None for a GGUF.
     """
 
     architecture: str
@@ -43,6 +45,7 @@ class Model:
     quantized_source: bool = False
     config: Mapping[str, Any] | None = None
     conversion: Conversion | None = None
+    folder: Path | None = None
 
     @cached_property
     def fingerprint(self) -> str:

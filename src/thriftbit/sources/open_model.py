@@ -110,7 +110,7 @@ def model_of(checkpoint: Checkpoint, source: str, next_token_layers: bool = True
     metadata = general_metadata(checkpoint, tensors)
     metadata |= architecture.metadata(checkpoint.config)
     metadata |= tokenizer_metadata(checkpoint, vocabulary_size, str(metadata["general.name"]))
-    return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config)
+    return Model(architecture.gguf_name, metadata, tensors, source, config=checkpoint.config, folder=checkpoint.path)
 
 
 def _mapped(architecture: Architecture, checkpoint: Checkpoint) -> tuple[Tensor, ...]:

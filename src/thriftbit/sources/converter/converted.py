@@ -66,6 +66,7 @@ def converted_model(checkpoint: Checkpoint, source: str, options: ConverterOptio
         source,
         config=checkpoint.config,
         conversion=Conversion(checkpoint, process.tensors),
+        folder=checkpoint.path,
     )
 
 
