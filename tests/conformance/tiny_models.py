@@ -16,33 +16,10 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
+from .tiny_llama_like import LLAMA_LIKE
+from .tiny_shapes import LINEAR, LLAMA3, SHAPE, VOCABULARY, WIDE_HEADS, YARN
+
 TOKENS = 96
-VOCABULARY = 131
-SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "rms_norm_eps": 0.02,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 700.0},
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-WIDE_HEADS = {"head_dim": 16}  # 6 heads of 16 are not a width of 48
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}
-YARN = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 GEMMA = SHAPE | {"num_hidden_layers": 7, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 24}
 GEMMA_ROPE = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
@@ -393,4 +370,5 @@ TINY_MODELS = (
         {"text_config": GEMMA4 | GEMMA4_EXPERTS, "vision_config": VISION | {"head_dim": 8}, "audio_config": None},
         "Gemma4Config",
     ),
+    *(TinyModel(*each) for each in LLAMA_LIKE),
 )

@@ -1,0 +1,42 @@
+"""Nemotron and Minitron, dense: layer norms stored as distances from one, a feed-forward network without a gate."""
+
+from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.checks import heads_fill_width
+from thriftbit.sources.architectures.kinds import Kind, every_layer
+from thriftbit.sources.architectures.llama_like import ATTENTION, LAYER_NORM, METADATA
+from thriftbit.sources.architectures.rows import BLOCK, HEAD, LAYER, Row, layer
+from thriftbit.sources.architectures.transforms import ADD_ONE
+
+
+def layer_norm(source: str, target: str) -> Kind:
+    """A layer norm. Its weight is stored as a distance from one, its bias as it is."""
+    weight = Row(f"{source}.weight", f"{target}.weight", "width", ADD_ONE)
+    return Kind((weight, Row(f"{source}.bias", f"{target}.bias", "width")))
+
+
+FFN = Kind(
+    (
+        layer("mlp.up_proj.weight", "ffn_up.weight", "ffn width"),
+        layer("mlp.down_proj.weight", "ffn_down.weight", "width ffn"),
+    )
+)
+
+ARCHITECTURE = Architecture(
+    classes=("NemotronForCausalLM",),
+    model_types=("nemotron",),
+    gguf_name="nemotron",
+    layers=every_layer(
+        layer_norm(LAYER + "input_layernorm", BLOCK + "attn_norm"),
+        ATTENTION,
+        layer_norm(LAYER + "post_attention_layernorm", BLOCK + "ffn_norm"),
+        FFN,
+    ),
+    after=(*layer_norm("model.norm", "output_norm").rows, HEAD),
+    metadata_keys=METADATA | LAYER_NORM | {"rope.scaling.type": lambda configuration: "none"},
+    aliases={"norm_eps": "layer_norm_eps"},
+    defaults={"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+    fixed={"hidden_act": ("relu2",), "attention_bias": (False,), "mlp_bias": (False,)},
+    checks=(heads_fill_width,),
+    rope_types=frozenset({"default"}),
+    copies_tied=True,
+)
