@@ -11,6 +11,19 @@ HALF_ROTATED = {"rope_parameters": {"rope_type": "default", "rope_theta": 700.0,
 WINDOWED = {"sliding_window": 24, "num_hidden_layers": 5}
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2}
 OLMOE = SHAPE | EXPERTS | {"intermediate_size": 24, "num_key_value_heads": 6}
+GLM4_MOE = (
+    SHAPE
+    | WIDE_HEADS
+    | HALF_ROTATED
+    | {"num_hidden_layers": 3, "n_routed_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    | {"n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, "num_nextn_predict_layers": 0}
+)
+LFM2 = SHAPE | {
+    "num_hidden_layers": 4,
+    "layer_types": ["conv", "conv", "full_attention", "conv"],
+    "norm_eps": 0.02,
+    "block_multiple_of": 16,
+}
 
 LLAMA_LIKE = (
     ("gemma", "GemmaForCausalLM", SHAPE | WIDE_HEADS),
@@ -63,5 +76,16 @@ LLAMA_LIKE = (
         "olmoe-linear",
         "OlmoeForCausalLM",
         OLMOE | {"rope_parameters": LINEAR},
+    ),
+    ("glm4-moe", "Glm4MoeForCausalLM", GLM4_MOE | {"attention_bias": True, "use_qk_norm": True}),
+    ("glm4-moe-plain", "Glm4MoeForCausalLM", GLM4_MOE | {"routed_scaling_factor": 1.7, "n_shared_experts": 2}),
+    ("lfm2", "Lfm2ForCausalLM", LFM2),
+    (
+        "lfm2-untied",
+        "Lfm2ForCausalLM",
+        LFM2
+        | UNTIED
+        | {"block_auto_adjust_ff_dim": False, "layer_types": ["full_attention", "conv"], "conv_L_cache": 4}
+        | {"num_hidden_layers": 2},
     ),
 )
