@@ -36,13 +36,26 @@ def widened(config: dict[str, Any]) -> dict[str, Any]:
         wide = {key: value for key, value in wide.items() if key not in HEADS}
     elif "rope_parameters" in config and "head_dim" not in config:
         wide |= {"num_attention_heads": 32, "num_key_value_heads": 8}  # heads of 8 entries, as their rotary tables are
+    if "num_key_value_heads" in wide and config["num_key_value_heads"] == config["num_attention_heads"]:
+        wide["num_key_value_heads"] = wide["num_attention_heads"]
     text = {"text_config": widened(config["text_config"])} if "text_config" in config else {}
     return config | wide | text
 
 
-# What llama.cpp runs and its converter does not make: factors of Llama 3's kind in a Granite, the output matrix that
-# OLMo 2 needs where it is tied, and GPT-NeoX with transformers 5, which renamed a setting that the converter asks for.
-NOT_CONVERTED = {"granite-llama3-rope", "olmo2-tied", "gpt-neox", "gpt-neox-serial-tied"}
+# What llama.cpp runs and its converter does not make.
+NOT_CONVERTED = {
+    "granite-llama3-rope",  # factors of Llama 3's kind
+    "gpt-neox",  # transformers 5 renamed a setting that the converter asks for
+    "gpt-neox-serial-tied",
+    "olmo2-tied",  # llama.cpp wants the output matrix, and the converter leaves it out
+    "olmo3-tied",
+    "nemotron-tied",
+    "stablelm-parallel",  # the converter fails on its normalised heads
+    "cohere-normed",  # 64 layers, and nothing else of its own
+    "exaone4",
+    "phi",  # the converter takes a feed-forward network of four times the width for granted
+    "phi-grouped",
+}
 WIDE_MODELS = {
     tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
 }
@@ -70,7 +83,8 @@ def _add_layer_ahead(folder: Path, config: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(4)
     model = architecture.dimensions(architecture.metadata(config))
     for entry in architecture.entries(model):
-        if entry.model.layer != model.layers:
+        absent = entry.row.when and not architecture.configuration(config).flag(entry.row.when)
+        if entry.model.layer != model.layers or absent:
             continue
         for spelled in list(entry.spellings())[-1:]:
             shape = entry.source_shape

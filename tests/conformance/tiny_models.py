@@ -7,6 +7,7 @@ are not one, biases not zero), so that a tensor dropped, swapped, transposed or 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ class TinyModel:
             "LMHeadModel", "Config"
         )
         torch.manual_seed(1)
-        config = getattr(transformers, config_class)(**self.config)
+        config = getattr(transformers, config_class)(
+            **copy.deepcopy(self.config)
+        )  # transformers writes into what it is given
         config._attn_implementation = "eager"
         model = getattr(transformers, self.model_class)(config).eval()
         _randomize(model)

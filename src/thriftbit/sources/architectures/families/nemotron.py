@@ -32,7 +32,12 @@ ARCHITECTURE = Architecture(
         FFN,
     ),
     after=(*layer_norm("model.norm", "output_norm").rows, HEAD),
-    metadata_keys=METADATA | LAYER_NORM | {"rope.scaling.type": lambda configuration: "none"},
+    metadata_keys=METADATA
+    | LAYER_NORM
+    | {
+        "attention.layer_norm_rms_epsilon": "layer_norm_eps",  # the converter writes it as well
+        "rope.scaling.type": lambda configuration: "none",
+    },
     aliases={"norm_eps": "layer_norm_eps"},
     defaults={"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
     fixed={"hidden_act": ("relu2",), "attention_bias": (False,), "mlp_bias": (False,)},
