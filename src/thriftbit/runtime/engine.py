@@ -239,7 +239,10 @@ class Engine:
         """prompt: token ids. -> the log-probabilities of the `count` tokens that are the likeliest after it"""
         request = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0.0, "logprobs": count}
         answer = self._ask({"do": "complete", **request})
-        tokens = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        found = answer["choices"][0].get("logprobs")
+        if not found or not found.get("content"):
+            raise ThriftbitError(f"{self.name}: llama.cpp gives no probabilities for the next token")
+        tokens = found["content"][0]["top_logprobs"]
         return {int(token["id"]): float(token["logprob"]) for token in tokens}
 
     def memory(self) -> Memory:
