@@ -18,7 +18,8 @@ from thriftbit.sources.model import Model
 from .tiny_models import TINY_MODELS, VOCABULARY, TinyModel, save, tokens
 
 TOLERANCE = 1e-5  # of the logits' standard deviation: float32 sums in another order
-ROUNDED = 1e-4  # where weights are stored as others than the network has them, and rounded: one more, exponentials
+ROUNDED = 1e-4  # where weights are stored in another form and rounded, and where many layers add up the differences
+MANY_LAYERS = 20
 
 
 def open_tiny(tiny: TinyModel, folder: Path) -> Model:
@@ -64,7 +65,8 @@ def test_logits_are_those_of_the_whole_model(
     model = open_tiny(tiny, tmp_path)
     if source == "gguf":
         model = replace(model, config=None)
-    tolerance = ROUNDED if any(tensor.name.endswith("ssm_a") for tensor in model.tensors) else TOLERANCE
+    rounded = any(tensor.name.endswith("ssm_a") or f"blk.{MANY_LAYERS}." in tensor.name for tensor in model.tensors)
+    tolerance = ROUNDED if rounded else TOLERANCE
     texts = torch.tensor([tokens(), [*tokens()[5:], *tokens()[:5]]])
     expected = tiny.build()(input_ids=texts).logits
     assert (layer_by_layer(model, texts) - expected).abs().max() < tolerance * expected.std()

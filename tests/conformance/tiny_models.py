@@ -131,6 +131,8 @@ LATENT = {
     "num_hidden_layers": 3,
     "rms_norm_eps": 1e-6,  # transformers computes the norms of latent vectors with this one whatever is configured
 }
+FOUR_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4}  # DeepSeek V2's heads should divide the width
+GROUPS = {"n_routed_experts": 12, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
 GPT_OSS = {
     "head_dim": 16,
     "num_local_experts": 5,
@@ -342,6 +344,26 @@ TINY_MODELS = (
         "Qwen3_5Config",
     ),
     TinyModel("glm4-moe-lite", "Glm4MoeLiteForCausalLM", SHAPE | LATENT),
+    TinyModel("deepseek-v3", "DeepseekV3ForCausalLM", SHAPE | LATENT | GROUPS),
+    TinyModel(
+        "deepseek-v3-yarn",
+        "DeepseekV3ForCausalLM",
+        SHAPE
+        | LATENT
+        | {"n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.7, "norm_topk_prob": False}
+        | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32, "beta_slow": 1}},
+    ),
+    TinyModel("deepseek-v2", "DeepseekV2ForCausalLM", SHAPE | LATENT | FOUR_HEADS | {"first_k_dense_replace": 0}),
+    TinyModel(
+        "deepseek-v2-lite",  # llama.cpp knows models without q_lora_rank by their 26 layers
+        "DeepseekV2ForCausalLM",
+        SHAPE
+        | LATENT
+        | FOUR_HEADS
+        | {"q_lora_rank": None, "num_hidden_layers": 26, "hidden_size": 96, "first_k_dense_replace": 24}
+        | {"n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.3}
+        | {"rope_parameters": YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}},
+    ),
     TinyModel("qwen3-next", "Qwen3NextForCausalLM", NEXT),
     TinyModel(
         "qwen3-next-odd",

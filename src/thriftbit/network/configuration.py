@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import architecture_from_gguf, find_architecture
@@ -21,7 +21,9 @@ def configuration_of(model: Model) -> PretrainedConfig:
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
     settings = plain_numbers(settings)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
-    model_type = config.get("model_type") or find_architecture(config).model_types[0]
+    model_type = config.get("model_type")
+    if model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
+        model_type = find_architecture(config).model_types[0]
     try:
         return AutoConfig.for_model(model_type, **settings).get_text_config()
     except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:

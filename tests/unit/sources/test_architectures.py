@@ -69,6 +69,66 @@ def test_gguf_names_lead_back_to_the_family() -> None:
         architecture_from_gguf("falcon", {})
 
 
+DEEPSEEK = {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "kimi_k2",
+    "vocab_size": 11,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "q_lora_rank": 4,
+    "kv_lora_rank": 6,
+    "qk_rope_head_dim": 2,
+    "qk_nope_head_dim": 3,
+    "v_head_dim": 5,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 10,
+    "first_k_dense_replace": 1,
+    "n_group": 4,
+    "topk_group": 2,
+    "num_nextn_predict_layers": 1,
+}
+
+
+def test_layers_that_llama_cpp_leaves_out_are_left_out_aloud() -> None:
+    architecture = find_architecture(DEEPSEEK)
+    tensors = architecture.implied_tensors(DEEPSEEK, "BF16")
+    ahead = {name: tensor(name, (3, 5)) for name in ("model.layers.2.eh_proj.weight", "model.layers.2.odd.weight")}
+    made = Checkpoint(Path("made"), DEEPSEEK, tensors | ahead)
+    without = Checkpoint(Path("made"), DEEPSEEK, tensors)
+    mapped, expected = architecture.map_tensors(architecture.settled(made)), architecture.map_tensors(without)
+    assert [each.name for each in mapped] == [each.name for each in expected]
+    assert architecture.metadata(DEEPSEEK)["deepseek2.block_count"] == 2
+    assert any("guesses the token after the next" in sentence for sentence in architecture.limitations(DEEPSEEK))
+    assert architecture.limitations({**DEEPSEEK, "num_nextn_predict_layers": 0}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 26}, "without q_lora_rank"),
+        ({"q_lora_rank": None}, "there is none"),
+        ({"topk_group": 4}, "4 of 4 groups of 8 experts"),
+        ({"n_group": 3, "topk_group": 2}, "2 of 3 groups of 8 experts"),
+        ({"scoring_func": "softmax"}, "scoring_func"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4, "mscale": 1.0, "mscale_all_dim": 0.7}}, "mscale_all_dim"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4}}, "mscale_all_dim"),
+    ],
+)
+def test_what_llama_cpp_computes_otherwise_of_deepseek_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ThriftbitError, match=words):
+        find_architecture(DEEPSEEK).metadata({**DEEPSEEK, **changes})
+
+
+def test_deepseek_v2_that_chooses_groups_of_experts_is_refused() -> None:
+    config = {**DEEPSEEK, "architectures": ["DeepseekV2ForCausalLM"], "topk_method": "group_limited_greedy"}
+    with pytest.raises(ThriftbitError, match="group_limited_greedy"):
+        find_architecture(config).metadata(config)
+
+
 def test_container_order_is_layer_by_layer() -> None:
     mapped = names(LLAMA, checkpoint(LLAMA))
     assert mapped[0] == "token_embd.weight"

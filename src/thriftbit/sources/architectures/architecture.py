@@ -89,6 +89,7 @@ class Architecture:
     recognised: where families share a GGUF name, whether a model of that name, by its numbers, is of this family.
     prefixes: how names begin in other checkpoints of the family -> how they do in the rows; beside `spelling.PREFIXES`.
     ignorable: regular expressions of source names that hold no weights of the text model.
+    drops_layers_behind: whether layers behind the last one, which guess the tokens after the next, are left out.
     """
 
     classes: tuple[str, ...]
@@ -113,6 +114,7 @@ class Architecture:
     recognised: Callable[[Dimensions], bool] | None = None
     prefixes: Mapping[str, str] = field(default_factory=dict)
     ignorable: tuple[str, ...] = ()
+    drops_layers_behind: bool = False
 
     def dimensions(self, metadata: Metadata) -> Dimensions:
         """-> the numbers that a GGUF's metadata holds, not checked"""
@@ -316,6 +318,7 @@ class Architecture:
         """-> the text's tensors under the names that transformers' code has for them, without what may be ignored"""
         ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
         base = self._missing_base(checkpoint.tensors)
+        layers = self.configuration(checkpoint.config).integer("num_hidden_layers") if self.drops_layers_behind else 0
         found: dict[str, Tensor] = {}
         for name, tensor in checkpoint.tensors.items():
             if other_part(name) or any(pattern.search(name) for pattern in ignorable):
@@ -323,6 +326,8 @@ class Architecture:
             row_name = text_name(name, self.prefixes)
             if base and not row_name.startswith(base) and row_name != self._source_of(OUTPUT):
                 row_name = base + row_name
+            if self.drops_layers_behind and _layer_of(row_name) >= layers:
+                continue
             if row_name in found:
                 raise ThriftbitError(f"{checkpoint.path}: {name} and {found[row_name].name} are the same tensor twice.")
             found[row_name] = tensor
@@ -334,6 +339,12 @@ def with_setting(config: Mapping[str, Any], key: str, value: Any) -> dict[str, A
     text = config.get("text_config")
     changed = {**config, key: value}
     return {**changed, "text_config": {**text, key: value}} if isinstance(text, Mapping) else changed
+
+
+def _layer_of(name: str) -> int:
+    """-> the number of the layer that the tensor belongs to; -1 for a tensor outside of layers"""
+    found = re.match(r"model\.layers\.(\d+)\.", name)
+    return int(found[1]) if found else -1
 
 
 def _filled(row: Row, model: Dimensions, layer: int = 0) -> Entry:

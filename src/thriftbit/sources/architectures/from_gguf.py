@@ -54,13 +54,13 @@ def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: It
         ahead = stated.get("nextn_predict_layers", 0)
         config[architecture.next_token_key] = ahead
         config["num_hidden_layers"] = stated["block_count"] - ahead
-    config |= architecture.restored({**stated, "tensors": frozenset(by_name)})
+    config |= (restored := architecture.restored({**stated, "tensors": frozenset(by_name)}))
     for entry in architecture.entries(architecture.dimensions(metadata)):
         if entry.row.when:
             config[entry.row.when] = bool(config.get(entry.row.when)) or entry.targets[0] in by_name
     if architecture.rope_types is not None:
         config.pop("rope_theta", None)
-        config["rope_parameters"] = _rope_parameters(stated, config, by_name)
+        config["rope_parameters"] = _rope_parameters(stated, config, by_name) | restored.get("rope_parameters", {})
     if "query_pre_attn_scalar" in config:
         config["query_pre_attn_scalar"] = _query_scale(architecture, config)
     config |= {old: config[modern] for old, modern in architecture.aliases.items() if modern in config}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.architectures.configuration import Configuration
+from thriftbit.sources.architectures.configuration import Configuration, finite
 from thriftbit.sources.architectures.dimensions import Dimensions, Length
 from thriftbit.sources.architectures.keys import Setting
 from thriftbit.sources.architectures.kinds import Kind, Order, layer_of
@@ -24,6 +24,7 @@ from thriftbit.sources.architectures.llama_like import (
     routed_experts,
     shared_experts,
 )
+from thriftbit.sources.architectures.rope import yarn_settings
 from thriftbit.sources.architectures.rows import Row, layer, norm
 from thriftbit.sources.architectures.transforms import TRANSPOSE, split
 
@@ -149,8 +150,50 @@ def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def query_rank_is_read(configuration: Configuration, model: Dimensions) -> str | None:
-    """llama.cpp takes models of these depths for small ones, whose queries have no low rank."""
+    """llama.cpp takes models of these depths for small ones, whose queries have no low rank. All others need one."""
     small = model.layers in (26, 27) or (model.layers == 48 and model.vocabulary == 128256)
     if small and model.has("attention.q_lora_rank"):
         return f"llama.cpp takes a model of {model.layers} layers for one without q_lora_rank."
+    if not small and not model.has("attention.q_lora_rank"):
+        return f"llama.cpp takes a model of {model.layers} layers for one with a q_lora_rank, and there is none."
     return None
+
+
+# YaRN of DeepSeek: the attention scores grow with mscale_all_dim, and rotated entries keep their magnitude. llama.cpp
+# does this when the file has a log multiplier and no magnitude of its own.
+YARN_METADATA: dict[str, Setting] = {
+    "rope.scaling.yarn_log_multiplier": lambda configuration: (
+        0.1 * finite(yarn_settings(configuration)["mscale_all_dim"], "mscale_all_dim")
+        if "mscale_all_dim" in yarn_settings(configuration)
+        else None
+    ),
+    "rope.scaling.attn_factor": lambda configuration: None,
+}
+
+
+def yarn_restored(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """-> the settings of YaRN that the log multiplier stands for"""
+    if "rope.scaling.yarn_log_multiplier" not in stated:
+        return {}
+    mscale = 10 * stated["rope.scaling.yarn_log_multiplier"]
+    return {"rope_parameters": {"mscale": mscale, "mscale_all_dim": mscale, "attention_factor": None}}
+
+
+def yarn_keeps_the_magnitude(configuration: Configuration, model: Dimensions) -> str | None:
+    yarn = yarn_settings(configuration)
+    if not yarn:
+        return None
+    mscale = yarn.get("mscale_all_dim")
+    if not mscale or yarn.get("mscale") != mscale or yarn.get("attention_factor") not in (None, 1):
+        return "YaRN has an mscale other than its mscale_all_dim; here llama.cpp computes equal ones only."
+    return None
+
+
+def groups_are_chosen(configuration: Configuration, model: Dimensions) -> str | None:
+    groups, used = configuration.integer("n_group"), configuration.integer("topk_group")
+    if groups == 1 or (1 <= used < groups < model.experts and model.experts % groups == 0):
+        return None
+    return (
+        f"llama.cpp cannot choose {used} of {groups} groups of {model.experts} experts: groups should be equal, "
+        "and fewer of them chosen than there are."
+    )

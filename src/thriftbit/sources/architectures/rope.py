@@ -184,6 +184,12 @@ class Rope:
         return (1 / (kept + (1 - kept) / factor)).astype(np.float32)
 
 
+def yarn_settings(config: Configuration) -> Mapping[str, Any]:
+    """-> the rotary settings of a model that uses YaRN; {} for any other model"""
+    parameters, _ = _parameters(config)
+    return parameters if parameters.get("rope_type", parameters.get("type")) == "yarn" else {}
+
+
 def yarn_scale(factor: float, mscale: float) -> float:
     return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
 
