@@ -21,7 +21,7 @@ def configuration_of(model: Model) -> PretrainedConfig:
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
     settings = plain_numbers(settings)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     if model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
         model_type = find_architecture(config).model_types[0]
     try:
