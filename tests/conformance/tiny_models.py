@@ -21,6 +21,14 @@ from .tiny_llama_like import LLAMA_LIKE
 from .tiny_shapes import LINEAR, LLAMA3, SHAPE, VOCABULARY, WIDE_HEADS, YARN
 
 TOKENS = 96
+GROWING_QUERIES = YARN | {
+    "original_max_position_embeddings": 32,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.4,
+}
 GEMMA = SHAPE | {"num_hidden_layers": 7, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 24}
 GEMMA_ROPE = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
@@ -246,6 +254,34 @@ TINY_MODELS = (
         },
     ),
     TinyModel("mistral", "MistralForCausalLM", SHAPE | WIDE_HEADS | {"sliding_window": None}),
+    TinyModel("ministral3", "Ministral3ForCausalLM", SHAPE | WIDE_HEADS | {"rope_parameters": GROWING_QUERIES}),
+    TinyModel(
+        "mistral-small3",
+        "Mistral3ForConditionalGeneration",
+        {
+            "text_config": SHAPE | WIDE_HEADS | {"model_type": "mistral", "sliding_window": None},
+            "vision_config": VISION | {"model_type": "pixtral", "head_dim": 8},
+            "tie_word_embeddings": False,
+        },
+        "Mistral3Config",
+    ),
+    TinyModel(
+        "ministral3-multimodal",
+        "Mistral3ForConditionalGeneration",
+        {
+            "text_config": SHAPE
+            | {"model_type": "ministral3", "head_dim": 16, "rope_parameters": GROWING_QUERIES}
+            | {"tie_word_embeddings": True},
+            "vision_config": VISION | {"model_type": "pixtral", "head_dim": 8},
+            "tie_word_embeddings": True,
+        },
+        "Mistral3Config",
+    ),
+    TinyModel(
+        "minimax-m2",
+        "MiniMaxM2ForCausalLM",
+        SHAPE | WIDE_HEADS | {"num_local_experts": 5, "num_experts_per_tok": 2, "rotary_dim": 8},
+    ),
     TinyModel("mixtral", "MixtralForCausalLM", SHAPE | {"num_local_experts": 5, "num_experts_per_tok": 2}),
     TinyModel("qwen2", "Qwen2ForCausalLM", SHAPE),
     TinyModel("qwen2-tied-yarn", "Qwen2ForCausalLM", SHAPE | {"tie_word_embeddings": True, "rope_parameters": YARN}),

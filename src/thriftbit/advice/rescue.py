@@ -24,8 +24,9 @@ def what_would_fit(
     smallest = min(as_made or options, key=lambda option: option.size.value or 0.0, default=None)
     if smallest is not None and smallest.memory.lasting.value is not None and room.main is not None:
         needed = round(smallest.memory.lasting.value)
+        named = f"{smallest.name}, which keeps the weights as they are," if as_made else f"even {smallest.name}"
         sentences.append(
-            f"Another computer: even {smallest.name} takes {describe_bytes(needed)} of memory; "
+            f"Another computer: {named} takes {describe_bytes(needed)} of memory; "
             f"here {describe_bytes(room.main)} can be had."
         )
     if room.main is not None:

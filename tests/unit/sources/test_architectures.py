@@ -129,6 +129,41 @@ def test_deepseek_v2_that_chooses_groups_of_experts_is_refused() -> None:
         find_architecture(config).metadata(config)
 
 
+MINISTRAL = LLAMA | {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3"}
+MINISTRAL_ROPE = {"type": "yarn", "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+
+
+@pytest.mark.parametrize(
+    "rope", [{}, {"mscale": 0.7}, {"mscale_all_dim": 0.7}, {"attention_factor": 1.3}, {"llama_4_scaling_beta": None}]
+)
+def test_what_llama_cpp_computes_otherwise_of_ministral_is_refused(rope: dict[str, Any]) -> None:
+    architecture = find_architecture(MINISTRAL)
+    keys = architecture.metadata({**MINISTRAL, "rope_parameters": MINISTRAL_ROPE})
+    assert keys["mistral3.attention.temperature_scale"] == np.float32(0.1)
+    assert keys["mistral3.rope.scaling.yarn_log_multiplier"] == 1
+    assert "mistral3.rope.scaling.attn_factor" not in keys
+    with pytest.raises(ThriftbitError, match=r"llama\.cpp computes"):
+        architecture.metadata({**MINISTRAL, "rope_parameters": MINISTRAL_ROPE | rope if rope else None})
+
+
+def test_minimax_m2_rotates_as_many_entries_as_older_configurations_say() -> None:
+    config = {
+        **LLAMA,
+        "architectures": ["MiniMaxM2ForCausalLM"],
+        "model_type": "minimax_m2",
+        "head_dim": 8,
+        "rotary_dim": 4,
+        "num_local_experts": 3,
+        "num_experts_per_tok": 2,
+    }
+    architecture = find_architecture(config)
+    assert architecture.metadata(config)["minimax-m2.rope.dimension_count"] == 4
+    layers = config["num_hidden_layers"]
+    assert architecture.metadata({**config, "attn_type_list": [1] * layers})
+    with pytest.raises(ThriftbitError, match="linear attention"):
+        architecture.metadata({**config, "attn_type_list": [0] + [1] * (layers - 1)})
+
+
 def test_container_order_is_layer_by_layer() -> None:
     mapped = names(LLAMA, checkpoint(LLAMA))
     assert mapped[0] == "token_embd.weight"
