@@ -51,6 +51,15 @@ FOUND = {
     "qwen3-next": ("blk.0.ssm_out", "blk.3.attn_q", "blk.0.ffn_gate_exps"),
     "gpt-oss": ("blk.0.attn_q", "blk.1.ffn_gate_exps", "blk.1.ffn_down_exps"),
     "glm4-moe-lite": ("blk.0.attn_q_a", "blk.0.attn_kv_a_mqa", "blk.1.attn_output", "blk.1.ffn_up_exps"),
+    "deepseek-v3": (
+        "blk.0.attn_q_b",
+        "blk.0.ffn_down",
+        "blk.1.attn_output",
+        "blk.2.ffn_down_exps",
+        "blk.2.ffn_up_shexp",
+    ),
+    "minimax-m2": ("blk.0.attn_q", "blk.1.attn_output", "blk.1.ffn_gate_exps", "blk.1.ffn_down_exps"),
+    "ministral3": ("blk.0.attn_q", "blk.0.attn_k", "blk.1.ffn_down"),
     "gemma4-per-layer": ("blk.0.attn_k", "blk.2.ffn_down", "blk.1.inp_gate", "blk.6.attn_q"),
     "gemma4-experts": ("blk.0.attn_v", "blk.2.attn_k", "blk.0.ffn_gate_up_exps", "blk.0.ffn_down_exps"),
 }

@@ -68,7 +68,7 @@ class BornSmall:
                 return f"This model was trained for {self.format}: in that format it loses least."
             what = f"This model was trained in {self.kind}, and there is no original in 16 bits."
             if self.format:
-                return f"{what} {self.format} keeps its weights as they are (--to same); any other format loses more."
+                return f"{what} {self.format} keeps its weights as they are (--to same); other quantizations lose more."
             return f"{what} {_CLOSE_TO_FP8}." if self.kind == FP8 else f"{what} Larger formats lose less."
         what = f"These weights were quantized before ({self.kind}), so a loss is in them already."
         kept = f" {self.format} may keep them as they are (--to same)." if self.format else ""
