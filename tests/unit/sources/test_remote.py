@@ -186,10 +186,10 @@ def test_a_family_without_a_table_is_known_by_its_headers(tiny_llama: Path, tmp_
     folder = tmp_path / "stranger"
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
-    strange = {"architectures": ["SeedOssForCausalLM"], "model_type": "seed_oss"}
+    strange = {"architectures": ["XverseForCausalLM"], "model_type": "xverse"}
     (folder / "config.json").write_text(json.dumps(config | strange))
     outline = open_outline(folder)
-    assert outline.translated and "SeedOssForCausalLM" in outline.obstacle
+    assert outline.translated and "XverseForCausalLM" in outline.obstacle
     assert outline.model.parameters == open_outline(tiny_llama).model.parameters
     names = {tensor.name: tensor.role for tensor in outline.model.tensors}
     assert names["blk.0.attn_v.weight"] == "attention-value" and names["output.weight"] == "output"
