@@ -6,7 +6,7 @@
 For every preset: llama.cpp's encoder with an importance matrix at the preset's type map; ours at the same type map with
 every effort (plain: importance, block by block); and the best plan for a file of the preset's size, with every effort.
 All are judged by the KL divergence from the original on the package's evaluation texts, of which nothing was calibrated
-on, with 95 % intervals of ratios from a bootstrap over windows, the same windows for all. Then plans at random, plain:
+on, with 95% intervals of ratios from a bootstrap over windows, the same windows for all. Then plans at random, plain:
 with the files above they say how good the map's predictions are; what is tuned the map takes for calibrated. The last
 line is JSON.
 """

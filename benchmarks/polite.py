@@ -16,7 +16,7 @@ work after a waking is done. Then the model writes alone, and beside one and two
 that only compute. Ratios are medians of the rounds, with the lowest and the highest.
 
 Bars: the foreground's 99th percentile politely within 1.5 times that of an idle machine, in both workloads, and at
-least 80 % of full speed when nothing else runs. Joules per token where an energy counter can be read. One JSON line
+least 80% of full speed when nothing else runs. Joules per token where an energy counter can be read. One JSON line
 last; exit code 3 if a bar is not met.
 """
 
@@ -153,7 +153,7 @@ def bare_server(path: Path) -> Iterator[Write]:
 
 
 def speed(write: Write, seconds: float) -> float:
-    """-> tokens a second, for so long; a slow piece is finished"""
+    """-> tokens/s, for so long; a slow piece is finished"""
     tokens, spent, end = 0, 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
         more, took = write()
@@ -174,7 +174,7 @@ def computing_programs(count: int) -> Iterator[None]:
 
 
 def beside_the_foreground(write: Write | None, seconds: float, seed: int) -> tuple[dict[str, list[float]], float]:
-    """-> the foreground's milliseconds, and tokens a second meanwhile"""
+    """-> the foreground's milliseconds, and tokens/s meanwhile"""
     command = [sys.executable, __file__, "--foreground", str(seconds), "--seed", str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         found: list[str] = []

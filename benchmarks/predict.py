@@ -11,7 +11,7 @@ profile is taken. --learn keeps what was found, so that later predictions are be
 
 Side by side with what llmfit and gguf-parser say by their formulas (peers/advisers.py). Two errors of our speeds are
 given: as predicted from the profile alone, and "learned": corrected by what runs of the *other* files showed. Speeds
-are medians of rounds in which the cases take turns. Bars: sizes exact, memory within 5 %, speed within 15 % in the
+are medians of rounds in which the cases take turns. Bars: sizes exact, memory within 5%, speed within 15% in the
 median and nine of ten in the interval. One JSON line last.
 """
 

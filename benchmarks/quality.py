@@ -9,7 +9,7 @@ and tuned, on as much text as `thriftbit quantize` takes for it.
 For every preset, each tensor gets the format that the preset gives it, once from llama.cpp's encoder with an importance
 matrix (mean squares of inputs over the calibration text), once from `encode_calibrated` or `tune`; for plain, both
 without any data. All are judged by the KL divergence from the original on the package's evaluation texts, of which
-nothing may be in the calibration text: per domain, with a 95 % interval of the ratio from a bootstrap over windows, the
+nothing may be in the calibration text: per domain, with a 95% interval of the ratio from a bootstrap over windows, the
 same windows for all. Each encoder has a process of its own with one thread, which tells what it took. With --limit, how
 many decibels each matrix is above the theoretical limit for its bits (peers/limit.py). The last line is JSON.
 """

@@ -254,7 +254,7 @@ A small Llama that writes recognisable English, for demonstrations and tests of 
 | Data | prose of Wikipedia, March 2006 (enwik8's first 90 MB): {training_articles:,} articles, {training_size} |
 | Tokens seen | {tokens_seen:,} in {steps:,} steps ({epochs:.2f} epochs) |
 | Held-out perplexity | **{perplexity:.2f} per token, {bits_per_byte:.3f} bits per byte** |
-| Hardware and time | {threads} threads of {processor}; {minutes:.0f} minutes, {speed:,.0f} tokens per second |
+| Hardware and time | {threads} threads of {processor}; {minutes:.0f} minutes, {speed:,.0f} tokens/s |
 
 The held-out text is the prose of enwik8's last 5 MB: {held_out_articles:,} articles, {held_out_bytes:,} bytes,
 {held_out_tokens:,} tokens, in windows of {context} that do not overlap, every token but the first predicted, with the

@@ -61,7 +61,7 @@ class Verdict:
         return Verdict([self.scores[number] for number in chosen], self.domains[chosen])
 
     def against(self, theirs: Verdict) -> dict[str, Any]:
-        """-> the ratio of mean divergences, its 95 % interval, and the same for each domain"""
+        """-> the ratio of mean divergences, its 95% interval, and the same for each domain"""
         return self._ratio(theirs) | {
             "domains": {
                 domain: self.only(domain).summary | self.only(domain)._ratio(theirs.only(domain)) for domain in DOMAINS
@@ -100,5 +100,5 @@ def describe(theirs: Verdict, ours: Verdict, number: Callable[[float], str] = "{
         f"KL {number(before['divergence'])} → {number(after['divergence'])}, ratio {found['ratio']:.3f} "
         f"[{found['interval'][0]:.3f}, {found['interval'][1]:.3f}]; {by_domain}; "
         f"same top token {before['same_top']:.4f} → {after['same_top']:.4f}; "
-        f"99.9 % {before['divergence_999']:.3f} → {after['divergence_999']:.3f}"
+        f"99.9% {before['divergence_999']:.3f} → {after['divergence_999']:.3f}"
     )

@@ -140,8 +140,8 @@ def test_a_broken_template_is_told_and_another_one_used(
     with Conversation(path, context_tokens=128, threads=1, settings=SHORT) as conversation:
         assert conversation.ask("Where?", nothing).text
     assert told == [
-        "Note: demo.gguf has a chat template that llama.cpp cannot use: it is shown a dialogue to continue. It may "
-        "never have been taught to chat."
+        "Note: demo.gguf has a chat template that llama.cpp cannot use: it is probably a base model, and "
+        "continues your text rather than answers it."
     ]
 
 
@@ -152,7 +152,7 @@ def test_a_missing_template_is_told_and_the_answer_ends_before_the_next_question
     with Conversation(path, context_tokens=256, threads=1, settings={"temperature": 0.0}) as made:
         made.settings["max-tokens"] = 60
         assert "User:" not in made.ask("Where is it?", nothing).text
-    assert len(told) == 1 and told[0].startswith("Note: demo.gguf says nothing of how to chat with it")
+    assert len(told) == 1 and told[0].startswith("Note: demo.gguf has no chat template")
 
 
 def test_what_was_saved_goes_on(path: Path, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
     "thriftbit": (
         {"thriftbit.version": "0.1.0", "thriftbit.plan": "{}"},
         ENTRIES,
-        "Made by Thriftbit 0.1.0; the plan is in it.",
+        "Made by Thriftbit 0.1.0 (plan embedded).",
     ),
     "unknown keys": (
         {f"mine.{letter}": True for letter in "abcd"},

@@ -1,7 +1,7 @@
 """What others measured of other models, for presets of which nothing was measured here.
 
 How much a precision loses depends on the model: the better trained, the more there is to lose; the same Q4_K_M costs
-Llama 2 7B 1.4 % and Llama 3 70B 5 %. Presets have to be comparable with one another, so the number is always that of
+Llama 2 7B 1.4% and Llama 3 70B 5%. Presets have to be comparable with one another, so the number is always that of
 the one model of which all presets were published, and the interval spans all models. It is widened beyond them, more
 so for small models, which lose more than any published one. The table and its sources are in `literature.json`.
 """
@@ -19,7 +19,7 @@ from thriftbit.machine.prediction import Prediction
 
 REFERENCE = "Llama 3 8B"
 # How far a model that nobody published may lie beyond those that were: a judgement, by billions of parameters. (What
-# we measured ourselves of one of 135 million, SmolLM2 in Q4_0, rose by 25 %, three times the published 7.8 %.)
+# we measured ourselves of one of 135 million, SmolLM2 in Q4_0, rose by 25%, three times the published 7.8%.)
 _BEYOND = ((1.0, 4.0), (3.0, 1.75), (float("inf"), 1.5))
 
 

@@ -26,8 +26,8 @@ def what_would_fit(
         needed = round(smallest.memory.lasting.value)
         named = f"{smallest.name}, which keeps the weights as they are," if as_made else f"even {smallest.name}"
         sentences.append(
-            f"Another computer: {named} takes {describe_bytes(needed)} of memory; "
-            f"here {describe_bytes(room.main)} can be had."
+            f"A computer with more memory: {named} needs {describe_bytes(needed)} of memory, "
+            f"and only {describe_bytes(room.main)} is available."
         )
     if room.main is not None:
         parameters = round(8 * max(0, max(room.main, room.gpu) - _OVERHEAD_BYTES) / _USUAL_BITS)

@@ -51,7 +51,7 @@ class Wishes:
 
     @property
     def is_sensitive(self) -> bool:
-        """-> whether the worse end of what a loss may be has to be accepted too"""
+        """-> whether the pessimistic end of the estimated loss must meet the limit, not only the estimate"""
         return _TASKS.get(self.task, _OWN_TEXT)[1]
 
     @property

@@ -130,7 +130,5 @@ def _print_measured(rows: list[Measurement], output: Path | None, page: Path | N
 
 
 def _print_generation(writer: str, prompt: str, generation: Generation) -> None:
-    say(
-        f"\n{writer}, run by llama.cpp at {generation.tokens_per_second:.0f} tokens per second, continues a sentence:\n"
-    )
+    say(f"\n{writer}, run by llama.cpp at {generation.tokens_per_second:.0f} tokens/s, continues a sentence:\n")
     show(Text.assemble((prompt, "bold"), harmless(generation.text)))

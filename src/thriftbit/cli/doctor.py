@@ -171,7 +171,7 @@ def _gpu(gpu: Gpu) -> str:
 
 def _power(facts: Facts) -> str:
     percent = facts.power.battery_percent.value
-    return _said(facts.power.source) + ("" if percent is None else f", {percent} % charged")
+    return _said(facts.power.source) + ("" if percent is None else f", {percent}% charged")
 
 
 def _load(facts: Facts) -> str:
@@ -193,7 +193,10 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
     formats = counted(len({rate.format for rate in profile.rates}), "format")
     yield "llama.cpp", f"{formats} on {profile.device}{threads}"
     if profile.busy_cores is not None and profile.busy_cores >= _DISTURBING:
-        yield "note", f"other programs kept {profile.busy_cores:.1f} processors busy; measure again when they rest"
+        yield (
+            "note",
+            f"other programs used {profile.busy_cores:.1f} processors during the measurement; measure again when the computer is idle",
+        )
 
 
 def _print_outlooks(profile: Profile) -> None:

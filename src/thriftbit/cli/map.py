@@ -145,7 +145,7 @@ def _rows(presets: list[Point], best: list[Point]) -> Sequence[tuple[str, ...]]:
                 f"{preset.bits_per_weight:.2f}",
                 significant(preset.loss.value, 2),
                 significant(own.loss.value, 2),
-                f"≤ +{100 * own.loss.perplexity_rise:.2g} %",
+                f"≤ +{100 * own.loss.perplexity_rise:.2g}%",
             )
         )
     return rows

@@ -199,7 +199,7 @@ def _provenance(subject: Subject) -> Iterator[str]:
         )
     version = subject.text("thriftbit.version")
     if version is not None:
-        plan = "; the plan is in it" if subject.text("thriftbit.plan") else ""
+        plan = " (plan embedded)" if subject.text("thriftbit.plan") else ""
         yield f"Made by Thriftbit {version}{plan}."
 
 

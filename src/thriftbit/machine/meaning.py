@@ -28,7 +28,7 @@ _SHOWN = {
 }
 _READING_PACE = 5  # tokens/s: 250 words per minute, at a little more than a token for each word
 PREDICTION_ERROR = 0.25
-"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights was slower by 19 % in the
+"""Of these rates, for models whose weights are most of the work: one of 1.5 billion weights was slower by 19% in the
 median of five formats on a machine at rest (docs/lab-notes.md). Small models are off by more; they are not shown."""
 _ROOM = 0.9  # of the memory, for weights; the rest is for the conversation and the computation
 

@@ -81,7 +81,7 @@ def decode_rate(
         seconds = _plus(seconds, _over(size_bytes, spread))
     reading = bandwidth or next(iter(rates.values())).decode_bytes_per_second
     seconds = _plus(seconds, _looking_back_seconds(shape, filled_tokens, cache_type, reading, steps, threads))
-    what = f"weights read for a token over the measured rate of each format, after {filled_tokens} tokens of text"
+    what = f"predicted from this computer's benchmark, after {filled_tokens} tokens of text"
     reason = _reason(what, guessed, threads)
     return _corrected(seconds, reason, correction, profile)
 
@@ -122,7 +122,7 @@ def prefill_rate(
     else:
         looking_back = _over(2 * shape.query * seen, widened(whole_range, 0.1, 1.5))
     seconds = _plus(seconds, looking_back)
-    reason = _reason("arithmetic of a prompt over the measured rate of each format", guessed, threads)
+    reason = _reason("predicted from this computer's benchmark, for a prompt", guessed, threads)
     return _corrected(seconds, reason, correction, profile)
 
 
@@ -230,7 +230,7 @@ def _corrected(seconds: Spread, reason: str, correction: Correction | None, prof
     else:
         low, high = 1 / seconds.high / drift, 1 / seconds.low * drift
     if busy > _NOTABLY_BUSY:
-        reason = f"{reason}; other programs kept it busy when it was measured, so less sure"
+        reason = f"{reason}; other programs were running during the benchmark: repeat it when they are not"
     return Prediction(value, low, high, reason)
 
 
@@ -242,5 +242,5 @@ def _busy_share(profile: Profile) -> float:
 
 def _reason(what: str, guessed: list[str], threads: int) -> str:
     plural = "" if threads == 1 else "s"
-    unsure = f" ({', '.join(sorted(guessed))} was not measured: between the others)" if guessed else ""
+    unsure = f" ({', '.join(sorted(guessed))} interpolated from other formats)" if guessed else ""
     return f"{what}, with {threads} thread{plural}{unsure}"

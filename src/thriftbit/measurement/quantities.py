@@ -40,10 +40,10 @@ QUANTITIES: dict[str, Quantity] = {
         "nats", "less", "KL divergence, median", "half of all predictions are closer to the original's than this"
     ),
     "kl_divergence_99": Quantity(
-        "nats", "less", "KL divergence, 99 %", "one prediction in a hundred is farther from the original's than this"
+        "nats", "less", "KL divergence, 99%", "one prediction in a hundred is farther from the original's than this"
     ),
     "kl_divergence_99_9": Quantity(
-        "nats", "less", "KL divergence, 99.9 %", "one prediction in a thousand is farther from the original's than this"
+        "nats", "less", "KL divergence, 99.9%", "one prediction in a thousand is farther from the original's than this"
     ),
     "same_top_token": Quantity(
         "share", "more", "same first choice", "how often both models find the same next token the likeliest"

@@ -69,7 +69,7 @@ class Budget:
         """Return the budget in words, such as "at most 4.00 GB, 8 ms a token"."""
         parts = [] if self.size_bytes is None else [describe_bytes(self.size_bytes)]
         parts += [] if self.bits_per_weight is None else [f"{self.bits_per_weight:.2f} bits per weight"]
-        parts += [] if self.max_loss is None else [f"{100 * self.max_loss:g} % more perplexity"]
+        parts += [] if self.max_loss is None else [f"{100 * self.max_loss:g}% more perplexity"]
         parts += [] if self.seconds_per_token is None else [f"{1000 * self.seconds_per_token:.3g} ms a token"]
         return f"at most {', '.join(parts)}"
 

@@ -61,7 +61,7 @@ def _fallback_for(path: Path, changed_ns: int, size_bytes: int) -> Fallback | No
         return replace(_ours(path, {}, "cannot be read here to the end, nor its chat template"), is_instead=False)
     template, tool_use = _text(metadata, Keys.Tokenizer.CHAT_TEMPLATE), _text(metadata, TOOL_USE)
     if template is None and tool_use is None:
-        return replace(_ours(path, metadata, "says nothing of how to chat with it"), is_instead=False)
+        return replace(_ours(path, metadata, "has no chat template"), is_instead=False)
     reason = why_unusable(template or "", tool_use, _token(metadata, "bos"), _token(metadata, "eos"))
     return _ours(path, metadata, f"has a chat template that {reason}") if reason else None
 
@@ -74,9 +74,9 @@ def fallback_after(path: Path, reason: str) -> Fallback:
 def _ours(path: Path, metadata: Metadata, reason: str) -> Fallback:
     pieces = metadata.get(Keys.Tokenizer.LIST)
     if isinstance(pieces, list) and set(_CHATML_MARKS) <= set(pieces):
-        found = Fallback(CHATML, (), "ChatML is used, whose marks it knows")
+        found = Fallback(CHATML, (), "ChatML is used, because the model knows its marks")
     else:
-        words = "it is shown a dialogue to continue. It may never have been taught to chat"
+        words = "it is probably a base model, and continues your text rather than answers it"
         found = Fallback(DIALOGUE, ("\nUser:", "\nAssistant:"), words)
     return replace(found, note=f"Note: {path.name} {reason}: {found.note}.")
 

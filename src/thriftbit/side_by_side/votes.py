@@ -51,8 +51,8 @@ class Tally:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """-> (low, high) for how often this person is right, exact; with a half in the count it reaches as low as
-        without the half, and as high as with a whole one. Raises ValueError without votes."""
+        """-> (low, high) for how often this person is right, exact. Half a vote is rounded down for the lower
+        end and up for the upper end, so that the interval stays on the safe side. Raises ValueError without votes."""
         low, _ = clopper_pearson(math.floor(self.right), self.votes, CONFIDENCE)
         _, high = clopper_pearson(math.ceil(self.right), self.votes, CONFIDENCE)
         return low, high

@@ -58,7 +58,7 @@ def test_quiet_leaves_the_result_and_warnings(run_thriftbit: RunThriftbit, tiny_
     warned = run_thriftbit(*again, "--quiet")
     assert warned.returncode == 0 and warned.stderr.startswith("Warning: ") and "quantized already" in warned.stderr
     wrong = run_thriftbit("quantize", tmp_path / "absent", "--to", "Q4_0", "--quiet")
-    assert wrong.returncode == 2 and wrong.stderr.startswith("error: ")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: ")
 
 
 def test_python_gets_ordinary_records(tiny_llama: Path, tmp_path: Path, thriftbit_environment: dict[str, str]) -> None:

@@ -293,4 +293,4 @@ def test_explaining_on_the_command_line(full_hub: FakeHub, home: Path) -> None:
     assert (document["bits_per_weight"], document["bits_are_exact"]) == (8.5, True)
     unknown = run(home, full_hub, "explain", "Q4_X_M")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert "do you mean Q4_K_M" in unknown.stderr
+    assert "Do you mean Q4_K_M" in unknown.stderr

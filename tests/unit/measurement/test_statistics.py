@@ -1,7 +1,7 @@
 """Intervals over windows: how often they are right where the truth is known, and where they say nothing.
 
-95 % are promised. For windows as they come these are approximations, so 91 % of the (seeded) trials are asked for;
-tokens taken as independent reach 60 to 70 %.
+95% are promised. For windows as they come these are approximations, so 91% of the (seeded) trials are asked for;
+tokens taken as independent reach 60 to 70%.
 """
 
 from __future__ import annotations
