@@ -215,17 +215,18 @@ def test_a_full_disk_while_saving_is_told_and_loses_nothing(path: Path, tmp_path
     assert json.loads(file.read_text())["messages"] == conversation.messages
 
 
-def test_a_context_larger_than_the_model_was_made_for_is_told(path: Path) -> None:
-    told: list[str] = []
-    assert context_that_fits(path, 100, told.append) == 100 and not told
-    assert context_that_fits(path, 1 << 20, told.append) < 1 << 20
+def test_a_context_larger_than_the_model_was_made_for_is_told(path: Path, told: list[str]) -> None:
+    assert context_that_fits(path, 100) == 100 and not told
+    assert context_that_fits(path, 1 << 20) < 1 << 20
     assert "was made for a context of" in told.pop()
 
 
-def test_a_context_that_does_not_fit_is_shrunk_or_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_that_does_not_fit_is_shrunk_or_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     from thriftbit.advice import places, ready
 
-    real, told = ready.computer_for, list[str]()
+    real = ready.computer_for
     monkeypatch.setattr(ready, "LEAST_CONTEXT_TOKENS", 128)  # the model was made for 512
     needed = ready._option(ready.open_outline(path), 128).memory.lasting.high
     assert needed is not None
@@ -235,11 +236,11 @@ def test_a_context_that_does_not_fit_is_shrunk_or_refused(path: Path, monkeypatc
         monkeypatch.setattr(ready, "computer_for", lambda *arguments: replace(real(*arguments), room=room))
 
     leave(needed)
-    assert context_that_fits(path, None, told.append) == 128
+    assert context_that_fits(path, None) == 128
     assert told == ["A context of 512 tokens does not fit into the memory that is free now; it gets 128."]
     leave(needed / 2)
     with pytest.raises(ThriftbitError, match=r"demo\.gguf: takes .* of memory even with a context of 128 tokens"):
-        context_that_fits(path, None, told.append)
+        context_that_fits(path, None)
 
 
 def test_a_model_that_writes_escape_sequences_drives_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

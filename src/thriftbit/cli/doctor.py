@@ -195,7 +195,7 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
     if profile.busy_cores is not None and profile.busy_cores >= _DISTURBING:
         yield (
             "note",
-            f"other programs used {profile.busy_cores:.1f} processors during the measurement; measure again when the computer is idle",
+            f"other programs used {profile.busy_cores:.1f} processors meanwhile; measure again when they are idle",
         )
 
 
