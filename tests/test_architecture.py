@@ -11,7 +11,8 @@ import re
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -57,12 +58,39 @@ def room_of(file: Path) -> str:
 
 def imported_names(file: Path) -> Iterator[str]:
     """-> "json" or "thriftbit.sources.tensor.Tensor", for everything that a file imports, wherever in it"""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    yield from _names_in(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def _names_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def needed_modules(file: Path, modules: Iterable[str]) -> set[str]:
+    """-> those of `modules` that a file imports when it runs, wherever in it; not those for the type checker"""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names = list(_names_in(tree))
+    return {name if name in modules else name.rpartition(".")[0] for name in names} & set(modules)
+
+
+def first_circle(imports: Mapping[str, Iterable[str]]) -> list[str]:
+    """imports: of each module. -> modules of which each imports the next one, the first also being the last; or []"""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def imported_rooms(file: Path) -> Iterator[str]:
@@ -89,6 +117,22 @@ def test_every_file_is_in_a_known_room() -> None:
 
 def test_a_room_imports_only_rooms_on_its_left() -> None:
     assert violations() == set(EXCEPTIONS)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    files = {module_of(file): file for file in PACKAGE.rglob("*.py")}
+    # The package itself imports its verbs when they are asked for; the version, which rooms take from it, is its own.
+    imports = {module: needed_modules(file, files) - {module, PACKAGE.name} for module, file in files.items()}
+    assert first_circle(imports) == []
+
+
+def test_a_circle_of_late_imports_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def f():\n    from b import g\n")
+    (tmp_path / "b.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import c\nimport a\n")
+    (tmp_path / "c.py").write_text("import b\n")
+    imports = {name: needed_modules(tmp_path / f"{name}.py", "abc") for name in "abc"}
+    assert imports == {"a": {"b"}, "b": {"a"}, "c": {"b"}}
+    assert set(first_circle(imports)) == {"a", "b"} and first_circle({"c": ["b"], "b": ["a"]}) == []
 
 
 def imported_distributions(files: Iterable[Path]) -> set[str]:

@@ -185,16 +185,21 @@ def test_the_documented_table_is_the_registry_s() -> None:
 
 
 def test_every_type_that_gguf_decodes_is_decoded() -> None:
-    for ggml_type in gguf.quants._type_traits:
-        size, size_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+    decoded = 0
+    for ggml_type, (size, size_bytes) in gguf.GGML_QUANT_SIZES.items():
         blocks = np.random.default_rng(0).integers(0, 60, (2, 3 * size_bytes), np.uint8)
+        try:
+            expected = gguf.quants.dequantize(blocks, ggml_type)
+        except NotImplementedError:
+            continue
+        decoded += 1
         format = format_for(ggml_type)
         assert (format.name, format.block_size, format.block_bytes) == (ggml_type.name, size, size_bytes)
-        expected = gguf.quants.dequantize(blocks, ggml_type)
         np.testing.assert_array_equal(format.decode(blocks).view(np.uint32), expected.view(np.uint32))
         if not format.can_encode:
             with pytest.raises(ThriftbitError, match="can be read but not written"):
                 format.encode(np.zeros((1, size), np.float32))
+    assert decoded > 20
 
 
 def test_types_that_nobody_decodes_are_named() -> None:

@@ -12,6 +12,7 @@ from thriftbit.advice.options import Computer, Option, all_options, measured_spe
 from thriftbit.advice.places import Room, room_in
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
+from thriftbit.advice.wording import describe_loss, reason
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import check_can_chat
 from thriftbit.library.kinds import TEXT, cannot, gguf_kind
@@ -64,8 +65,6 @@ class Advice:
         return f"Advice({self.outline.model.source!r}: {option.name if option else 'nothing fits'})"
 
     def _repr_html_(self) -> str:
-        from thriftbit.advice.wording import describe_loss, reason  # which knows what an Advice is
-
         rows = [
             (
                 f"→ {option.name}" if option is self.choice.option else option.name,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thriftbit.advice.fit import Advice
 from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, Loss
 from thriftbit.advice.options import Option
 from thriftbit.machine.prediction import Prediction
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
+
+if TYPE_CHECKING:  # an Advice describes itself in notebooks with these sentences
+    from thriftbit.advice.fit import Advice
 
 _BESIDE = {
     LITERATURE: "as published for other models",

@@ -1,4 +1,4 @@
-"""`thriftbit completion`, and what can be completed: options, presets, names of models, words to explain, settings."""
+"""`thriftbit completion`, and what can be completed: options, presets, names of models, words to explain."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def completion(shell: str) -> None:
 def complete_presets(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     from thriftbit.quantization.presets import PRESETS
 
-    return _beginning_with(begun, ((preset.name, preset.summary) for preset in PRESETS.values()))
+    return beginning_with(begun, ((preset.name, preset.summary) for preset in PRESETS.values()))
 
 
 def complete_models(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -56,7 +56,7 @@ def complete_models(context: click.Context, parameter: click.Parameter, begun: s
         Path.cwd(), lambda warning: None
     )  # by their places alone: nothing is opened while somebody types
     names = [(candidate.name, candidate.place) for candidate in found]
-    return [*_beginning_with(begun, names), CompletionItem(begun, type="file")]
+    return [*beginning_with(begun, names), CompletionItem(begun, type="file")]
 
 
 def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -65,17 +65,9 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
     from thriftbit.library.terms import TERMS
 
     terms = ((term.name, term.meaning) for term in TERMS.values() if " " not in term.name)
-    return _beginning_with(begun, [*terms, *((name, scheme.distinction) for name, scheme in SCHEMES.items())])
+    return beginning_with(begun, [*terms, *((name, scheme.distinction) for name, scheme in SCHEMES.items())])
 
 
-def complete_settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """-> the keys of config.toml"""
-    from thriftbit.cli.config import known_settings
-
-    group = context.find_root().command
-    assert isinstance(group, click.Group)
-    return _beginning_with(begun, ((key, setting.option.help or "") for key, setting in known_settings(group).items()))
-
-
-def _beginning_with(begun: str, known: Iterable[tuple[str, str]]) -> list[CompletionItem]:
+def beginning_with(begun: str, known: Iterable[tuple[str, str]]) -> list[CompletionItem]:
+    """known: (name, its help). -> those whose name begins with what was typed"""
     return [CompletionItem(name, help=text) for name, text in known if name.lower().startswith(begun.lower())]

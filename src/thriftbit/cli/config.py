@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
-from thriftbit.cli.completion import complete_settings
+from thriftbit.cli.completion import beginning_with
 from thriftbit.cli.messages import announce
 from thriftbit.cli.options import json_option
 from thriftbit.cli.printing import print_json, say, show, table
@@ -183,6 +184,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+
+def complete_settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """-> the keys of config.toml that begin with what was typed"""
+    settings = known_settings(_group(context))
+    return beginning_with(begun, ((key, setting.option.help or "") for key, setting in settings.items()))
 
 
 @config.command("set", short_help="Set a default.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import partial
+from functools import cache, partial
 
 import gguf
 import numpy as np
@@ -60,9 +60,20 @@ def read_only(ggml_type: GGMLType) -> Format:
     no decoder (`can_decode`)."""
     if ggml_type == gguf.GGMLQuantizationType.F64:
         return Format(ggml_type.name, ggml_type, _float32_of_float64)
-    if isinstance(ggml_type, EngineType) or ggml_type not in gguf.quants._type_traits:
+    if isinstance(ggml_type, EngineType) or not _gguf_decodes(ggml_type):
         return Format(ggml_type.name, ggml_type, None)
     return Format(ggml_type.name, ggml_type, partial(gguf.quants.dequantize, qtype=ggml_type))
+
+
+@cache
+def _gguf_decodes(ggml_type: gguf.GGMLQuantizationType) -> bool:
+    """-> whether `gguf` can decode the type: it is asked to decode one block of zeros"""
+    _, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+    try:
+        gguf.quants.dequantize(np.zeros((1, block_bytes), np.uint8), ggml_type)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _float32_of_float64(blocks: ByteArray) -> FloatArray:

@@ -13,7 +13,8 @@ from typing import Any
 from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.detect import facts_of
 from thriftbit.machine.disks import disk_space, existing_folder
-from thriftbit.machine.surroundings import LiveSurroundings, UnreadableError
+from thriftbit.machine.surroundings import LiveSurroundings
+from thriftbit.machine.unreadable import UnreadableError
 
 
 class RecordingSurroundings(LiveSurroundings):

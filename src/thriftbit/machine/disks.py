@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 
 from thriftbit.machine.facts import Disk, Fact, known, unknown
-from thriftbit.machine.surroundings import Surroundings, UnreadableError, attempt, keyed_lines, text_or_empty
+from thriftbit.machine.surroundings import Surroundings, attempt, keyed_lines, text_or_empty
+from thriftbit.machine.unreadable import UnreadableError
 
 MOUNTS = "/proc/self/mountinfo"
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre")

@@ -8,7 +8,8 @@ from functools import partial
 from thriftbit.machine.cgroups import memory_left, memory_limit
 from thriftbit.machine.facts import Fact, Load, Memory, Power, System, known, unknown
 from thriftbit.machine.library_facts import busy_cores
-from thriftbit.machine.surroundings import Surroundings, UnreadableError, attempt, keyed_lines, number, text_or_empty
+from thriftbit.machine.surroundings import Surroundings, attempt, keyed_lines, number, text_or_empty
+from thriftbit.machine.unreadable import UnreadableError
 
 MEMINFO = "/proc/meminfo"
 SUPPLIES = "/sys/class/power_supply"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.surroundings import UnreadableError
+from thriftbit.machine.unreadable import UnreadableError
 
 
 def gpu_answers() -> dict[str, Any]:

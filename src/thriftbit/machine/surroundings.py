@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from thriftbit.machine.facts import Fact, known, unknown
+from thriftbit.machine.libraries import ANSWERS
+from thriftbit.machine.unreadable import UnreadableError
 
 T = TypeVar("T")
 
@@ -24,10 +26,6 @@ _PATIENCE_SECONDS = 10.0
 _LARGEST_TEXT_BYTES = 4 << 20
 _TOO_LARGE, _MOST_PROCESSORS = 1 << 63, 1 << 16
 _NOT_UNDERSTOOD = (ValueError, KeyError, IndexError, TypeError, AttributeError, ZeroDivisionError, StopIteration)
-
-
-class UnreadableError(Exception):
-    """The message is the reason, for people."""
 
 
 class Surroundings(Protocol):
@@ -100,8 +98,6 @@ class LiveSurroundings:
         return printed
 
     def answer(self, library: str) -> Mapping[str, Any]:
-        from thriftbit.machine.libraries import ANSWERS
-
         if library not in self._answers:
             self._answers[library] = ANSWERS[library]()
         return self._answers[library]

@@ -34,7 +34,7 @@ from thriftbit.progress import Progress
 from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.journal import Journal
-from thriftbit.quantization.model_map import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
+from thriftbit.quantization.map_journal import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
 from thriftbit.quantization.rounding import can_round
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, offered_formats, tried_format
 from thriftbit.quantization.sensitivity_curvature import losses_by_curvature, saving

@@ -12,43 +12,29 @@ import hashlib
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
-from thriftbit.errors import ThriftbitError
 from thriftbit.machine.cache import cache_folder
-from thriftbit.machine.records import from_document
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_text
 from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibration_of
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.journal import Journal
-from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, Sensitivities
+from thriftbit.quantization.map_journal import FINISHED, is_sound, sensitivities_in
+from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Sensitivities
 from thriftbit.sources.model import Model
 
 VERSION = 2  # of what is kept; another one does not read it
-# What keys of the journal begin with. Of a matrix: its losses, and what rounding saves; of a format that was tried: how
-# the saving of others differs; losses that were measured: {tensor: {format: loss}}; a whole plan: an anchor.
-LOSSES, SAVING, BY_FORMAT, MEASURED, PLAN, FINISHED = (
-    "losses ",
-    "saving ",
-    "tried in ",
-    "measured ",
-    "plan ",
-    "finished ",
-)
 MEASURED_WINDOWS = 12
-LEAST_LOSS, MOST_LOSS = 1e-12, 1e6  # nats per token of a whole plan
-MOST_SPREAD = 10.0  # of a logarithm
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 
 
 def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
     """Return the map of this model with this text, for files of this effort; None if there is none."""
-    journal = Journal(_folder(model, text) / "map.jsonl", _is_sound)
+    journal = Journal(_folder(model, text) / "map.jsonl", is_sound)
     return sensitivities_in(journal, model) if FINISHED + effort in journal else None
 
 
@@ -82,7 +68,7 @@ def map_model(
     from thriftbit.quantization.map_making import MapMaking  # torch is there, or the calibration would have said so
 
     folder = _folder(model, text)
-    journal = Journal(folder / "map.jsonl", _is_sound)
+    journal = Journal(folder / "map.jsonl", is_sound)
     begun = 0.0 if calibrated_before else CALIBRATING_SHARE
     MapMaking(
         model,
@@ -117,47 +103,6 @@ def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.
 def _cores() -> int:
     """-> how many cores this process may use"""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
-    """Return the sensitivities, as far as they are known."""
-    losses: dict[str, dict[str, float]] = dict(journal.under(LOSSES))
-    for measured in journal.under(MEASURED).values():
-        for tensor, added in measured.items():  # a tied embedding was measured at both of its places
-            before = losses.get(tensor, {})
-            losses[tensor] = {name: loss + before.get(name, 0.0) for name, loss in added.items()}
-    return Sensitivities(
-        model.fingerprint,
-        losses,
-        journal.under(SAVING),
-        journal.under(BY_FORMAT),
-        tuple(from_document(Anchor, anchor) for anchor in journal.under(PLAN).values()),
-    )
-
-
-def _is_sound(key: str, value: Any) -> bool:
-    """-> whether the value under this key of the journal has the shape and the numbers that were written"""
-    if key.startswith(PLAN):
-        try:
-            anchor = from_document(Anchor, value)
-        except ThriftbitError:
-            return False
-        known = all(LEAST_LOSS <= loss <= MOST_LOSS for loss in (anchor.predicted, anchor.measured))
-        return known and 0 <= anchor.spread <= MOST_SPREAD
-    if key.startswith((LOSSES, BY_FORMAT)):
-        return _is_table(value)
-    if key.startswith(MEASURED):
-        return isinstance(value, dict) and all(_is_table(each) for each in value.values())
-    return _is_number(value)
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_number(number) for number in value.values())
-
-
-def _is_number(value: Any) -> bool:
-    """-> whether it can be a loss, a factor or a count"""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_LOSS
 
 
 def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:

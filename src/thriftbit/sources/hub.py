@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's or httpx2's, as it has it
     GatedRepoError,
@@ -33,15 +34,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import WeakFileLock, tqdm  # type: ignore[attr-defined]
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from thriftbit.containers.atomic_file import PARTIAL_SUFFIX
 from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG, INDEX, refuse_without_safetensors, weight_files
-from thriftbit.sources.hub_headers import headers_for
+from thriftbit.sources.resumed_download import append_rest
 
 _logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class HubId:
     @property
     def cache(self) -> Path:
         """-> where huggingface_hub keeps the repository: blobs/<etag>, refs/<revision>, snapshots/<commit>/<file>"""
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.repository.replace('/', '--')}"
 
 
 def parse_hub_id(text: str) -> HubId | None:
@@ -280,21 +280,15 @@ def _fetch_resumably(model: HubId, folder: Path, file: RepoSibling) -> None:
     for parent in (lock.parent, blob.parent):
         parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(blob)
-    with WeakFileLock(lock):
+    with FileLock(lock):
         if blob.exists():
             return
         url = file_url(HubId(model.repository, folder.name), file.rfilename)
         with partial.open("ab") as stream:
             if stream.tell() > size:
-                stream.truncate(0)
-            http_get(
-                url,
-                stream,
-                resume_size=stream.tell(),
-                headers=headers_for(url),
-                expected_size=size,
-                displayed_filename=file.rfilename,
-            )
+                stream.seek(0)
+                stream.truncate()
+            append_rest(url, stream, size, file.rfilename)
         with partial.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         if digest != file.lfs.sha256:

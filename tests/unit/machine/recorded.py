@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thriftbit.machine.surroundings import UnreadableError, cpu_list
+from thriftbit.machine.surroundings import cpu_list
+from thriftbit.machine.unreadable import UnreadableError
 
 MACHINES = Path(__file__).parent / "machines"
 NOTHING = "this system does not have it"

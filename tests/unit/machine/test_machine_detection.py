@@ -21,7 +21,7 @@ from thriftbit.machine.detect import detect, facts_of
 from thriftbit.machine.disks import existing_folder
 from thriftbit.machine.facts import Fact, Facts, known
 from thriftbit.machine.profile import Profile
-from thriftbit.machine.surroundings import UnreadableError
+from thriftbit.machine.unreadable import UnreadableError
 
 FILES = sorted(MACHINES.glob("*.txt"))
 GARBAGE = ("", "\0\xff\n", "-1", "nan", "[]", "{}", "null", '{"gpus": 3}', '{"gpus": [{}]}', ": : :\n\n\n:", "9" * 400)

@@ -14,7 +14,7 @@ import pytest
 
 from thriftbit.cli.options import minutes_to_keep, unload_option
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.surroundings import UnreadableError
+from thriftbit.machine.unreadable import UnreadableError
 from thriftbit.runtime.idle import IdleWatch, seconds_between_looks
 from thriftbit.runtime.polite import (
     PRESSURE,

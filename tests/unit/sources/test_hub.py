@@ -97,15 +97,13 @@ def test_a_pinned_revision(fake_hub: FakeHub) -> None:
 
 
 def test_an_interrupted_file_goes_on_where_it_stopped(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what arrives of a chunk is lost with the connection
-
     def give_up(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     # The user stops while the first shard is on its way.
     fake_hub.cut_after = 70_000
     with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.file_download.logger.warning", give_up)
+        patch.setattr("thriftbit.sources.resumed_download.time.sleep", give_up)
         with pytest.raises(KeyboardInterrupt):
             fetch()
     fake_hub.cut_after = None
@@ -117,6 +115,24 @@ def test_an_interrupted_file_goes_on_where_it_stopped(fake_hub: FakeHub, monkeyp
     assert "downloading 370 kB" in said[0]
     assert (SHARDS[0], 70_000, 130_000) in fake_hub.served
     assert contents(folder) == {name: repository_files()[name] for name in NEEDED}
+
+
+def test_a_broken_connection_is_tried_again(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("thriftbit.sources.resumed_download.time.sleep", waited.append)
+    fake_hub.cut_after = 70_000  # of every connection
+    assert contents(fetch()[0]) == {name: repository_files()[name] for name in NEEDED}
+    starts = [start for name, start, _ in fake_hub.served if name == SHARDS[0]]
+    assert starts == [0, 70_000, 140_000] and set(waited) == {1}
+
+
+def test_a_server_that_sends_nothing_is_given_up(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("thriftbit.sources.resumed_download.time.sleep", waited.append)
+    fake_hub.cut_after = 0
+    with pytest.raises(ThriftbitError, match=r"the download failed .* goes on where it stopped"):
+        fetch()
+    assert waited == [1, 2, 4, 8, 16]
 
 
 def test_a_damaged_file_is_thrown_away_and_the_next_try_succeeds(fake_hub: FakeHub) -> None:
@@ -247,7 +263,6 @@ def test_one_gguf_of_many_is_pulled_and_goes_on_where_it_stopped(
     fake_hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what arrives of a chunk is lost with the connection
     content = b"GGUF" + bytes(range(256)) * 4_000
     fake_hub.files = {"README.md": b"# a", "a-Q8_0.gguf": b"GGUF" * 9, "sub/a-Q4_K_M.gguf": content}
 
@@ -256,7 +271,7 @@ def test_one_gguf_of_many_is_pulled_and_goes_on_where_it_stopped(
 
     fake_hub.cut_after = 300_000
     with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.file_download.logger.warning", give_up)
+        patch.setattr("thriftbit.sources.resumed_download.time.sleep", give_up)
         with pytest.raises(KeyboardInterrupt):
             pull(f"{REPOSITORY}:Q4_K_M")
     fake_hub.cut_after = None
