@@ -5,7 +5,7 @@ bandwidth alone does not decide how fast: each format has its own kernels, and f
 of three. The profile has the rate of each format (`FormatRate`), measured with the real engine. So the time for a token
 is a sum over formats, plus looking back at the text, plus a cost for every layer and every entry of the vocabulary.
 Looking back is more than reading: after a few hundred tokens a small model may spend as long on it as on its weights,
-so it is measured too. Reading a prompt is arithmetic: weights times tokens over the measured rate, plus attention.
+so it is measured too. The time to read a prompt is weights times tokens, divided by the measured rate, plus attention.
 
 Where a format was not measured, bandwidth bounds its rate, and the interval says how loosely. Without any measurement
 there is no number. Real runs correct later predictions (`corrections.py`).
@@ -242,5 +242,5 @@ def _busy_share(profile: Profile) -> float:
 
 def _reason(what: str, guessed: list[str], threads: int) -> str:
     plural = "" if threads == 1 else "s"
-    unsure = f" ({', '.join(sorted(guessed))} interpolated from other formats)" if guessed else ""
+    unsure = f" ({', '.join(sorted(guessed))} was not measured: estimated)" if guessed else ""
     return f"{what}, with {threads} thread{plural}{unsure}"

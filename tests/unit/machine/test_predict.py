@@ -189,7 +189,7 @@ def test_runs_correct_what_comes_after_them() -> None:
     plain = decode_rate(shape("Q4_K"), PROFILE)
     better = decode_rate(shape("Q4_K"), PROFILE, correction=correction)
     assert plain.value and better.value == pytest.approx(plain.value * correction.factor)
-    assert "20 runs" in better.reason
+    assert "20 real runs" in better.reason
 
 
 def test_one_run_corrects_little() -> None:
