@@ -30,9 +30,8 @@ def append_rest(url: str, stream: BinaryIO, size_bytes: int, name: str) -> None:
     OSError if the disk is full.
     """
     failures = 0
-    with tqdm(
-        desc=name[-_LONGEST_NAME:], total=size_bytes, initial=stream.tell(), unit="B", unit_scale=True, disable=None
-    ) as bar:
+    options = {"total": size_bytes, "initial": stream.tell(), "unit": "B", "unit_scale": True, "disable": None}
+    with tqdm(desc=name[-_LONGEST_NAME:], **options) as bar:  # type: ignore[no-untyped-call]
         while stream.tell() < size_bytes:
             before = stream.tell()
             try:
