@@ -132,7 +132,7 @@ def test_a_damaged_list_of_aliases_is_empty(home: Path, monkeypatch: pytest.Monk
 SIZES = {f"big/M-{level}.gguf": size * 10**9 for level, size in (("Q8_0", 8), ("Q4_K_M", 5), ("Q2_K", 3))}
 
 
-def test_a_repository_on_the_hub(home: Path, hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repository_on_the_hub(home: Path, hub: FakeHub, told: list[str]) -> None:
     hub.repositories["owner/M-GGUF"] = Repository({**SIZES, "mmproj-F16.gguf": 10, "README.md": 3}, gguf={})
     hub.repositories["owner/Both"] = Repository({"config.json": 9, "model.safetensors": 99, "M-Q4_K_M.gguf": 50})
     located = locate("owner/M-GGUF:q2_k")
@@ -140,9 +140,8 @@ def test_a_repository_on_the_hub(home: Path, hub: FakeHub, caplog: pytest.LogCap
         "owner/M-GGUF/big/M-Q2_K.gguf", ("big/M-Q2_K.gguf",), 3 * 10**9,
     )  # fmt: skip
     assert locate("owner/M-GGUF/big/M-Q8_0.gguf").size_bytes == 8 * 10**9
-    with caplog.at_level("INFO"):
-        assert locate("owner/M-GGUF").is_remote
-    assert "3 GGUF files" in caplog.text and "is taken" in caplog.text
+    assert locate("owner/M-GGUF").is_remote
+    assert "3 GGUF files" in told[-1] and "is taken" in told[-1]
     assert locate("owner/Both").source == "owner/Both"
     assert locate("owner/Both", to_run=True).source == "owner/Both/M-Q4_K_M.gguf"
     with pytest.raises(UsageError, match=r"no file of level 'Q3_K_M'; it has Q2_K, Q4_K_M, Q8_0"):
