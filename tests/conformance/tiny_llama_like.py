@@ -6,7 +6,8 @@ from .tiny_shapes import LINEAR, LLAMA3, SHAPE, WIDE_HEADS, YARN
 
 TIED = {"tie_word_embeddings": True}
 UNTIED = {"tie_word_embeddings": False}
-LAYER_NORMS = {key: value for key, value in SHAPE.items() if key != "rms_norm_eps"} | {"layer_norm_eps": 0.02}
+WITHOUT_RMS = {key: value for key, value in SHAPE.items() if key != "rms_norm_eps"}
+LAYER_NORMS = WITHOUT_RMS | {"layer_norm_eps": 0.02}
 HALF_ROTATED = {"rope_parameters": {"rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.5}}
 WINDOWED = {"sliding_window": 24, "num_hidden_layers": 5}
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2}
@@ -59,8 +60,8 @@ LLAMA_LIKE = (
     ),
     ("arcee", "ArceeForCausalLM", SHAPE | WIDE_HEADS),
     ("arcee-yarn", "ArceeForCausalLM", SHAPE | {"rope_parameters": YARN}),
-    ("nemotron", "NemotronForCausalLM", LAYER_NORMS | HALF_ROTATED | {"norm_eps": 0.02}),
-    ("nemotron-tied", "NemotronForCausalLM", LAYER_NORMS | HALF_ROTATED | TIED | {"norm_eps": 0.01}),
+    ("nemotron", "NemotronForCausalLM", WITHOUT_RMS | HALF_ROTATED | {"norm_eps": 0.02}),
+    ("nemotron-tied", "NemotronForCausalLM", WITHOUT_RMS | HALF_ROTATED | TIED | {"norm_eps": 0.01}),
     ("stablelm", "StableLmForCausalLM", LAYER_NORMS | HALF_ROTATED | {"use_qkv_bias": True}),
     (
         "stablelm-parallel",

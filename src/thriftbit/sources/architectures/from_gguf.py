@@ -69,7 +69,8 @@ def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: It
 
 
 def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    parameters: dict[str, Any] = {"rope_type": stated.get("rope.scaling.type", "default")}
+    scaling = stated.get("rope.scaling.type", "none")
+    parameters: dict[str, Any] = {"rope_type": "default" if scaling == "none" else scaling}
     parameters["rope_theta"] = stated.get("rope.freq_base", 10000.0)
     if "rope.dimension_count" in stated and config.get("head_dim"):
         parameters["partial_rotary_factor"] = stated["rope.dimension_count"] / config["head_dim"]

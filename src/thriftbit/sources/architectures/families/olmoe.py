@@ -25,6 +25,12 @@ def keys_fill_width(configuration: Configuration, model: Dimensions) -> str | No
     return "llama.cpp normalises keys of this family only where there are as many key-value heads as heads."
 
 
+def nothing_clipped(configuration: Configuration, model: Dimensions) -> str | None:
+    if configuration.get("clip_qkv") is None:
+        return None
+    return "clip_qkv is set, and llama.cpp clips nothing in this family."
+
+
 ARCHITECTURE = Architecture(
     classes=("OlmoeForCausalLM",),
     model_types=("olmoe",),
@@ -41,6 +47,6 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA | RMS_NORM | EXPERTS_METADATA,
     aliases={"num_experts": "num_local_experts"},
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "norm_topk_prob": False},
-    fixed={"hidden_act": SILU, "norm_topk_prob": (False,), "attention_bias": (False,), "clip_qkv": ()},
-    checks=(heads_fill_width, keys_fill_width),
+    fixed={"hidden_act": SILU, "norm_topk_prob": (False,), "attention_bias": (False,)},
+    checks=(heads_fill_width, keys_fill_width, nothing_clipped),
 )

@@ -40,7 +40,7 @@ FFN_NORM = Kind(
 
 
 ARCHITECTURE = Architecture(
-    classes=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
+    classes=("StableLmForCausalLM",),
     model_types=("stablelm", "stablelm_epoch"),
     gguf_name="stablelm",
     layers=every_layer(ATTENTION, FFN_NORM, GATED_FFN),
