@@ -57,7 +57,7 @@ def test_a_window_that_llama_cpp_does_not_use() -> None:
 
 
 def test_a_pattern_in_the_file_decides() -> None:
-    windows = {"attention__sliding_window": 512, "attention__key_length_swa": 128}
+    windows = {"attention__sliding_window": 512, "attention__key_length": 256, "attention__key_length_swa": 128}
     metadata = keys("gemma4", **(ATTENTION | {"block_count": 4} | windows))
     metadata["gemma4.attention.sliding_window_pattern"] = np.array([True, False, True, False])
     layers = layer_caches("gemma4", metadata)
