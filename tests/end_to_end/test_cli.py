@@ -120,7 +120,7 @@ def test_without_a_preset_the_choices_are_explained(run_thriftbit: RunThriftbit,
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "part"),
     [
-        (("quantize", "there-is-no-such-model", "--to", "Q8_0"), 1, "there-is-no-such-model does not exist"),
+        (("quantize", "there-is-no-such-model", "--to", "Q8_0"), 1, "no model here is called 'there-is-no-such-model'"),
         (("quantize", ".", "--to", "Q8_0"), 1, "is empty"),
         (("quantize", ".", "--to", "Q9_0"), 2, "Q9_0"),
         (("quantize", ".", "--to", "Q8_0", "--plan", "plan.json"), 2, "--plan"),
@@ -142,10 +142,32 @@ def test_a_mistake_is_one_line(
     assert part in error["message"] and part in as_json.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_a_missing_folder_is_told(run_thriftbit: RunThriftbit, tiny_llama: Path, options: tuple[str, ...]) -> None:
-    result = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", "nowhere/tiny.gguf", *options)
+def test_a_missing_folder_is_made_and_a_dry_run_makes_none(
+    run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "new" / "inner" / "tiny.gguf"
+    command = ("quantize", tiny_llama, "--to", "Q8_0", "-o", output)
+    dry = run_thriftbit(*command, "--dry-run")
+    assert dry.returncode == 0 and not output.parent.parent.exists(), dry.stderr
+    written = run_thriftbit(*command)
+    assert written.returncode == 0 and output.is_file(), written.stderr
+
+
+def test_a_missing_folder_is_not_left_behind_by_an_error(
+    run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "new" / "inner" / "tiny.gguf"
+    options = ("--effort", "calibrated", "--save-imatrix", tmp_path / "nowhere" / "imatrix.gguf")
+    result = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", output, *options)
     assert result.returncode == 1 and "there is no folder" in error_line(result)
+    assert not output.parent.parent.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a file, and no folder")
+    output = tmp_path / "notes.txt" / "tiny.gguf"
+    result = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", output)
+    assert result.returncode == 1 and "notes.txt: cannot be made" in error_line(result)
 
 
 @pytest.mark.parametrize("arguments", [("unknown",), ("quantize",), ("quantize", ".", "--unknown")])

@@ -137,7 +137,7 @@ class TestRefusals:
             (["--max-loss", "little"], "is not a share"),
             (["--context", "100000", "--only", "accuracy"], "too long"),
             (["--task", "proose", "--only", "accuracy"], "proose"),
-            (["--against", "missing"], "missing does not exist"),
+            (["--against", "missing"], "no model here is called 'missing'"),
         ],
     )
     def test_requests_without_sense(

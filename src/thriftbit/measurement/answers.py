@@ -20,6 +20,7 @@ from thriftbit.runtime.chat_template import NOT_CHATTING, fallback_for
 from thriftbit.runtime.engine import Engine
 from thriftbit.runtime.generation import Generation
 from thriftbit.runtime.thread_choice import choose_threads
+from thriftbit.sources.gguf_source import read_parts
 
 ANSWER_TOKENS = 120
 _CONTEXT_TOKENS = 2048
@@ -120,9 +121,10 @@ def _row(prompt: Prompt, chat: bool, fields: dict[str, Any], answer: Generation 
 
 def _has_usable_template(path: Path) -> bool:
     try:
+        read_parts(path)
         return fallback_for(path) is None
     except (ThriftbitError, OSError):
-        return True  # it will have no answers; the others shall not be asked differently for that
+        return True  # a file that cannot be read will have no answers, and does not change how the others are asked
 
 
 def _threads(everything: Sequence[tuple[Path, Subject]]) -> int:
