@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 import thriftbit
 from conftest import RunThriftbit
@@ -32,6 +35,7 @@ from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.runtime.conversation import Conversation
 from thriftbit.side_by_side import votes
+from thriftbit.side_by_side.application import _Changes
 from thriftbit.side_by_side.comparing import Page as ComparePage
 from thriftbit.side_by_side.lineup import lineup
 
@@ -446,11 +450,35 @@ def test_clients_that_go_away_are_nothing_special(compared: ComparePage, caplog:
     assert status == 200
 
 
-def test_another_model_is_told_to_be_one(files: list[Path], tiny_llama: Path, tmp_path: Path) -> None:
-    model, told = thriftbit.open_model(tiny_llama), list[str]()
+def test_a_client_that_goes_away_amid_a_line_is_listened_for_no_longer(compared: ComparePage) -> None:
+    session = compared.session
+    before, response = list(session._listeners), _Changes(session)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            assert len(session._listeners) == len(before) + 1
+            raise OSError("gone")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def serve_it() -> None:
+        with pytest.raises(ClientDisconnect):
+            await response({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+        assert session._listeners == before  # while the response is alive: nothing waits for garbage collection
+
+    asyncio.run(serve_it())
+
+
+def test_another_model_is_told_to_be_one(
+    files: list[Path], tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "thriftbit")
+    model = thriftbit.open_model(tiny_llama)
     another = quantize(model, make_plan(model, "Q4_K_M"), tmp_path / "another.gguf").path
-    assert [file.path for file in lineup([another, files[1]], told.append)] == [files[1], another]
-    assert told == ["Note: another.gguf is another model than demo-Q8_0.gguf, not another precision of it."]
+    caplog.clear()
+    assert [file.path for file in lineup([another, files[1]])] == [files[1], another]
+    assert caplog.messages == ["Note: another.gguf is another model than demo-Q8_0.gguf, not another precision of it."]
 
 
 def test_whether_they_fit_together_is_counted(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,13 @@ from thriftbit.runtime.export.chat_format import chat_format
 from thriftbit.runtime.export.rendering import render
 from thriftbit.runtime.export.subject import as_name, read_subject
 
-from .test_gguf import KEYS, SMALL, STRING, TENSORS, gguf_bytes, key, text
+from .test_gguf import F32, KEYS, Q8_0, STRING, gguf_bytes, key, tensor, text
 
+TENSORS = [  # without these two, the file is no language model
+    tensor("token_embd.weight", (32, 3), Q8_0, 0),
+    tensor("blk.0.attn_norm.weight", (32,), F32, 128),
+]
+WHOLE = gguf_bytes(KEYS, TENSORS)
 QUESTION = ((("user", "Hello"),),)
 FEW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -79,10 +84,15 @@ def test_names_of_files_never_lead_out_of_a_programs_folder(name: str) -> None:
     assert made == "" or (made.isascii() and "/" not in made and "\\" not in made and made[0] not in ".-_")
 
 
+def test_an_undamaged_file_is_exported(model: Path) -> None:
+    model.write_bytes(WHOLE)
+    assert export(model, "ollama").placed[0].path.read_bytes() == WHOLE
+
+
 @FEW
-@given(st.integers(0, len(SMALL)), st.binary(max_size=8))
+@given(st.integers(0, len(WHOLE)), st.binary(max_size=8))
 def test_a_damaged_file_is_an_error_or_exported_whole(model: Path, place: int, junk: bytes) -> None:
-    model.write_bytes(SMALL[:place] + junk + SMALL[place + len(junk) :])
+    model.write_bytes(WHOLE[:place] + junk + WHOLE[place + len(junk) :])
     home = model.parent / "home"
     try:
         done = export(model, "ollama", force=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.report.page import TEMPLATES
@@ -60,7 +62,7 @@ def application(session: Session, keys: Keys) -> Starlette:
         return JSONResponse({})
 
     async def changes(request: Request) -> Response:
-        return StreamingResponse(_changes(session), media_type="application/x-ndjson")
+        return _Changes(session)
 
     return Starlette(
         routes=[
@@ -79,7 +81,20 @@ def application(session: Session, keys: Keys) -> Starlette:
     )
 
 
-async def _changes(session: Session) -> AsyncIterator[str]:
+class _Changes(StreamingResponse):
+    """Stops listening to the session as soon as the client is gone. Without `aclosing`, a client that goes away while
+    a line is being sent to it leaves its listener behind until Python collects garbage."""
+
+    def __init__(self, session: Session) -> None:
+        self._lines = _changes(session)
+        super().__init__(self._lines, media_type="application/x-ndjson")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._lines):
+            await super().__call__(scope, receive, send)
+
+
+async def _changes(session: Session) -> AsyncGenerator[str, None]:
     loop, news = asyncio.get_running_loop(), asyncio.Event()
     end = session.listen(lambda: loop.call_soon_threadsafe(news.set))
     try:
