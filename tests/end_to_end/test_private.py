@@ -24,11 +24,12 @@ with socket.socket() as any_socket:
 assert os.listdir("/sys/class/net") != [] and socket.if_nameindex() == [(1, "lo")], socket.if_nameindex()
 os.execv(sys.argv[1], sys.argv[1:])
 """
-# Loaded by every Python that is started, the engine's too: writes down what happens to sockets.
+# Loaded by every Python that is started, the engine's too: writes down what happens to sockets. Two events reach
+# nobody: the making of a socket, and the question to this computer what its own name is.
 WATCH = """
 import json, os, sys
 def watch(event, arguments):
-    if event.startswith("socket.") and event != "socket.__new__":
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
         with open(os.environ["WATCHED"], "a") as file:
             place = arguments[0] if event == "socket.getaddrinfo" else arguments[-1]
             print(json.dumps([event, repr(place)]), file=file)
@@ -128,7 +129,9 @@ def test_no_socket_is_opened_but_to_this_computer(
         result = subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
         assert result.returncode == 0, result.stderr
         events[verb] = [json.loads(each) for each in watched.read_text().splitlines()]
-    assert events["quantize"] == []
-    for verb in ("chat", "serve", "compare"):
-        assert ["socket.connect", "('127.0.0.1', "] in [[name, where[:14]] for name, where in events[verb]], verb
-        assert all("127.0.0.1" in where for _, where in events[verb]), events[verb]
+    for verb, happened in events.items():  # quantize checks the file's tokenizer with an engine of its own
+        connected = [where for name, where in happened if name == "socket.connect"]
+        assert connected and all(where.startswith("('127.0.0.1', ") for where in connected), verb
+        # Both addresses are this computer's own. `serve` listens on both.
+        elsewhere = [(name, where) for name, where in happened if "127.0.0.1" not in where and "'::1'" not in where]
+        assert elsewhere == [], verb
