@@ -94,9 +94,9 @@ def test_a_plan_from_a_dry_run_can_be_edited_and_used(
 def test_a_plan_that_is_none_is_named(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
     (tmp_path / "model.gguf").write_bytes(b"GGUF\xff")
-    for name, part in (("plan.json", "not one of ours"), ("model.gguf", "not text"), ("none.json", "No such file")):
+    for name, part in (("plan.json", "not one of ours"), ("model.gguf", "not text"), ("none.json", "does not exist")):
         result = run_thriftbit("quantize", tiny_llama, "--plan", name)
-        assert error_line(result).startswith(f"error: {name}: ") and part in error_line(result)
+        assert error_line(result).startswith(f"error: {name}") and part in error_line(result)
 
 
 def test_an_existing_file_is_kept_unless_forced(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:

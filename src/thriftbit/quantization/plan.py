@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from thriftbit.containers.gguf_writer import Entry
+from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, format_named, format_of
 from thriftbit.notebook import html_table
@@ -33,6 +34,7 @@ from thriftbit.sources.tensor import Tensor
 
 JSON_VERSION = 1
 CUSTOM = "custom"
+LARGEST_PLAN_BYTES = 64 << 20  # a plan has a line for each tensor
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class Plan:
     def from_file(cls, path: Path, model: Model) -> Plan:
         """-> the plan in a file, as `from_json`; ThriftbitError names the file"""
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"), model)
-        except OSError as error:
-            raise ThriftbitError(f"{path}: cannot be read: {error.strerror}") from None
+            text = read_regular(path, LARGEST_PLAN_BYTES).decode("utf-8")
         except UnicodeDecodeError:
             raise ThriftbitError(f"{path}: is no plan: it is not text; a dry run with --json prints one") from None
+        try:
+            return cls.from_json(text, model)
         except ThriftbitError as error:
             raise ThriftbitError(f"{path}: {error}") from None
 
