@@ -84,7 +84,7 @@ try:
     module.calibrate(model, windows, folder)
 except ThriftbitError as error:
     print(error)
-    print((folder / module.INDEX).exists(), (folder / "entering").exists())
+    print(folder.exists(), (folder / "entering").exists())
 """,
         str(ROOT / "src" / "thriftbit" / "demo_model"),
         str(tmp_path / "calibration"),

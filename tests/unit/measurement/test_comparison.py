@@ -90,5 +90,5 @@ def test_a_model_does_not_diverge_from_itself(models: list[Model]) -> None:
 def test_progress_ends_at_one(models: list[Model]) -> None:
     told: list[float] = []
     network = Network(configuration_of(models[0]), torch.device("cpu"))
-    compare(network, [Weights(models[0])], passages(), told.append)
+    compare(network, [Weights(models[0])], passages(), lambda what, fraction: told.append(fraction))
     assert told == sorted(told) and told[-1] == 1
