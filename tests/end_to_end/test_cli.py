@@ -96,7 +96,9 @@ def test_a_plan_that_is_none_is_named(run_thriftbit: RunThriftbit, tiny_llama: P
     (tmp_path / "model.gguf").write_bytes(b"GGUF\xff")
     for name, part in (("plan.json", "not one of ours"), ("model.gguf", "not text"), ("none.json", "does not exist")):
         result = run_thriftbit("quantize", tiny_llama, "--plan", name)
-        assert error_line(result).startswith(f"error: {name}") and part in error_line(result)
+        missing = part == "does not exist"
+        assert error_line(result).startswith(f"error: {name} " if missing else f"error: {name}: ")
+        assert part in error_line(result)
 
 
 def test_an_existing_file_is_kept_unless_forced(run_thriftbit: RunThriftbit, tiny_llama: Path, tmp_path: Path) -> None:
