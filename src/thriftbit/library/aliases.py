@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, UsageError, shown
-from thriftbit.machine.cache import data_folder
+from thriftbit.folders import data_folder
 from thriftbit.machine.private_files import write_private
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")

@@ -14,8 +14,8 @@ from typing import Any
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
+from thriftbit.folders import cache_folder
 from thriftbit.library.content import Content
-from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.private_files import write_private
 
 VERSION = 2

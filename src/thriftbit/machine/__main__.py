@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.detect import facts_of
 from thriftbit.machine.disks import disk_space, existing_folder
 from thriftbit.machine.surroundings import LiveSurroundings

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.private_files import write_private
 from thriftbit.machine.profile import fingerprint, profile_file, read_limited, stored_profile

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.disks import disk_space, existing_folder, linux_disk, macos_disk
 from thriftbit.machine.facts import Disk, Fact, Facts, Gpu, Load, Memory, Power, Processor, System, known, unknown
 from thriftbit.machine.gpus import nvidia_gpus, pci_gpus

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from thriftbit.containers.atomic_file import PRIVATE_MODE, AtomicFile
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder, data_folder
+from thriftbit.folders import cache_folder, data_folder
 
 _PRIVATE_FOLDER = 0o700
 _OTHERS = 0o077

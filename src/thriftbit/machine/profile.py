@@ -14,7 +14,7 @@ from typing import Any
 
 from thriftbit.containers.regular_files import read_regular_text
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.private_files import write_private
 from thriftbit.machine.records import from_document, to_document

@@ -15,7 +15,7 @@ from filelock import FileLock
 from thriftbit.containers.atomic_file import PRIVATE_MODE
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.measurement.measurement import Measurement
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
 from thriftbit.runtime.tokenizer import Tokenizer

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_text
 from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibration_of

@@ -7,7 +7,7 @@ import hashlib
 import logging
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.plan import Plan

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
+from thriftbit.folders import cache_folder
 from thriftbit.machine.bandwidth import BandwidthProbe, beyond_caches_bytes
-from thriftbit.machine.cache import cache_folder
 from thriftbit.machine.disk_speed import disk_read_rate
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.private_files import private_folder

@@ -30,7 +30,7 @@ from gguf import Keys
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.containers.temporary_folder import temporary_folder
 from thriftbit.errors import ThriftbitError
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.private_files import private_folder
 from thriftbit.runtime.confined import limit_this_process, run_confined
 from thriftbit.runtime.smallest_model import write_smallest

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from thriftbit.containers.regular_files import read_regular
-from thriftbit.machine.cache import data_folder
+from thriftbit.folders import data_folder
 from thriftbit.measurement.clopper_pearson import clopper_pearson
 from thriftbit.measurement.store import LARGEST_BYTES, append_lines
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from recorded import MACHINES, RecordedSurroundings, recorded
 
-from thriftbit.machine.cache import cache_folder
+from thriftbit.folders import cache_folder
 from thriftbit.machine.detect import detect, facts_of
 from thriftbit.machine.disks import existing_folder
 from thriftbit.machine.facts import Fact, Facts, known

@@ -70,6 +70,14 @@ QUERY_KEY_VALUE_BIASES = Kind(
         layer("self_attn.v_proj.bias", "attn_v.bias", "key_value"),
     )
 )
+# The same biases, in families where a setting says whether a model has them.
+OPTIONAL_QUERY_KEY_VALUE_BIASES = Kind(
+    (
+        layer("self_attn.q_proj.bias", "attn_q.bias", "query", when="attention_bias"),
+        layer("self_attn.k_proj.bias", "attn_k.bias", "key_value", when="attention_bias"),
+        layer("self_attn.v_proj.bias", "attn_v.bias", "key_value", when="attention_bias"),
+    )
+)
 QUERY_KEY_NORMS = Kind(
     (
         norm("self_attn.q_norm", "attn_q_norm", "head"),
@@ -79,6 +87,12 @@ QUERY_KEY_NORMS = Kind(
 GATED_FFN = Kind(
     (
         layer("mlp.gate_proj.weight", "ffn_gate.weight", "ffn width"),
+        layer("mlp.up_proj.weight", "ffn_up.weight", "ffn width"),
+        layer("mlp.down_proj.weight", "ffn_down.weight", "width ffn"),
+    )
+)
+FFN_WITHOUT_GATE = Kind(
+    (
         layer("mlp.up_proj.weight", "ffn_up.weight", "ffn width"),
         layer("mlp.down_proj.weight", "ffn_down.weight", "width ffn"),
     )
@@ -131,6 +145,7 @@ def routed_experts(module: str = "mlp", gate: str = "gate_proj", up: str = "up_p
     )
 
 
+SIGMOID = 2  # llama.cpp's number of the function that rates experts
 ROUTER = layer("mlp.gate.weight", "ffn_gate_inp.weight", "experts width")
 EXPERTS_METADATA: dict[str, Setting] = {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"}
 

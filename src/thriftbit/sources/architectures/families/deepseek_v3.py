@@ -7,9 +7,8 @@ from thriftbit.sources.architectures import latent
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
-from thriftbit.sources.architectures.llama_like import METADATA, RMS_NORM, SILU
+from thriftbit.sources.architectures.llama_like import METADATA, RMS_NORM, SIGMOID, SILU
 
-SIGMOID = 2  # llama.cpp's number of the function that rates experts
 GLM_VOCABULARY = 154880  # llama.cpp knows GLM-4.7-Flash by it, which has the same GGUF name
 
 

@@ -7,18 +7,12 @@ from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
     FFN_NORM,
     METADATA,
+    OPTIONAL_QUERY_KEY_VALUE_BIASES,
     RMS_NORM,
     SILU,
 )
 from thriftbit.sources.architectures.rows import layer, norm
 
-BIASES = Kind(
-    (
-        layer("self_attn.q_proj.bias", "attn_q.bias", "query", when="attention_bias"),
-        layer("self_attn.k_proj.bias", "attn_k.bias", "key_value", when="attention_bias"),
-        layer("self_attn.v_proj.bias", "attn_v.bias", "key_value", when="attention_bias"),
-    )
-)
 FFN = Kind(
     (
         layer("mlp.gate_up_proj.weight", "ffn_up.weight", "gate_up width"),
@@ -33,7 +27,7 @@ ARCHITECTURE = Architecture(
     layers=every_layer(
         ATTENTION_NORM,
         ATTENTION,
-        BIASES,
+        OPTIONAL_QUERY_KEY_VALUE_BIASES,
         norm("post_self_attn_layernorm", "post_attention_norm"),
         FFN_NORM,
         FFN,

@@ -13,18 +13,17 @@ from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
     GATED_FFN,
     METADATA,
+    OPTIONAL_QUERY_KEY_VALUE_BIASES,
     RMS_NORM,
+    SIGMOID,
     SILU,
 )
-from thriftbit.sources.architectures.rows import layer, norm
+from thriftbit.sources.architectures.rows import norm
 
-SIGMOID = 2  # llama.cpp's number of the function that rates experts
 HALF = layer_of(
     ATTENTION_NORM,
     ATTENTION,
-    layer("self_attn.q_proj.bias", "attn_q.bias", "query", when="attention_bias"),
-    layer("self_attn.k_proj.bias", "attn_k.bias", "key_value", when="attention_bias"),
-    layer("self_attn.v_proj.bias", "attn_v.bias", "key_value", when="attention_bias"),
+    OPTIONAL_QUERY_KEY_VALUE_BIASES,
     norm("self_attn.q_norm", "attn_q_norm", "head", when="use_qk_norm"),
     norm("self_attn.k_norm", "attn_k_norm", "head", when="use_qk_norm"),
     norm("post_attention_layernorm", "post_attention_norm"),

@@ -3,9 +3,7 @@ that guesses the token after the next."""
 
 from thriftbit.sources.architectures import latent
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.llama_like import METADATA, RMS_NORM, SILU
-
-SIGMOID = 2  # llama.cpp's number of the function that rates experts
+from thriftbit.sources.architectures.llama_like import METADATA, RMS_NORM, SIGMOID, SILU
 
 ARCHITECTURE = Architecture(
     classes=("Glm4MoeLiteForCausalLM",),

@@ -12,11 +12,11 @@ from thriftbit.sources.architectures.llama_like import (
     FFN_NORM,
     METADATA,
     RMS_NORM,
+    SIGMOID,
     SILU,
 )
 from thriftbit.sources.architectures.rows import layer, norm
 
-SIGMOID = 2  # llama.cpp's number of the function that rates experts
 ROUTER_BIAS = layer(
     "mlp.e_score_correction_bias",
     "exp_probs_b.bias",

@@ -3,8 +3,8 @@
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width
 from thriftbit.sources.architectures.kinds import Kind, every_layer
-from thriftbit.sources.architectures.llama_like import ATTENTION, LAYER_NORM, METADATA
-from thriftbit.sources.architectures.rows import BLOCK, HEAD, LAYER, Row, layer
+from thriftbit.sources.architectures.llama_like import ATTENTION, FFN_WITHOUT_GATE, LAYER_NORM, METADATA
+from thriftbit.sources.architectures.rows import BLOCK, HEAD, LAYER, Row
 from thriftbit.sources.architectures.transforms import ADD_ONE
 
 
@@ -14,13 +14,6 @@ def layer_norm(source: str, target: str) -> Kind:
     return Kind((weight, Row(f"{source}.bias", f"{target}.bias", "width")))
 
 
-FFN = Kind(
-    (
-        layer("mlp.up_proj.weight", "ffn_up.weight", "ffn width"),
-        layer("mlp.down_proj.weight", "ffn_down.weight", "width ffn"),
-    )
-)
-
 ARCHITECTURE = Architecture(
     classes=("NemotronForCausalLM",),
     model_types=("nemotron",),
@@ -29,7 +22,7 @@ ARCHITECTURE = Architecture(
         layer_norm(LAYER + "input_layernorm", BLOCK + "attn_norm"),
         ATTENTION,
         layer_norm(LAYER + "post_attention_layernorm", BLOCK + "ffn_norm"),
-        FFN,
+        FFN_WITHOUT_GATE,
     ),
     after=(*layer_norm("model.norm", "output_norm").rows, HEAD),
     metadata_keys=METADATA
