@@ -10,7 +10,6 @@ otherwise, is an error and never a warning. Left out: the tokenizer, and any pol
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,14 @@ from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.sources import views
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions, Length, dimensions_of
+from thriftbit.sources.architectures.entries import (
+    Entry,
+    expect_as_many,
+    expect_shape,
+    filled,
+    not_there,
+    take_sources,
+)
 from thriftbit.sources.architectures.keys import Setting, metadata_value
 from thriftbit.sources.architectures.kinds import Order
 from thriftbit.sources.architectures.layer_cache import LayerCache
@@ -32,37 +39,10 @@ from thriftbit.sources.architectures.rows import EMBEDDING, FINAL_NORM, HEAD, OU
 from thriftbit.sources.architectures.spelling import BUFFERS, other_part, other_parts, text_name
 from thriftbit.sources.architectures.tied import settle_tied
 from thriftbit.sources.checkpoint import Checkpoint
-from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
+from thriftbit.sources.tensor import FloatArray, Tensor
 
 # More than any model has, where only a configuration says how many there are.
 MOST_EXPERTS = 1024
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row filled in for one layer: the source tensors, the container's tensors, and the numbers of that layer."""
-
-    row: Row
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    model: Dimensions
-
-    @property
-    def source_shape(self) -> tuple[int, ...]:
-        return self.model.shape(self.row.shape)
-
-    def target_shapes(self) -> list[tuple[int, ...]]:
-        hollow = [Tensor(name, self.source_shape, "F32", _not_there) for name in self.sources]
-        return [tensor.shape for tensor in self.row.transform.forward(hollow, self.model)]
-
-    def spellings(self) -> Iterator[tuple[str, ...]]:
-        """-> every set of names under which a checkpoint may store the weights, in the order of joining; transformers'
-        own first"""
-        yield self.sources
-        places = {"layer": self.model.layer, "ahead": (self.model.layer or 0) - self.model.layers}
-        for names in self.row.spellings:
-            experts = range(self.model.experts if any("{expert}" in name for name in names) else 1)
-            yield tuple(name.format(expert=expert, **places) for expert in experts for name in names)
 
 
 # What llama.cpp cannot do about a configuration, in words; None if there is nothing.
@@ -201,7 +181,7 @@ class Architecture:
                 if self.copies_tied:
                     mapped += [_named(tensor, OUTPUT) for tensor in mapped if tensor.name == EMBEDDING]
                 continue
-            tensors = _sources(entry, found, missing, f"{checkpoint.path}: config.json implies")
+            tensors = take_sources(entry, found, missing, f"{checkpoint.path}: config.json implies")
             if tensors:
                 outputs = entry.row.transform.forward(tensors, entry.model)
                 mapped += [_named(output, name) for output, name in zip(outputs, entry.targets, strict=True)]
@@ -222,7 +202,7 @@ class Architecture:
         _refuse_forged_counts("config.json", model, MOST_LAYERS, MOST_EXPERTS)
         tied = configuration.flag("tie_word_embeddings")
         return {
-            source: Tensor(source, entry.source_shape, source_dtype, _not_there)
+            source: Tensor(source, entry.source_shape, source_dtype, not_there)
             for entry in self._present(configuration, model)
             if not (entry.row.target == OUTPUT and tied)
             for source in entry.sources
@@ -240,9 +220,9 @@ class Architecture:
         for entry in self.entries(model):
             here = [found.pop(name) for name in entry.targets if name in found]
             if len(here) == len(entry.targets):
-                _expect_as_many(here, entry)
+                expect_as_many(here, entry)
                 for tensor, shape in zip(here, entry.target_shapes(), strict=True):
-                    _expect_shape(tensor, shape, "GGUF metadata implies")
+                    expect_shape(tensor, shape, "GGUF metadata implies")
                 originals = entry.row.transform.inverse(here, entry.model)
                 unmapped += [
                     views.reshaped(original, entry.source_shape).renamed(name, here[0].role)
@@ -256,12 +236,12 @@ class Architecture:
     def entries(self, model: Dimensions) -> Iterator[Entry]:
         """Every row for every layer, in container order"""
         for row in self.before:
-            yield _filled(row, model)
+            yield filled(row, model)
         for number, kind in enumerate(self.layers(model)):
             for row in kind.rows:
-                yield _filled(row, model.at(number), number)
+                yield filled(row, model.at(number), number)
         for row in self.after:
-            yield _filled(row, model)
+            yield filled(row, model)
 
     def configuration(self, config: Mapping[str, Any]) -> Configuration:
         return Configuration(config, self.aliases, self.defaults)
@@ -292,7 +272,7 @@ class Architecture:
         metadata = self.metadata(with_setting(config, self.next_token_key, index + 1))
         model = dimensions_of(self.gguf_name, metadata, self.lengths)
         number = model.layers + index
-        entries = [_filled(row, model.at(number), number) for row in self.layers(model)[number].rows]
+        entries = [filled(row, model.at(number), number) for row in self.layers(model)[number].rows]
         return {name for entry in entries for names in entry.spellings() for name in names}
 
     def _refuse_other_computations(self, configuration: Configuration, model: Dimensions) -> None:
@@ -347,58 +327,13 @@ def _layer_of(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _filled(row: Row, model: Dimensions, layer: int = 0) -> Entry:
-    places = {"layer": layer, "ahead": layer - model.layers}
-    numbers = range(model.length(row.count)) if row.count else range(1)
-    sources = tuple(row.source.format(number=number, **places) for number in numbers)
-    return Entry(row, sources, tuple(target.format(**places) for target in row.targets), model)
-
-
-def _sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who: str) -> list[Tensor]:
-    """Takes the entry's source tensors out of `found`, however they are spelled; [] if some are not there, and those
-    are added to `missing`. who: says what shapes are implied by."""
-    spellings = list(entry.spellings())
-    names = max(spellings, key=lambda names: sum(name in found for name in names) / len(names))
-    lacking = [name for name in names if name not in found]
-    if entry.row.optional and len(lacking) == len(names):
-        return []
-    missing += lacking
-    tensors = [found.pop(name) for name in names if name in found]
-    shape = entry.source_shape
-    expected = (math.prod(shape[:-1]) // len(names), shape[-1]) if len(names) > len(entry.sources) else shape
-    for tensor in tensors:
-        _expect_shape(tensor, expected, who)
-    if lacking:
-        return []
-    return [views.reshaped(views.concatenated(tensors), shape)] if len(names) > len(entry.sources) else tensors
-
-
 def _most_parts(tensors: Mapping[str, Tensor]) -> int:
     """-> no layer has more experts than that: they are tensors of their own, or parts of one"""
     return min(MOST_EXPERTS, max(len(tensors), max((tensor.shape[0] for tensor in tensors.values()), default=0)))
 
 
-def _not_there(start: int, stop: int) -> FloatArray:
-    raise WeightsElsewhereError("only the configuration of this model is here, and not its weights")
-
-
 def _named(tensor: Tensor, name: str) -> Tensor:
     return tensor.renamed(name, role_of(name))
-
-
-def _expect_shape(tensor: Tensor, expected: tuple[int, ...], who: str) -> None:
-    if tensor.shape != expected:
-        raise ThriftbitError(f"{who} {expected} for {tensor.name}, and its shape is {tensor.shape}.")
-
-
-def _expect_as_many(tensors: list[Tensor], entry: Entry) -> None:
-    """Before anything is laid out that long, whether the targets have as many weights as the implied sources"""
-    implied = math.prod(entry.source_shape) * len(entry.sources)
-    if sum(tensor.parameters for tensor in tensors) != implied:
-        shapes = " and ".join(str(tensor.shape) for tensor in tensors)
-        raise ThriftbitError(
-            f"GGUF metadata implies {implied:,} weights for {enumeration(entry.targets)}, and its shape is {shapes}."
-        )
 
 
 def _refuse_forged_counts(where: str, model: Dimensions, most_layers: int, most_experts: int) -> None:
