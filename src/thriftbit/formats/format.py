@@ -22,6 +22,7 @@ from thriftbit.formats.ggml_types import GGMLType, block_of
 
 if TYPE_CHECKING:
     from thriftbit.formats.grid import Grid
+    from thriftbit.formats.vector_grid import VectorGrid
 
 try:
     _native: ModuleType | None = importlib.import_module("thriftbit._native")
@@ -59,7 +60,8 @@ class Format:
     largest: the largest magnitude that can be stored with either sign. Most formats keep a scale in half precision, so
         it is LARGEST_HALF times the largest number that the scale is multiplied with.
     summary: one line for people.
-    grid: what its codes and scales may be, for rounding that chooses them; None where there is nothing to choose.
+    grid: what its codes and scales may be, for rounding that chooses them: a Grid where each weight has a code of its
+        own, a VectorGrid where a code stands for several weights; None where there is nothing to choose.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Format:
     fallback: str | None = None
     largest: float = LARGEST_HALF
     summary: str = ""
-    grid: Grid | None = None
+    grid: Grid | VectorGrid | None = None
 
     @property
     def block_size(self) -> int:

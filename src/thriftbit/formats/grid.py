@@ -13,7 +13,7 @@ which looks up every value; a test compares the two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -30,12 +30,13 @@ class ScaleKind(IntEnum):
     HALF_AND_HALF = 1  # d and d_min, in half precision
     MULTIPLE = 2  # a whole multiple of d
     TWO_MULTIPLES = 3  # whole multiples of d and of d_min
+    TABLE = 4  # an entry of a table; d is 1
 
 
 @dataclass
 class Numbers:
     """What blocks hold. d, d_min: (blocks, 1) float32, in half precision. scales, mins: (blocks, sub-blocks) float32,
-    whole numbers. codes: (blocks, block size) uint8."""
+    whole numbers, or numbers of the grid's table of scales. codes: (blocks, block size) uint8."""
 
     d: FloatArray
     d_min: FloatArray
@@ -57,6 +58,11 @@ class Numbers:
         scales = scales.reshape(len(d), -1)
         return cls(d, np.zeros_like(d), scales, np.zeros_like(scales), codes)
 
+    @classmethod
+    def of_scales(cls, codes: ByteArray, scales: FloatArray) -> Numbers:
+        """Blocks whose scales come from a table. scales: (blocks, sub-blocks)."""
+        return cls.of_multiples(codes, np.ones(len(scales), np.float32), scales)
+
     def affine_weights(self) -> FloatArray:
         """-> float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves"""
         levels = self.codes.reshape(*self.scales.shape, -1)
@@ -72,6 +78,7 @@ Pack = Callable[[Numbers], ByteArray]
 class Grid:
     """kind: what may be chosen. values: ascending, what each code stands for. sub_blocks: in a block, of equal size.
     lowest, highest: the multiples of d that can be stored; highest_min: those of d_min.
+    scale_table: the scales that can be stored, ascending, where the kind is TABLE.
     unpack: uint8 (blocks, block bytes) -> Numbers; pack: the way back.
     """
 
@@ -83,6 +90,7 @@ class Grid:
     lowest: int = 1
     highest: int = 1
     highest_min: int = 0
+    scale_table: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def decode(self, numbers: Numbers) -> FloatArray:
         """Return float32 (blocks, block size): the weights, bit for bit as the format decodes them."""
@@ -103,6 +111,8 @@ class Grid:
         multiples, d and d_min do not change."""
         if self.kind in (ScaleKind.HALF, ScaleKind.HALF_AND_HALF):
             return Numbers(half(scales), half(-offsets), numbers.scales, numbers.mins, codes)
+        if self.kind == ScaleKind.TABLE:
+            return Numbers.of_scales(codes, nearest_of(self.scale_table, scales))
         multiples = _multiples(scales, numbers.d, self.lowest, self.highest)
         mins = _multiples(-offsets, numbers.d_min, 0, self.highest_min)
         return Numbers(numbers.d, numbers.d_min, multiples, mins, codes)
@@ -111,6 +121,12 @@ class Grid:
 def whole_numbers(first: int, count: int) -> FloatArray:
     """Return a table of `count` consecutive whole numbers that begins with `first`."""
     return np.arange(first, first + count, dtype=np.float32)
+
+
+def nearest_of(table: FloatArray, values: FloatArray) -> FloatArray:
+    """Return the number of the ascending table that is nearest to each value."""
+    nearest: FloatArray = table[np.searchsorted((table[:-1] + table[1:]) / 2, values)]
+    return nearest
 
 
 def _multiples(values: FloatArray, step: FloatArray, lowest: int, highest: int) -> FloatArray:

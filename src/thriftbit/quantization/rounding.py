@@ -47,7 +47,7 @@ STRETCH = 512  # columns whose gradients are computed in one large product, whic
 
 def can_round(format: Format) -> bool:
     """Whether the format has something to choose, and the compiled kernels are there."""
-    return format.grid is not None and _native is not None
+    return isinstance(format.grid, Grid) and _native is not None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _State:
 
     @classmethod
     def of(cls, weights: FloatArray, format: Format, curvature: Curvature, blocks: ByteArray) -> _State:
-        assert format.grid is not None
+        assert isinstance(format.grid, Grid)
         grid, n = format.grid, len(weights)
         numbers = grid.unpack(blocks.reshape(-1, format.block_bytes))
         scales, offsets = (part.reshape(n, -1) for part in grid.scales_and_offsets(numbers))

@@ -7,8 +7,9 @@ import pytest
 
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import ByteArray
+from thriftbit.formats.grid import Grid
 
-GRIDS = {name: format.grid for name, format in FORMATS.items() if format.grid is not None}
+GRIDS = {name: format.grid for name, format in FORMATS.items() if isinstance(format.grid, Grid)}
 
 
 def test_every_format_with_codes_and_scales_of_its_own_has_a_grid() -> None:

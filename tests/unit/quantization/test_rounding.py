@@ -10,10 +10,11 @@ import pytest
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
+from thriftbit.formats.grid import Grid
 from thriftbit.quantization import rounding
 from thriftbit.quantization.rounding import Curvature, round_matrix
 
-GRIDS = {name: format.grid for name, format in FORMATS.items() if format.grid is not None}
+GRIDS = {name: format.grid for name, format in FORMATS.items() if isinstance(format.grid, Grid)}
 ROWS, WIDTH = 48, 512
 
 
