@@ -49,7 +49,7 @@ def compare(format: Format, column_weights: NDArray[np.float32] | None, rounds: 
     ours, theirs = [], []
     for _ in range(rounds):
         ours.append(seconds(lambda: format.encode(rows, column_weights)))
-        theirs.append(seconds(lambda: llama_cpp.encode(rows, format.ggml_type, column_weights)))
+        theirs.append(seconds(lambda: llama_cpp.encode(rows, format, column_weights)))
     low, middle, high = np.percentile(np.divide(theirs, ours), [25, 50, 75])
     result = {
         "format": format.name,
@@ -74,7 +74,7 @@ def losses(
     format: Format, rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """-> (weighted) squared error of every block, ours and llama.cpp's"""
-    encoded = format.encode(rows, column_weights), llama_cpp.encode(rows, format.ggml_type, column_weights)
+    encoded = format.encode(rows, column_weights), llama_cpp.encode(rows, format, column_weights)
     factor = 1.0 if column_weights is None else column_weights
     errors = [factor * (format.decode(blocks).astype(np.float64) - rows) ** 2 for blocks in encoded]
     size = max(format.block_size, 32)

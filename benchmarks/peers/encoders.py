@@ -106,7 +106,7 @@ def _encoder(model: Model, plan: Plan, encoder: str, calibration: Calibration | 
         return outcome.blocks, outcome.note
 
     if encoder in (LLAMA_CPP, LLAMA_CPP_ALONE):
-        return lambda tensor, format: (llama_cpp.encode(tensor.load(), format.ggml_type, importance(tensor)), "")
+        return lambda tensor, format: (llama_cpp.encode(tensor.load(), format, importance(tensor)), "")
     if encoder in (PLAIN, PLAIN_ALONE):
         return lambda tensor, format: (format.encode(tensor.load(), importance(tensor)), "")
     if encoder == CALIBRATED:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.ggml_types import GGMLType, block_of
+from thriftbit.containers.ggml_types import number_of
+from thriftbit.formats import Format
 
 
 @cache
@@ -32,13 +33,12 @@ def _library() -> ctypes.CDLL:
 
 
 def encode(
-    rows: NDArray[np.float32], ggml_type: GGMLType, importance: NDArray[np.float32] | None = None
+    rows: NDArray[np.float32], format: Format, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
     """rows: float32 (n, width), contiguous. importance: float32 (width,). -> uint8 (n, bytes of a row)"""
-    block_size, block_bytes = block_of(ggml_type)
-    blocks = np.empty((len(rows), rows.shape[1] // block_size * block_bytes), np.uint8)
+    blocks = np.empty((len(rows), format.row_bytes(rows.shape[1])), np.uint8)
     weights = None if importance is None else importance.ctypes.data
     _library().ggml_quantize_chunk(
-        int(ggml_type), rows.ctypes.data, blocks.ctypes.data, 0, len(rows), rows.shape[1], weights
+        number_of(format), rows.ctypes.data, blocks.ctypes.data, 0, len(rows), rows.shape[1], weights
     )
     return blocks

@@ -13,8 +13,9 @@ from peers import llama_cpp
 from peers.weights import KINDS, importance, weights
 
 from thriftbit import _native as native
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.formats import FORMATS, Format, WeightError, format_for, format_named
+from thriftbit.formats import FORMATS, Format, WeightError, format_named
 from thriftbit.formats.__main__ import markdown_table
 
 WIDTH = 1024
@@ -92,9 +93,9 @@ def test_any_number_of_blocks(format: Format, shape: tuple[int, int]) -> None:
 
 @every_format
 def test_decoding_is_ggml_s_bit_for_bit(format: Format) -> None:
-    ours = format.encode(awkward_rows()), llama_cpp.encode(awkward_rows(), format.ggml_type)
+    ours = format.encode(awkward_rows()), llama_cpp.encode(awkward_rows(), format)
     for blocks in ours:
-        expected = gguf.quants.dequantize(blocks, format.ggml_type)
+        expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[format.name])
         np.testing.assert_array_equal(format.decode(blocks).view(np.uint32), expected.view(np.uint32))
 
 
@@ -156,7 +157,7 @@ def test_no_encoder_loses_less(format: Format, column_weights: NDArray[np.float3
     size = max(format.block_size, 32)
     ours, theirs = (
         (factor * (format.decode(blocks).astype(np.float64) - rows) ** 2).reshape(-1, size).sum(axis=1)
-        for blocks in (format.encode(rows, column_weights), llama_cpp.encode(rows, format.ggml_type, column_weights))
+        for blocks in (format.encode(rows, column_weights), llama_cpp.encode(rows, format, column_weights))
     )
     assert (ours <= theirs * (1 + 1e-6)).all(), "in every single block"
     if format.name in NOTHING_TO_GAIN:

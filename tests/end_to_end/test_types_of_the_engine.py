@@ -13,10 +13,10 @@ from peers import llama_cpp
 import thriftbit
 from conftest import RunThriftbit
 from thriftbit import ThriftbitError
+from thriftbit.containers.ggml_types import EngineType, block_of, format_for, ggml_type
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
-from thriftbit.formats import FORMATS, Format
-from thriftbit.formats.ggml_types import EngineType, block_of, ggml_type
+from thriftbit.formats import FORMATS
 from thriftbit.runtime.architectures import llama_cpp_knows
 
 Q1_0, Q2_0 = 41, 42
@@ -28,7 +28,7 @@ def write(source: Path, path: Path, number: int) -> Path:
     model = thriftbit.open_model(source)
     kind = ggml_type(number)
     assert kind is not None
-    stored = Format(kind.name, kind, None)
+    stored = format_for(kind)
     formats = [stored if tensor.role.startswith(("attention", "ffn")) else FORMATS["F32"] for tensor in model.tensors]
     entries = [Entry(t.name, t.shape, format) for t, format in zip(model.tensors, formats, strict=True)]
     metadata = {"general.architecture": model.architecture, **model.metadata}
@@ -37,7 +37,7 @@ def write(source: Path, path: Path, number: int) -> Path:
             rows = np.ascontiguousarray(tensor.load())
             same = entry.format is not stored
             blocks = (
-                entry.format.encode(rows) if same else llama_cpp.encode(rows, kind, np.ones(tensor.width, np.float32))
+                entry.format.encode(rows) if same else llama_cpp.encode(rows, stored, np.ones(tensor.width, np.float32))
             )
             writer.write(tensor.name, [blocks])
     return path

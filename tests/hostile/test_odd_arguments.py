@@ -12,10 +12,11 @@ import pytest
 
 from conftest import RunThriftbit
 from thriftbit import inspect
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import format_for, format_named
+from thriftbit.formats import format_named
 from thriftbit.library.content import gguf_content
 from thriftbit.quantization.calibration_text import calibration_windows
 from thriftbit.quantization.importance import read_importance

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conftest import RunThriftbit
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import read_gguf
-from thriftbit.formats import format_for
 from thriftbit.sources.open_model import open_model
 
 # What llama.cpp and we were given to start with is kept; every further thread takes more address space than is left.

@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 from gguf import GGUFValueType
 
+from thriftbit.containers.ggml_types import GGMLType, block_of, ggml_type
 from thriftbit.containers.gguf_values import (
     MAGIC,
     MAX_DIMENSIONS,
@@ -36,7 +37,6 @@ from thriftbit.containers.header_stream import HeaderStream, KnownTexts, damaged
 from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.formats.format import ByteArray
-from thriftbit.formats.ggml_types import GGMLType, block_of, ggml_type
 
 VERSIONS = (2, 3)
 

@@ -23,6 +23,7 @@ import numpy as np
 from gguf import Keys
 
 from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.containers.ggml_types import number_of
 from thriftbit.containers.gguf_values import (
     MAGIC,
     MAX_DIMENSIONS,
@@ -80,7 +81,7 @@ def layout(metadata: Metadata, entries: Sequence[Entry]) -> Layout:
         dimensions = entry.shape[::-1]
         parts.append(encode_string(entry.name))
         parts.append(
-            struct.pack(f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, entry.format.ggml_type, offset)
+            struct.pack(f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, number_of(entry.format), offset)
         )
         offsets.append(offset)
         offset += padded(entry.size_bytes, alignment)

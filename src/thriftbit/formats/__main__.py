@@ -8,12 +8,12 @@ from thriftbit.formats import FORMATS
 def markdown_table() -> str:
     """Return one row for each format that can be written, from the most bits to the fewest."""
     lines = [
-        "| format | GGML type | bits per weight | weights in a block | bytes in a block | for other widths | |",
-        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+        "| format | bits per weight | weights in a block | bytes in a block | for other widths | |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
     ]
     for format in FORMATS.values():
         size = [f"{format.bits_per_weight:g}", str(format.block_size), str(format.block_bytes)]
-        cells = [format.name, str(int(format.ggml_type)), *size, format.fallback or "", format.summary]
+        cells = [format.name, *size, format.fallback or "", format.summary]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

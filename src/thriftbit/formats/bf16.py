@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
@@ -21,9 +20,10 @@ def decode(blocks: ByteArray) -> FloatArray:
 
 FORMAT = Format(
     "BF16",
-    gguf.GGMLQuantizationType.BF16,
-    decode,
-    encode,
+    block_size=1,
+    block_bytes=2,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=3.3895313892515355e38,
     summary="what most models are published in",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
@@ -17,4 +16,11 @@ def decode(blocks: ByteArray) -> FloatArray:
     return blocks.view("<f2").astype(np.float32)
 
 
-FORMAT = Format("F16", gguf.GGMLQuantizationType.F16, decode, encode, summary="half precision")
+FORMAT = Format(
+    "F16",
+    block_size=1,
+    block_bytes=2,
+    decode_blocks=decode,
+    encode_blocks=encode,
+    summary="half precision",
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
@@ -19,9 +18,10 @@ def decode(blocks: ByteArray) -> FloatArray:
 
 FORMAT = Format(
     "F32",
-    gguf.GGMLQuantizationType.F32,
-    decode,
-    encode,
+    block_size=1,
+    block_bytes=4,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=3.4028234663852886e38,
     summary="full precision, nothing lost",
 )

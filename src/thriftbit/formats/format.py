@@ -1,9 +1,10 @@
 """What a number format is: the contract that every file of this folder fulfils.
 
-A format packs `block_size` consecutive weights of a row into `block_bytes` bytes. Each file of this folder has one
-format as readable numpy, which is the specification. Where a kernel of the same name is compiled (`native/`), `encode`
-uses the kernel. The kernel gives the same bytes, on every machine and with any number of threads. A test compares the
-two.
+A format is a codec: it packs `block_size` consecutive weights of a row into `block_bytes` bytes, and back. It knows
+nothing of files. How a file names and arranges the blocks is a container's business (`containers/`). Each file of this
+folder has one format as readable numpy, which is the specification. Where a kernel of the same name is compiled
+(`native/`), `encode` uses the kernel. The kernel gives the same bytes, on every machine and with any number of threads.
+A test compares the two.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats.ggml_types import GGMLType, block_of
 
 if TYPE_CHECKING:
     from thriftbit.formats.grid import Grid
@@ -51,7 +51,7 @@ class WeightError(ThriftbitError):
 class Format:
     """How weights are stored.
 
-    name, ggml_type: GGML's. block_size: weights in a block. block_bytes: bytes in a block.
+    name: GGML's name of the type. block_size: weights in a block. block_bytes: bytes in a block.
     encode_blocks: (x (rows, width) float32, importance (rows, width) float32 or None) -> uint8 (blocks, block_bytes);
         None for formats that can only be read.
     decode_blocks: uint8 (n, block_bytes) -> float32 (n, block_size), bit for bit what ggml's own decoder gives.
@@ -65,21 +65,14 @@ class Format:
     """
 
     name: str
-    ggml_type: GGMLType
+    block_size: int
+    block_bytes: int
     decode_blocks: Callable[[ByteArray], FloatArray] | None
     encode_blocks: Callable[[FloatArray, FloatArray | None], ByteArray] | None = None
     fallback: str | None = None
     largest: float = LARGEST_HALF
     summary: str = ""
     grid: Grid | VectorGrid | None = None
-
-    @property
-    def block_size(self) -> int:
-        return block_of(self.ggml_type)[0]
-
-    @property
-    def block_bytes(self) -> int:
-        return block_of(self.ggml_type)[1]
 
     @property
     def bits_per_weight(self) -> float:

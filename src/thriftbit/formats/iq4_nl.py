@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
-
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind
 from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
@@ -27,9 +25,10 @@ def decode(blocks: ByteArray) -> FloatArray:
 
 FORMAT = Format(
     "IQ4_NL",
-    gguf.GGMLQuantizationType.IQ4_NL,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=18,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=113 * LARGEST_HALF,
     summary="4 bits for any width",
     grid=Grid(ScaleKind.HALF, VALUES, unpack, pack),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -42,9 +41,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "IQ4_XS",
-    gguf.GGMLQuantizationType.IQ4_XS,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=136,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="IQ4_NL",
     largest=31 * 113 * LARGEST_HALF,
     summary="smallest good 4 bits",

@@ -3,7 +3,6 @@ Formats specification 1.0). Stored as GGML does: the biased exponent of 2·s, an
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,9 +44,10 @@ def _half_scale(exponent: NDArray[np.int32]) -> FloatArray:
 
 FORMAT = Format(
     "MXFP4",
-    gguf.GGMLQuantizationType.MXFP4,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=17,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=2.0**60,  # the search squares errors in single precision
     summary="what gpt-oss was published in",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -57,9 +56,10 @@ GRID = Grid(
 
 FORMAT = Format(
     "Q2_K",
-    gguf.GGMLQuantizationType.Q2_K,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=84,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="Q4_0",
     largest=15 * LARGEST_HALF,
     summary="smallest, with clear losses",

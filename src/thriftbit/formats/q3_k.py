@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -47,9 +46,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q3_K",
-    gguf.GGMLQuantizationType.Q3_K,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=110,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="Q4_0",
     largest=31 * 3 * LARGEST_HALF,
     summary="small, with losses",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
@@ -34,9 +33,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q4_0",
-    gguf.GGMLQuantizationType.Q4_0,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=18,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=7 * LARGEST_HALF,
     summary="plain 4 bits, fast on phones",
     grid=Grid(ScaleKind.HALF, whole_numbers(-8, 16), unpack, pack),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -33,9 +32,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q4_K",
-    gguf.GGMLQuantizationType.Q4_K,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=144,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="Q5_0",
     largest=63 * LARGEST_HALF,
     summary="small and good",

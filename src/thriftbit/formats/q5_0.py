@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
@@ -34,9 +33,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q5_0",
-    gguf.GGMLQuantizationType.Q5_0,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=22,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=15 * LARGEST_HALF,
     summary="plain 5 bits",
     grid=Grid(ScaleKind.HALF, whole_numbers(-16, 32), unpack, pack),

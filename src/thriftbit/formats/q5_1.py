@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.affine import search_block
@@ -34,9 +33,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q5_1",
-    gguf.GGMLQuantizationType.Q5_1,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=24,
+    decode_blocks=decode,
+    encode_blocks=encode,
     summary="5 bits with an offset",
     grid=Grid(ScaleKind.HALF_AND_HALF, whole_numbers(0, 32), unpack, pack),
 )

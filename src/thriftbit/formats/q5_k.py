@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -34,9 +33,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q5_K",
-    gguf.GGMLQuantizationType.Q5_K,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=176,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="Q5_1",
     largest=63 * LARGEST_HALF,
     summary="hard to tell from full",

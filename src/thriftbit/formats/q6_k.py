@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats import llama_cpp
@@ -41,9 +40,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q6_K",
-    gguf.GGMLQuantizationType.Q6_K,
-    decode,
-    encode,
+    block_size=256,
+    block_bytes=210,
+    decode_blocks=decode,
+    encode_blocks=encode,
     fallback="Q8_0",
     largest=127 * 31 * LARGEST_HALF,
     summary="differences are hard to measure",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
@@ -44,9 +43,10 @@ def pack(numbers: Numbers) -> ByteArray:
 
 FORMAT = Format(
     "Q8_0",
-    gguf.GGMLQuantizationType.Q8_0,
-    decode,
-    encode,
+    block_size=32,
+    block_bytes=34,
+    decode_blocks=decode,
+    encode_blocks=encode,
     largest=127 * LARGEST_HALF,
     summary="nearly lossless",
     grid=Grid(ScaleKind.HALF, whole_numbers(-127, 255), unpack, pack),

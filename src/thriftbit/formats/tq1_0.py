@@ -3,7 +3,6 @@ rounded up. A decoder multiplies it by a power of three and keeps the high bits 
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
@@ -35,4 +34,12 @@ def decode(blocks: ByteArray) -> FloatArray:
     return half_values(blocks[:, 52:54]) * (np.hstack(levels).astype(np.float32) - 1)
 
 
-FORMAT = Format("TQ1_0", gguf.GGMLQuantizationType.TQ1_0, decode, encode, fallback="Q4_0", summary="for ternary models")
+FORMAT = Format(
+    "TQ1_0",
+    block_size=256,
+    block_bytes=54,
+    decode_blocks=decode,
+    encode_blocks=encode,
+    fallback="Q4_0",
+    summary="for ternary models",
+)

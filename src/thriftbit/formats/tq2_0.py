@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
@@ -19,4 +18,12 @@ def decode(blocks: ByteArray) -> FloatArray:
     return half_values(blocks[:, 64:66]) * (split_bits(blocks[:, :64], 2, 32).astype(np.float32) - 1)
 
 
-FORMAT = Format("TQ2_0", gguf.GGMLQuantizationType.TQ2_0, decode, encode, fallback="Q4_0", summary="for ternary models")
+FORMAT = Format(
+    "TQ2_0",
+    block_size=256,
+    block_bytes=66,
+    decode_blocks=decode,
+    encode_blocks=encode,
+    fallback="Q4_0",
+    summary="for ternary models",
+)

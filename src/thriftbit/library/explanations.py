@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import gguf
-
+from thriftbit.containers.ggml_types import format_of
 from thriftbit.errors import UsageError, shown
 from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.library.schemes import SCHEMES, Scheme
@@ -95,10 +94,9 @@ def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
 def format_bits(ggml_type: str) -> float | None:
     """-> bits per weight of one of GGML's formats, exactly; None for a name that is none"""
     try:
-        block_size, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[ggml_type]]
-    except KeyError:
+        return format_of(ggml_type).bits_per_weight
+    except UsageError:
         return None
-    return float(8 * block_bytes / block_size)
 
 
 def whole_model_bits(scheme: Scheme, bits: float) -> float:

@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.unfinished_download import how_to_finish
 from thriftbit.errors import ThriftbitError, enumeration, shown
-from thriftbit.formats import Format, format_for
+from thriftbit.formats import Format
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import ByteArray, FloatArray, SameRows, Tensor

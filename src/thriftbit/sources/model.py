@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thriftbit.containers.ggml_types import block_of, type_named
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.formats.ggml_types import block_of, type_named
 from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes, describe_count
 from thriftbit.sources.tensor import Tensor

@@ -70,7 +70,7 @@ def test_gguf_reads_it(tmp_path: Path) -> None:
     for entry, tensor in zip(ENTRIES, reference.tensors, strict=True):
         assert tensor.name == entry.name
         assert tuple(tensor.shape.tolist()[::-1]) == entry.shape
-        assert tensor.tensor_type == entry.format.ggml_type
+        assert tensor.tensor_type.name == entry.format.name
         assert tensor.data.tobytes() == CONTENT[entry.name].tobytes()
 
 
@@ -83,7 +83,7 @@ def test_same_bytes_as_the_gguf_package(tmp_path: Path) -> None:
         if entry.format is F32:
             writer.add_tensor(entry.name, rows.view(np.float32))
         else:
-            writer.add_tensor(entry.name, rows, raw_dtype=entry.format.ggml_type)
+            writer.add_tensor(entry.name, rows, raw_dtype=gguf.GGMLQuantizationType[entry.format.name])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

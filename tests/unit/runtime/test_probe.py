@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from conftest import RunThriftbit
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import FORMATS, format_for
+from thriftbit.formats import FORMATS
 from thriftbit.machine.facts import known
 from thriftbit.machine.profile import Profile, StepCost, load_profile
 from thriftbit.machine.rates import busiest_tokens

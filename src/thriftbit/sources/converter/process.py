@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
+from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_values import NUMBER_TYPES, MetadataValue
 from thriftbit.containers.temporary_folder import make_temporary_folder, remove_temporary_folder
 from thriftbit.errors import ThriftbitError, shown
-from thriftbit.formats import Format, format_for
+from thriftbit.formats import Format
 from thriftbit.sources.architectures import role_of
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.converter.finding import Converter

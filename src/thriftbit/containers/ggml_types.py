@@ -1,9 +1,9 @@
-"""GGML's types by number and name: what the `gguf` package knows, and what the llama.cpp in the box knows beyond it.
+"""GGML's types: the number of each format in a GGUF file, and a format for each number.
 
-The package lags behind llama.cpp by months, and its list of types is a table. llama.cpp itself knows every type that it
-runs. Its library exports ggml's functions for that; they are called in a process of their own, because the library is
-C++ that may abort. A type without a decoder here has a name and a size, which is enough to list, to fit and to run a
-file.
+Two lists are asked: what the `gguf` package knows, and what the llama.cpp in the box knows beyond it. The package lags
+behind llama.cpp by months, and its list of types is a table. llama.cpp itself knows every type that it runs. Its
+library exports ggml's functions for that; they are called in a process of their own, because the library is C++ that
+may abort. A type without a decoder here has a name and a size, which is enough to list, to fit and to run a file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import json
 import struct
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import gguf
+import numpy as np
 from gguf import GGMLQuantizationType
+
+from thriftbit.formats import FORMATS, Format, format_named
+from thriftbit.formats.format import ByteArray, FloatArray
 
 _SECONDS = 30
 _WIDTH = 1 << 16  # a row that every block size divides
@@ -38,6 +42,9 @@ class EngineType(int):
 
 
 GGMLType = GGMLQuantizationType | EngineType
+
+_BEYOND_GGUF = {"Q2_0": 42}
+"""The numbers of formats that we write and the `gguf` package does not know. A test asks llama.cpp for them."""
 
 _met: dict[str, EngineType] = {}
 
@@ -60,6 +67,53 @@ def type_named(name: str) -> GGMLType:
 def block_of(kind: GGMLType) -> tuple[int, int]:
     """-> weights in a block, bytes in a block"""
     return (kind.block_size, kind.block_bytes) if isinstance(kind, EngineType) else gguf.GGML_QUANT_SIZES[kind]
+
+
+def number_of(format: Format) -> int:
+    """-> the number by which a GGUF names the format. KeyError for a format that GGML does not have"""
+    return _BEYOND_GGUF.get(format.name) or int(type_named(format.name))
+
+
+def format_of(type_name: str) -> Format:
+    """Return the format that reads tensors of the GGML type of that name, as `format_for` does. UsageError if there is
+    none."""
+    try:
+        return FORMATS.get(type_name) or read_only(type_named(type_name))
+    except KeyError:
+        return format_named(type_name)
+
+
+def format_for(ggml_type: GGMLType) -> Format:
+    """Return the format that reads tensors of that GGML type: one that can be written too, one that only decodes,
+    through `gguf`, or one whose size alone is known."""
+    return FORMATS.get(ggml_type.name) or read_only(ggml_type)
+
+
+def read_only(ggml_type: GGMLType) -> Format:
+    """Return a format that decodes through `gguf`; for types that `gguf` cannot decode either, one that has a size and
+    no decoder (`can_decode`)."""
+    block_size, block_bytes = block_of(ggml_type)
+    decode = None
+    if ggml_type == GGMLQuantizationType.F64:
+        decode = _float32_of_float64
+    elif isinstance(ggml_type, GGMLQuantizationType) and _gguf_decodes(ggml_type):
+        decode = partial(gguf.quants.dequantize, qtype=ggml_type)
+    return Format(ggml_type.name, block_size=block_size, block_bytes=block_bytes, decode_blocks=decode)
+
+
+@cache
+def _gguf_decodes(ggml_type: GGMLQuantizationType) -> bool:
+    """-> whether `gguf` can decode the type: it is asked to decode one block of zeros"""
+    _, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
+    try:
+        gguf.quants.dequantize(np.zeros((1, block_bytes), np.uint8), ggml_type)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _float32_of_float64(blocks: ByteArray) -> FloatArray:
+    return blocks.view("<f8").astype(np.float32)
 
 
 @cache
