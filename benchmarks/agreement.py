@@ -24,7 +24,7 @@ import torch
 from thriftbit import make_plan, open_model, quantize
 from thriftbit.demo import DEMO_MODEL
 from thriftbit.measurement.comparison import compare
-from thriftbit.measurement.material import Windows, windows_of
+from thriftbit.measurement.material import TextWindows, windows_of
 from thriftbit.measurement.original import original_file
 from thriftbit.measurement.texts import Text, read_text
 from thriftbit.network.configuration import configuration_of
@@ -73,7 +73,7 @@ def theirs(
     return found
 
 
-def ours(original: Model, quantized: Model, material: Windows) -> dict[str, float]:
+def ours(original: Model, quantized: Model, material: TextWindows) -> dict[str, float]:
     network = Network(configuration_of(original), torch.device("cpu"))
     passages = [passage for number in range(material.units) for passage in material.unit(number)]
     first, second = compare(network, [Weights(original), Weights(quantized)], passages)
@@ -104,7 +104,7 @@ def report(original: Model, file: Path, tool: Path, windows: int, threads: int) 
             CONTEXT_TOKENS,
             None,
         )
-    material = Windows("prose", cut.tokens[:windows], np.arange(windows))
+    material = TextWindows("prose", cut.tokens[:windows], np.arange(windows))
     mine = ours(original, quantized, material)
     with original_file(original) as path:
         tools = theirs(tool, path, file, text, windows, threads)

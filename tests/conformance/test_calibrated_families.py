@@ -15,7 +15,7 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.network import products
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
-from thriftbit.network.places import places
+from thriftbit.network.stored_parameters import stored_parameters
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration import calibrate
 from thriftbit.quantization.tuning import tune
@@ -85,7 +85,7 @@ def model(name: str, tmp_path: Path) -> Model:
 def test_a_parameter_lies_in_the_container_as_its_place_says(model: Model) -> None:
     network, weights = Network(configuration_of(model), torch.device("cpu")), Weights(model)
     tensors = {tensor.name: tensor for tensor in model.tensors}
-    for parameter, place in places(model, network).items():
+    for parameter, place in stored_parameters(model, network).items():
         values = weights.load([parameter])[parameter].numpy()
         np.testing.assert_array_equal(
             values[place.order][:, place.columns], tensors[place.container_name].load(), parameter

@@ -147,10 +147,10 @@ from pathlib import Path
 from thriftbit.runtime.thread_limit import ThreadLimit
 
 limit = ThreadLimit()
-from thriftbit.runtime.engine_process import Model
+from thriftbit.runtime.engine_process import LoadedModel
 
 settings = {"path": sys.argv[1], "context_tokens": 512, "threads": 2, "chat_template": None, "polite": False}
-model = Model(settings)
+model = LoadedModel(settings)
 
 def computed():
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in Path("/proc/self/task").iterdir()}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from thriftbit import export
 from thriftbit.errors import ThriftbitError
 from thriftbit.runtime.export.chat_format import chat_format
+from thriftbit.runtime.export.exported_file import as_name, read_exported_file
 from thriftbit.runtime.export.rendering import render
-from thriftbit.runtime.export.subject import as_name, read_subject
 
 from .test_gguf import F32, KEYS, Q8_0, STRING, gguf_bytes, key, tensor, text
 
@@ -109,4 +109,4 @@ def test_settings_that_are_not_numbers_are_left_out(model: Path) -> None:
     keys = [*KEYS, key("general.sampling.temp", STRING, text("hot"))]
     keys.append(key("tokenizer.ggml.eos_token_id", STRING, text("1")))
     model.write_bytes(gguf_bytes(keys, TENSORS))
-    assert chat_format(read_subject(model)).parameters == {}
+    assert chat_format(read_exported_file(model)).parameters == {}

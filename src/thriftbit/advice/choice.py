@@ -19,7 +19,7 @@ _TOO_SLOW = "slower than people read: a smaller model would suit this computer b
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """option: recommended; None where nothing fits, or no wish can be granted. misses: wishes that even this one does
     not meet, in words. better: the next that loses less; cheaper: the next that takes less; each None where there is
     none."""
@@ -30,11 +30,11 @@ class Choice:
     cheaper: Option | None
 
 
-def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
+def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
     native = [option for option in options if option.native]
     fitting = [option for option in native or options if option.fits]
     if not fitting:
-        return Choice(None, (), None, None)
+        return Recommendation(None, (), None, None)
     fast = [option for option in fitting if _is_fast(option, wishes)]
     faithful = [option for option in fitting if is_faithful(option, wishes)]
     both = [option for option in fast if option in faithful]
@@ -44,11 +44,11 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
     elif wishes.min_speed is not None and not fast:
         quickest = max(fitting, key=lambda option: option.speed.value or 0.0)
         beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
-        return Choice(None, (f"none writes {wishes.speed:g} tokens/s{beside}",), None, None)
+        return Recommendation(None, (f"none writes {wishes.speed:g} tokens/s{beside}",), None, None)
     elif wishes.max_loss is not None and not faithful:
-        return Choice(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
+        return Recommendation(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
     elif wishes.min_speed is not None and wishes.max_loss is not None:
-        return Choice(None, ("none is both fast and faithful enough",), None, None)
+        return Recommendation(None, ("none is both fast and faithful enough",), None, None)
     elif faithful and (wishes.max_loss is not None or not fast):
         chosen = min(faithful, key=_size)
         misses.append(f"that is less than {wishes.speed:g} tokens/s, {_TOO_SLOW}")
@@ -57,7 +57,7 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Choice:
         misses.append(f"it may lose more than {wishes.loss:.1%}")
     if wishes.min_speed is not None and chosen.speed.value is None:
         misses.append(f"whether it writes {wishes.speed:g} tokens/s is not known ({chosen.speed.reason})")
-    return Choice(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
+    return Recommendation(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
 
 
 def is_faithful(option: Option, wishes: Wishes) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thriftbit.advice.choice import Choice, choose
+from thriftbit.advice.choice import Recommendation, choose
 from thriftbit.advice.losses import Evidence, PredictedLoss, evidence_for
 from thriftbit.advice.options import Computer, Option, all_options, measured_speeds, measured_watts
 from thriftbit.advice.places import Room, room_in
@@ -40,7 +40,7 @@ class Advice:
 
     outline: Outline
     options: tuple[Option, ...]
-    choice: Choice
+    choice: Recommendation
     rescue: tuple[str, ...]
     wishes: Wishes
     room: Room

@@ -32,14 +32,14 @@ _FLOAT_LOSS = 0.0005  # 16-bit floats of another kind than the model's own; smal
 
 
 @dataclass(frozen=True)
-class Loss:
+class ExpectedLoss:
     """share: by which perplexity rises. provenance: where from, in the words that all of Thriftbit uses."""
 
     share: Prediction
     provenance: str
 
 
-ROUNDED_TO_16_BITS = Loss(
+ROUNDED_TO_16_BITS = ExpectedLoss(
     Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: no difference that could be measured"), LOSSLESS
 )
 
@@ -80,13 +80,13 @@ def evidence_for(
     return Evidence(kept, fingerprint, domain, from_map)
 
 
-def expected_loss(model: Model, preset: str, evidence: Evidence) -> Loss:
+def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss:
     """preset: of llama.cpp's. -> what a file of it loses against the model as it is"""
     if preset in _FLOATS:
         return _float_loss(model, preset)
     own = [row for row in evidence.rows if row.against and row.against.fingerprint == evidence.fingerprint]
     if row := _newest(own, preset, evidence.domain):
-        return Loss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
+        return ExpectedLoss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
     if evidence.from_map is not None:
         return _from_map(evidence.from_map(preset))
     family = family_of(model.source)
@@ -95,23 +95,23 @@ def expected_loss(model: Model, preset: str, evidence: Evidence) -> Loss:
         measured = _measured(row)
         spread = max(abs(measured.value or 0.0), 0.001)
         name = row.against.name if row.against else ""
-        return Loss(
+        return ExpectedLoss(
             Prediction(measured.value, spread / 2, 2 * spread, f"{name}, {_of_what(row)}; sizes differ"), FAMILY
         )
     return _published(preset, model)
 
 
-def loss_of_file(model: Model, level: str, evidence: Evidence) -> Loss:
+def loss_of_file(model: Model, level: str, evidence: Evidence) -> ExpectedLoss:
     """-> what a file that is quantized already lost against its original. level: that it says it is"""
     own = [row for row in evidence.rows if row.subject.fingerprint == evidence.fingerprint]
     if row := _newest(own, level, evidence.domain):
-        return Loss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
+        return ExpectedLoss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
     return _published(level, model)
 
 
-def _published(level: str, model: Model) -> Loss:
+def _published(level: str, model: Model) -> ExpectedLoss:
     found = literature_loss(level, model.parameters)
-    return Loss(found, LITERATURE) if found else Loss(unknown("nothing is published about it"), UNKNOWN)
+    return ExpectedLoss(found, LITERATURE) if found else ExpectedLoss(unknown("nothing is published about it"), UNKNOWN)
 
 
 def family_of(name: str) -> str:
@@ -120,18 +120,18 @@ def family_of(name: str) -> str:
     return re.sub(r"[-_ ]", "", match[0].lower()) if match and any(c.isdigit() for c in match[0]) else ""
 
 
-def _float_loss(model: Model, preset: str) -> Loss:
+def _float_loss(model: Model, preset: str) -> ExpectedLoss:
     stored = {tensor.source_dtype for tensor in model.tensors if len(tensor.shape) > 1}
     if stored <= _FLOATS[preset]:
-        return Loss(exact(0.0, "it holds every bit of the model's own weights"), LOSSLESS)
+        return ExpectedLoss(exact(0.0, "it holds every bit of the model's own weights"), LOSSLESS)
     return ROUNDED_TO_16_BITS
 
 
-def _from_map(predicted: PredictedLoss) -> Loss:
+def _from_map(predicted: PredictedLoss) -> ExpectedLoss:
     """Perplexity rises by exp(KL divergence) - 1 at most; by how much less, a map does not say."""
     share = predicted.perplexity_rise
     low, high = math.expm1(predicted.low) / 2, math.expm1(predicted.high)
-    return Loss(Prediction(share, min(low, share), max(high, share), "the model's own map"), PREDICTED)
+    return ExpectedLoss(Prediction(share, min(low, share), max(high, share), "the model's own map"), PREDICTED)
 
 
 def _newest(rows: Sequence[Measurement], preset: str, domain: str) -> Measurement | None:

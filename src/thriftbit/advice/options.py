@@ -12,7 +12,7 @@ from thriftbit.advice.losses import (
     ROUNDED_TO_16_BITS,
     UNKNOWN,
     Evidence,
-    Loss,
+    ExpectedLoss,
     expected_loss,
     loss_of_file,
 )
@@ -61,7 +61,7 @@ class Option:
     speed_provenance: str
     prefill: Prediction
     first_token: Prediction
-    loss: Loss
+    loss: ExpectedLoss
     energy: Prediction
     native: bool = False
 
@@ -211,11 +211,11 @@ def _option(outline: Outline, name: str, plan: Plan, computer: Computer, wishes:
     )
 
 
-def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Loss:
+def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> ExpectedLoss:
     if native and outline.model.quantized_source and outline.born is None:
         return loss_of_file(outline.model, name, evidence)
     if native:
-        return Loss(exact(0.0, "the model as it was made"), LOSSLESS)
+        return ExpectedLoss(exact(0.0, "the model as it was made"), LOSSLESS)
     loss = expected_loss(outline.model, name, evidence)
     if outline.born is not None and outline.born.packed and name in ("F16", "BF16"):
         return ROUNDED_TO_16_BITS
@@ -223,7 +223,7 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Loss
         return loss  # against the model as it is, whatever it lost before
     if loss.provenance in (LOSSLESS, MEASURED):
         return loss
-    return Loss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
+    return ExpectedLoss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
 
 
 def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes) -> tuple[Prediction, Prediction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, Loss
+from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, ExpectedLoss
 from thriftbit.advice.options import Option
 from thriftbit.machine.prediction import Prediction
 from thriftbit.sizes import describe_bytes
@@ -77,7 +77,7 @@ def next_command(advice: Advice) -> str:
     return f"thriftbit quantize {quoted(source)} --to {option.name}"
 
 
-def describe_loss(loss: Loss) -> str:
+def describe_loss(loss: ExpectedLoss) -> str:
     """-> "+2.9%", "0%, lossless", "unknown\""""
     share = loss.share
     if share.value is None:
@@ -149,12 +149,12 @@ def _speed(option: Option) -> str:
     return f", writes {about}{describe_number(option.speed.value)} tokens/s"
 
 
-def _beside(loss: Loss) -> str:
+def _beside(loss: ExpectedLoss) -> str:
     words = _BESIDE.get(loss.provenance, "")
     return f" in perplexity, {words}" if words else " in perplexity" if loss.provenance != LOSSLESS else ""
 
 
-def _lost(loss: Loss) -> str:
+def _lost(loss: ExpectedLoss) -> str:
     return "nothing" if loss.provenance == LOSSLESS else describe_percent(loss.share.value or 0.0)
 
 

@@ -50,7 +50,7 @@ def complete_presets(context: click.Context, parameter: click.Parameter, begun: 
 
 def complete_models(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """-> the models on this disk as `thriftbit find` calls them, and files"""
-    from thriftbit.library.places import candidates
+    from thriftbit.library.disk_search import candidates
 
     found = candidates(
         Path.cwd(), lambda warning: None

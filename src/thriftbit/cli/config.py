@@ -29,7 +29,7 @@ _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 _NOT_FOR_FILES = ("help", "version")
 
 
-class Setting(NamedTuple):
+class OptionDefault(NamedTuple):
     """An option that config.toml can give a default. command: "" for all commands that have it."""
 
     command: str
@@ -61,15 +61,15 @@ def option_name(option: click.Option) -> str:
     return max(option.opts, key=len).lstrip("-")
 
 
-def known_settings(group: click.Group) -> dict[str, Setting]:
+def known_settings(group: click.Group) -> dict[str, OptionDefault]:
     """-> every setting by its key: those of one command, and those of all commands that have the option"""
-    settings: dict[str, Setting] = {}
+    settings: dict[str, OptionDefault] = {}
     for name, command in sorted(group.commands.items()):
         context = click.Context(command, info_name=name)
         for option in command.params:
             if isinstance(option, click.Option) and option.name not in _NOT_FOR_FILES:
-                settings.setdefault(option_name(option), Setting("", option, context))
-                settings[f"{name}.{option_name(option)}"] = Setting(name, option, context)
+                settings.setdefault(option_name(option), OptionDefault("", option, context))
+                settings[f"{name}.{option_name(option)}"] = OptionDefault(name, option, context)
     return settings
 
 
@@ -92,7 +92,7 @@ def defaults_for(group: click.Group, document: Mapping[str, Any], file: Path) ->
     return defaults
 
 
-def setting_of(key: str, settings: Mapping[str, Setting]) -> Setting:
+def setting_of(key: str, settings: Mapping[str, OptionDefault]) -> OptionDefault:
     """-> the setting of this key; UsageError, with what was perhaps meant, if there is none"""
     wanted = key.replace("_", "-").lower()
     if wanted in settings:
@@ -102,7 +102,7 @@ def setting_of(key: str, settings: Mapping[str, Setting]) -> Setting:
     raise UsageError(f"there is no setting {harmless(key)!r}{meant}")
 
 
-def _flat(document: Mapping[str, Any], settings: Mapping[str, Setting]) -> Iterator[tuple[str, Any]]:
+def _flat(document: Mapping[str, Any], settings: Mapping[str, OptionDefault]) -> Iterator[tuple[str, Any]]:
     for key, value in document.items():
         if isinstance(value, Mapping):
             yield from ((f"{key}.{inner}", each) for inner, each in value.items())
@@ -159,7 +159,7 @@ def _group(context: click.Context) -> click.Group:
     return group
 
 
-def _effective(chosen: Mapping[str, Any], settings: Mapping[str, Setting]) -> list[tuple[str, Any, str]]:
+def _effective(chosen: Mapping[str, Any], settings: Mapping[str, OptionDefault]) -> list[tuple[str, Any, str]]:
     """-> key, value and origin of every setting of a command, and of what counts for all"""
     rows: list[tuple[str, Any, str]] = []
     for key, setting in settings.items():
@@ -215,7 +215,7 @@ def set_value(context: click.Context, key: str, values: tuple[str, ...]) -> None
     announce(f"{key} = {_shown(value)}, in {configuration_file()}")
 
 
-def _typed(text: str, setting: Setting) -> Any:
+def _typed(text: str, setting: OptionDefault) -> Any:
     """-> what a person typed, as TOML has it"""
     if setting.option.is_flag:
         return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(

@@ -5,7 +5,7 @@ and chat, is in the headers, and only they are read. The weights are not, so not
 or even finite.
 """
 
+from thriftbit.inspection.description import InspectedTensor
 from thriftbit.inspection.inspection import Inspection, TokenizerFacts, TypeTotal, inspect
-from thriftbit.inspection.subject import InspectedTensor
 
 __all__ = ["InspectedTensor", "Inspection", "TokenizerFacts", "TypeTotal", "inspect"]

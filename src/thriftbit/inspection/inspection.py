@@ -11,8 +11,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
+from thriftbit.inspection.description import (
+    InspectedTensor,
+    ModelDescription,
+    as_utf8,
+    describe_model,
+    describe_remote_model,
+)
 from thriftbit.inspection.oddities import oddities
-from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8, open_remote_subject, open_subject
 from thriftbit.library.locate import locate
 from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes, describe_count
@@ -95,26 +101,26 @@ def inspect(path: str | Path) -> Inspection:
     """
     located = locate(path, to_run=True)
     path = Path(located.source)
-    subject = open_remote_subject(located) if located.is_remote else open_subject(path)
-    parameters = sum(tensor.parameters for tensor in subject.tensors)
-    weights_bytes = sum(tensor.size_bytes for tensor in subject.tensors)
+    description = describe_remote_model(located) if located.is_remote else describe_model(path)
+    parameters = sum(tensor.parameters for tensor in description.tensors)
+    weights_bytes = sum(tensor.size_bytes for tensor in description.tensors)
     return Inspection(
         path=as_utf8(str(path)),
-        kind="GGUF" if subject.parts else "folder",
-        files=tuple(as_utf8(file.name) for file in subject.files),
-        name=subject.text("general.name"),
-        architecture=subject.architecture,
-        file_type=subject.file_type,
-        context_length=subject.number(f"{subject.architecture}.context_length"),
+        kind="GGUF" if description.parts else "folder",
+        files=tuple(as_utf8(file.name) for file in description.files),
+        name=description.text("general.name"),
+        architecture=description.architecture,
+        file_type=description.file_type,
+        context_length=description.number(f"{description.architecture}.context_length"),
         parameters=parameters,
-        file_size_bytes=located.size_bytes or sum(file.stat().st_size for file in subject.files),
+        file_size_bytes=located.size_bytes or sum(file.stat().st_size for file in description.files),
         weights_bytes=weights_bytes,
         bits_per_weight=8 * weights_bytes / parameters if parameters else None,
-        types=_type_totals(subject.tensors),
-        tokenizer=_tokenizer(subject),
-        oddities=oddities(subject),
-        metadata={key: _plain(value) for key, value in subject.metadata.items()},
-        tensors=subject.tensors,
+        types=_type_totals(description.tensors),
+        tokenizer=_tokenizer(description),
+        oddities=oddities(description),
+        metadata={key: _plain(value) for key, value in description.metadata.items()},
+        tensors=description.tensors,
     )
 
 
@@ -129,15 +135,15 @@ def _type_totals(tensors: Iterable[InspectedTensor]) -> tuple[TypeTotal, ...]:
     return tuple(sorted(totals, key=lambda total: -total.size_bytes))
 
 
-def _tokenizer(subject: Subject) -> TokenizerFacts | None:
-    model = subject.text("tokenizer.ggml.model")
+def _tokenizer(description: ModelDescription) -> TokenizerFacts | None:
+    model = description.text("tokenizer.ggml.model")
     if model is None:
         return None
     return TokenizerFacts(
         model=model,
-        pre=subject.text("tokenizer.ggml.pre") or "",
-        vocabulary_size=subject.vocabulary_size,
-        chat_template=bool(subject.text("tokenizer.chat_template")),
+        pre=description.text("tokenizer.ggml.pre") or "",
+        vocabulary_size=description.vocabulary_size,
+        chat_template=bool(description.text("tokenizer.chat_template")),
     )
 
 

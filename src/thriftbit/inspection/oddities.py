@@ -14,7 +14,7 @@ from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from thriftbit.containers.gguf_values import VERSION, padded
 from thriftbit.errors import enumeration
-from thriftbit.inspection.subject import InspectedTensor, Subject, as_utf8
+from thriftbit.inspection.description import InspectedTensor, ModelDescription, as_utf8
 from thriftbit.sizes import counted, describe_bytes
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.tokenizers.added_tokens import refuses_name
@@ -37,27 +37,27 @@ FORMAT_OF_FILE_TYPE = {
 }
 
 
-def oddities(subject: Subject) -> tuple[str, ...]:
-    kind = subject.text("general.type") or "model"
+def oddities(description: ModelDescription) -> tuple[str, ...]:
+    kind = description.text("general.type") or "model"
     checks = (*FILE_CHECKS, *MODEL_CHECKS) if kind == "model" else FILE_CHECKS
     content = () if kind == "model" else (f"It holds no model: general.type is {kind!r}.",)
-    found = (sentence for check in checks for sentence in check(subject))
-    return tuple(as_utf8(sentence[:SENTENCE_LIMIT]) for sentence in (*content, *subject.problems, *found))
+    found = (sentence for check in checks for sentence in check(description))
+    return tuple(as_utf8(sentence[:SENTENCE_LIMIT]) for sentence in (*content, *description.problems, *found))
 
 
-def _byte_order(subject: Subject) -> Iterator[str]:
-    if any(part.big_endian for part in subject.parts):
+def _byte_order(description: ModelDescription) -> Iterator[str]:
+    if any(part.big_endian for part in description.parts):
         yield "It is big-endian: llama.cpp on ordinary machines cannot run it, and Thriftbit cannot read its weights."
 
 
-def _version(subject: Subject) -> Iterator[str]:
-    for version in sorted({part.version for part in subject.parts} - {VERSION}):
+def _version(description: ModelDescription) -> Iterator[str]:
+    for version in sorted({part.version for part in description.parts} - {VERSION}):
         yield f"It is written in GGUF version {version}; the current one is {VERSION}, since 2023."
 
 
-def _arrangement(subject: Subject) -> Iterator[str]:
-    for part in subject.parts:
-        where = f"{part.path.name}: " if len(subject.parts) > 1 else ""
+def _arrangement(description: ModelDescription) -> Iterator[str]:
+    for part in description.parts:
+        where = f"{part.path.name}: " if len(description.parts) > 1 else ""
         end = padded(part.data_offset, part.alignment)
         for info in part.tensors:
             if info.offset_bytes != end:
@@ -68,114 +68,118 @@ def _arrangement(subject: Subject) -> Iterator[str]:
             yield f"{where}the last {describe_bytes(unused_bytes)} of the file belong to no tensor."
 
 
-def _text(subject: Subject) -> Iterator[str]:
-    for key, value in subject.metadata.items():
+def _text(description: ModelDescription) -> Iterator[str]:
+    for key, value in description.metadata.items():
         texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
         if count := sum(bool(NOT_UTF8.search(text)) for text in texts):
             yield f"{count} of the texts under {key} are not UTF-8." if len(texts) > 1 else f"{key} is not UTF-8."
 
 
-def _keys(subject: Subject) -> Iterator[str]:
-    known = (*NAMESPACES, subject.text("general.type"), subject.architecture)
-    unknown = [key for key in subject.metadata if key.partition(".")[0] not in known]
+def _keys(description: ModelDescription) -> Iterator[str]:
+    known = (*NAMESPACES, description.text("general.type"), description.architecture)
+    unknown = [key for key in description.metadata if key.partition(".")[0] not in known]
     if unknown:
         yield f"Metadata of a kind that is not known here: {enumeration(unknown)}."
 
 
-def _architecture(subject: Subject) -> Iterator[str]:
-    if subject.architecture is None:
+def _architecture(description: ModelDescription) -> Iterator[str]:
+    if description.architecture is None:
         yield "It does not say which architecture it is (general.architecture), so nothing can run it."
 
 
-def _tensors(subject: Subject) -> Iterator[str]:
-    if not subject.tensors:
+def _tensors(description: ModelDescription) -> Iterator[str]:
+    if not description.tensors:
         yield "It holds no tensors, only metadata."
 
 
-def _layers(subject: Subject) -> Iterator[str]:
-    told = subject.number(f"{subject.architecture}.block_count")
-    found = {match[1] for tensor in subject.tensors if (match := re.match(r"blk\.(\d+)\.", tensor.name))}
+def _layers(description: ModelDescription) -> Iterator[str]:
+    told = description.number(f"{description.architecture}.block_count")
+    found = {match[1] for tensor in description.tensors if (match := re.match(r"blk\.(\d+)\.", tensor.name))}
     if found and told != len(found):
-        yield f"{subject.architecture}.block_count is {told}, but there are tensors of {counted(len(found), 'layer')}."
+        key = f"{description.architecture}.block_count"
+        yield f"{key} is {told}, but there are tensors of {counted(len(found), 'layer')}."
 
 
-def _context(subject: Subject) -> Iterator[str]:
-    key = f"{subject.architecture}.context_length"
-    if subject.parts and subject.architecture and subject.number(key) is None:
+def _context(description: ModelDescription) -> Iterator[str]:
+    key = f"{description.architecture}.context_length"
+    if description.parts and description.architecture and description.number(key) is None:
         yield f"It does not say how long its context is ({key})."
 
 
-def _file_type(subject: Subject) -> Iterator[str]:
-    number = subject.number("general.file_type")
-    if number is not None and subject.file_type is None:
+def _file_type(description: ModelDescription) -> Iterator[str]:
+    number = description.number("general.file_type")
+    if number is not None and description.file_type is None:
         yield f"general.file_type is {number}, which stands for nothing known here."
-    promised = _promised_format(subject)
-    fallen = set(_fallen(subject))
+    promised = _promised_format(description)
+    fallen = set(_fallen(description))
     weights: Counter[str | None] = Counter()
-    for tensor in _matrices(subject):
+    for tensor in _matrices(description):
         weights[promised if tensor in fallen else tensor.type] += tensor.parameters
     if promised and weights:
         most, parameters = weights.most_common(1)[0]
         if most != promised:
             share = parameters / weights.total()
-            yield f"general.file_type says {subject.file_type}, but {share:.0%} of the weights in layers are {most}."
+            yield (
+                f"general.file_type says {description.file_type}, but {share:.0%} of the weights in layers are {most}."
+            )
 
 
-def _fallbacks(subject: Subject) -> Iterator[str]:
-    fallen = Counter(tensor.type for tensor in _fallen(subject))
+def _fallbacks(description: ModelDescription) -> Iterator[str]:
+    fallen = Counter(tensor.type for tensor in _fallen(description))
     if fallen:
         types = ", ".join(f"{count} as {type}" for type, count in fallen.most_common())
-        promised, block_size = _promised_format(subject), _promised_block_size(subject)
+        promised, block_size = _promised_format(description), _promised_block_size(description)
         yield f"Tensors with rows that the blocks of {promised} ({block_size}) do not divide: {types}."
 
 
-def _mixture(subject: Subject) -> Iterator[str]:
-    fallen = set(_fallen(subject))
-    types = sorted({tensor.type for tensor in subject.tensors if tensor not in fallen} - {"F32"})
+def _mixture(description: ModelDescription) -> Iterator[str]:
+    fallen = set(_fallen(description))
+    types = sorted({tensor.type for tensor in description.tensors if tensor not in fallen} - {"F32"})
     if len(types) > USUAL_TYPES:
         yield f"Its weights are in {len(types)} formats ({', '.join(types)}); presets mix {USUAL_TYPES} at most."
 
 
-def _large_f32(subject: Subject) -> Iterator[str]:
-    if _promised_format(subject) in (None, "F32"):
+def _large_f32(description: ModelDescription) -> Iterator[str]:
+    if _promised_format(description) in (None, "F32"):
         return
-    large = [t for t in subject.tensors if t.type == "F32" and len(t.shape) > 1 and t.parameters >= LARGE_TENSOR]
+    large = [t for t in description.tensors if t.type == "F32" and len(t.shape) > 1 and t.parameters >= LARGE_TENSOR]
     if large:
         size = describe_bytes(sum(tensor.size_bytes for tensor in large))
         yield f"Tensors in F32 although they are large: {len(large)}, {size} together, {large[0].name!r} for instance."
 
 
-def _quantization_version(subject: Subject) -> Iterator[str]:
-    told = subject.number("general.quantization_version")
+def _quantization_version(description: ModelDescription) -> Iterator[str]:
+    told = description.number("general.quantization_version")
     quantized = [
-        tensor for part in subject.parts for tensor in part.tensors if tensor.ggml_type.name not in UNQUANTIZED
+        tensor for part in description.parts for tensor in part.tensors if tensor.ggml_type.name not in UNQUANTIZED
     ]
     if quantized and told != GGML_QUANT_VERSION:
         yield f"general.quantization_version is {told}; quantized weights of today have {GGML_QUANT_VERSION}."
 
 
-def _tied(subject: Subject) -> Iterator[str]:
-    if subject.tied:
+def _tied(description: ModelDescription) -> Iterator[str]:
+    if description.tied:
         yield "The token embedding is the output matrix too (tied), so its precision counts twice."
 
 
-def _tokenizer(subject: Subject) -> Iterator[str]:
-    embedding = next((tensor for tensor in subject.tensors if tensor.name == EMBEDDING), None)
-    if not subject.parts or not subject.tensors:
+def _tokenizer(description: ModelDescription) -> Iterator[str]:
+    embedding = next((tensor for tensor in description.tensors if tensor.name == EMBEDDING), None)
+    if not description.parts or not description.tensors:
         return
-    if subject.text("tokenizer.ggml.model") is None or not subject.vocabulary_size:
+    if description.text("tokenizer.ggml.model") is None or not description.vocabulary_size:
         yield "It has no tokenizer: it cannot turn text into tokens by itself."
-    elif embedding is not None and embedding.shape[0] != subject.vocabulary_size:
+    elif embedding is not None and embedding.shape[0] != description.vocabulary_size:
         yield (
-            f"The tokenizer has {subject.vocabulary_size:,} tokens, the embedding {embedding.shape[0]:,} rows; "
+            f"The tokenizer has {description.vocabulary_size:,} tokens, the embedding {embedding.shape[0]:,} rows; "
             "llama.cpp refuses such files."
         )
-    if subject.text("tokenizer.ggml.model") == "gpt2" and subject.text("tokenizer.ggml.pre") in (None, "default"):
+    pre_tokenizer = description.text("tokenizer.ggml.pre")
+    if description.text("tokenizer.ggml.model") == "gpt2" and pre_tokenizer in (None, "default"):
         yield "It does not say how text is split before tokenizing (tokenizer.ggml.pre): llama.cpp may do it wrongly."
 
 
-def _name(subject: Subject) -> Iterator[str]:
-    tokens, name = subject.metadata.get("tokenizer.ggml.tokens"), subject.text("general.name") or ""
+def _name(description: ModelDescription) -> Iterator[str]:
+    tokens, name = description.metadata.get("tokenizer.ggml.tokens"), description.text("general.name") or ""
     if isinstance(tokens, list) and tokens and refuses_name(name, tokens):
         yield (
             f"llama.cpp refuses to load it because of its name ({name!r}): it takes every name with phi3 or phi-3 for "
@@ -183,23 +187,23 @@ def _name(subject: Subject) -> Iterator[str]:
         )
 
 
-def _chat_template(subject: Subject) -> Iterator[str]:
-    names = (subject.text("general.name"), subject.text("general.finetune"), subject.path.name)
+def _chat_template(description: ModelDescription) -> Iterator[str]:
+    names = (description.text("general.name"), description.text("general.finetune"), description.path.name)
     named = next((name for name in names if name and CHAT_NAME.search(name)), None)
-    if named and subject.vocabulary_size and not (subject.text("tokenizer.chat_template") or "").strip():
+    if named and description.vocabulary_size and not (description.text("tokenizer.chat_template") or "").strip():
         yield f"It is called {named!r} but has no chat template: chat programs will guess one."
 
 
-def _provenance(subject: Subject) -> Iterator[str]:
-    importance = subject.text("quantize.imatrix.file")
+def _provenance(description: ModelDescription) -> Iterator[str]:
+    importance = description.text("quantize.imatrix.file")
     if importance is not None:
-        dataset = subject.text("quantize.imatrix.dataset")
+        dataset = description.text("quantize.imatrix.dataset")
         yield f"Quantized with importance data (imatrix) {importance!r}" + (
             f", measured on {dataset!r}." if dataset else "."
         )
-    version = subject.text("thriftbit.version")
+    version = description.text("thriftbit.version")
     if version is not None:
-        plan = " (plan embedded)" if subject.text("thriftbit.plan") else ""
+        plan = " (plan embedded)" if description.text("thriftbit.plan") else ""
         yield f"Made by Thriftbit {version}{plan}."
 
 
@@ -222,26 +226,26 @@ MODEL_CHECKS = (
 )
 
 
-def _matrices(subject: Subject) -> list[InspectedTensor]:
+def _matrices(description: ModelDescription) -> list[InspectedTensor]:
     """-> the tensors that a file type is about: those of embedding and output have formats of their own"""
-    return [t for t in subject.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
+    return [t for t in description.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
 
 
-def _fallen(subject: Subject) -> list[InspectedTensor]:
+def _fallen(description: ModelDescription) -> list[InspectedTensor]:
     """-> the tensors that cannot have the promised format, as its blocks do not divide their rows; F32 is by choice"""
-    block_size = _promised_block_size(subject)
-    return [t for t in subject.tensors if len(t.shape) > 1 and t.shape[-1] % block_size and t.type != "F32"]
+    block_size = _promised_block_size(description)
+    return [t for t in description.tensors if len(t.shape) > 1 and t.shape[-1] % block_size and t.type != "F32"]
 
 
-def _promised_block_size(subject: Subject) -> int:
+def _promised_block_size(description: ModelDescription) -> int:
     """-> weights; 1, which divides all rows, where no format is promised"""
-    promised = _promised_format(subject)
+    promised = _promised_format(description)
     return GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0] if promised else 1
 
 
-def _promised_format(subject: Subject) -> str | None:
+def _promised_format(description: ModelDescription) -> str | None:
     """-> the format that most weights should have by the file type: "Q4_K" for "Q4_K_M"; None if it promises none"""
-    file_type = subject.file_type or ""
+    file_type = description.file_type or ""
     for name in (FORMAT_OF_FILE_TYPE.get(file_type, file_type), re.sub("_[SML]$", "", file_type)):
         if name in GGMLQuantizationType.__members__:
             return name

@@ -20,12 +20,12 @@ from typing import Any, Literal
 
 from thriftbit.errors import UsageError
 from thriftbit.library.content import judge
+from thriftbit.library.disk_search import from_here
 from thriftbit.library.fits import Fits, Memory, estimated_need, memory_here
 from thriftbit.library.hub_search import HubFile, search_hub
 from thriftbit.library.inventory import LocalModel, matches, take_inventory
 from thriftbit.library.kinds import TEXT
 from thriftbit.library.names import QuantizationName, parse_quantization
-from thriftbit.library.places import from_here
 from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted

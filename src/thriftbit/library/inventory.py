@@ -21,6 +21,7 @@ from thriftbit.containers.regular_files import open_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.candidate import Candidate
 from thriftbit.library.content import Content, gguf_content, judge
+from thriftbit.library.disk_search import candidates
 from thriftbit.library.header_cache import HeaderCache
 from thriftbit.library.kinds import (
     ADAPTER,
@@ -33,7 +34,6 @@ from thriftbit.library.kinds import (
     cannot,
     folder_kind,
 )
-from thriftbit.library.places import candidates
 from thriftbit.library.quantized_checkpoint import checkpoint_content
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG

@@ -25,8 +25,8 @@ from thriftbit.errors import ThriftbitError, UsageError, enumeration, shown
 from thriftbit.library.aliases import read_aliases
 from thriftbit.library.candidate import Candidate, whole_files
 from thriftbit.library.choose import choose_file
+from thriftbit.library.disk_search import candidates, from_here
 from thriftbit.library.inventory import matches
-from thriftbit.library.places import candidates, from_here
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.hub import HubId, download_files, file_sizes, parse_hub_id

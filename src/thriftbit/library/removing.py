@@ -16,9 +16,9 @@ from pathlib import Path
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.library.aliases import read_aliases, remove_alias
 from thriftbit.library.candidate import Candidate
+from thriftbit.library.disk_search import HUB_CACHE, every_name
 from thriftbit.library.locate import locate
 from thriftbit.library.ollama import PLACE as OLLAMA
-from thriftbit.library.places import HUB_CACHE, every_name
 from thriftbit.sources.hub import parse_hub_id
 
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model", ".md", ".jinja", ".gguf", ".bin", ".tiktoken", ".py")

@@ -10,7 +10,7 @@
     folders = ["~/models"]        # folders of one's own, in which models are looked for
 
 The file is in the user's configuration folder; THRIFTBIT_CONFIG moves it. It is read here and nowhere else. What the
-keys mean is up to the readers: `library/places.py` for [library], the command line (`cli/config.py`) for its options.
+keys mean is up to the readers: `library/disk_search.py` for [library], `cli/config.py` for options of the command line.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.measurement.accuracy_rows import divergence_rows, perplexity_row
 from thriftbit.measurement.circumstances import circumstances
 from thriftbit.measurement.comparison import compare
-from thriftbit.measurement.material import Material, Questions, Windows
+from thriftbit.measurement.material import Material, Questions, TextWindows
 from thriftbit.measurement.measurement import Measurement, Scalar, Subject
-from thriftbit.measurement.rounds import Rounds
+from thriftbit.measurement.schedule import Schedule
 from thriftbit.measurement.scores import Scores
 from thriftbit.measurement.subject import describe_subject
 from thriftbit.measurement.tasks import accuracy_row, task_rows
@@ -56,18 +56,18 @@ def measure_accuracy(
         choose_threads()
     network, weights = Network(configuration_of(models[0]), device), [Weights(model, original) for model in models]
     judged = [_Judged(describe_subject(model), [[] for _ in material]) for model in models]
-    rounds = Rounds(material, budget_seconds, _tokens_in_memory(network, len(models)))
-    while counts := rounds.next():
-        first = rounds.taken
+    schedule = Schedule(material, budget_seconds, _tokens_in_memory(network, len(models)))
+    while counts := schedule.next():
+        first = schedule.taken
         chosen = [(m, first[m] + u) for m, count in enumerate(counts) for u in range(count)]
         units = [material[m].unit(u) for m, u in chosen]
         with _out_of_memory(models[0].source):
-            found = compare(network, weights, [p for unit in units for p in unit], rounds.progress_of_round(progress))
+            found = compare(network, weights, [p for unit in units for p in unit], schedule.progress_of_round(progress))
         for own, scores in zip(judged, found, strict=True):
             remaining = iter(scores)
             for (m, _), unit in zip(chosen, units, strict=True):
                 own.scores[m].append([next(remaining) for _ in unit])
-        rounds.finish()
+        schedule.finish()
         yield list(_rows(judged, material, original is not None, command))
 
 
@@ -126,7 +126,7 @@ def _texts(judged: Sequence[_Judged], material: Sequence[Material]) -> Iterator[
     texts = [
         _Text(what.name, what.context_tokens, [what.in_order(own.scores[number]) for own in judged])
         for number, what in enumerate(material)
-        if isinstance(what, Windows)
+        if isinstance(what, TextWindows)
     ]
     yield from texts
     if len(texts) > 1:

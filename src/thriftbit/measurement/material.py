@@ -42,7 +42,7 @@ class Material(Protocol):
 
 
 @dataclass(frozen=True)
-class Windows:
+class TextWindows:
     """A text, cut into windows as llama-perplexity cuts it. tokens: int64 (windows, context_tokens), in the text's
     order. order: in which they are taken."""
 
@@ -136,7 +136,9 @@ def gather(
         ]
 
 
-def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_tokens: int, limit: int | None) -> Windows:
+def windows_of(
+    text: Text, tokenize: Tokenize, metadata: Metadata, context_tokens: int, limit: int | None
+) -> TextWindows:
     """metadata: of the model, which says whether texts begin with a token of their own. limit: of windows.
     Raises ThriftbitError for a text that is shorter than a window."""
     first = metadata.get(Keys.Tokenizer.BOS_ID)
@@ -146,7 +148,7 @@ def windows_of(text: Text, tokenize: Tokenize, metadata: Metadata, context_token
         cut = cut_windows(tokens, context_tokens, tokens[0] if begins else None)
     except ThriftbitError as error:
         raise ThriftbitError(f"{text.origin}: {error}") from None
-    return Windows(text.domain, cut, spread(len(cut), limit or len(cut)))
+    return TextWindows(text.domain, cut, spread(len(cut), limit or len(cut)))
 
 
 def questions_of(task: Task, tokenize: Tokenize, longest_tokens: int, limit: int | None) -> Questions:

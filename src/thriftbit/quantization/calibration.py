@@ -41,9 +41,9 @@ from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.experts import ExpertInputs, watching_experts
 from thriftbit.network.network import Network
-from thriftbit.network.places import Place, expert_places, places
 from thriftbit.network.products import short_products
 from thriftbit.network.states import StatesOnDisk
+from thriftbit.network.stored_parameters import StoredParameter, stored_experts, stored_parameters
 from thriftbit.network.weights import Weights
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization.calibration_data import (
@@ -118,7 +118,7 @@ def _calibrated(
     batches = [torch.from_numpy(windows[i : i + count]) for i in range(0, len(windows), count)]
     held = [held_back(len(windows))[i : i + count] for i in range(0, len(windows), count)]
     generator = torch.Generator().manual_seed(seed)
-    placed, names = places(model, network), []
+    placed, names = stored_parameters(model, network), []
     with torch.no_grad():
         network.embed(weights, batches[0][:1, :2])  # shows how wide the hidden states are
     with _boundaries(folder, network.layers, windows.shape, network.width) as entering:
@@ -346,7 +346,7 @@ def _noting(
 # The files
 
 
-def _write(folder: Path, place: Place, moments: _Moments, seed: int) -> None:
+def _write(folder: Path, place: StoredParameter, moments: _Moments, seed: int) -> None:
     # so that their product is of the size of the mean of (g xᵀ)²
     scale = np.float32(np.sqrt(moments.total_of_squares / moments.tokens) / moments.total)
     order, along = place.order, place.columns
@@ -377,7 +377,7 @@ def _write_experts(folder: Path, model: Model, heard: Mapping[str, ExpertInputs]
     """Return the names of the tensors whose data was written."""
     written = []
     joined = {f"{module}.{name}": (each, name) for module, each in heard.items() for name in each.squares}
-    for parameter, tensors in expert_places(model, joined).items():
+    for parameter, tensors in stored_experts(model, joined).items():
         inputs, name = joined[parameter]
         tokens = inputs.tokens.numpy()
         importance = inputs.squares[name].cpu().numpy() / np.maximum(tokens, 1)[:, None].astype(np.float32)

@@ -39,10 +39,10 @@ from thriftbit.machine.private_files import private_folder
 from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
-from thriftbit.network.places import places
 from thriftbit.network.products import short_products
 from thriftbit.network.stages import Stage, find_stages, inputs_of, watching
 from thriftbit.network.states import StatesOnDisk
+from thriftbit.network.stored_parameters import stored_parameters
 from thriftbit.network.weights import Weights
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration import add_squares, symmetric
@@ -118,7 +118,7 @@ class _Tuning:
         self.original = Weights(model)
         self.quantized = Weights(replace(model, tensors=tuple(map(self._quantized, model.tensors))))
         self.tensors = {tensor.name: tensor for tensor in model.tensors}
-        self.places = places(model, self.network)
+        self.places = stored_parameters(model, self.network)
         self.judged = np.flatnonzero(held_back(len(calibration.windows)))
         self.fine = self._bits_per_weight() >= FINE_BITS
 

@@ -24,12 +24,12 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class AnsweredPrompt:
     text: str
     pairs: tuple[Pair, ...]
 
 
-def prompts(summary: Summary) -> list[Prompt]:
+def prompts(summary: Summary) -> list[AnsweredPrompt]:
     """Return the prompts that the original and at least one file answered."""
     found = []
     for name in summary.prompts:
@@ -42,16 +42,16 @@ def prompts(summary: Summary) -> list[Prompt]:
             if (answer := file.answers.get(name))
         )
         if pairs:
-            found.append(Prompt(str(original.detail.get("prompt", name)), pairs))
+            found.append(AnsweredPrompt(str(original.detail.get("prompt", name)), pairs))
     return found
 
 
-def files_with_answers(found: list[Prompt]) -> dict[int, str]:
+def files_with_answers(found: list[AnsweredPrompt]) -> dict[int, str]:
     """Return number in the summary → label."""
     return dict(sorted((pair.file, pair.label) for prompt in found for pair in prompt.pairs))
 
 
-def choice_style(found: list[Prompt]) -> str:
+def choice_style(found: list[AnsweredPrompt]) -> str:
     """Return the rules by which a radio button shows its file's answers."""
     return "".join(
         f"#answers:has(#compare-{number}:checked) .pair[data-file='{number}']{{display:grid}}\n"

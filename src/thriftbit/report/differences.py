@@ -17,7 +17,7 @@ _WORD = re.compile(rf"\s*([{_UNSPACED}]|[^\s{_UNSPACED}]+)")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Passage:
     text: str
     differs: bool
 
@@ -27,8 +27,8 @@ class Comparison:
     """original, quantized: the whole texts in pieces. identical: to the last character. same_words: the share of the
     original's words that the other text has as well, in order. agreed_words: how many words both begin with."""
 
-    original: tuple[Piece, ...]
-    quantized: tuple[Piece, ...]
+    original: tuple[Passage, ...]
+    quantized: tuple[Passage, ...]
     identical: bool
     same_words: float
     agreed_words: int
@@ -52,7 +52,7 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def _pieces(text: str, same: set[int]) -> Iterator[Piece]:
+def _pieces(text: str, same: set[int]) -> Iterator[Passage]:
     """Return runs of words that differ or not; the space around a run that differs is not part of it."""
     begin, differs = 0, False
     end = 0
@@ -60,11 +60,11 @@ def _pieces(text: str, same: set[int]) -> Iterator[Piece]:
         if (place not in same) != differs:
             cut = match.start(1) if not differs else end
             if cut > begin:
-                yield Piece(text[begin:cut], differs)
+                yield Passage(text[begin:cut], differs)
             begin, differs = cut, not differs
         end = match.end()
     if differs and end > begin:
-        yield Piece(text[begin:end], True)
+        yield Passage(text[begin:end], True)
         begin, differs = end, False
     if len(text) > begin:
-        yield Piece(text[begin:], differs)
+        yield Passage(text[begin:], differs)

@@ -20,7 +20,7 @@ _LARGEST_BYTES = 10**18
 
 
 @dataclass(frozen=True)
-class Family:
+class MeasuredFamily:
     """originals: the original and what stands in for it, the original first; empty if there is none.
     rows: everything measured on the family, oldest first. strangers: names of subjects whose rows were left out."""
 
@@ -29,7 +29,7 @@ class Family:
     strangers: tuple[str, ...] = ()
 
 
-def latest_family(rows: Sequence[Measurement]) -> Family:
+def latest_family(rows: Sequence[Measurement]) -> MeasuredFamily:
     """Return the family that was measured last.
 
     rows: at least one. Families with a comparison win over files that stand alone. Where nothing was compared, all
@@ -37,13 +37,13 @@ def latest_family(rows: Sequence[Measurement]) -> Family:
     """
     usable = sorted((row for row in rows if _has_a_size(row)), key=lambda row: row.time)
     if not usable:
-        return Family((), ())
+        return MeasuredFamily((), ())
     groups = _linked(usable)
     compared = [group for group in groups if any(row.against for row in group)]
     chosen = max(compared, key=lambda group: group[-1].time) if compared else usable
     chosen_names = {identity(row.subject) for row in chosen}
     strangers = {identity(row.subject): row.subject.name for row in usable}
-    return Family(
+    return MeasuredFamily(
         originals=_originals(chosen),
         rows=tuple(chosen),
         strangers=tuple(name for one, name in strangers.items() if one not in chosen_names),

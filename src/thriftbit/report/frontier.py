@@ -30,7 +30,7 @@ TICK_MARK, TICK_CHARACTER_WIDTH = 9.0, 8.2
 
 
 @dataclass(frozen=True)
-class Point:
+class PlottedFile:
     """number: the file's place in the summary. low_y, high_y: the ends of its interval."""
 
     number: int
@@ -70,7 +70,7 @@ class Frontier:
     height: float
     plot: Box
     floor: float
-    points: tuple[Point, ...]
+    points: tuple[PlottedFile, ...]
     sizes: tuple[Tick, ...]
     losses: tuple[Tick, ...]
     bands: tuple[Band, ...]
@@ -107,7 +107,7 @@ def _draw(summary: Summary, name: str, width: float, height: float) -> Frontier:
         return plot.bottom - scale.place(max(loss, LEAST_LOSS)) * (plot.bottom - plot.top)
 
     points = [
-        Point(number, x(size), y(value), y(low), y(high), radius, best, None)
+        PlottedFile(number, x(size), y(value), y(low), y(high), radius, best, None)
         for (number, _), size, (low, value, high), radius, best in zip(
             files, sizes, intervals, _radii([file for _, file in files]), _undominated(sizes, intervals), strict=True
         )
@@ -160,7 +160,7 @@ def _undominated(sizes: Sequence[float], intervals: Sequence[tuple[float, float,
     ]
 
 
-def _bands(scale: LogScale, plot: Box, points: Sequence[Point]) -> tuple[list[Band], list[Box]]:
+def _bands(scale: LogScale, plot: Box, points: Sequence[PlottedFile]) -> tuple[list[Band], list[Box]]:
     """Return the steps of the loss scale, and where their words stand: at the right end, or the left if a point is
     there."""
     bands, boxes = [], []
@@ -182,8 +182,8 @@ def _bands(scale: LogScale, plot: Box, points: Sequence[Point]) -> tuple[list[Ba
 
 
 def _labelled(
-    points: Sequence[Point], files: Sequence[FileSummary], plot: Box, words: Sequence[Box]
-) -> Iterator[Point]:
+    points: Sequence[PlottedFile], files: Sequence[FileSummary], plot: Box, words: Sequence[Box]
+) -> Iterator[PlottedFile]:
     """Return the points with labels where there is room for them; what has none is told when it is pointed at."""
     taken = [*map(_marker, points), *map(_whisker, points), *words]
     line = list(_along(points))
@@ -198,7 +198,7 @@ def _labelled(
         yield replace(point, label=found[0] if found else None)
 
 
-def _along(points: Sequence[Point]) -> Iterator[Box]:
+def _along(points: Sequence[PlottedFile]) -> Iterator[Box]:
     """Return small boxes along the line of the frontier, so that it does not run through labels."""
     best = sorted((point for point in points if point.best), key=lambda point: point.x)
     for one, other in pairwise(best):
@@ -209,10 +209,10 @@ def _along(points: Sequence[Point]) -> Iterator[Box]:
             yield Box(x - 1, y - 3, x + 1, y + 3)
 
 
-def _marker(point: Point) -> Box:
+def _marker(point: PlottedFile) -> Box:
     r = point.radius + 1
     return Box(point.x - r, point.y - r, point.x + r, point.y + r)
 
 
-def _whisker(point: Point) -> Box:
+def _whisker(point: PlottedFile) -> Box:
     return Box(point.x - 3, point.high_y, point.x + 3, point.low_y)

@@ -35,7 +35,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Mark:
+class PanelRow:
     """One row. file: its number in the summary, -1 for the original. label, value: text. note: more text, or "".
     place, low, high: in percent of the axis; low and high are None without an interval."""
 
@@ -55,7 +55,7 @@ class Panel:
 
     title: str
     hint: str
-    marks: tuple[Mark, ...]
+    marks: tuple[PanelRow, ...]
     ticks: tuple[tuple[float, str], ...] = ()
 
 
@@ -87,10 +87,10 @@ def cost_panels(summary: Summary) -> list[Panel]:
     return panels
 
 
-def _bar(number: int, file: FileSummary, row: Measurement, what: str, longest: float) -> Mark:
+def _bar(number: int, file: FileSummary, row: Measurement, what: str, longest: float) -> PanelRow:
     ratio = file.cost(f"{what}_ratio") if number >= 0 else None
     value = describe(row)
-    return Mark(
+    return PanelRow(
         file=number,
         label=file.label,
         value=value if row.quantity.unit == "bytes" else value.partition(" ")[0],
@@ -132,8 +132,8 @@ def domain_panels(summary: Summary) -> list[Panel]:
     ]
 
 
-def _dot(number: int, file: FileSummary, row: Measurement, scale: LogScale) -> Mark:
-    return Mark(
+def _dot(number: int, file: FileSummary, row: Measurement, scale: LogScale) -> PanelRow:
+    return PanelRow(
         file=number,
         label=file.label,
         value=describe(row),
@@ -162,8 +162,8 @@ def task_panels(summary: Summary) -> list[tuple[str, Panel]]:
     return panels
 
 
-def _task_mark(task: str, number: int, file: FileSummary, row: Measurement, begin: float, span: float) -> Mark:
-    return Mark(
+def _task_mark(task: str, number: int, file: FileSummary, row: Measurement, begin: float, span: float) -> PanelRow:
+    return PanelRow(
         file=number,
         label=file.label,
         value=describe(row),

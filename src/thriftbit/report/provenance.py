@@ -14,7 +14,7 @@ _NOT_MEASURED = "not measurable"
 
 
 @dataclass(frozen=True)
-class Fact:
+class ProvenanceRow:
     """One row, in words. machine: a letter, "" if there is only one machine."""
 
     what: str
@@ -31,7 +31,7 @@ class Command:
 
     line: str
     time: str
-    facts: tuple[Fact, ...]
+    facts: tuple[ProvenanceRow, ...]
 
 
 def commands(summary: Summary) -> list[Command]:
@@ -67,8 +67,8 @@ def versions(rows: Sequence[Measurement]) -> dict[str, str]:
     return {name: ", ".join(those) for name, those in sorted(found.items())}
 
 
-def _fact(row: Measurement, summary: Summary) -> Fact:
-    return Fact(
+def _fact(row: Measurement, summary: Summary) -> ProvenanceRow:
+    return ProvenanceRow(
         what=row.quantity.label,
         subject=summary.label_of(row.subject),
         value=describe(row) if row.value is not None else _NOT_MEASURED,

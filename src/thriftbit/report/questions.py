@@ -16,7 +16,7 @@ MOST_QUESTIONS = 120  # of a task on the page; beyond that nobody reads, and the
 
 
 @dataclass(frozen=True)
-class Choice:
+class MarkedChoice:
     """chosen_by: labels"""
 
     text: str
@@ -25,13 +25,13 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Question:
+class FlippedQuestion:
     name: str
     context: str
-    choices: tuple[Choice, ...]
+    choices: tuple[MarkedChoice, ...]
 
 
-def flipped_questions(summary: Summary, task: str, first: FileSummary | None) -> list[Question]:
+def flipped_questions(summary: Summary, task: str, first: FileSummary | None) -> list[FlippedQuestion]:
     """first: the file whose changed answers lead the list. Return every question about which a file disagrees."""
     asked = {
         file.label: (row.settings.get("questions"), _questions(row.detail))
@@ -61,17 +61,17 @@ def _question(
     flipped: Mapping[str, Mapping[str, Mapping[str, Any]]],
     peers: set[str],
     summary: Summary,
-) -> Question:
+) -> FlippedQuestion:
     chosen: dict[int, list[str]] = {document["original"]: [ORIGINAL]}
     for file in summary.files:
         if file.label in peers:
             choice = flipped[file.label].get(name, {}).get("quantized", document["original"])
             chosen.setdefault(choice, []).append(file.label)
-    return Question(
+    return FlippedQuestion(
         name=name,
         context=document["context"].strip(),
         choices=tuple(
-            Choice(text.strip(), place == document["answer"], tuple(chosen.get(place, ())))
+            MarkedChoice(text.strip(), place == document["answer"], tuple(chosen.get(place, ())))
             for place, text in enumerate(document["choices"])
         ),
     )

@@ -1,7 +1,7 @@
 """Running a model."""
 
 from thriftbit.runtime.engine import Engine
-from thriftbit.runtime.generation import Generation, Memory
+from thriftbit.runtime.generation import EngineMemory, Generation
 from thriftbit.runtime.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Generation", "Memory", "Tokenizer"]
+__all__ = ["Engine", "EngineMemory", "Generation", "Tokenizer"]

@@ -30,7 +30,7 @@ from typing import Any, Self
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.runtime.chat_template import fallback_for
 from thriftbit.runtime.engine_watch import EngineWatch, explained_bytes
-from thriftbit.runtime.generation import Generation, Memory
+from thriftbit.runtime.generation import EngineMemory, Generation
 from thriftbit.runtime.polite_process import SHORT_WAITING
 
 CPU = "CPU"
@@ -245,8 +245,8 @@ class Engine:
         tokens = found["content"][0]["top_logprobs"]
         return {int(token["id"]): float(token["logprob"]) for token in tokens}
 
-    def memory(self) -> Memory:
-        return Memory(**self._ask({"do": "memory"}))
+    def memory(self) -> EngineMemory:
+        return EngineMemory(**self._ask({"do": "memory"}))
 
     def defaults(self) -> dict[str, Any]:
         """-> llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given"""

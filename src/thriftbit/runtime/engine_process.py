@@ -42,7 +42,7 @@ _WORKING_BYTES = 4 << 30  # more than any number of requests takes, once the mod
 Answer = dict[str, Any]
 
 
-class Model:
+class LoadedModel:
     """A loaded model. Its public methods answer requests."""
 
     def __init__(self, settings: dict[str, Any], tell: Callable[[Answer], None] = lambda answer: None) -> None:
@@ -259,13 +259,13 @@ def main() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    loaded: list[Model] = []  # none or one
+    loaded: list[LoadedModel] = []  # none or one
     threading.Thread(target=_listen, args=(requests, loaded), daemon=True).start()
     while True:
         request = requests.get()
         try:
             if not loaded:
-                loaded.append(Model(request, tell))
+                loaded.append(LoadedModel(request, tell))
                 tell(loaded[0].loaded())
                 continue
             do = request.pop("do")
@@ -289,7 +289,7 @@ def _wait_for_the_log() -> None:
             return
 
 
-def _listen(requests: SimpleQueue[dict[str, Any]], loaded: list[Model]) -> None:
+def _listen(requests: SimpleQueue[dict[str, Any]], loaded: list[LoadedModel]) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if request.get("do") != "stop":

@@ -36,7 +36,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Memory:
+class EngineMemory:
     """Of the engine's process, resident. peak_bytes: the most so far. before_loading_bytes: Python and llama.cpp
     without a model."""
 

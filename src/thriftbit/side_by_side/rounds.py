@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from thriftbit.report.answers import remark
-from thriftbit.report.differences import Piece, compare_texts
+from thriftbit.report.differences import Passage, compare_texts
 from thriftbit.runtime.engine import STOPPED
 from thriftbit.side_by_side.lineup import Contender
-from thriftbit.side_by_side.writing import Numbers, Written
+from thriftbit.side_by_side.writing import AnswerNumbers, Written
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless
 
@@ -39,7 +39,7 @@ class Answer:
     text: str = ""
     ended: str = ""
     error: str = ""
-    numbers: Numbers | None = None
+    numbers: AnswerNumbers | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -121,7 +121,7 @@ def _secret_remark(it: Round) -> str:
 
 def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, Any]:
     file = lineup[answer.model]
-    pieces, said = _differences(it, answer) if it.has_ended else ((Piece(_shown(answer.text), False),), "")
+    pieces, said = _differences(it, answer) if it.has_ended else ((Passage(_shown(answer.text), False),), "")
     return {
         "title": f"Answer {it.answers.index(answer) + 1}: {file.label}" if it.blind else file.label,
         "original": answer.model == 0,
@@ -133,11 +133,11 @@ def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, A
     }
 
 
-def _differences(it: Round, answer: Answer) -> tuple[Sequence[Piece], str]:
+def _differences(it: Round, answer: Answer) -> tuple[Sequence[Passage], str]:
     """-> the text in pieces that differ from the original or not, and how they compare, if both are whole.
     The original's own pieces are marked where there is one other only."""
     original, text = it.of_model(0), _shown(answer.text)
-    plain = (Piece(text, False),)
+    plain = (Passage(text, False),)
     others = [other for other in it.answers if other.model != 0] if answer.model == 0 else [answer]
     if len(others) > 1 or not (original.is_whole and others[0].is_whole):
         return plain, ""
@@ -147,7 +147,7 @@ def _differences(it: Round, answer: Answer) -> tuple[Sequence[Piece], str]:
     return (plain if comparison.identical else comparison.quantized), remark(comparison)
 
 
-def _numbers(numbers: Numbers | None, file: Contender) -> list[list[str]]:
+def _numbers(numbers: AnswerNumbers | None, file: Contender) -> list[list[str]]:
     """-> rows of a name and a value"""
     rows = []
     if numbers is not None:

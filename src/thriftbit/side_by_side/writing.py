@@ -32,7 +32,7 @@ Manner = Literal["in turn", "at once", "one loaded at a time"]
 
 
 @dataclass(frozen=True)
-class Numbers:
+class AnswerNumbers:
     """Numbers of one answer. first_text_seconds: from the question until the first text, by our clock; the model was
     loaded before. memory_bytes: what the engine's process holds; None if it is gone."""
 
@@ -50,7 +50,7 @@ class Written:
     text: str
     ended: str
     error: str = ""
-    numbers: Numbers | None = None
+    numbers: AnswerNumbers | None = None
 
 
 class Writers:
@@ -148,7 +148,7 @@ class Writers:
             began = time.perf_counter()
             answer = conversation.ask(question, listen)
             known = conversation.statistics()
-            numbers = Numbers(
+            numbers = AnswerNumbers(
                 answer.generated_tokens,
                 answer.tokens_per_second,
                 first - began if first else None,

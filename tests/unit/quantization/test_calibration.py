@@ -13,7 +13,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
-from thriftbit.network.places import Place
+from thriftbit.network.stored_parameters import StoredParameter
 from thriftbit.network.weights import Weights
 from thriftbit.quantization import calibration
 from thriftbit.quantization.calibration import calibrate
@@ -81,7 +81,7 @@ def test_a_token_counts_the_product_of_its_sizes(tmp_path: Path) -> None:
     moments = calibration._Moments.of(torch.nn.Linear(6, 4), torch.device("cpu"))
     moments.add(torch.from_numpy(inputs), torch.from_numpy(gradients), held)
     order, along = np.array([2, 0, 3, 1]), np.array([1, 0, 2, 5, 4, 3])
-    calibration._write(tmp_path, Place("blk.0.attn_q.weight", order, along), moments, seed=0)
+    calibration._write(tmp_path, StoredParameter("blk.0.attn_q.weight", order, along), moments, seed=0)
     columns, rows, counts = np.zeros((6, 6)), np.zeros((4, 4)), []
     for x, g in zip(inputs[~held].reshape(-1, 6)[:, along], gradients[~held].reshape(-1, 4)[:, order], strict=True):
         counts.append(np.linalg.norm(x) * np.linalg.norm(g))

@@ -10,8 +10,8 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from thriftbit.runtime.export.chat_format import ChatFormat, Turns, chat_format, find_turns, go_template
+from thriftbit.runtime.export.exported_file import read_exported_file
 from thriftbit.runtime.export.rendering import Conversation
-from thriftbit.runtime.export.subject import read_subject
 
 CONVERSATIONS: tuple[Conversation, ...] = (
     (("user", "Hello {{ there }}"),),
@@ -87,7 +87,7 @@ def test_braces_of_the_model_are_no_actions_of_ollamas() -> None:
 
 
 def chat_format_of(path: Path) -> ChatFormat:
-    return chat_format(read_subject(path))
+    return chat_format(read_exported_file(path))
 
 
 def test_the_token_of_the_beginning_is_left_to_llama_cpp_where_it_puts_one(tmp_path: Path) -> None:

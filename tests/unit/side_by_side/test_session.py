@@ -14,13 +14,13 @@ from thriftbit.measurement.measurement import Subject
 from thriftbit.side_by_side.lineup import Contender, lineup
 from thriftbit.side_by_side.rounds import Answer, Round, view
 from thriftbit.side_by_side.session import Session
-from thriftbit.side_by_side.writing import Numbers, Writers, Written
+from thriftbit.side_by_side.writing import AnswerNumbers, Writers, Written
 
 FILES = tuple(
     Contender(Path(f"m-{level}.gguf"), Subject(f"m-{level}.gguf", level, level, 1_000_000, bits), level)
     for level, bits in (("BF16", 16.0), ("Q4_K_M", 5.0), ("Q2_K", 3.0))
 )
-NUMBERS = Numbers(50, 12.5, 0.25, 2_000_000)
+NUMBERS = AnswerNumbers(50, 12.5, 0.25, 2_000_000)
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from thriftbit.runtime.export.exported_file import ExportedFile
 from thriftbit.runtime.export.rendering import Conversation, render
-from thriftbit.runtime.export.subject import Subject
 
 _CONTROL = 3  # tokenizer.ggml.token_type of tokens that are no text
 _MOST_STOPS, _LONGEST_STOP = 12, 80
@@ -54,59 +54,59 @@ class ChatFormat:
     note: str | None
 
 
-def chat_format(subject: Subject) -> ChatFormat:
-    jinja = subject.text("tokenizer.chat_template")
-    sampling = _sampling(subject)
-    ends = list(_ends(subject))
+def chat_format(exported: ExportedFile) -> ChatFormat:
+    jinja = exported.text("tokenizer.chat_template")
+    sampling = _sampling(exported)
+    ends = list(_ends(exported))
     if not jinja:
         return ChatFormat(CONTINUE, sampling | _stops(ends), NO_TEMPLATE)
-    turns = find_turns(jinja, _token(subject, "bos") or "", _token(subject, "eos") or "")
+    turns = find_turns(jinja, _token(exported, "bos") or "", _token(exported, "eos") or "")
     if turns is None:
         note = (
             "Its chat template cannot be written in Ollama's language. Ollama 0.30 and later run it as it is; earlier "
             "ones would send your words bare, so update Ollama"
         )
         return ChatFormat(None, sampling | _stops(ends), note + ".")
-    stops = [*ends, *_marks(subject, turns)]
-    return ChatFormat(go_template(_without_beginning(subject, turns)), sampling | _stops(stops), None)
+    stops = [*ends, *_marks(exported, turns)]
+    return ChatFormat(go_template(_without_beginning(exported, turns)), sampling | _stops(stops), None)
 
 
-def _without_beginning(subject: Subject, turns: Turns) -> Turns:
+def _without_beginning(exported: ExportedFile, turns: Turns) -> Turns:
     """-> the pieces without the token of the beginning, where llama.cpp puts it itself"""
-    beginning = _token(subject, "bos")
-    if not beginning or not _adds_beginning(subject):
+    beginning = _token(exported, "bos")
+    if not beginning or not _adds_beginning(exported):
         return turns
     first, before = turns.first.removeprefix(beginning), turns.before_system.removeprefix(beginning)
     return replace(turns, first=first, before_system=before)
 
 
-def _adds_beginning(subject: Subject) -> bool:
-    told = subject.headers[0].metadata.get("tokenizer.ggml.add_bos_token")
+def _adds_beginning(exported: ExportedFile) -> bool:
+    told = exported.headers[0].metadata.get("tokenizer.ggml.add_bos_token")
     if isinstance(told, bool | np.bool_):
         return bool(told)
-    byte_level = subject.text("tokenizer.ggml.model") == "gpt2"
-    return not byte_level or (subject.text("tokenizer.ggml.pre") or "").startswith(_LLAMA_3)
+    byte_level = exported.text("tokenizer.ggml.model") == "gpt2"
+    return not byte_level or (exported.text("tokenizer.ggml.pre") or "").startswith(_LLAMA_3)
 
 
-def _token(subject: Subject, name: str) -> str | None:
+def _token(exported: ExportedFile, name: str) -> str | None:
     """-> the text of the token "bos", "eos", …"""
-    number = subject.number(f"tokenizer.ggml.{name}_token_id")
-    tokens = subject.headers[0].metadata.get("tokenizer.ggml.tokens")
+    number = exported.number(f"tokenizer.ggml.{name}_token_id")
+    tokens = exported.headers[0].metadata.get("tokenizer.ggml.tokens")
     if number is None or not isinstance(tokens, list) or not 0 <= number < len(tokens):
         return None
     text = tokens[int(number)]
     return text if isinstance(text, str) and text.isprintable() else None
 
 
-def _ends(subject: Subject) -> Iterator[str]:
-    yield from (text for name in _ENDS if (text := _token(subject, name)))
+def _ends(exported: ExportedFile) -> Iterator[str]:
+    yield from (text for name in _ENDS if (text := _token(exported, name)))
 
 
-def _marks(subject: Subject, turns: Turns) -> list[str]:
+def _marks(exported: ExportedFile, turns: Turns) -> list[str]:
     """-> the tokens that end an answer and begin a question: a model that writes one of them speaks for the user. Where
     they are no tokens but words ("USER:"), these."""
-    tokens = subject.headers[0].metadata.get("tokenizer.ggml.tokens")
-    types = subject.headers[0].metadata.get("tokenizer.ggml.token_type")
+    tokens = exported.headers[0].metadata.get("tokenizer.ggml.tokens")
+    types = exported.headers[0].metadata.get("tokenizer.ggml.token_type")
     found: list[tuple[int, str]] = []
     if isinstance(tokens, list) and isinstance(types, np.ndarray) and len(types) == len(tokens):
         control = (tokens[int(index)] for index in np.flatnonzero(types == _CONTROL))
@@ -122,8 +122,8 @@ def _stops(texts: list[str]) -> dict[str, Any]:
     return {"stop": stops} if stops else {}
 
 
-def _sampling(subject: Subject) -> dict[str, Any]:
-    values = {name: subject.number(f"general.sampling.{key}") for name, key in _SAMPLING.items()}
+def _sampling(exported: ExportedFile) -> dict[str, Any]:
+    values = {name: exported.number(f"general.sampling.{key}") for name, key in _SAMPLING.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -14,10 +14,10 @@ from thriftbit.machine.programs import found_programs
 from thriftbit.machine.surroundings import LiveSurroundings
 from thriftbit.progress import Progress, no_progress
 from thriftbit.runtime.export.chat_format import NO_TEMPLATE
+from thriftbit.runtime.export.exported_file import ExportedFile, read_exported_file
 from thriftbit.runtime.export.llama_cpp import LlamaCpp
 from thriftbit.runtime.export.lm_studio import LMStudio
 from thriftbit.runtime.export.ollama import Ollama
-from thriftbit.runtime.export.subject import Subject, read_subject
 from thriftbit.runtime.export.transaction import (
     Destination,
     Placed,
@@ -79,21 +79,21 @@ def export(
     """
     if to not in PROGRAMS:
         raise UsageError(f"there is no export to {shown(to)}; choose {', '.join(PROGRAMS[:-1])} or {PROGRAMS[-1]}")
-    subject = read_subject(Path(file))
-    target = _target(to, subject, name, Path(folder).expanduser().absolute() if folder else None, progress)
+    exported = read_exported_file(Path(file))
+    target = _target(to, exported, name, Path(folder).expanduser().absolute() if folder else None, progress)
     _check(target, force)
     placed: list[Placed] = []
     if not dry_run:
         with Transaction(progress) as transaction:
             placed = target.register(transaction, force)
-    return _result(to, subject, target, placed, dry_run)
+    return _result(to, exported, target, placed, dry_run)
 
 
-def _target(to: str, subject: Subject, name: str | None, folder: Path | None, progress: Progress) -> Target:
+def _target(to: str, exported: ExportedFile, name: str | None, folder: Path | None, progress: Progress) -> Target:
     if to == "ollama":
-        return Ollama(subject, name, folder, progress)
-    make: Callable[[Subject, str | None, Path | None], Target] = LMStudio if to == "lmstudio" else LlamaCpp
-    return make(subject, name, folder)
+        return Ollama(exported, name, folder, progress)
+    make: Callable[[ExportedFile, str | None, Path | None], Target] = LMStudio if to == "lmstudio" else LlamaCpp
+    return make(exported, name, folder)
 
 
 def _check(target: Target, force: bool) -> None:
@@ -106,28 +106,28 @@ def _check(target: Target, force: bool) -> None:
     check_writable(target.destination.marker.parent)
 
 
-def _result(to: str, subject: Subject, target: Target, placed: list[Placed], dry_run: bool) -> Export:
+def _result(to: str, exported: ExportedFile, target: Target, placed: list[Placed], dry_run: bool) -> Export:
     destination = target.destination
-    way = placed[0].way if placed else expected_way(subject.files[0], destination.folder)
+    way = placed[0].way if placed else expected_way(exported.files[0], destination.folder)
     return Export(
         program=target.program,
         name=destination.name,
         folder=destination.folder,
         marker=destination.marker,
-        size_bytes=subject.size_bytes,
+        size_bytes=exported.size_bytes,
         way=way,
         placed=tuple(placed),
-        command=_command(to, subject, destination),
+        command=_command(to, exported, destination),
         installed=_is_installed(to),
-        notes=_notes(subject, destination),
+        notes=_notes(exported, destination),
         details=destination.details,
         dry_run=dry_run,
     )
 
 
-def _command(to: str, subject: Subject, destination: Destination) -> str:
+def _command(to: str, exported: ExportedFile, destination: Destination) -> str:
     """-> runs a language model; asks an embedding model or a reranker, with which nobody can chat"""
-    kind = subject.content.kind
+    kind = exported.content.kind
     if kind == TEXT or to == "lmstudio":
         return destination.command
     if to == "llama.cpp":
@@ -136,8 +136,8 @@ def _command(to: str, subject: Subject, destination: Destination) -> str:
     return f"curl http://localhost:11434/api/embed -d '{body}'"
 
 
-def _notes(subject: Subject, destination: Destination) -> tuple[str, ...]:
-    kind = subject.content.kind
+def _notes(exported: ExportedFile, destination: Destination) -> tuple[str, ...]:
+    kind = exported.content.kind
     if kind == TEXT:
         return destination.notes
     others = tuple(note for note in destination.notes if note != NO_TEMPLATE)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError, shown
-from thriftbit.runtime.export.subject import Subject
+from thriftbit.runtime.export.exported_file import ExportedFile
 from thriftbit.runtime.export.transaction import (
     Destination,
     Placed,
@@ -36,19 +36,19 @@ _NAME = re.compile(r"\w+(?:[.\-]\w+)*", re.ASCII)
 class LlamaCpp:
     program = "llama.cpp"
 
-    def __init__(self, subject: Subject, name: str | None, folder: Path | None) -> None:
-        owner, repository = _parse(name) if name is not None else (_OWNER, f"{_single(subject.model_name)}-GGUF")
-        self._subject = subject
+    def __init__(self, exported: ExportedFile, name: str | None, folder: Path | None) -> None:
+        owner, repository = _parse(name) if name is not None else (_OWNER, f"{_single(exported.model_name)}-GGUF")
+        self._exported = exported
         folder = folder or cache_folder(os.environ, Path.home())
         self._repository = folder / f"models--{owner}--{repository}"
         self._reference = self._repository / "refs" / "main"
         self._snapshot = self._repository / "snapshots" / _COMMIT
-        self._targets = [self._snapshot / file for file in subject.file_names]
+        self._targets = [self._snapshot / file for file in exported.file_names]
         self._check_ours()
         known = f"{owner}/{repository}"
-        file = subject.file_names[0]
-        tagged = re.search(rf"{re.escape(subject.quantization)}[.-]", file, re.IGNORECASE)
-        which = f"-hf {quoted(known + ':' + subject.quantization)}" if tagged else f"-hf {known} -hff {quoted(file)}"
+        file = exported.file_names[0]
+        tagged = re.search(rf"{re.escape(exported.quantization)}[.-]", file, re.IGNORECASE)
+        which = f"-hf {quoted(known + ':' + exported.quantization)}" if tagged else f"-hf {known} -hff {quoted(file)}"
         self.destination = Destination(
             name=known,
             folder=folder,
@@ -59,13 +59,13 @@ class LlamaCpp:
         )
 
     def taken(self) -> Sequence[Path]:
-        pairs = zip(self._subject.files, self._targets, strict=True)
+        pairs = zip(self._exported.files, self._targets, strict=True)
         return [target for source, target in pairs if target.exists() and not target.samefile(source)]
 
     def register(self, transaction: Transaction, replace: bool) -> list[Placed]:
         transaction.folder(self._snapshot)
         transaction.folder(self._reference.parent)
-        pairs = list(zip(self._subject.files, self._targets, strict=True))
+        pairs = list(zip(self._exported.files, self._targets, strict=True))
         placed = [transaction.place(source, target, replace=replace) for source, target in reversed(pairs)]
         placed.reverse()
         if not self._reference.exists():

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thriftbit.errors import ThriftbitError, UsageError, shown
-from thriftbit.runtime.export.subject import Subject
+from thriftbit.runtime.export.exported_file import ExportedFile
 from thriftbit.runtime.export.transaction import (
     Destination,
     Placed,
@@ -28,12 +28,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}")
 class LMStudio:
     program = "LM Studio"
 
-    def __init__(self, subject: Subject, name: str | None, folder: Path | None) -> None:
-        publisher, repository = _parse(name) if name is not None else (_PUBLISHER, f"{subject.model_name}-GGUF")
-        self._subject = subject
+    def __init__(self, exported: ExportedFile, name: str | None, folder: Path | None) -> None:
+        publisher, repository = _parse(name) if name is not None else (_PUBLISHER, f"{exported.model_name}-GGUF")
+        self._exported = exported
         folder = folder or models_folder(Path.home())
         self._repository = folder / publisher / repository
-        self._targets = [self._repository / file for file in subject.file_names]
+        self._targets = [self._repository / file for file in exported.file_names]
         self.destination = Destination(
             name=f"{publisher}/{repository}",
             folder=folder,
@@ -44,12 +44,12 @@ class LMStudio:
         )
 
     def taken(self) -> Sequence[Path]:
-        pairs = zip(self._subject.files, self._targets, strict=True)
+        pairs = zip(self._exported.files, self._targets, strict=True)
         return [target for source, target in pairs if target.exists() and not target.samefile(source)]
 
     def register(self, transaction: Transaction, replace: bool) -> list[Placed]:
         transaction.folder(self._repository)
-        pairs = list(zip(self._subject.files, self._targets, strict=True))
+        pairs = list(zip(self._exported.files, self._targets, strict=True))
         # The first part last: it is the one that is opened.
         placed = [transaction.place(source, target, replace=replace) for source, target in reversed(pairs)]
         return placed[::-1]

@@ -32,7 +32,7 @@ from typing import Any
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.progress import Progress
 from thriftbit.runtime.export.chat_format import chat_format
-from thriftbit.runtime.export.subject import Subject, as_name
+from thriftbit.runtime.export.exported_file import ExportedFile, as_name
 from thriftbit.runtime.export.transaction import (
     CHUNK_BYTES,
     THERE_ALREADY,
@@ -65,18 +65,18 @@ class _Name:
 class Ollama:
     program = "Ollama"
 
-    def __init__(self, subject: Subject, name: str | None, folder: Path | None, progress: Progress) -> None:
-        if len(subject.files) > 1:
+    def __init__(self, exported: ExportedFile, name: str | None, folder: Path | None, progress: Progress) -> None:
+        if len(exported.files) > 1:
             raise ThriftbitError(
-                f"{subject.path} is one of {len(subject.files)} parts, and Ollama opens a model from one file only. "
+                f"{exported.path} is one of {len(exported.files)} parts, and Ollama opens a model from one file only. "
                 "Join them first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
             )
-        self._subject, self._progress = subject, progress
-        self._name = _parse(name) if name is not None else _default_name(subject)
+        self._exported, self._progress = exported, progress
+        self._name = _parse(name) if name is not None else _default_name(exported)
         usual = models_folder(os.environ, Path.home())
         self._folder = folder or usual
         self._manifest = self._find_manifest()
-        self._format = chat_format(subject)
+        self._format = chat_format(exported)
         self.destination = Destination(
             name=str(self._name),
             folder=self._folder,
@@ -93,7 +93,7 @@ class Ollama:
         blobs = self._folder / "blobs"
         transaction.folder(blobs)
         transaction.folder(self._manifest.parent)
-        source = self._subject.files[0]
+        source = self._exported.files[0]
         before = _state(source)
         weights = self._place_weights(transaction, source, blobs / _blob_name(self._hash(source)))
         if _state(source) != before:
@@ -125,11 +125,11 @@ class Ollama:
         layers = [("template", self._format.template.encode())] if self._format.template else []
         if self._format.parameters:
             layers.append(("params", _json(self._format.parameters)))
-        licence = _licence(self._subject)
+        licence = _licence(self._exported)
         return [*layers, ("license", licence.encode(errors="replace"))] if licence else layers
 
     def _config(self, digests: list[str]) -> dict[str, Any]:
-        content = self._subject.content
+        content = self._exported.content
         return {
             "model_format": "gguf",
             "model_family": content.architecture,
@@ -176,9 +176,9 @@ class Ollama:
         notes = [self._format.note] if self._format.note else []
         if self._folder != usual:
             notes.append(f"Ollama finds it if it is started with OLLAMA_MODELS={quoted(self._folder)}")
-        elif self._folder == _SERVICE and not self._subject.files[0].stat().st_mode & stat.S_IROTH:
+        elif self._folder == _SERVICE and not self._exported.files[0].stat().st_mode & stat.S_IROTH:
             notes.append(
-                f"Ollama's service is another user, who may not read it yet: chmod o+r {quoted(self._subject.path)}"
+                f"Ollama's service is another user, who may not read it yet: chmod o+r {quoted(self._exported.path)}"
             )
         return notes
 
@@ -201,8 +201,8 @@ def human_number(count: int) -> str:
     return f"{count / 1000:.0f}K" if count >= 1000 else str(count)
 
 
-def _default_name(subject: Subject) -> _Name:
-    return _Name(_NAMESPACE, subject.model_name.lower(), as_name(subject.quantization).lower() or _TAG)
+def _default_name(exported: ExportedFile) -> _Name:
+    return _Name(_NAMESPACE, exported.model_name.lower(), as_name(exported.quantization).lower() or _TAG)
 
 
 def _parse(name: str) -> _Name:
@@ -231,6 +231,6 @@ def _json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
-def _licence(subject: Subject) -> str:
-    lines = [subject.text(f"general.license{key}") for key in ("", ".name", ".link")]
+def _licence(exported: ExportedFile) -> str:
+    lines = [exported.text(f"general.license{key}") for key in ("", ".name", ".link")]
     return "\n".join(line for line in lines if line)[:10_000]

@@ -33,7 +33,7 @@ _NAME_LIMIT = 80  # characters: what Ollama allows for each part of a name, and 
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportedFile:
     """A GGUF file, all parts of it. files: where they really are, links followed, the first part first; their names are
     in `file_names`. content: what the headers say."""
 
@@ -73,7 +73,7 @@ class Subject:
         return round(float(value), 6) if isinstance(value, np.floating) and np.isfinite(value) else None
 
 
-def read_subject(path: Path) -> Subject:
+def read_exported_file(path: Path) -> ExportedFile:
     """-> the file, its other parts with it; ThriftbitError if it is none, or nothing that llama.cpp would load"""
     if path.is_dir():
         raise ThriftbitError(
@@ -83,7 +83,7 @@ def read_subject(path: Path) -> Subject:
     content = gguf_content(headers)
     _check_loads(path, content, headers)
     files = tuple(Path(header.path).resolve() for header in headers)
-    return Subject(path, files, tuple(Path(header.path).name for header in headers), tuple(headers), content)
+    return ExportedFile(path, files, tuple(Path(header.path).name for header in headers), tuple(headers), content)
 
 
 def as_name(text: str) -> str:

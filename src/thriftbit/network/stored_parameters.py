@@ -16,7 +16,7 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredParameter:
     """The container's tensor that a parameter is stored in. order: the parameter's row for each of its rows; columns:
     the parameter's column for each of its columns."""
 
@@ -25,11 +25,11 @@ class Place:
     columns: NDArray[np.int64]
 
 
-def places(model: Model, network: Network) -> dict[str, Place]:
+def stored_parameters(model: Model, network: Network) -> dict[str, StoredParameter]:
     """-> for each parameter that is one of the container's tensors with its rows and columns in some order. Found by
     sending the numbers of tensors, rows and columns the way that weights go; without a table, by content."""
     if model.conversion is not None:
-        return _matched_places(model, network)
+        return _matched_parameters(model, network)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
     sent = [
         architecture.unmap_tensors(numbers, model.metadata)
@@ -47,7 +47,7 @@ def places(model: Model, network: Network) -> dict[str, Place]:
         tensor = model.tensors[int(owners[0, 0])]
         whole = (owners == owners[0, 0]).all() and (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
         if whole and owner.shape == tensor.shape and _is_order(rows[:, 0]) and _is_order(columns[0]):
-            found[owner.name] = Place(tensor.name, np.argsort(rows[:, 0]), np.argsort(columns[0]))
+            found[owner.name] = StoredParameter(tensor.name, np.argsort(rows[:, 0]), np.argsort(columns[0]))
     return found
 
 
@@ -55,17 +55,17 @@ def _is_order(numbers: FloatArray) -> bool:
     return bool((np.sort(numbers) == np.arange(len(numbers))).all())
 
 
-def expert_places(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+def stored_experts(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
     it joins for each expert, in the order of joining"""
     if model.conversion is not None:
-        return _matched_expert_places(model, names)
+        return _matched_experts(model, names)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
     entries = architecture.entries(architecture.dimensions(model.metadata))
     return {entry.sources[0]: entry.targets for entry in entries if entry.sources[0] in names}
 
 
-def _matched_places(model: Model, network: Network) -> dict[str, Place]:
+def _matched_parameters(model: Model, network: Network) -> dict[str, StoredParameter]:
     found = {}
     for name, origin in match(model).origins.items():
         tensor = model.tensors[int(origin.tensor[0])]
@@ -74,11 +74,11 @@ def _matched_places(model: Model, network: Network) -> dict[str, Place]:
         if inside and whole and (np.sort(origin.line) == np.arange(len(origin.line))).all():
             columns = np.arange(tensor.width) if origin.columns is None else origin.columns
             if len(origin.line) == tensor.rows:
-                found[name] = Place(tensor.name, np.argsort(origin.line), np.argsort(columns))
+                found[name] = StoredParameter(tensor.name, np.argsort(origin.line), np.argsort(columns))
     return found
 
 
-def _matched_expert_places(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _matched_experts(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """An expert has the same number in the container as in transformers' code, or there is no place."""
     origins, found = match(model).origins, {}
     rows_each = np.array([tensor.matrix_rows for tensor in model.tensors])

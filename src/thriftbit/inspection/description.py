@@ -53,7 +53,7 @@ class InspectedTensor:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelDescription:
     """files: those with weights. metadata: in GGUF's keys. tensors: under the source's own names.
 
     tied: whether the token embedding is the output matrix too. parts: the headers of a GGUF, () for a folder. problems:
@@ -96,7 +96,7 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def open_subject(path: Path) -> Subject:
+def describe_model(path: Path) -> ModelDescription:
     """path: a file, a folder, or the name of a model of safetensors that is in the Hub's cache. Raises ThriftbitError
     for what is missing, damaged, or neither a GGUF nor a model folder."""
     if path.is_dir():
@@ -107,7 +107,7 @@ def open_subject(path: Path) -> Subject:
     return _of_gguf(path, tuple(read_parts(path, any_byte_order=True)))
 
 
-def open_remote_subject(located: Located) -> Subject:
+def describe_remote_model(located: Located) -> ModelDescription:
     """-> a GGUF that is only on the Hub, by its header; of a split file every part's is read"""
     assert located.repository is not None
     parts = []
@@ -117,7 +117,7 @@ def open_remote_subject(located: Located) -> Subject:
     return _of_gguf(Path(located.source), tuple(parts))
 
 
-def _of_gguf(path: Path, parts: tuple[GGUFFile, ...]) -> Subject:
+def _of_gguf(path: Path, parts: tuple[GGUFFile, ...]) -> ModelDescription:
     metadata = parts[0].metadata
     architecture = metadata.get("general.architecture")
     tensors = [
@@ -126,7 +126,7 @@ def _of_gguf(path: Path, parts: tuple[GGUFFile, ...]) -> Subject:
         for info in part.tensors
     ]
     names = {tensor.name for tensor in tensors}
-    return Subject(
+    return ModelDescription(
         path=path,
         files=tuple(part.path for part in parts),
         architecture=as_utf8(architecture) if isinstance(architecture, str) else None,
@@ -137,7 +137,7 @@ def _of_gguf(path: Path, parts: tuple[GGUFFile, ...]) -> Subject:
     )
 
 
-def _open_folder(folder: Path) -> Subject:
+def _open_folder(folder: Path) -> ModelDescription:
     checkpoint = open_checkpoint(folder)
     config = checkpoint.config
     files = weight_files(str(folder), folder, {entry.name for entry in folder.iterdir()})
@@ -159,7 +159,7 @@ def _open_folder(folder: Path) -> Subject:
         read = _attempt(lambda: tokenizer_metadata(checkpoint, embedding.rows, name, problems.append), problems)
         metadata |= read or {}
 
-    return Subject(
+    return ModelDescription(
         path=folder,
         files=tuple(folder / name for name in files),
         architecture=architecture.gguf_name if architecture else _named_architecture(config),

@@ -18,7 +18,7 @@ GROWTH = 3  # tokens of a round, for each token before it
 
 
 @dataclass
-class Rounds:
+class Schedule:
     """budget_seconds: for all rounds, None for no limit. tokens_in_memory: what a round may not exceed."""
 
     material: Sequence[Material]
