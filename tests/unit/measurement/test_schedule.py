@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from thriftbit.measurement import rounds
+from thriftbit.measurement import schedule
 from thriftbit.measurement.schedule import Schedule
 from thriftbit.measurement.scores import Passage
 
@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(fixed=4, per_token=0.01)
-    monkeypatch.setattr(rounds, "time", clock)
+    monkeypatch.setattr(schedule, "time", clock)
     return clock
 
 
