@@ -72,3 +72,16 @@ def split_fifth_bits(packed: ByteArray) -> ByteArray:
 def join_fifth_bits(numbers: ByteArray) -> ByteArray:
     """The way back. (n, 32) -> (n, 20)"""
     return np.hstack([np.packbits(numbers >> 4, axis=1, bitorder="little"), join_bits(numbers & 15, 4, 16)])
+
+
+def split_even_signs(sevens: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Unpack the signs of eight weights each from seven bits: the eighth makes the number of minus signs even.
+    (n, groups) -> (n, groups * 8), True for minus."""
+    signs = (sevens[..., None] >> np.arange(8, dtype=sevens.dtype) & 1).astype(np.bool_)
+    signs[..., 7] = np.bitwise_xor.reduce(signs[..., :7], axis=-1)
+    return signs.reshape(len(sevens), -1)
+
+
+def join_even_signs(signs: NDArray[np.bool_]) -> ByteArray:
+    """The inverse of `split_even_signs`. (n, weights) -> (n, weights / 8)."""
+    return np.packbits(signs, axis=1, bitorder="little") & np.uint8(127)
