@@ -33,7 +33,8 @@ _GROUPS = (
      ("calibration",)),
     ("maps", "what each tensor of a model loses in each format; made again by `thriftbit map`", False, ("map",)),
     ("tuning", "rounded matrices of unfinished runs; without them such a run starts again", False, ("tuning",)),
-    ("headers", "what headers of models say; read again in seconds", False, ("library.json",)),
+    ("headers", "what headers of models say, and hashes of weights; read again in seconds to minutes", False,
+     ("library.json", "identities.json")),
     ("measurements", "your measurements, of which reports are made", True, ("measurements.jsonl",)),
     ("profile", "how fast this computer is; made again by `thriftbit doctor --measure`", True, ("machine",)),
 )  # fmt: skip

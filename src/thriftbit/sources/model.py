@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from thriftbit.containers.ggml_types import block_of, type_named
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes, describe_count
+from thriftbit.sources.identity import identity_of
 from thriftbit.sources.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -76,11 +75,9 @@ class Model:
 
     @cached_property
     def identity(self) -> str:
-        """-> 64 hexadecimal digits that identify what the model computes: its weights and the settings that
-        configure the computation, such as the base of rotary embeddings"""
-        prefix = f"{self.architecture}."
-        settings = {key: np.asarray(self.metadata[key]).tolist() for key in self.metadata if key.startswith(prefix)}
-        return hashlib.sha256(f"{self.fingerprint} {self.architecture} {sorted(settings.items())}".encode()).hexdigest()
+        """-> 64 hexadecimal digits that identify what the model computes: every weight, and every setting that
+        configures the computation; see `identity_of`"""
+        return identity_of(self)
 
     def __repr__(self) -> str:
         return (

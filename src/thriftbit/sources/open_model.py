@@ -22,6 +22,7 @@ from thriftbit.sources.converter import ConverterOptions, converted_model
 from thriftbit.sources.converter.converted import usable_converter
 from thriftbit.sources.gguf_source import check_precision, open_gguf
 from thriftbit.sources.hub import download, parse_hub_id
+from thriftbit.sources.identity import is_as_opened
 from thriftbit.sources.model import Model
 from thriftbit.sources.model_card import general_metadata
 from thriftbit.sources.packed import find_packing, refuse_unread
@@ -61,8 +62,13 @@ def open_as_it_is(
     next_token_layers: bool = True,
 ) -> Model:
     """-> the model, as from `open_model`, but not to be quantized: its weights may be quantized already"""
+    model = _opened(source, offline, converter or ConverterOptions(), next_token_layers)
+    is_as_opened(model)
+    return model
+
+
+def _opened(source: str | Path, offline: bool, options: ConverterOptions, next_token_layers: bool) -> Model:
     path = Path(source).expanduser()
-    options = converter or ConverterOptions()
     if path.is_dir():
         return _open_folder(path, str(source), options, next_token_layers)
     if path.exists() or path.is_symlink():

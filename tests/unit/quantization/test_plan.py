@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sources.model import Model
 from thriftbit.sources.open_model import open_model
+from thriftbit.sources.tensor import Tensor
 
 
 def test_a_plan_names_every_tensor_in_the_models_order(model: Model) -> None:
@@ -156,6 +158,34 @@ def test_the_identity_sees_the_settings_of_the_computation_as_well(model: Model,
     assert {each.fingerprint for each in (base, *others)} == {model.fingerprint}
     renamed = replace(base, source="elsewhere", metadata={**base.metadata, "general.name": "another"})
     assert renamed.identity == base.identity
+
+
+def test_the_identity_sees_every_weight(model: Model, make_tensor: Callable[..., Any]) -> None:
+    first, *others = model.tensors
+    values = first.load()
+    values[7, 3] += 1  # in a row that the fingerprint does not read
+    changed = replace(model, tensors=(make_tensor(first.name, values), *others))
+    assert changed.fingerprint == model.fingerprint and changed.identity != model.identity
+
+
+def test_the_identity_is_remembered_for_files_as_they_are(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama, folder)
+    first = open_model(folder).identity
+    loads, load = list[str](), Tensor.load
+    monkeypatch.setattr(Tensor, "load", lambda self, *rows: loads.append(self.name) or load(self, *rows))
+    assert open_model(folder).identity == first
+    assert len(loads) <= 3 * len(open_model(folder).tensors)  # the fingerprint's rows alone
+    changed = replace(open_model(folder), tensors=open_model(folder).tensors[1:])
+    assert changed.identity != first
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert open_model(folder).identity != first
 
 
 def test_a_checkpoint_and_its_lossless_file_have_one_identity(tiny_llama: Path, tmp_path: Path) -> None:
