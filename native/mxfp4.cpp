@@ -1,18 +1,11 @@
 #include "blocks.hpp"
+#include "e2m1.hpp"
 #include "nibbles.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct MXFP4 {
     static constexpr int block_size = 32, block_bytes = 17, elements = 32;
-    static constexpr float value[8] = {0, 1, 2, 3, 4, 6, 8, 12};
-
-    static Lanes nearest_size(const Lanes& size) {
-        Lanes nearest(value[0]);
-        for (int k = 1; k < 8; ++k)
-            nearest = select(size > Lanes((value[k - 1] + value[k]) / 2), Lanes(value[k]), nearest);
-        return nearest;
-    }
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, int count, uint8_t* out) {
@@ -26,7 +19,7 @@ struct MXFP4 {
             for (int lane = 0; lane < kLanes; ++lane) s[lane] = power_of_two(exponent(largest[lane]) + step - 1);
             const Lanes inverse_s = inverse(s);
             const Lanes left = total<elements>([&](int e) {
-                const Lanes residual = magnitude(x[e]) - s * nearest_size(magnitude(x[e]) * inverse_s);
+                const Lanes residual = magnitude(x[e]) - s * e2m1::nearest_size(magnitude(x[e]) * inverse_s);
                 return w[e] * residual * residual;
             });
             const Mask better = left < least;
@@ -37,12 +30,8 @@ struct MXFP4 {
 
         const Lanes inverse_s = inverse(best_s);
         Lanes levels[elements];
-        for (int e = 0; e < elements; ++e) {
-            const Lanes size = nearest_size(magnitude(x[e]) * inverse_s);
-            Lanes level = 0.0f;
-            for (int k = 1; k < 8; ++k) level = select(size >= Lanes(value[k]), Lanes(float(k)), level);
-            levels[e] = select(x[e] < Lanes(0.0f), level + Lanes(8.0f), level);
-        }
+        for (int e = 0; e < elements; ++e)
+            levels[e] = e2m1::nibble(e2m1::nearest_size(magnitude(x[e]) * inverse_s), x[e]);
         store_nibbles(levels, count, block_bytes, out + 1);
         for (int b = 0; b < count; ++b) out[b * block_bytes] = exponents[b];
     }

@@ -9,7 +9,7 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-constexpr int kWidest = 32;  // of blocks that share a scale
+constexpr int kWidest = 128;  // of blocks that share a scale
 
 // to[i] += factor · from[i]
 static inline void add(float* to, const float* from, float factor, int64_t count) {

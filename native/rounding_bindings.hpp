@@ -86,7 +86,7 @@ void bind_rounding(nb::module_& module, Current current) {
                   ConstVector min_step, ConstVector values, Array<float, 1> scales, Array<float, 1> offsets, Codes codes,
                   Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            if (width > 32 || kind < 0 || kind > 3) throw nb::value_error("no such blocks");
+            if (width > 128 || kind < 0 || kind > 3) throw nb::value_error("no such blocks");
             expect_shape(columns, width, width), expect_shape(inverse, width, width), expect_shape(factor, width, width);
             expect_shape(codes, n, width), expect_shape(errors, n, width);
             if (pivots.shape(0) != width) throw nb::value_error("arrays of different shapes");

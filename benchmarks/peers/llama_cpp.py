@@ -1,4 +1,4 @@
-"""llama.cpp's own encoders, through the C function that the xllamacpp wheel exports."""
+"""llama.cpp's own encoders and decoders, through the C functions that the xllamacpp wheel exports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.ggml_types import number_of
 from thriftbit.formats import Format
+
+
+class _TypeTraits(ctypes.Structure):
+    """ggml_type_traits"""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("block_size", ctypes.c_int64),
+        ("interleaved", ctypes.c_int64),
+        ("block_bytes", ctypes.c_size_t),
+        ("quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+        ("from_float", ctypes.c_void_p),
+    )
 
 
 @cache
@@ -29,6 +43,8 @@ def _library() -> ctypes.CDLL:
         ctypes.c_int64,  # width
         ctypes.c_void_p,  # importance
     ]
+    library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+    library.ggml_get_type_traits.argtypes = [ctypes.c_int]
     return library
 
 
@@ -42,3 +58,12 @@ def encode(
         number_of(format), rows.ctypes.data, blocks.ctypes.data, 0, len(rows), rows.shape[1], weights
     )
     return blocks
+
+
+def decode(blocks: NDArray[np.uint8], format: Format) -> NDArray[np.float32]:
+    """blocks: uint8 (n, bytes of a row), contiguous. -> float32 (n, width)"""
+    rows = np.empty((len(blocks), blocks.shape[1] // format.block_bytes * format.block_size), np.float32)
+    traits = _library().ggml_get_type_traits(number_of(format)).contents
+    assert (traits.block_size, traits.block_bytes) == (format.block_size, format.block_bytes)
+    traits.to_float(blocks.ctypes.data, rows.ctypes.data, rows.size)
+    return rows

@@ -6,12 +6,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from thriftbit.formats.e2m1 import BY_NIBBLE, nearest_size, nibbles_of
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.packing import join_bits, split_bits
 from thriftbit.formats.search import columns, error, inverse
-
-SIZES = np.array([0, 1, 2, 3, 4, 6, 8, 12], np.float32)
-_BETWEEN = (SIZES[:-1] + SIZES[1:]) / 2
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
@@ -23,17 +21,15 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
     best, least = exponent, np.full(exponent.shape, np.inf, np.float32)
     for step in (-1, 0, 1):
         s = _half_scale(exponent + step)
-        left = error(size, w, s * SIZES[np.searchsorted(_BETWEEN, size * inverse(s))])
+        left = error(size, w, s * nearest_size(size * inverse(s)))
         better = left < least
         least, best = np.where(better, left, least), np.where(better, exponent + step, best)
-    levels = np.searchsorted(_BETWEEN, size * inverse(_half_scale(best))).astype(np.uint8)
-    levels |= (columns_x < 0).astype(np.uint8) << 3
-    return np.hstack([best.astype(np.uint8)[:, None], join_bits(levels.T, 4, 16)])
+    nibbles = nibbles_of(nearest_size(size * inverse(_half_scale(best))), columns_x)
+    return np.hstack([best.astype(np.uint8)[:, None], join_bits(nibbles.T, 4, 16)])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    values = np.concatenate([SIZES, np.float32(0) - SIZES])  # both zeros positive
-    x: FloatArray = _half_scale(blocks[:, :1].astype(np.int32)) * values[split_bits(blocks[:, 1:], 4, 16)]
+    x: FloatArray = _half_scale(blocks[:, :1].astype(np.int32)) * BY_NIBBLE[split_bits(blocks[:, 1:], 4, 16)]
     return x
 
 
