@@ -13,8 +13,11 @@ from thriftbit.formats.packing import join_bits, split_bits
 from thriftbit.formats.search import columns, error, inverse
 
 SCALES = np.array([np.ldexp(b & 7 | (b > 7) << 3, max(b >> 3, 1) - 11) for b in range(127)], np.float32)
-"""float32 (127,): half of the E4M3 numbers from 0 to 448, in the order of their bytes. Byte 127 is no number; GGML
-takes it for zero and ignores the highest bit of all others."""
+"""float32 (127,): half of the E4M3 numbers from 0 to 448, in the order of their bytes."""
+
+_BY_BYTE = np.concatenate([SCALES, [0], SCALES, [240]]).astype(np.float32)
+"""float32 (256,): as GGML reads any byte. It ignores the highest bit. For bytes 127 and 255 E4M3 has no number; GGML
+takes the former for zero only."""
 
 _TRIED = range(-3, 7)
 """The scales next to the one that puts the largest weight at the largest value, and further up."""
@@ -38,15 +41,14 @@ def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
 def _byte_near(s: FloatArray) -> NDArray[np.int32]:
     """Return the byte of the E4M3 number nearest to each s ≥ 0. Below 2⁻⁶ they are multiples of 2⁻⁹."""
     rounded = (s.view(np.int32) + (1 << 19) >> 20) - (120 << 3)
-    byte: NDArray[np.int32] = np.where(s < 2.0**-6, (s * np.float32(512) + np.float32(0.5)).astype(np.int32), rounded)
-    return np.minimum(byte, len(SCALES) - 1)
+    byte = np.where(s < 2.0**-6, (s * np.float32(512) + np.float32(0.5)).astype(np.int32), rounded)
+    nearest: NDArray[np.int32] = np.minimum(byte, len(SCALES) - 1).astype(np.int32)
+    return nearest
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     levels = BY_NIBBLE[split_bits(blocks[:, 4:], 4, 8)].reshape(-1, 4, 16)
-    table = np.tile(np.append(SCALES, np.float32(0)), 2)
-    table[-1] = 240
-    return (table[blocks[:, :4]][:, :, None] * levels).reshape(-1, 64)
+    return (_BY_BYTE[blocks[:, :4]][:, :, None] * levels).reshape(-1, 64)
 
 
 FORMAT = Format(
