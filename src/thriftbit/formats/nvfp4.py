@@ -42,13 +42,13 @@ def _byte_near(s: FloatArray) -> NDArray[np.int32]:
     """Return the byte of the E4M3 number nearest to each s ≥ 0. Below 2⁻⁶ they are multiples of 2⁻⁹."""
     rounded = (s.view(np.int32) + (1 << 19) >> 20) - (120 << 3)
     byte = np.where(s < 2.0**-6, (s * np.float32(512) + np.float32(0.5)).astype(np.int32), rounded)
-    nearest: NDArray[np.int32] = np.minimum(byte, len(SCALES) - 1).astype(np.int32)
-    return nearest
+    return np.minimum(byte, len(SCALES) - 1).astype(np.int32)
 
 
 def decode(blocks: ByteArray) -> FloatArray:
     levels = BY_NIBBLE[split_bits(blocks[:, 4:], 4, 8)].reshape(-1, 4, 16)
-    return (_BY_BYTE[blocks[:, :4]][:, :, None] * levels).reshape(-1, 64)
+    x: FloatArray = (_BY_BYTE[blocks[:, :4]][:, :, None] * levels).reshape(-1, 64)
+    return x
 
 
 FORMAT = Format(
