@@ -23,6 +23,12 @@ WIDER = {
     "n_inner": 512,
     "moe_intermediate_size": 256,
     "shared_expert_intermediate_size": 256,
+    "shared_intermediate_size": 256,
+    "moe_shared_expert_intermediate_size": 256,
+    "moe_latent_size": 256,
+    "mamba_head_dim": 16,  # the converter wants 64 to divide what 8 heads have
+    "mamba_d_ssm": 256,
+    "mamba_d_head": 32,
     "q_lora_rank": 256,
     "kv_lora_rank": 256,
 }
@@ -36,6 +42,8 @@ def widened(config: dict[str, Any]) -> dict[str, Any]:
         wide = {key: value for key, value in wide.items() if key not in HEADS}
     elif "rope_parameters" in config and "head_dim" not in config:
         wide |= {"num_attention_heads": 32, "num_key_value_heads": 8}  # heads of 8 entries, as their rotary tables are
+    if config.get("shared_intermediate_size") == config.get("intermediate_size") is not None:
+        wide["shared_intermediate_size"] = wide["intermediate_size"]
     if "num_key_value_heads" in wide and config["num_key_value_heads"] == config["num_attention_heads"]:
         wide["num_key_value_heads"] = wide["num_attention_heads"]
     text = {"text_config": widened(config["text_config"])} if "text_config" in config else {}
@@ -55,10 +63,15 @@ NOT_CONVERTED = {
     "exaone4",
     "phi",  # the converter takes a feed-forward network of four times the width for granted
     "phi-grouped",
+    "nemotron-h",  # beside transformers 5 the converter takes it for a model with experts
+    "nemotron-h-short",
 }
 WIDE_MODELS = {
     tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
 }
+
+
+OLDER_KINDS = {"linear_attention": "mamba", "full_attention": "attention"}  # what the converter goes by
 
 
 def save_wide(tiny: TinyModel, folder: Path) -> Path:
@@ -68,6 +81,8 @@ def save_wide(tiny: TinyModel, folder: Path) -> Path:
     older = {"n_ctx": config["n_positions"]} if "n_positions" in config else {}  # names that the converter asks for
     rope = config.get("rope_parameters") or {}
     older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] == "cohere2" else {}
+    if config["model_type"] == "granitemoehybrid":
+        older |= {"layer_types": [OLDER_KINDS[kind] for kind in config["layer_types"]]}
     (folder / "config.json").write_text(json.dumps(config | older))
     vocabulary = {f"token {number}": number for number in range(VOCABULARY)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))

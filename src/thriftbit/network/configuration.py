@@ -19,7 +19,7 @@ def configuration_of(model: Model) -> PretrainedConfig:
     from a GGUF. Raises ThriftbitError where that cannot be done, or if transformers does not take it."""
     config = model.config or _from_gguf(model)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
-    settings = plain_numbers(settings)
+    settings = plain_numbers(settings) | _left_of_multipliers(config)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
     model_type = str(config.get("model_type"))
     if model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
@@ -28,6 +28,14 @@ def configuration_of(model: Model) -> PretrainedConfig:
         return AutoConfig.for_model(model_type, **settings).get_text_config()
     except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         raise ThriftbitError(f"{model.source}: transformers does not take its configuration: {error}") from None
+
+
+def _left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """-> settings without the multipliers that the weights, as the container has them, are multiplied by already"""
+    try:
+        return find_architecture(config).multipliers
+    except ThriftbitError:  # without a table nothing is multiplied
+        return {}
 
 
 def plain_numbers(value: Any) -> Any:

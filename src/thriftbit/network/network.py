@@ -64,6 +64,7 @@ class Network:
         self.texts: Hashable = None
         self._streams = 1  # of hidden states, which some families carry side by side
         self._streams_lead = False  # whether their axis is the first, or else the third
+        self._in_tuples = False  # whether layers of the family give what they compute in a tuple
         self._to_device()
 
     @property
@@ -93,7 +94,14 @@ class Network:
         self._head.weight = self._parameter(torch.zeros(1, self._embedding.embedding_dim))  # nobody asked for logits
         if self._head_bias:
             self._head.bias = self._parameter(torch.zeros(1))
-        self._run(note, input_ids=compact.to(self.device))
+        try:
+            self._run(note, input_ids=compact.to(self.device))
+        except IndexError:
+            if self._in_tuples or hidden[-1].dim() == hidden[0].dim():
+                raise
+            self._in_tuples = True  # the model took the first text out of what it was given
+            del hidden[:], calls[:]
+            self._run(note, input_ids=compact.to(self.device))
         self._calls[self._key(calls), tokens.shape] = calls
         if hidden[0].dim() == 4:
             self._streams_lead = hidden[0].shape[:2] != tokens.shape
@@ -118,7 +126,8 @@ class Network:
         shape = hidden.shape[:2]
         calls = self._calls.get((None, shape)) or self._calls[self.texts, shape]
         arguments, options = calls[index]
-        return self._joined(cast(torch.Tensor, module(self._apart(hidden), *arguments, **options)))
+        computed = module(self._apart(hidden), *arguments, **options)
+        return self._joined(cast(torch.Tensor, computed[0] if self._in_tuples else computed))
 
     def head(self, weights: Weights, start: int, stop: int) -> Function:
         """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
@@ -160,7 +169,7 @@ class Network:
     def _run(self, layer: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> torch.Tensor:
         """-> the logits that the model's forward pass gives with `layer` in place of every layer"""
         for stand_in in self._stand_ins:
-            stand_in.behaviour = layer
+            stand_in.behaviour = (lambda *given, **named: (layer(*given, **named),)) if self._in_tuples else layer
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
 
     def _load_outside(self, weights: Weights) -> dict[str, torch.Tensor]:
@@ -183,7 +192,7 @@ class Network:
 class _StandIn(nn.Module):
     """Has the attributes of the layer in whose place it stands, since models look at them, and does as it is told."""
 
-    behaviour: Callable[..., torch.Tensor]
+    behaviour: Callable[..., Any]
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -195,7 +204,7 @@ class _StandIn(nn.Module):
         except AttributeError:
             return getattr(self.__dict__["_layer"][0], name)
 
-    def forward(self, hidden: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         return self.behaviour(hidden, *arguments, **options)
 
 

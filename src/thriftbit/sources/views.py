@@ -50,6 +50,13 @@ def computed(tensor: Tensor, function: Callable[[FloatArray], FloatArray]) -> Te
     return replace(tensor, read=lambda start, stop: function(tensor.read(start, stop)).astype(np.float32))
 
 
+def multiplied(tensor: Tensor, factors: FloatArray) -> Tensor:
+    """factors: float32, one for every row"""
+    return replace(
+        tensor, read=lambda start, stop: (tensor.read(start, stop) * factors[start:stop, None]).astype(np.float32)
+    )
+
+
 def reordered(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:
     """Position i along the first axis holds what the tensor has at order[i]. order: a permutation of that axis, which
     is the rows of a matrix and the entries of a vector. Neighbouring rows that stay neighbours are read together."""

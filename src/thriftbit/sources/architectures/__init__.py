@@ -56,7 +56,7 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
     )
     for architecture in known_architectures().values():
         named_here = named in architecture.classes or headed in architecture.classes
-        if named_here or (named is None and model_type in architecture.model_types):
+        if (named_here or (named is None and model_type in architecture.model_types)) and architecture.applies(config):
             return architecture
     raise ThriftbitError(
         f"The class {shown(named or model_type or '(none in config.json)')} has no table here. "

@@ -27,6 +27,7 @@ from thriftbit.sources.architectures.entries import (
     expect_as_many,
     expect_shape,
     filled,
+    multiplied,
     not_there,
     take_sources,
 )
@@ -67,6 +68,8 @@ class Architecture:
         where it is the embedding.
     next_token_key: the setting that counts layers that guess the tokens after the next, "" if there are none.
     recognised: where families share a GGUF name, whether a model of that name, by its numbers, is of this family.
+    applies: where families share a class, whether a configuration, as it is parsed, is of this family.
+    multipliers: settings that are multiplied into the weights of the file -> what is left of them.
     prefixes: how names begin in other checkpoints of the family -> how they do in the rows; beside `spelling.PREFIXES`.
     ignorable: regular expressions of source names that hold no weights of the text model.
     drops_layers_behind: whether layers behind the last one, which guess the tokens after the next, are left out.
@@ -92,6 +95,8 @@ class Architecture:
     copies_tied: bool = False
     next_token_key: str = ""
     recognised: Callable[[Dimensions], bool] | None = None
+    applies: Callable[[Mapping[str, Any]], bool] = lambda config: True
+    multipliers: Mapping[str, Any] = field(default_factory=dict)
     prefixes: Mapping[str, str] = field(default_factory=dict)
     ignorable: tuple[str, ...] = ()
     drops_layers_behind: bool = False
@@ -184,6 +189,8 @@ class Architecture:
             tensors = take_sources(entry, found, missing, f"{checkpoint.path}: config.json implies")
             if tensors:
                 outputs = entry.row.transform.forward(tensors, entry.model)
+                if entry.row.multiplied:
+                    outputs = [multiplied(output, configuration, entry.row.multiplied) for output in outputs]
                 mapped += [_named(output, name) for output, name in zip(outputs, entry.targets, strict=True)]
         if missing == [self._source_of(OUTPUT)] and not found:
             raise ThriftbitError(

@@ -10,8 +10,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from thriftbit.errors import ThriftbitError, enumeration
 from thriftbit.sources import views
+from thriftbit.sources.architectures.configuration import Configuration, finite
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.rows import Row
 from thriftbit.sources.tensor import FloatArray, Tensor, WeightsElsewhereError
@@ -69,6 +72,14 @@ def take_sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who
     if lacking:
         return []
     return [views.reshaped(views.concatenated(tensors), shape)] if len(names) > len(entry.sources) else tensors
+
+
+def multiplied(tensor: Tensor, configuration: Configuration, setting: str) -> Tensor:
+    """Return the tensor multiplied by a setting: one number, or a list with a number for every row."""
+    value = configuration.get(setting)
+    if isinstance(value, list):
+        return views.multiplied(tensor, np.array([finite(each, setting) for each in value], np.float32))
+    return views.multiplied(tensor, np.full(tensor.rows, finite(value, setting), np.float32))
 
 
 def not_there(start: int, stop: int) -> FloatArray:

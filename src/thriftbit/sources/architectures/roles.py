@@ -46,6 +46,8 @@ ROLES = {
     "ssm_a": "recurrent-decay",
     "ssm_d": "recurrent-decay",
     "ssm_out": "recurrent-out",
+    "ffn_latent_down": "expert-in",
+    "ffn_latent_up": "expert-out",
     "shortconv.conv": "convolution",
     "shortconv.in_proj": "recurrent-in",
     "shortconv.out_proj": "recurrent-out",

@@ -2,6 +2,7 @@
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated
+from thriftbit.sources.architectures.keys import Setting
 from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     LLAMA_LAYERS,
@@ -11,28 +12,23 @@ from thriftbit.sources.architectures.llama_like import (
 )
 from thriftbit.sources.architectures.rope import WITH_FACTORS
 
+MULTIPLIERS: dict[str, Setting] = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+MULTIPLIERS_OF_ONE = {setting: 1.0 for setting in MULTIPLIERS.values() if isinstance(setting, str)}
+
 ARCHITECTURE = Architecture(
     classes=("GraniteForCausalLM",),
     model_types=("granite",),
     gguf_name="granite",
     layers=every_layer(LLAMA_LAYERS),
-    metadata_keys=METADATA
-    | RMS_NORM
-    | {
-        "attention.scale": "attention_multiplier",
-        "embedding_scale": "embedding_multiplier",
-        "residual_scale": "residual_multiplier",
-        "logit_scale": "logits_scaling",
-    },
-    defaults={
-        "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-6,
-        "attention_multiplier": 1.0,
-        "embedding_multiplier": 1.0,
-        "residual_multiplier": 1.0,
-        "logits_scaling": 1.0,
-    },
+    metadata_keys=METADATA | RMS_NORM | MULTIPLIERS,
+    defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-6} | MULTIPLIERS_OF_ONE,
     fixed={"hidden_act": SILU},
     checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
+    recognised=lambda model: not model.has("rope.scaling.finetuned"),
 )
