@@ -1,4 +1,4 @@
-// The fast version of src/thriftbit/formats/affine.py, which explains the search.
+// The fast version of tests/conformance/specification/affine.py, which explains the search.
 #pragma once
 
 #include "llama_cpp.hpp"

@@ -1,4 +1,4 @@
-// What Q4_K and Q5_K share: the search, and the bytes before the levels. The fast version of formats/k_with_mins.py.
+// What Q4_K and Q5_K share: the search, and the bytes before the levels. The fast version of the search in tests/conformance/specification/k_with_mins.py.
 #pragma once
 
 #include <type_traits>

@@ -1,4 +1,4 @@
-// llama.cpp's own searches, sixteen blocks at a time: the fast version of src/thriftbit/formats/llama_cpp.py, which
+// llama.cpp's own searches, sixteen blocks at a time: the fast version of tests/conformance/specification/llama_cpp.py, which
 // explains their purpose. Sums, products and divisions are in llama.cpp's order, so that every bit is the same.
 #pragma once
 

@@ -1,4 +1,4 @@
-// What the searches share: the fast version of src/thriftbit/formats/search.py.
+// What the searches share: the fast version of tests/conformance/specification/search.py.
 #pragma once
 
 #include <array>

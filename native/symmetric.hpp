@@ -1,4 +1,4 @@
-// The fast version of src/thriftbit/formats/symmetric.py, which explains the search.
+// The fast version of tests/conformance/specification/symmetric.py, which explains the search.
 #pragma once
 
 #include <type_traits>

@@ -95,6 +95,29 @@ def test_any_number_of_blocks(format: Format, shape: tuple[int, int]) -> None:
 
 
 @every_format
+@weighted
+def test_the_plain_encoder_loses_little_more(format: Format, column_weights: NDArray[np.float32] | None) -> None:
+    """The encoder of machines without compiled kernels: simple, and never far off."""
+    rows = np.concatenate([weights("gaussian", 16), weights("heavy-tailed", 16), awkward_rows(format)])
+    shares = None if column_weights is None else np.broadcast_to(column_weights, rows.shape)
+    assert format.encode_blocks is not None
+    plain, searched = (
+        _error_of_rows(format.decode(blocks.reshape(len(rows), -1)), rows, column_weights)
+        for blocks in (format.encode_blocks(rows, shares), format.encode(rows, column_weights))
+    )
+    assert np.isfinite(plain).all()
+    ratios = (plain[:32] + 1e-30) / (searched[:32] + 1e-30)
+    assert np.exp(np.log(ratios).mean()) < MOST_THAT_PLAIN_LOSES
+
+
+def _error_of_rows(
+    decoded: NDArray[np.float32], rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
+) -> NDArray[np.float64]:
+    squares = (decoded.astype(np.float64) - rows) ** 2
+    return (squares if column_weights is None else squares * column_weights).sum(axis=1)
+
+
+@every_format
 def test_decoding_is_ggml_s_bit_for_bit(format: Format) -> None:
     anything = np.random.default_rng(3).integers(0, 256, (64, format.row_bytes(WIDTH)), np.uint8)
     for blocks in (format.encode(awkward_rows(format)), llama_cpp.encode(awkward_rows(format), format), anything):
@@ -158,6 +181,9 @@ def test_columns_without_importance_do_no_harm(format: Format) -> None:
     assert loss <= 1.01 * ((plain - rows[:, 512:]) ** 2).sum()
     np.testing.assert_array_equal(format.encode(rows, np.zeros(WIDTH, np.float32)), format.encode(rows))
 
+
+MOST_THAT_PLAIN_LOSES = 1.5
+"""Times the error of the kernel's search."""
 
 NOTHING_TO_GAIN = {"F32", "F16", "BF16"}
 """They only round. So does Q1_0 without importance: the mean is the best scale."""

@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 from thriftbit.errors import UsageError
 from thriftbit.formats.format import Format, WeightError
+from thriftbit.formats.grid import Grid
+from thriftbit.formats.plain import plain_encoder
 
 
 def _discover() -> dict[str, Format]:
     names = [info.name for info in pkgutil.iter_modules(__path__) if info.name != "__main__"]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    found = [_with_encoder(module.FORMAT) for module in modules if hasattr(module, "FORMAT")]
     return {format.name: format for format in sorted(found, key=lambda f: (-f.bits_per_weight, f.name))}
+
+
+def _with_encoder(format: Format) -> Format:
+    """Return the format with the plain encoder, where it has a grid and no encoder of its own."""
+    if format.encode_blocks is not None or not isinstance(format.grid, Grid):
+        return format
+    return replace(format, encode_blocks=plain_encoder(format.grid, format.block_size))
 
 
 FORMATS: dict[str, Format] = _discover()

@@ -8,20 +8,20 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray
 
 SIZES = np.array([0, 1, 2, 3, 4, 6, 8, 12], np.float32)
-BY_NIBBLE = np.concatenate([SIZES, np.float32(0) - SIZES])
-"""float32 (16,): what the stored bits stand for. Both zeros are positive."""
+VALUES: FloatArray = np.concatenate([-SIZES[:0:-1], SIZES])
+"""float32 (15,): ascending; GGML has two bit patterns for zero, which are one value here."""
 
-_MINUS = np.uint8(8)
-
-
-def nearest_size(y: FloatArray) -> FloatArray:
-    """Return the nearest of SIZES to each y ≥ 0. Of two equally near, the even multiple."""
-    y = np.minimum(y, SIZES[-1])
-    step = np.where(y < 4, np.float32(1), np.where(y < 8, np.float32(2), np.float32(4)))
-    sizes: FloatArray = np.rint(y / step) * step
-    return sizes
+MINUS = np.uint8(8)
+_ZERO = len(SIZES) - 1  # its place in VALUES
 
 
-def nibbles_of(sizes: FloatArray, x: FloatArray) -> ByteArray:
-    """Return the bits that GGML stores: a place in SIZES, and 8 where x is negative."""
-    return np.searchsorted(SIZES, sizes).astype(np.uint8) | np.where(x < 0, _MINUS, np.uint8(0))
+def codes_of(nibbles: ByteArray) -> ByteArray:
+    """Return the places in VALUES of numbers as GGML stores them: a place in SIZES, and 8 for minus."""
+    sizes = (nibbles & np.uint8(7)).astype(np.int8)
+    return (np.where(nibbles & MINUS, -sizes, sizes) + _ZERO).astype(np.uint8)
+
+
+def nibbles_of(codes: ByteArray) -> ByteArray:
+    """The inverse of `codes_of`."""
+    places = codes.astype(np.int8) - _ZERO
+    return np.abs(places).astype(np.uint8) | np.where(places < 0, MINUS, np.uint8(0))

@@ -19,8 +19,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.format import ByteArray
-from thriftbit.formats.search import FloatArray, half
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.packing import half
 
 
 class ScaleKind(IntEnum):

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind
-from thriftbit.formats.iq4_values import VALUES, IQ4Values, levels_of, search_as_llama_cpp
+from thriftbit.formats.iq4_nl import VALUES
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns
-from thriftbit.formats.symmetric import search_super_symmetric
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 32)
-    alone = search_as_llama_cpp(x, columns_x, w, importance, 256)
-    theirs = llama_cpp.nearest_multiples(alone, sub_blocks=8, lowest=-32)
-    found = search_super_symmetric(columns_x, w, IQ4Values(), theirs, lowest=-32, spacing=1 / 64)
-    return pack(Numbers.of_multiples(levels_of(found.values.T).reshape(-1, 256), found.d, found.scales))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -39,14 +28,15 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([half_bytes(numbers.d), high, low, join_bits(numbers.codes, 4, 16)])
 
 
+GRID = Grid(ScaleKind.MULTIPLE, VALUES, unpack, pack, sub_blocks=8, lowest=-32, highest=31)
+
 FORMAT = Format(
     "IQ4_XS",
     block_size=256,
     block_bytes=136,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="IQ4_NL",
     largest=31 * 113 * LARGEST_HALF,
     summary="smallest good 4 bits",
-    grid=Grid(ScaleKind.MULTIPLE, VALUES, unpack, pack, sub_blocks=8, lowest=-32, highest=31),
+    grid=GRID,
 )

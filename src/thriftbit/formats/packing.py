@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.format import ByteArray
-from thriftbit.formats.search import FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray
+
+
+def half(values: FloatArray) -> FloatArray:
+    """Round to the nearest half-precision number. Values that are too large become the largest one."""
+    clipped = np.clip(values, -np.float32(LARGEST_HALF), np.float32(LARGEST_HALF))
+    return clipped.astype(np.float16).astype(np.float32)
 
 
 def half_bytes(values: FloatArray) -> ByteArray:

@@ -8,15 +8,8 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind
 from thriftbit.formats.packing import half_bytes, half_values
-from thriftbit.formats.search import columns, half, total
 
 VALUES = np.array([-1, 1], np.float32)
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 128)
-    d = half(total(w * np.abs(columns_x)) / total(w))
-    return pack(Numbers.of_blocks((columns_x >= 0).T.astype(np.uint8), d))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -38,7 +31,6 @@ FORMAT = Format(
     block_size=128,
     block_bytes=18,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q4_0",
     summary="for models of one bit",
     grid=Grid(ScaleKind.HALF, VALUES, unpack, pack),

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
-from thriftbit.formats.affine import search_super_affine
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns
-
-PLAIN = llama_cpp.Steps(-0.5, 0.1, 15, absolute=True)
-"""How llama.cpp searches without importance."""
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 16)
-    if importance is None:
-        weights = np.abs(columns_x)
-        theirs = llama_cpp.super_affine_plain(columns_x, weights, 3, sub_blocks=16, largest=15, steps=PLAIN)
-    else:
-        weights = llama_cpp.weights(columns_x, w, np.repeat(llama_cpp.mean_square(x.reshape(-1, 256)), 16))
-        theirs = llama_cpp.super_affine(columns_x, weights, 3, sub_blocks=16, largest=15)
-    found = search_super_affine(columns_x, w, 3, theirs, largest=15, spacing=1 / 32)
-    return pack(found.numbers())
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -59,7 +41,6 @@ FORMAT = Format(
     block_size=256,
     block_bytes=84,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q4_0",
     largest=15 * LARGEST_HALF,
     summary="smallest, with clear losses",

@@ -4,26 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns, total
-from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 16)
-    if importance is None:
-        theirs = llama_cpp.nearest_multiples(llama_cpp.descend_symmetric(columns_x, 4), sub_blocks=16, lowest=-32)
-    else:
-        square = llama_cpp.mean_square(x.reshape(-1, 256)) * np.float32(2)
-        weights = llama_cpp.weights(columns_x, w, np.repeat(square, 16))
-        alone, _ = llama_cpp.search_symmetric(columns_x, weights, llama_cpp.WholeNumberStarts(4))
-        theirs = llama_cpp.searched_multiples(alone, total(weights), sub_blocks=16, n=32)
-    found = search_super_symmetric(columns_x, w, WholeNumbers(4), theirs, lowest=-32, spacing=1 / 64)
-    levels = (found.values.T + 4).astype(np.uint8).reshape(-1, 256)
-    return pack(Numbers.of_multiples(levels, found.d, found.scales))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -44,14 +27,15 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([high, low, join_bits(scales & 15, 4, 8), join_bits(scales >> 4, 2, 4), half_bytes(numbers.d)])
 
 
+GRID = Grid(ScaleKind.MULTIPLE, whole_numbers(-4, 8), unpack, pack, sub_blocks=16, lowest=-32, highest=31)
+
 FORMAT = Format(
     "Q3_K",
     block_size=256,
     block_bytes=110,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q4_0",
     largest=31 * 3 * LARGEST_HALF,
     summary="small, with losses",
-    grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-4, 8), unpack, pack, sub_blocks=16, lowest=-32, highest=31),
+    grid=GRID,
 )

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Numbers
-from thriftbit.formats.k_with_mins import grid, pack_head, search, unpack_head
+from thriftbit.formats.k_with_mins import grid, pack_head, unpack_head
 from thriftbit.formats.packing import join_bits, split_bits
-
-PLAIN = llama_cpp.Steps(-1, 0.1, 20)
-"""How llama.cpp searches without importance."""
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    return pack(search(x, importance, 15, PLAIN))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -30,14 +22,15 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([pack_head(numbers), join_bits(numbers.codes, 4, 32)])
 
 
+GRID = grid(15, unpack, pack)
+
 FORMAT = Format(
     "Q4_K",
     block_size=256,
     block_bytes=144,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q5_0",
     largest=63 * LARGEST_HALF,
     summary="small and good",
-    grid=grid(15, unpack, pack),
+    grid=GRID,
 )

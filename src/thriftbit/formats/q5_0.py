@@ -7,15 +7,6 @@ import numpy as np
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_fifth_bits, split_fifth_bits
-from thriftbit.formats.search import columns, inverse, nearest
-from thriftbit.formats.symmetric import search_whole_numbers
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 32)
-    d = search_whole_numbers(x, columns_x, w, 16, hurried=importance is None)
-    levels = (nearest(columns_x * inverse(d), -16, 15) + 16).T.astype(np.uint8)
-    return pack(Numbers.of_blocks(levels, d))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -31,13 +22,14 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([half_bytes(numbers.d), join_fifth_bits(numbers.codes)])
 
 
+GRID = Grid(ScaleKind.HALF, whole_numbers(-16, 32), unpack, pack)
+
 FORMAT = Format(
     "Q5_0",
     block_size=32,
     block_bytes=22,
     decode_blocks=decode,
-    encode_blocks=encode,
     largest=15 * LARGEST_HALF,
     summary="plain 5 bits",
-    grid=Grid(ScaleKind.HALF, whole_numbers(-16, 32), unpack, pack),
+    grid=GRID,
 )

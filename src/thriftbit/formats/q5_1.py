@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats.affine import search_block
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_fifth_bits, split_fifth_bits
-from thriftbit.formats.search import columns, inverse, nearest
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    columns_x, w = columns(x, importance, 32)
-    d, m = search_block(x, columns_x, w, 31, hurried=importance is None)
-    levels = nearest((columns_x + m) * inverse(d), 0, 31).T.astype(np.uint8)
-    return pack(Numbers.of_blocks(levels, d, m))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -31,12 +22,13 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([half_bytes(numbers.d), half_bytes(-numbers.d_min), join_fifth_bits(numbers.codes)])
 
 
+GRID = Grid(ScaleKind.HALF_AND_HALF, whole_numbers(0, 32), unpack, pack)
+
 FORMAT = Format(
     "Q5_1",
     block_size=32,
     block_bytes=24,
     decode_blocks=decode,
-    encode_blocks=encode,
     summary="5 bits with an offset",
-    grid=Grid(ScaleKind.HALF_AND_HALF, whole_numbers(0, 32), unpack, pack),
+    grid=GRID,
 )

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Numbers
-from thriftbit.formats.k_with_mins import grid, pack_head, search, unpack_head
+from thriftbit.formats.k_with_mins import grid, pack_head, unpack_head
 from thriftbit.formats.packing import join_bits, split_bits
-
-PLAIN = llama_cpp.Steps(-0.5, 0.1, 15)
-"""How llama.cpp searches without importance."""
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    return pack(search(x, importance, 31, PLAIN))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -31,14 +23,15 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([pack_head(numbers), join_bits(numbers.codes >> 4, 1, 32), join_bits(numbers.codes & 15, 4, 32)])
 
 
+GRID = grid(31, unpack, pack)
+
 FORMAT = Format(
     "Q5_K",
     block_size=256,
     block_bytes=176,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q5_1",
     largest=63 * LARGEST_HALF,
     summary="hard to tell from full",
-    grid=grid(31, unpack, pack),
+    grid=GRID,
 )

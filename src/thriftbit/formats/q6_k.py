@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.search import columns
-from thriftbit.formats.symmetric import WholeNumbers, search_super_symmetric
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    x, w = columns(x, importance, 16)
-    alone, _ = llama_cpp.search_symmetric(x, x * x if importance is None else w, llama_cpp.WholeNumberStarts(32))
-    theirs = llama_cpp.nearest_multiples(alone, sub_blocks=16, lowest=-128)
-    found = search_super_symmetric(x, w, WholeNumbers(32), theirs, lowest=-128, spacing=1 / 64)
-    levels = (found.values.T + 32).astype(np.uint8).reshape(-1, 256)
-    return pack(Numbers.of_multiples(levels, found.d, found.scales))
 
 
 def decode(blocks: ByteArray) -> FloatArray:
@@ -38,14 +26,15 @@ def pack(numbers: Numbers) -> ByteArray:
     return np.hstack([low, high, numbers.scales.astype(np.int8).view(np.uint8), half_bytes(numbers.d)])
 
 
+GRID = Grid(ScaleKind.MULTIPLE, whole_numbers(-32, 64), unpack, pack, sub_blocks=16, lowest=-128, highest=127)
+
 FORMAT = Format(
     "Q6_K",
     block_size=256,
     block_bytes=210,
     decode_blocks=decode,
-    encode_blocks=encode,
     fallback="Q8_0",
     largest=127 * 31 * LARGEST_HALF,
     summary="differences are hard to measure",
-    grid=Grid(ScaleKind.MULTIPLE, whole_numbers(-32, 64), unpack, pack, sub_blocks=16, lowest=-128, highest=127),
+    grid=GRID,
 )

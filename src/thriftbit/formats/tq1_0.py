@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values
-from thriftbit.formats.ternary import search_ternary
+from thriftbit.formats.plain import plain_encoder
 
 PARTS = ((0, 32, 5), (32, 16, 5), (48, 4, 4))
 """(first byte, bytes, digits in each byte): digit i of byte j is weight i * bytes + j of the part."""
@@ -15,23 +16,30 @@ PARTS = ((0, 32, 5), (32, 16, 5), (48, 4, 4))
 POWERS = np.array([81, 27, 9, 3, 1])
 
 
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    d, levels = search_ternary(x, importance)
-    packed, start = [], 0
-    for _, size, digits in PARTS:
-        part = levels[:, start : start + size * digits].reshape(len(levels), digits, size).astype(int)
-        number = (part * POWERS[:digits, None]).sum(axis=1)
-        packed.append(((number * 256 + 242) // 243).astype(np.uint8))
-        start += size * digits
-    return np.hstack([*packed, half_bytes(d)])
-
-
 def decode(blocks: ByteArray) -> FloatArray:
+    numbers = unpack(blocks)
+    return numbers.d * (numbers.codes.astype(np.float32) - 1)
+
+
+def unpack(blocks: ByteArray) -> Numbers:
     levels = []
     for first, size, digits in PARTS:
         fractions = blocks[:, None, first : first + size] * np.array([3**i for i in range(digits)], np.uint8)[:, None]
         levels.append((fractions.astype(np.uint16) * 3 >> 8).reshape(len(blocks), -1))
-    return half_values(blocks[:, 52:54]) * (np.hstack(levels).astype(np.float32) - 1)
+    return Numbers.of_blocks(np.hstack(levels).astype(np.uint8), half_values(blocks[:, 52:54]))
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    packed, start = [], 0
+    for _, size, digits in PARTS:
+        part = numbers.codes[:, start : start + size * digits].reshape(-1, digits, size).astype(int)
+        number = (part * POWERS[:digits, None]).sum(axis=1)
+        packed.append(((number * 256 + 242) // 243).astype(np.uint8))
+        start += size * digits
+    return np.hstack([*packed, half_bytes(numbers.d)])
+
+
+GRID = Grid(ScaleKind.HALF, whole_numbers(-1, 3), unpack, pack)
 
 
 FORMAT = Format(
@@ -39,7 +47,7 @@ FORMAT = Format(
     block_size=256,
     block_bytes=54,
     decode_blocks=decode,
-    encode_blocks=encode,
+    encode_blocks=plain_encoder(GRID, 256),
     fallback="Q4_0",
     summary="for ternary models",
 )

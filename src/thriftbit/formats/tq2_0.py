@@ -5,17 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.ternary import search_ternary
-
-
-def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
-    d, levels = search_ternary(x, importance)
-    return np.hstack([join_bits(levels, 2, 32), half_bytes(d)])
+from thriftbit.formats.plain import plain_encoder
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    return half_values(blocks[:, 64:66]) * (split_bits(blocks[:, :64], 2, 32).astype(np.float32) - 1)
+    numbers = unpack(blocks)
+    return numbers.d * (numbers.codes.astype(np.float32) - 1)
+
+
+def unpack(blocks: ByteArray) -> Numbers:
+    return Numbers.of_blocks(split_bits(blocks[:, :64], 2, 32), half_values(blocks[:, 64:66]))
+
+
+def pack(numbers: Numbers) -> ByteArray:
+    return np.hstack([join_bits(numbers.codes, 2, 32), half_bytes(numbers.d)])
+
+
+GRID = Grid(ScaleKind.HALF, whole_numbers(-1, 3), unpack, pack)
 
 
 FORMAT = Format(
@@ -23,7 +31,7 @@ FORMAT = Format(
     block_size=256,
     block_bytes=66,
     decode_blocks=decode,
-    encode_blocks=encode,
+    encode_blocks=plain_encoder(GRID, 256),
     fallback="Q4_0",
     summary="for ternary models",
 )

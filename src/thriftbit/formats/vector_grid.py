@@ -18,8 +18,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.format import ByteArray
-from thriftbit.formats.search import FloatArray
+from thriftbit.formats.format import ByteArray, FloatArray
 
 SIGN_GROUP = 8
 """Where the number of minus signs has to be even, it is even in every this many weights."""

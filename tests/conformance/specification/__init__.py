@@ -1,6 +1,8 @@
-"""The encoders of the kernels as readable numpy: what `native/` has to give, byte for byte.
+"""The specification of every encoder: its search as readable numpy.
 
-A file here has the search of one format, where the encoder in the package is a plainer one.
+The kernels in `native/` are the same searches, made fast, and give the same bytes. `encoder_of` finds the specification
+of a format by its name: NAME.py has `encode(x, importance)`. Formats that only round have no search; their encoder in
+the package is the specification.
 """
 
 from __future__ import annotations

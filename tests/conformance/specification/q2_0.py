@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.grid import Numbers
 from thriftbit.formats.q2_0 import pack
-from thriftbit.formats.search import columns, inverse, nearest, signed_extreme
-from thriftbit.formats.symmetric import search_block
+
+from .search import columns, inverse, nearest, signed_extreme
+from .symmetric import search_block
 
 
 class Values:

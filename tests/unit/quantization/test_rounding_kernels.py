@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from thriftbit.formats.format import ByteArray, FloatArray, _native
-from thriftbit.formats.iq4_values import VALUES
+from thriftbit.formats.iq4_nl import VALUES
 
 assert _native is not None, "the kernels are not compiled; install the package again"
 

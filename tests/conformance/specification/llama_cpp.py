@@ -19,7 +19,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.search import ZERO, FloatArray, half, inverse, nearest, signed_extreme, total
+from thriftbit.formats.packing import half
+
+from .search import ZERO, FloatArray, inverse, nearest, signed_extreme, total
 
 NOTHING = np.float32(1e-15)
 ONE = np.float32(1)

@@ -1,4 +1,4 @@
-"""The sixteen uneven values of IQ4_NL and IQ4_XS: closer together near zero, where most weights are."""
+"""What the searches of IQ4_NL and IQ4_XS share: starts, and the nearest of the sixteen uneven values."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.iq4_nl import VALUES
 
-VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+from . import llama_cpp
+
 _BETWEEN = (VALUES[:-1] + VALUES[1:]) / 2
 
 

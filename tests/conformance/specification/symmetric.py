@@ -21,13 +21,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats import llama_cpp
-from thriftbit.formats.search import (
+from thriftbit.formats.packing import half
+
+from . import llama_cpp
+from .search import (
     POSITIONS,
     FloatArray,
     Scalar,
     error,
-    half,
     inverse,
     nearest,
     per_super_block,

@@ -15,11 +15,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from thriftbit.formats.format import LARGEST_HALF
+from thriftbit.formats.format import FloatArray
 
-FloatArray = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 POSITIONS = 16
@@ -54,12 +52,6 @@ def shrinking(largest: int, spacing: float) -> FloatArray:
     """Return (POSITIONS,) factors. The largest scale times each factor is a candidate for d, if multiples go to
     `largest`."""
     return np.array([1 / (largest * (1 + spacing * (1 - k))) for k in range(POSITIONS)], np.float32)
-
-
-def half(values: FloatArray) -> FloatArray:
-    """Round to the nearest half-precision number. Values that are too large become the largest one."""
-    clipped = np.clip(values, -np.float32(LARGEST_HALF), np.float32(LARGEST_HALF))
-    return clipped.astype(np.float16).astype(np.float32)
 
 
 def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:

@@ -24,15 +24,16 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats import llama_cpp
 from thriftbit.formats.grid import Numbers
-from thriftbit.formats.search import (
+from thriftbit.formats.packing import half
+
+from . import llama_cpp
+from .search import (
     POSITIONS,
     ZERO,
     FloatArray,
     Scalar,
     error,
-    half,
     inverse,
     nearest,
     per_super_block,

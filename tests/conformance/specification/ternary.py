@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray
-from thriftbit.formats.search import columns, inverse, nearest, signed_extreme
-from thriftbit.formats.symmetric import search_block
+
+from .search import columns, inverse, nearest, signed_extreme
+from .symmetric import search_block
 
 
 class Ternary:

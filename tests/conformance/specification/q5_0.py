@@ -1,0 +1,19 @@
+"""How the kernel of Q5_0 searches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.grid import Numbers
+from thriftbit.formats.q5_0 import pack
+
+from .search import columns, inverse, nearest
+from .symmetric import search_whole_numbers
+
+
+def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:
+    columns_x, w = columns(x, importance, 32)
+    d = search_whole_numbers(x, columns_x, w, 16, hurried=importance is None)
+    levels = (nearest(columns_x * inverse(d), -16, 15) + 16).T.astype(np.uint8)
+    return pack(Numbers.of_blocks(levels, d))
