@@ -1,12 +1,17 @@
 """Record which type a real `llama-quantize` gives every tensor of well-known models, for the tests of our presets.
 
     python tools/record_type_maps.py /path/to/llama-quantize --version b11434
+    python tools/record_type_maps.py /path/to/llama-quantize --version b11434 --config qwen3.6-35b-a3b=config.json
 
 The choice depends on names, shapes and a few hyperparameters, never on the weights, so each model is a GGUF whose
 header is real and whose data is a hole in a sparse file: Llama 3 70B takes kilobytes. `--dry-run` prints the choice, a
 line a tensor. The maps go to tests/conformance/type_maps, one JSON file per model, with all that the test needs to ask
 our presets the same question: metadata, tensor names ({} stands for the layer) with their layers and shapes, and for
 every preset the types of those tensors in that order, run-length encoded; "+imatrix" where that changes the choice.
+null stands for a preset that llama-quantize refuses to make of this model.
+
+MODELS has the shapes of models that are simple to describe. `--config` records any other that Thriftbit knows, from its
+config.json: hybrids, latent attention, the newest families.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import argparse
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,10 +31,14 @@ from typing import Any
 import gguf
 import numpy as np
 
+from thriftbit.sources.remote import open_outline
+
 PRESETS = [
     *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S"),
-    *("Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS", "MXFP4_MOE", "TQ2_0", "TQ1_0"),
+    *("Q2_K", "Q2_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"),
+    *("Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS", "MXFP4_MOE", "TQ2_0", "TQ1_0", "Q2_0", "Q1_0"),
 ]
+KEPT_IN_F32 = ("ffn_gate_inp", "position_embd", "ssm_conv1d", "shortconv.conv")  # by converters
 MAPS = Path(__file__).parent.parent / "tests" / "conformance" / "type_maps"
 
 
@@ -128,13 +138,13 @@ def metadata(shape: Shape) -> dict[str, int | float]:
     return keys | dict(shape.extra)
 
 
-def tensors(shape: Shape) -> list[tuple[str, int, int, tuple[int, ...]]]:
+def tensors(shape: Shape) -> list[Row]:
     """-> (name with {} for the layer, first layer, layer after the last, shape) of every kind of tensor;
     0, 0 for tensors outside of the layers"""
     n, width, dense = shape.layers, shape.width, shape.dense_layers if shape.experts else shape.layers
     head = shape.head_width or width // shape.heads
     queries, values = head * shape.heads, head * shape.value_heads
-    table: list[tuple[str, int, int, tuple[int, ...]]] = []
+    table: list[Row] = []
 
     def add(name: str, *dimensions: int, bias: bool = False, layers: tuple[int, int] = (0, n)) -> None:
         first, last = layers if name.startswith("blk.") else (0, 0)
@@ -181,21 +191,64 @@ def tensors(shape: Shape) -> list[tuple[str, int, int, tuple[int, ...]]]:
     return table
 
 
-def expanded(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """-> (name, shape) of every tensor, in the order in which types are recorded"""
-    for name, first, last, dimensions in tensors(shape):
-        for layer in range(first, last) if last else [0]:
-            yield name.format(layer), dimensions
+Row = tuple[str, int, int, tuple[int, ...]]  # name with {} for the layer, first layer, layer after the last, shape
 
 
-def write_hollow_gguf(shape: Shape, path: Path) -> None:
-    """A GGUF with a true header and no weights: matrices F16, the rest and the router F32, as converters write them."""
-    writer = gguf.GGUFWriter(path, shape.architecture)
-    for key, value in metadata(shape).items():
-        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}[type(value)]
-        add(f"{shape.architecture}.{key}", value)
-    for name, dimensions in expanded(shape):
-        single = len(dimensions) == 1 or "ffn_gate_inp" in name or "position_embd" in name
+@dataclass(frozen=True)
+class Subject:
+    """A model to ask about. keys: its metadata, without the architecture in front."""
+
+    architecture: str
+    keys: Mapping[str, Any]
+    rows: list[Row]
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """-> (name, shape) of every tensor, in the order in which types are recorded"""
+        for name, first, last, dimensions in self.rows:
+            for layer in range(first, last) if last else [0]:
+                yield name.format(layer), dimensions
+
+
+def of_shape(shape: Shape) -> Subject:
+    return Subject(shape.architecture, metadata(shape), tensors(shape))
+
+
+def of_config(config: Path) -> Subject:
+    """-> the model that a config.json describes, as Thriftbit converts it"""
+    with tempfile.TemporaryDirectory() as folder:
+        model = open_outline(shutil.copy(config, Path(folder) / "config.json"), offline=True).model
+    shapes: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for tensor in model.tensors:
+        block = re.match(r"blk\.(\d+)\.", tensor.name)
+        name = tensor.name.replace(block[0], "blk.{}.", 1) if block else tensor.name
+        shapes.setdefault((name, tensor.shape), []).append(int(block[1]) if block else -1)
+    rows = [(name, first, last, shape) for (name, shape), layers in shapes.items() for first, last in runs(layers)]
+    own = f"{model.architecture}."
+    keys = {key.removeprefix(own): plain(value) for key, value in model.metadata.items() if key.startswith(own)}
+    return Subject(model.architecture, keys, rows)
+
+
+def runs(layers: list[int]) -> Iterator[tuple[int, int]]:
+    """-> (first, after the last) of layers that follow one another; 0, 0 for what is in no layer"""
+    for _, group in itertools.groupby(enumerate(layers), lambda pair: pair[1] - pair[0]):
+        numbers = [layer for _, layer in group]
+        yield (0, 0) if numbers[0] < 0 else (numbers[0], numbers[-1] + 1)
+
+
+def plain(value: Any) -> Any:
+    """-> a metadata value as JSON has it"""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def write_hollow_gguf(subject: Subject, path: Path) -> None:
+    """A GGUF with a true header and no weights: matrices F16, the rest F32, as converters write them."""
+    writer = gguf.GGUFWriter(path, subject.architecture)
+    kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    for key, value in subject.keys.items():
+        add = kinds.get(type(value), writer.add_array)
+        add(f"{subject.architecture}.{key}", value)
+    for name, dimensions in subject.tensors():
+        single = len(dimensions) == 1 or not name.endswith("weight") or any(part in name for part in KEPT_IN_F32)
         dtype = np.dtype(np.float32 if single else np.float16)
         writer.add_tensor_info(name, dimensions, dtype, int(np.prod(dimensions)) * dtype.itemsize)
     writer.write_header_to_file()
@@ -222,11 +275,13 @@ def write_imatrix(path: Path) -> None:
     writer.close()
 
 
-def chosen_types(quantize: Path, model: Path, preset: str, imatrix: Path | None) -> dict[str, str]:
-    """-> tensor name to GGML type name, as llama-quantize prints them"""
+def chosen_types(quantize: Path, model: Path, preset: str, imatrix: Path | None) -> dict[str, str] | None:
+    """-> tensor name to GGML type name, as llama-quantize prints them; None where it has none for some rows"""
     options = ["--imatrix", str(imatrix)] if imatrix else []
     command = [str(quantize), *options, "--dry-run", str(model), preset]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "no tensor type fallback is defined" in result.stdout + result.stderr:
+        return None
     if result.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
     line = re.compile(
@@ -241,25 +296,25 @@ def run_lengths(types: list[str]) -> str:
     return " ".join(name if count == 1 else f"{count}*{name}" for name, count in groups)
 
 
-def record(quantize: Path, version: str, name: str, shape: Shape, folder: Path) -> None:
+def record(quantize: Path, version: str, name: str, subject: Subject, folder: Path) -> None:
     model, imatrix = folder / f"{name}.gguf", folder / "imatrix.gguf"
-    write_hollow_gguf(shape, model)
+    write_hollow_gguf(subject, model)
     write_imatrix(imatrix)
-    types: dict[str, str] = {}
+    types: dict[str, str | None] = {}
     for preset in PRESETS:
         for given, suffix in ((None, ""), (imatrix, "+imatrix")):
             chosen = chosen_types(quantize, model, preset, given)
-            text = run_lengths([chosen[tensor] for tensor, _ in expanded(shape)])
+            text = chosen and run_lengths([chosen[tensor] for tensor, _ in subject.tensors()])
             if not suffix or text != types[preset]:
                 types[preset + suffix] = text
     model.unlink()
     sections: dict[str, Any] = {
         "recorded_from": f"llama-quantize {version} --dry-run",
-        "architecture": shape.architecture,
+        "architecture": subject.architecture,
     }
     head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sections.items()]
-    head.append(f'"metadata": {json.dumps(metadata(shape))}')
-    rows = ",\n".join(f"  {json.dumps(row)}" for row in tensors(shape))
+    head.append(f'"metadata": {json.dumps(subject.keys)}')
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in subject.rows)
     maps = ",\n".join(f"  {json.dumps(preset)}: {json.dumps(text)}" for preset, text in types.items())
     body = ",\n".join([*head, f'"tensors": [\n{rows}\n]', f'"types": {{\n{maps}\n}}'])
     (MAPS / f"{name}.json").write_text(f"{{\n{body}\n}}\n")
@@ -269,12 +324,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("llama_quantize", type=Path)
     parser.add_argument("--version", required=True, help="the llama.cpp build, for the record")
-    parser.add_argument("models", nargs="*", default=list(MODELS), help="all of them by default")
+    parser.add_argument("models", nargs="*", help="of MODELS; all of them by default")
+    parser.add_argument("--config", action="append", default=[], metavar="NAME=FILE", help="in place of MODELS")
     options = parser.parse_args()
     MAPS.mkdir(parents=True, exist_ok=True)
+    configs = [given.partition("=")[::2] for given in options.config]
+    subjects = {name: of_config(Path(file)) for name, file in configs}
+    names = options.models or ([] if subjects else MODELS)
+    subjects |= {name: of_shape(MODELS[name]) for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.models:
-            record(options.llama_quantize, options.version, name, MODELS[name], Path(folder))
+        for name, subject in subjects.items():
+            record(options.llama_quantize, options.version, name, subject, Path(folder))
             print(name, flush=True)
 
 

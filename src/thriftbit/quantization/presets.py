@@ -7,15 +7,17 @@ there.
 
 The one subtle word is "layer". llama.cpp counts the attention-value matrices as it meets them, among all such matrices,
 and the down projections among `block_count` layers. In a mixture of experts, where a layer may hold several, it takes
-the layer number from the name instead. Where every layer is alike, these agree. `_positions` follows llama.cpp exactly.
+the layer number from the name instead; in the presets of two bits and less it counts there too ("met"). Where every
+layer is alike, these agree. `_positions` follows llama.cpp exactly.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cache
 from pathlib import Path
@@ -24,19 +26,30 @@ from typing import Any
 import numpy as np
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import format_named
+from thriftbit.formats import FORMATS, format_named
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
 KEPT_FORMAT = "F32"
 
-# Which of n layers are meant, layer 0 first.
-_LAYERS: Mapping[str, Callable[[int, int], bool]] = {
-    "first-2": lambda layer, n: layer < 2,
-    "first-4": lambda layer, n: layer < 4,
-    "first-eighth": lambda layer, n: layer < n // 8,
-    "first-sixteenth": lambda layer, n: layer < n // 16,
-    "more-bits": lambda layer, n: layer < n // 8 or layer >= 7 * n // 8 or (layer - n // 8) % 3 == 2,
+
+@dataclass(frozen=True)
+class _Position:
+    """layer: of `of` layers, from 0. met: how many tensors of the kind come before."""
+
+    layer: int
+    of: int
+    met: int
+
+
+_LAYERS: Mapping[str, Callable[[_Position], bool]] = {
+    "first-2": lambda at: at.layer < 2,
+    "first-4": lambda at: at.layer < 4,
+    "first-eighth": lambda at: at.layer < at.of // 8,
+    "first-eighth-met": lambda at: at.met < at.of // 8,
+    "first-sixteenth": lambda at: at.layer < at.of // 16,
+    "middle": lambda at: at.of // 8 <= at.layer < 7 * at.of // 8,
+    "more-bits": lambda at: at.layer < at.of // 8 or at.layer >= 7 * at.of // 8 or (at.layer - at.of // 8) % 3 == 2,
 }
 
 
@@ -81,46 +94,65 @@ class _Rule:
     layers: str | None = None
     architecture: str | None = None
     experts: int | None = None
+    least_experts: int = 0
     shared_by: int | None = None
     size: str | None = None
     importance: bool | None = None
 
-    def matches(self, kind: str, stacked: bool, position: tuple[int, int], facts: _Facts) -> bool:
+    def matches(self, kind: str, stacked: bool, position: _Position, facts: _Facts) -> bool:
         return (
             self.tensor in (None, kind)
             and self.stacked in (None, stacked)
             and self.architecture in (None, facts.architecture)
             and self.experts in (None, facts.experts)
+            and self.least_experts <= facts.experts
             and self.importance in (None, facts.importance)
             and (self.shared_by is None or facts.shared_by >= self.shared_by)
             and (self.size is None or any(_is_of_size(facts, **size) for size in _TABLE["sizes"][self.size]))
-            and (self.layers is None or _LAYERS[self.layers](*position))
+            and (self.layers is None or _LAYERS[self.layers](position))
         )
 
 
 @dataclass(frozen=True)
 class Preset:
     """name: llama.cpp's. most: the format of tensors that no rule names. rules: the first that matches decides.
-    summary: for people."""
+    summary: for people. needs_importance: formats that lose too much without importance data in this preset."""
 
     name: str
     most: str
     rules: tuple[_Rule, ...]
     summary: str
+    needs_importance: frozenset[str] = frozenset()
+
+    @property
+    def formats(self) -> frozenset[str]:
+        """-> every format that a tensor may get, but for rows that its blocks do not divide"""
+        return frozenset((self.most, *(rule.use for rule in self.rules)))
+
+    @property
+    def wants_importance(self) -> bool:
+        """-> whether a file of this preset is poor without importance data"""
+        return bool(self.needs_importance)
 
 
 def _read_presets(table: Mapping[str, Any]) -> dict[str, Preset]:
-    def rules(entry: Mapping[str, Any]) -> tuple[_Rule, ...]:
-        return tuple(_Rule(**rule) for rule in entry.get("rules", ()))
+    def rules(given: Sequence[Mapping[str, Any]]) -> tuple[_Rule, ...]:
+        return tuple(_Rule(**rule) for rule in given)
 
-    shared = rules(table["every_mixture"])
     presets = {}
     for name, entry in table["presets"].items():
-        own = rules(entry)
+        own = rules(entry["rules"]) if "rules" in entry else ()
         if "output" in entry:
-            own = (*shared, *own, _Rule(entry["output"], "output"))
-        presets[name] = Preset(name, entry["most"], own, entry["summary"])
+            shared = (rules(given) for what, given in table["shared"].items() if what not in entry.get("without", ()))
+            own = (*itertools.chain.from_iterable(shared), *own, _Rule(entry["output"], "output"))
+        needs = frozenset((*table["needs_importance"], *filter(None, [entry.get("needs_importance")])))
+        preset = Preset(name, entry["most"], own, entry["summary"])
+        presets[name] = replace(preset, needs_importance=needs & preset.formats)
     return presets
+
+
+def _is_written(format_name: str) -> bool:
+    return format_name in FORMATS and FORMATS[format_name].can_encode
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
@@ -131,7 +163,11 @@ _TABLE: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("presets.toml
 _NEVER_QUANTIZED = _any_of(_TABLE["never_quantized"])
 _KEPT_AS_STORED = _any_of(_TABLE["kept_as_stored"])
 _KINDS = {kind: _any_of(patterns) for kind, patterns in _TABLE["kinds"].items()}
-PRESETS: Mapping[str, Preset] = _read_presets(_TABLE)
+EVERY_PRESET: Mapping[str, Preset] = _read_presets(_TABLE)
+PRESETS: Mapping[str, Preset] = {
+    name: preset for name, preset in EVERY_PRESET.items() if all(map(_is_written, preset.formats))
+}
+"""Those of which every format can be written."""
 
 
 def is_quantizable(tensor: Tensor) -> bool:
@@ -147,11 +183,12 @@ def kept_format(tensor: Tensor) -> str:
 
 
 @cache
-def fitting_format(name: str, width: int) -> str:
-    """Return the format of this name, or llama.cpp's fallback for rows that its blocks do not divide."""
+def fitting_format(name: str, width: int, is_output: bool = False) -> str:
+    """Return the format of this name, or llama.cpp's fallback for rows that its blocks do not divide: Q8_0 for the
+    output matrix, the format's own for any other, and F16 where that does not fit either."""
     if width % format_named(name).block_size == 0:
         return name
-    fallback = format_named(name).fallback
+    fallback = "Q8_0" if is_output else format_named(name).fallback
     return fallback if fallback is not None and width % format_named(fallback).block_size == 0 else "F16"
 
 
@@ -169,23 +206,23 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
         kind, position = kinds[tensor.name], positions[tensor.name]
         stacked = len(tensor.shape) > 2
         format_name = next((r.use for r in preset.rules if r.matches(kind, stacked, position, facts)), preset.most)
-        chosen[tensor.name] = fitting_format(format_name, tensor.width)
+        chosen[tensor.name] = fitting_format(format_name, tensor.width, kind == "output")
     return chosen
 
 
-def _positions(kinds: Mapping[str, str], facts: _Facts) -> dict[str, tuple[int, int]]:
-    """Return (layer, number of layers) for every tensor, as rules understand layers."""
+def _positions(kinds: Mapping[str, str], facts: _Facts) -> dict[str, _Position]:
+    """Return where every tensor is, as rules understand layers."""
     positions = {}
     met: dict[str, int] = {}
     value_matrices = sum(kind == "attention-value" for kind in kinds.values())
     for name in sorted(kinds, key=lambda name: (_block(name), name)):
         kind = kinds[name]
-        layer = met.get(kind, 0)
-        met[kind] = layer + 1
+        count = met.get(kind, 0)
+        met[kind] = count + 1
         if kind == "attention-value":
-            positions[name] = (layer, value_matrices)
+            positions[name] = _Position(count, value_matrices, count)
         else:
-            positions[name] = (_block(name) if facts.experts > 1 else layer, facts.layers)
+            positions[name] = _Position(_block(name) if facts.experts > 1 else count, facts.layers, count)
     return positions
 
 
