@@ -32,7 +32,7 @@ from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
 from thriftbit.quantization.presets import PRESETS, is_quantizable
 from thriftbit.quantization.same import same_plan
 from thriftbit.sizes import counted
-from thriftbit.sources.born_small import BITNET, MXFP4
+from thriftbit.sources.born_small import BITNET, MXFP4, NVFP4
 from thriftbit.sources.model import Model
 from thriftbit.sources.remote import Outline
 from thriftbit.sources.tensor import Tensor
@@ -41,7 +41,7 @@ _PROMPT_TOKENS = 512
 _OF_A_TOKENIZER = (10, 40, 80)  # bytes for each entry of the vocabulary, in the files of the families we convert
 _CPU = "CPU"
 AS_IT_IS = "as it is"
-_KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4}
+_KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4, "NVFP4": NVFP4, "Q1_0": "Q1_0", "Q2_0": "Q2_0"}
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
 
 
 def _is_for(preset: str, outline: Outline) -> bool:
-    """-> whether the preset is for such a model: those of ternary weights destroy every other, and MXFP4_MOE is for
-    experts that were trained in MXFP4"""
+    """-> whether the preset is for such a model: those of one bit and of ternary weights destroy every other, and
+    MXFP4_MOE and NVFP4 are for weights that were trained in them"""
     kind = outline.born.kind if outline.born else ""
     return kind == _KINDS_OF.get(preset, kind)
 

@@ -18,10 +18,12 @@ from thriftbit.advice.fit import computer_for, computer_profile, fit
 from thriftbit.advice.losses import Evidence
 from thriftbit.advice.options import Option, all_options, native_formats, own_formats
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS, Wishes
+from thriftbit.advice.wording import next_command
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import check_can_chat
 from thriftbit.library.locate import LITTLE_BYTES, obtain
 from thriftbit.progress import Progress, no_progress
+from thriftbit.quantization.importance_needed import NeedsImportanceError
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -138,6 +140,11 @@ def _made_of(
     if option is None:
         rescue = f" {advice.rescue[0]}" if advice.rescue else ""
         raise ThriftbitError(f"{source}: no precision of it fits this computer now.{rescue}")
+    if option.name in PRESETS and PRESETS[option.name].wants_importance:
+        raise NeedsImportanceError(
+            f"{source}: `thriftbit fit` recommends {option.name}, which needs importance data. Finding out what matters "
+            f"takes a while, so make the file first: {next_command(advice)}"
+        )
     target = Path(f"{name}-{option.name}.gguf")
     size_bytes = round(option.size.value or 0)
     words = f"{source} is quantized to {option.name}, which `thriftbit fit` recommends: {target}, "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from thriftbit.advice.losses import FAMILY, LITERATURE, LOSSLESS, PREDICTED, ExpectedLoss
 from thriftbit.advice.options import Option
 from thriftbit.machine.prediction import Prediction
+from thriftbit.quantization.presets import PRESETS
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
 
@@ -74,7 +75,8 @@ def next_command(advice: Advice) -> str:
         return f"thriftbit find {quoted(f'{Path(source).name} {option.name}')}"
     if outline.obstacle:
         return ""
-    return f"thriftbit quantize {quoted(source)} --to {option.name}"
+    needs = option.name in PRESETS and PRESETS[option.name].wants_importance
+    return f"thriftbit quantize {quoted(source)} --to {option.name}{' --effort calibrated' if needs else ''}"
 
 
 def describe_loss(loss: ExpectedLoss) -> str:

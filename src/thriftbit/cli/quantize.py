@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -27,7 +28,7 @@ from thriftbit.containers.atomic_file import check_target, folder_for
 from thriftbit.errors import UsageError
 from thriftbit.strangers import quoted
 
-_LARGEST_PLAN_BYTES = 64 << 20
+_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from thriftbit import ImportanceMatrix, Model, Plan
@@ -128,6 +129,7 @@ def quantize(
       thriftbit quantize ./my-model                            explains the presets
     """
     _check_choice(preset, plan_file, request)
+    insists = effort == "plain"
     if effort is None or (calibrate_on and effort == "plain" and not request):  # with a budget it is the map's text
         effort = "calibrated" if calibrate_on or (request and not imatrix) else "plain"
     calibrated = effort != "plain"
@@ -135,6 +137,8 @@ def quantize(
         raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
     if save_imatrix and not calibrated:
         raise UsageError("--save-imatrix writes what calibration finds; add --effort calibrated")
+    if preset and not (calibrated or imatrix or insists or dry_run):
+        _refuse_without_importance(preset)
     from thriftbit.library.inventory import check_quantizable
 
     importance = thriftbit.read_importance(imatrix) if imatrix else None
@@ -181,6 +185,7 @@ def quantize(
                 importance=importance,
                 calibration=calibration,
                 rounded=rounded,
+                without_importance=insists,
                 threads=threads,
                 force=force,
                 check=not no_check,
@@ -190,6 +195,15 @@ def quantize(
     if rounded:
         rounded.discard()
     print_result(model, plan, result, as_json, found)
+
+
+def _refuse_without_importance(preset: str) -> None:
+    """Raises NeedsImportanceError for a preset that needs importance data, before a model is opened or downloaded."""
+    from thriftbit.quantization.importance_needed import NeedsImportanceError, refusal
+    from thriftbit.quantization.preset_names import preset_named
+
+    if not _is_same(preset) and (chosen := preset_named(preset)).wants_importance:
+        raise NeedsImportanceError(refusal(chosen.name, chosen.most))
 
 
 def _is_same(preset: str | None) -> bool:
@@ -263,10 +277,15 @@ def _best(
 
 
 def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_importance: bool) -> Plan:
+    from thriftbit.quantization.plan_summary import describe_fallbacks
+
     if _is_same(preset):
         return thriftbit.same_plan(model)
     if preset:
-        return thriftbit.make_plan(model, preset, importance=knows_importance)
+        plan = thriftbit.make_plan(model, preset, importance=knows_importance)
+        if note := describe_fallbacks(model, thriftbit.PRESETS[plan.preset], knows_importance):
+            _logger.info(note)
+        return plan
     assert plan_file is not None
     return thriftbit.Plan.from_file(plan_file, model)
 

@@ -29,15 +29,17 @@ def print_plan(
     found: Allocation | None = None,
 ) -> None:
     from thriftbit.containers.atomic_file import free_bytes_for
+    from thriftbit.quantization.importance_needed import refusal, tensors_that_need_importance
     from thriftbit.quantization.metadata import file_layout
     from thriftbit.quantization.plan_summary import summarize_roles
 
     size_bytes = file_layout(model, plan, importance, effort=effort).file_size_bytes
+    lacks_importance = not importance and effort == "plain" and bool(tensors_that_need_importance(model, plan))
     free_bytes = free_bytes_for(output)
     roles = summarize_roles(model, plan)
     if as_json:
         document = _sizes_document(model, plan, output, size_bytes)
-        document |= {"written": False, "free_bytes": free_bytes}
+        document |= {"written": False, "free_bytes": free_bytes, "needs_importance": lacks_importance}
         document["roles"] = [
             {"role": role, "parameters": s.parameters, "size_bytes": s.size_bytes, "formats": dict(s.formats)}
             for role, s in roles.items()
@@ -61,6 +63,8 @@ def print_plan(
     if found:
         say(_describe_prediction(found))
     say(f"  {size_bytes:,} bytes exactly; its disk has {describe_bytes(free_bytes)} free")
+    if lacks_importance:
+        say(f"\n{refusal(plan.preset, plan.most_common_format(model))}")
 
 
 def print_result(

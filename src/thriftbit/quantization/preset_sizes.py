@@ -39,7 +39,7 @@ def describe_presets() -> str:
 @cache
 def typical_bits_per_weight(preset: Preset) -> float:
     model = _mixture() if any(rule.stacked for rule in preset.rules) else _typical_model()
-    formats = choose_formats(model, preset)
+    formats = choose_formats(model, preset, importance=preset.wants_importance)
     size_bytes = sum(
         tensor.rows * format_named(formats[tensor.name]).row_bytes(tensor.width) for tensor in model.tensors
     )

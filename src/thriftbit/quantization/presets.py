@@ -170,6 +170,12 @@ PRESETS: Mapping[str, Preset] = {
 """Those of which every format can be written."""
 
 
+def formats_that_need_importance(preset: str) -> frozenset[str]:
+    """preset: a name; any other text stands for a plan without one. -> formats that lose too much without it"""
+    of_its_own = EVERY_PRESET[preset].needs_importance if preset in EVERY_PRESET else ()
+    return frozenset((*_TABLE["needs_importance"], *of_its_own))
+
+
 def is_quantizable(tensor: Tensor) -> bool:
     """Whether any preset stores this tensor in less than 32 bits. The others are small and stay in F32."""
     kept = _NEVER_QUANTIZED.match(tensor.name) or _KEPT_AS_STORED.match(tensor.name)
@@ -194,6 +200,26 @@ def fitting_format(name: str, width: int, is_output: bool = False) -> str:
 
 def choose_formats(model: Model, preset: Preset, importance: bool = False) -> dict[str, str]:
     """Return the format name of every tensor, in the model's order. importance: whether importance data is used."""
+    wanted = _wanted_formats(model, preset, importance)
+    return {
+        tensor.name: fitting_format(name, tensor.width, is_output) if name else kept_format(tensor)
+        for tensor, (name, is_output) in zip(model.tensors, wanted, strict=True)
+    }
+
+
+def fallbacks(model: Model, preset: Preset, importance: bool = False) -> dict[str, tuple[str, str]]:
+    """-> tensor name -> the format that the preset names, and the one that the tensor gets, because its rows do not
+    divide into the blocks of the first"""
+    found = {}
+    for tensor, (name, is_output) in zip(model.tensors, _wanted_formats(model, preset, importance), strict=True):
+        if name and (fitting := fitting_format(name, tensor.width, is_output)) != name:
+            found[tensor.name] = (name, fitting)
+    return found
+
+
+def _wanted_formats(model: Model, preset: Preset, importance: bool) -> list[tuple[str, bool]]:
+    """-> for every tensor, in the model's order, the format that the preset names, "" for one that no preset quantizes;
+    and whether it is the output matrix"""
     facts = _Facts.of(model, importance)
     quantizable = [tensor for tensor in model.tensors if is_quantizable(tensor)]
     kinds = {tensor.name: _kind(tensor.name) for tensor in quantizable}
@@ -201,13 +227,14 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
         kinds |= {name: "output" for name, kind in kinds.items() if kind == "token-embedding"}
     positions = _positions(kinds, facts)
 
-    chosen = {tensor.name: kept_format(tensor) for tensor in model.tensors}
-    for tensor in quantizable:
-        kind, position = kinds[tensor.name], positions[tensor.name]
-        stacked = len(tensor.shape) > 2
-        format_name = next((r.use for r in preset.rules if r.matches(kind, stacked, position, facts)), preset.most)
-        chosen[tensor.name] = fitting_format(format_name, tensor.width, kind == "output")
-    return chosen
+    def wanted(tensor: Tensor) -> tuple[str, bool]:
+        if tensor.name not in kinds:
+            return "", False
+        kind, position, stacked = kinds[tensor.name], positions[tensor.name], len(tensor.shape) > 2
+        rules = (rule.use for rule in preset.rules if rule.matches(kind, stacked, position, facts))
+        return next(rules, preset.most), kind == "output"
+
+    return [wanted(tensor) for tensor in model.tensors]
 
 
 def _positions(kinds: Mapping[str, str], facts: _Facts) -> dict[str, _Position]:

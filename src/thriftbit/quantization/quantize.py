@@ -30,6 +30,7 @@ from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
+from thriftbit.quantization.importance_needed import check_importance
 from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
@@ -66,6 +67,7 @@ def quantize(
     importance: ImportanceMatrix | None = None,
     calibration: Calibration | None = None,
     rounded: Rounded | None = None,
+    without_importance: bool = False,
     threads: int | None = None,
     force: bool = False,
     check: bool = False,
@@ -75,12 +77,14 @@ def quantize(
 
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
     rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
-    this plan and calibration, and are taken as they are. threads: for encoding, all cores by default.
+    this plan and calibration, and are taken as they are. without_importance: accept that a file of very few bits is
+    poor without either. threads: for encoding, all cores by default.
     force: replace an existing file. check: compare token ids of a few texts, by the original's tokenizer and by
     llama.cpp with the file; takes seconds. progress: told the name of each tensor, and the fraction
     of all tensor data that is written. The file appears whole or not at all.
-    Raises ThriftbitError for anything about model, plan, importance or output that cannot work, and for weights that
-    are not finite, naming tensor and row.
+    Raises NeedsImportanceError for formats that need importance data where there is none, and ThriftbitError for
+    anything about model, plan, importance or output that cannot work, and for weights that are not finite, naming
+    tensor and row.
     """
     started, output = time.perf_counter(), Path(output)
     if importance is not None and calibration is not None:
@@ -88,6 +92,7 @@ def quantize(
     _refuse_source_as_output(model, output)
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else _coverage(calibration)
+    check_importance(model, plan, coverage, calibration, insist=without_importance)
     layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
     same = CarriedOver(model, plan)
     encoding = _Encoding(plan, same, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
