@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
+from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize
@@ -31,7 +32,7 @@ def model(tiny_llama: Path) -> Model:
 def test_llama_cpp_runs_every_preset(model: Model, tmp_path: Path, preset: str) -> None:
     plan = make_plan(model, preset)
     path = quantize(model, plan, tmp_path / f"tiny-{preset}.gguf", without_importance=True).path
-    assert {t.name: t.tensor_type.name for t in gguf.GGUFReader(path).tensors} == dict(plan.formats)
+    assert {t.name: t.ggml_type.name for t in read_gguf(path).tensors} == dict(plan.formats)
     with Engine(path, context_tokens=64, threads=1) as engine:
         generation = engine.generate("Hello", max_tokens=4, temperature=0)
     assert generation.prompt_tokens >= 5  # one for each byte

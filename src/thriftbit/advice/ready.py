@@ -142,8 +142,8 @@ def _made_of(
         raise ThriftbitError(f"{source}: no precision of it fits this computer now.{rescue}")
     if option.name in PRESETS and PRESETS[option.name].wants_importance:
         raise NeedsImportanceError(
-            f"{source}: `thriftbit fit` recommends {option.name}, which needs importance data. Finding out what matters "
-            f"takes a while, so make the file first: {next_command(advice)}"
+            f"{source}: `thriftbit fit` recommends {option.name}, which needs importance data. Finding that out "
+            f"takes a while: make the file first, with: {next_command(advice)}"
         )
     target = Path(f"{name}-{option.name}.gguf")
     size_bytes = round(option.size.value or 0)
