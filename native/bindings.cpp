@@ -17,6 +17,7 @@
 
 #include "kernel.hpp"
 #include "rounding_bindings.hpp"
+#include "vector_rounding_bindings.hpp"
 
 namespace nb = nanobind;
 using RowsArray = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -142,6 +143,7 @@ NB_MODULE(_native, module) {
     module.def("encode", &thriftbit::encode, "name"_a, "rows"_a, "importance"_a.none(), "largest"_a,
                "threads"_a);
     thriftbit::bind_rounding(module, [] { return thriftbit::chosen; });
+    thriftbit::bind_vector_rounding(module, [] { return thriftbit::chosen; });
     module.def("kernels", &thriftbit::kernel_names);
     module.def("instruction_sets", &thriftbit::instruction_sets);
     module.def("use_instruction_set", &thriftbit::use_instruction_set, "name"_a);

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.quantization.rounding import Curvature
+from thriftbit.quantization.curvature import Curvature
 
 
 def decibels_above_limit(

@@ -19,7 +19,7 @@ from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
 from thriftbit.machine.private_files import open_private, private_folder, write_private
-from thriftbit.quantization.rounding import Curvature
+from thriftbit.quantization.curvature import Curvature
 
 INDEX = "calibration.json"  # written last: without it the folder is not a calibration
 WINDOWS = "windows.npy"

@@ -15,8 +15,8 @@ from thriftbit.formats import Format, WeightError
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.product_threads import fastest_products
-from thriftbit.quantization.rounding import Curvature
 from thriftbit.quantization.sensitivity import offered_formats
 from thriftbit.sources.tensor import Tensor
 

@@ -47,9 +47,10 @@ from thriftbit.network.weights import Weights
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration import add_squares, symmetric
 from thriftbit.quantization.calibration_data import Calibration, held_back
+from thriftbit.quantization.curvature import COLUMN_DAMPING, Curvature, damped
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded
-from thriftbit.quantization.rounding import COLUMN_DAMPING, Curvature, can_round, damped, round_matrix
+from thriftbit.quantization.rounding import can_round, round_matrix
 from thriftbit.quantization.sensitivity_probe import encoded
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor

@@ -11,8 +11,10 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.grid import Grid
-from thriftbit.quantization import rounding
-from thriftbit.quantization.rounding import Curvature, round_matrix
+from thriftbit.quantization import curvature as curvatures
+from thriftbit.quantization.curvature import Curvature
+from thriftbit.quantization.rounding import round_matrix
+from thriftbit.quantization.scalar_rounding import ScalarState
 
 GRIDS = {name: format.grid for name, format in FORMATS.items() if isinstance(format.grid, Grid)}
 ROWS, WIDTH = 48, 512
@@ -54,7 +56,7 @@ def test_rows_that_belong_together_are_used() -> None:
 @pytest.mark.parametrize("name", ["Q4_K", "Q3_K", "Q4_0"])
 @pytest.mark.parametrize("with_rows", [False, True])
 def test_further_turns_never_cost_more(name: str, with_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounding, "STRETCH", 128)  # so that a stretch has others around it
+    monkeypatch.setattr(curvatures, "STRETCH", 128)  # so that a stretch has others around it
     weights, format = _weights(), FORMATS[name]
     curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3) if with_rows else None)
     blocks = format.encode(weights)
@@ -99,17 +101,17 @@ def test_a_large_matrix_is_factored_in_pieces_as_a_small_one_is_whole(monkeypatc
     weights, format = _weights(), FORMATS["Q4_0"]
     curvature, blocks = Curvature(_moment(WIDTH, 2)), format.encode(weights)
     whole = round_matrix(weights, format, curvature, blocks)
-    monkeypatch.setattr(rounding, "LARGE", 100)
+    monkeypatch.setattr(curvatures, "LARGE", 100)
     assert np.mean(whole == round_matrix(weights, format, curvature, blocks)) > 0.99
 
 
 def test_where_float32_does_not_do_a_large_matrix_is_factored_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     nearly_singular = np.ones((WIDTH, WIDTH), np.float32) + np.eye(WIDTH, dtype=np.float32) * np.float32(1e-6)
-    whole = rounding._factor(nearly_singular)
-    monkeypatch.setattr(rounding, "LARGE", 100)
+    whole = curvatures.factored(nearly_singular)
+    monkeypatch.setattr(curvatures, "LARGE", 100)
     with pytest.raises(np.linalg.LinAlgError):
-        rounding._large_cholesky(nearly_singular)
-    for one, other in zip(whole, rounding._factor(nearly_singular), strict=True):
+        curvatures._large_cholesky(nearly_singular)
+    for one, other in zip(whole, curvatures.factored(nearly_singular), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -123,14 +125,14 @@ def test_the_same_twice() -> None:
 
 @pytest.mark.parametrize("with_rows", [True, False])
 def test_gradients_know_of_what_moved_since_they_were_begun(with_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounding, "STRETCH", 96)
+    monkeypatch.setattr(curvatures, "STRETCH", 96)
     random = np.random.default_rng(2)
     weights = random.standard_normal((8, 224), dtype=np.float32)
     columns, rows = (part.T @ part for part in (random.standard_normal((300, n), dtype=np.float32) for n in (224, 8)))
     curvature, format = Curvature(columns, rows if with_rows else None), FORMATS["Q4_0"]
-    state = rounding._State.of(weights, format, curvature, format.encode(weights))
+    state = ScalarState.of(weights, format, curvature, format.encode(weights))
     errors, seen = random.standard_normal((224, 8), dtype=np.float32), 0
-    for piece, gradient in state._gradients(errors, 32):
+    for piece, gradient in state.curvature.gradients(errors, 32):
         direct = (columns @ errors @ (rows if with_rows else np.eye(8)))[piece]
         np.testing.assert_allclose(gradient, direct, rtol=1e-3, atol=1e-3 * np.abs(direct).max())
         errors[piece] += random.standard_normal((32, 8), dtype=np.float32)

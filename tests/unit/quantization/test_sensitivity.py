@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from thriftbit.formats import format_named
-from thriftbit.quantization.rounding import Curvature
+from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.sensitivity import (
     CALIBRATED,
     LEAST_SCATTER,
