@@ -32,7 +32,7 @@ from thriftbit.demo import DEMO_MODEL
 from thriftbit.quantization import calibration_text, tuned
 from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_text import calibration_of
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.model_map import map_model
 from thriftbit.quantization.sensitivity import Sensitivities, offered_formats
 from thriftbit.runtime.tokenizer import Tokenizer

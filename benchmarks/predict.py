@@ -43,7 +43,7 @@ from thriftbit.machine.model_shape import ModelShape, shape_of
 from thriftbit.machine.predict import decode_rate
 from thriftbit.machine.prediction import Prediction
 from thriftbit.machine.profile import Profile, read_profile
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.runtime.examine import examine
 from thriftbit.runtime.probe import measure_machine
 from thriftbit.sources.remote import open_outline

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from thriftbit.quantization.allocation import find_plan as find_plan
     from thriftbit.quantization.calibration_data import Calibration as Calibration
     from thriftbit.quantization.calibration_text import calibration_of as calibration_of
+    from thriftbit.quantization.container import Container as Container
+    from thriftbit.quantization.container import Making as Making
+    from thriftbit.quantization.container import Writer as Writer
     from thriftbit.quantization.importance import ImportanceMatrix as ImportanceMatrix
     from thriftbit.quantization.importance import read_importance as read_importance
     from thriftbit.quantization.importance_file import write_importance as write_importance
@@ -114,6 +117,7 @@ _NAMES_BY_MODULE = {
     "quantization.allocation": "Allocation Budget find_plan",
     "quantization.calibration_data": "Calibration",
     "quantization.calibration_text": "calibration_of",
+    "quantization.container": "Container Making Writer",
     "quantization.importance": "ImportanceMatrix read_importance",
     "quantization.importance_file": "write_importance",
     "quantization.model_map": "map_importance map_model what_a_map_takes",

@@ -8,8 +8,9 @@ import cyllama.llama.llama_cpp as llama_cpp
 import gguf
 import numpy as np
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.formats import format_named
 
 WIDTH = 32

@@ -16,8 +16,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.formats import format_named
 from thriftbit.sources.architectures import architecture_from_gguf, find_architecture, known_architectures
 from thriftbit.sources.architectures.spelling import other_part, text_name

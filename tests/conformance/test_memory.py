@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
-from thriftbit.containers.gguf_writer import Entry, layout
+from thriftbit.containers.gguf_writer import layout
 from thriftbit.formats import format_named
 from thriftbit.machine.detect import detect
 from thriftbit.machine.kv_cache import cache_bytes
 from thriftbit.machine.memory_needed import compute_bytes, repacked_bytes
 from thriftbit.machine.model_shape import ModelShape, shape_of
-from thriftbit.quantization.metadata import file_metadata
+from thriftbit.quantization.gguf_file import file_metadata
 from thriftbit.quantization.plan import make_plan
 from thriftbit.sources.remote import open_outline
 

@@ -13,9 +13,10 @@ from peers import llama_cpp
 import thriftbit
 from conftest import RunThriftbit
 from thriftbit import ThriftbitError
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import EngineType, block_of, format_for, ggml_type
 from thriftbit.containers.gguf_reader import read_gguf
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.formats import FORMATS
 from thriftbit.runtime.architectures import llama_cpp_knows
 

@@ -12,15 +12,16 @@ import pytest
 
 from conftest import RunThriftbit
 from thriftbit import inspect
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import read_gguf
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.library.content import gguf_content
 from thriftbit.quantization.calibration_text import calibration_windows
+from thriftbit.quantization.gguf_file import file_metadata
 from thriftbit.quantization.importance import read_importance
-from thriftbit.quantization.metadata import file_metadata
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sources.model import Model

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thriftbit.containers import gguf_reader
-from thriftbit.containers.gguf_writer import Entry
+from thriftbit.containers.entry import Entry
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.machine.memory_needed import memory_needed

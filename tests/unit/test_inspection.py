@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import format_for
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.errors import ThriftbitError
 from thriftbit.inspection import Inspection, TokenizerFacts, TypeTotal, inspect
 

@@ -17,7 +17,7 @@ from thriftbit.machine.model_shape import shape_of
 from thriftbit.machine.predict import NOT_MEASURED, decode_rate
 from thriftbit.machine.profile import Profile, stored_profile
 from thriftbit.quantization.allocation import Budget, CannotFitError
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import make_plan
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model

@@ -27,7 +27,7 @@ from thriftbit.machine.predict import decode_rate, energy_per_token, first_token
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Profile, Spread
 from thriftbit.measurement.measurement import Measurement
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
 from thriftbit.quantization.presets import PRESETS, is_quantizable
 from thriftbit.quantization.same import same_plan

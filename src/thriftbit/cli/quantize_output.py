@@ -29,8 +29,8 @@ def print_plan(
     found: Allocation | None = None,
 ) -> None:
     from thriftbit.containers.atomic_file import free_bytes_for
+    from thriftbit.quantization.gguf_file import file_layout
     from thriftbit.quantization.importance_needed import refusal, tensors_that_need_importance
-    from thriftbit.quantization.metadata import file_layout
     from thriftbit.quantization.plan_summary import summarize_roles
 
     size_bytes = file_layout(model, plan, importance, effort=effort).file_size_bytes

@@ -10,7 +10,6 @@ Left out: split files, big-endian files.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ import numpy as np
 from gguf import Keys
 
 from thriftbit.containers.atomic_file import AtomicFile
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import number_of
 from thriftbit.containers.gguf_values import (
     MAGIC,
@@ -35,22 +35,9 @@ from thriftbit.containers.gguf_values import (
     padded,
 )
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats.format import ByteArray, Format
+from thriftbit.formats.format import ByteArray
 
 TENSOR_NAME_LIMIT_BYTES = 63  # ggml keeps names in 64 bytes, the last of which is zero
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor to be written. shape: numpy order."""
-
-    name: str
-    shape: tuple[int, ...]
-    format: Format
-
-    @property
-    def size_bytes(self) -> int:
-        return math.prod(self.shape[:-1]) * self.format.row_bytes(self.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ class GGUFWriter:
 
     with GGUFWriter(path, layout) as writer:
         for entry in layout.entries:
-            writer.write(entry.name, chunks)
+            writer.write(entry.name, pieces)
     """
 
     def __init__(self, path: str | Path, layout: Layout, *, force: bool = False) -> None:
@@ -117,8 +104,12 @@ class GGUFWriter:
         """Return where the file will be; after the end, where it is."""
         return self._file.path
 
-    def write(self, name: str, chunks: Iterable[ByteArray]) -> None:
-        """Write the next tensor of the layout: arrays of bytes, in row order, that together are exactly its size
+    @property
+    def size_bytes(self) -> int:
+        return self._layout.file_size_bytes
+
+    def write(self, name: str, pieces: Iterable[ByteArray]) -> None:
+        """Write the next tensor of the layout. pieces: arrays of bytes in row order, together exactly its size.
 
         ValueError if it is another tensor's turn, or the bytes are too few or too many; ThriftbitError if the disk is
         full.
@@ -128,11 +119,11 @@ class GGUFWriter:
             expected = repr(entry.name) if entry else "its end"
             raise ValueError(f"{name!r} was written where the layout has {expected}")
         left_bytes = entry.size_bytes
-        for chunk in chunks:
-            left_bytes -= chunk.nbytes
-            if chunk.dtype != np.uint8 or left_bytes < 0:
-                raise ValueError(f"{name!r}: {-left_bytes} bytes too many, or {chunk.dtype} in place of bytes")
-            self._file.write(chunk.reshape(-1).data)
+        for piece in pieces:
+            left_bytes -= piece.nbytes
+            if piece.dtype != np.uint8 or left_bytes < 0:
+                raise ValueError(f"{name!r}: {-left_bytes} bytes too many, or {piece.dtype} in place of bytes")
+            self._file.write(piece.reshape(-1).data)
         if left_bytes:
             raise ValueError(f"{name!r}: {left_bytes} of {entry.size_bytes} bytes were not given")
         self._file.write(bytes(padded(entry.size_bytes, self._layout.alignment) - entry.size_bytes))

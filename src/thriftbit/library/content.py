@@ -18,10 +18,10 @@ from typing import Any
 import gguf
 import numpy as np
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import format_for
 from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.explanations import format_bits
 from thriftbit.library.fits import CONTEXT_TOKENS

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import padded
-from thriftbit.containers.gguf_writer import Entry
 from thriftbit.machine.kv_cache import cache_bytes
 from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.prediction import Prediction, unknown

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.containers.gguf_writer import Entry
 from thriftbit.errors import ThriftbitError, shown
 from thriftbit.machine.kv_cache import layer_caches
 from thriftbit.sources.architectures.layer_cache import LayerCache

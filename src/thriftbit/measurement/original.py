@@ -14,7 +14,7 @@ from pathlib import Path
 
 from thriftbit.containers.temporary_folder import place_for_large_files, temporary_folder
 from thriftbit.progress import Progress, no_progress
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sizes import describe_bytes

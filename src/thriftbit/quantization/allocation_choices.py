@@ -10,9 +10,9 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import alignment_of, padded
 from thriftbit.formats import format_named
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.knapsack import Floats, Picks
-from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, checked_plan
 from thriftbit.quantization.presets import kept_format
 from thriftbit.quantization.sensitivity import Sensitivities, offered_formats

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import MetadataValue
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.formats import format_named
 from thriftbit.quantization.calibration_data import Calibration
 

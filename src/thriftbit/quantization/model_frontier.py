@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thriftbit.quantization.allocation import Budget, find_plan
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.sensitivity import Loss, Sensitivities, offered_formats

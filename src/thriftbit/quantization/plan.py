@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import format_of
-from thriftbit.containers.gguf_writer import Entry
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import FORMATS, format_named

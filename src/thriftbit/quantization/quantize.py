@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from thriftbit.containers.gguf_writer import GGUFWriter
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
@@ -29,9 +28,10 @@ from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.container import Container, Making
+from thriftbit.quantization.gguf_file import gguf_file
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.importance_needed import check_importance
-from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
@@ -71,17 +71,18 @@ def quantize(
     threads: int | None = None,
     force: bool = False,
     check: bool = False,
+    container: Container = gguf_file,
     progress: Progress = no_progress,
 ) -> QuantizeResult:
-    """Write the model to `output` as a GGUF file, each tensor in the format that the plan gives it
+    """Write the model to `output`, each tensor in the format that the plan gives it
 
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
     rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
     this plan and calibration, and are taken as they are. without_importance: accept that a file of very few bits is
-    poor without either. threads: for encoding, all cores by default.
-    force: replace an existing file. check: compare token ids of a few texts, by the original's tokenizer and by
-    llama.cpp with the file; takes seconds. progress: told the name of each tensor, and the fraction
-    of all tensor data that is written. The file appears whole or not at all.
+    poor without either. threads: for encoding, all cores by default. force: replace an existing file.
+    check: compare token ids of a few texts, by the original's tokenizer and by llama.cpp with the file; takes seconds.
+    container: what the file is, GGUF by default. progress: told the name of each tensor, and the fraction of all tensor
+    data that is written. The file appears whole or not at all.
     Raises NeedsImportanceError for formats that need importance data where there is none, and ThriftbitError for
     anything about model, plan, importance or output that cannot work, and for weights that are not finite, naming
     tensor and row.
@@ -93,11 +94,11 @@ def quantize(
     plan = checked_plan(model, plan.formats, plan.preset, plan.provenance)
     coverage = importance.check(model) if importance is not None else _coverage(calibration)
     check_importance(model, plan, coverage, calibration, insist=without_importance)
-    layout = file_layout(model, plan, importance, model.fingerprint, _effort(calibration, rounded), calibration)
+    making = Making(model.fingerprint, _effort(calibration, rounded), importance, calibration)
     same = CarriedOver(model, plan)
     encoding = _Encoding(plan, same, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
     with (
-        GGUFWriter(output, layout, force=force) as writer,
+        container(output, model, plan, making, force=force) as writer,
         Ahead(_read(model, encoding)) as rows,
         Ahead(_encode(rows, encoding)) as blocks,
     ):
@@ -106,7 +107,7 @@ def quantize(
     seconds = time.perf_counter() - started
     return QuantizeResult(
         writer.path,
-        layout.file_size_bytes,
+        writer.size_bytes,
         plan.bits_per_weight(model),
         seconds,
         coverage,

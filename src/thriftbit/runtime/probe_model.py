@@ -20,9 +20,10 @@ from typing import BinaryIO
 import numpy as np
 from gguf import GGMLQuantizationType, Keys
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import read_only
 from thriftbit.containers.gguf_values import Metadata
-from thriftbit.containers.gguf_writer import Entry, layout
+from thriftbit.containers.gguf_writer import layout
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS, Format, format_named
 from thriftbit.formats.format import ByteArray, FloatArray

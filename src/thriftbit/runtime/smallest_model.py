@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from gguf import Keys
 
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.formats import format_named
 
 _WIDTH = 32

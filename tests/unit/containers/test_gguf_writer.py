@@ -12,8 +12,9 @@ import pytest
 import xllamacpp.xllamacpp
 
 from thriftbit.containers.atomic_file import PIECE_BYTES
+from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_reader import read_gguf
-from thriftbit.containers.gguf_writer import Entry, GGUFWriter, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, layout
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thriftbit.containers.gguf_writer import Entry
+from thriftbit.containers.entry import Entry
 from thriftbit.formats import format_named
 from thriftbit.machine.corrections import Correction, Run, correction_from, read_correction, record
 from thriftbit.machine.detect import detect

@@ -12,7 +12,7 @@ from thriftbit import UsageError, quantize
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.quantization.allocation import Budget, CannotFitError, allocate, find_plan
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.model_frontier import best_points, preset_points
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Sensitivities, offered_formats

@@ -19,7 +19,7 @@ from thriftbit.network.weights import Weights
 from thriftbit.quantization import map_making, model_map
 from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_text import calibration_of
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.model_map import map_importance, map_model, read_map
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Sensitivities, offered_formats

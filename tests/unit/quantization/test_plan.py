@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import ThriftbitError, UsageError
-from thriftbit.quantization.metadata import file_layout, file_metadata
+from thriftbit.quantization.gguf_file import file_layout, file_metadata
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sources.model import Model

@@ -14,8 +14,8 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.quantization import quantize as loop
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.importance import ImportanceMatrix
-from thriftbit.quantization.metadata import file_layout
 from thriftbit.quantization.plan import Plan, make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.sources.model import Model

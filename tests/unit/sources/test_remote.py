@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.quantization.metadata import file_layout
+from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
 from thriftbit.quantization.quantize import quantize

@@ -1,4 +1,5 @@
-"""What a quantized file says about itself: the model's own metadata, what llama-quantize adds, and what we add.
+"""GGUF as a container: the tensors under their own names, and what the file says about itself, which is the model's
+own metadata, what llama-quantize adds, and what we add.
 
 Ours: `thriftbit.version`, `thriftbit.plan` (the plan as compact JSON: read it back with `Plan.from_json`),
 `thriftbit.source.fingerprint`, which tells from which weights the file was made, and if they were rounded with a
@@ -10,13 +11,16 @@ samples them instead.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 import thriftbit
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
-from thriftbit.containers.gguf_writer import Layout, layout
+from thriftbit.containers.gguf_writer import GGUFWriter, Layout, layout
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.container import Making
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.presets import PRESETS
@@ -24,6 +28,12 @@ from thriftbit.sources.model import Model
 
 REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making
 NO_FINGERPRINT = "0" * 64
+
+
+def gguf_file(path: Path, model: Model, plan: Plan, making: Making, *, force: bool) -> GGUFWriter:
+    """The container (`Container`) that unmodified llama.cpp, Ollama and LM Studio run."""
+    layout = file_layout(model, plan, making.importance, making.fingerprint, making.effort, making.calibration)
+    return GGUFWriter(path, layout, force=force)
 
 
 def file_layout(
