@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "codebooks.hpp"
 #include "kernel.hpp"
 #include "rounding_bindings.hpp"
 #include "vector_rounding_bindings.hpp"
@@ -92,7 +93,8 @@ static std::optional<Bytes> encode(const std::string& name, RowsArray rows, std:
         const nb::gil_scoped_release unlocked;
         Rows all{rows.data(), width, importance ? importance->data() : nullptr, nullptr};
         std::vector<float> mean_squares;
-        if (importance && kernel.mean_squares != MeanSquares::kNone) {
+        const bool always = kernel.mean_squares == MeanSquares::kOfBlocksAlways;
+        if (always || (importance && kernel.mean_squares != MeanSquares::kNone)) {
             const int64_t length = kernel.mean_squares == MeanSquares::kOfRows ? width : kernel.block_size;
             mean_squares.resize(count * width / length);
             all.mean_squares = mean_squares.data();
@@ -114,6 +116,23 @@ static std::optional<Bytes> encode(const std::string& name, RowsArray rows, std:
     }
     if (refused) return std::nullopt;
     return Bytes(out, {size_t(count), size_t(row_bytes)}, owner);
+}
+
+static std::map<std::string, Codebook>& given_codebooks() {
+    static std::map<std::string, Codebook> books;
+    return books;
+}
+
+const Codebook& codebook(const std::string& name) { return given_codebooks().at(name); }
+
+// values: (levels,). levels: (codewords, group), places in values.
+static void give_codebook(const std::string& name, ConstVector values, nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> levels) {
+    const size_t count = levels.shape(0) * levels.shape(1);
+    for (size_t i = 0; i < count; ++i)
+        if (levels.data()[i] >= values.shape(0)) throw nb::value_error("a level without a value");
+    given_codebooks()[name] = {int(levels.shape(1)),
+                               {values.data(), values.data() + values.shape(0)},
+                               {levels.data(), levels.data() + count}};
 }
 
 static std::vector<std::string> kernel_names() {
@@ -144,6 +163,7 @@ NB_MODULE(_native, module) {
                "threads"_a);
     thriftbit::bind_rounding(module, [] { return thriftbit::chosen; });
     thriftbit::bind_vector_rounding(module, [] { return thriftbit::chosen; });
+    module.def("give_codebook", &thriftbit::give_codebook, "name"_a, "values"_a, "levels"_a);
     module.def("kernels", &thriftbit::kernel_names);
     module.def("instruction_sets", &thriftbit::instruction_sets);
     module.def("use_instruction_set", &thriftbit::use_instruction_set, "name"_a);

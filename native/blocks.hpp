@@ -18,7 +18,8 @@ constexpr MeanSquares wanted_mean_squares = [] {
 
 // Format: block_size, block_bytes, elements (of a block or sub-block), and
 // encode(x, w, count, out): `count` blocks from Lanes x[elements], w[elements] to out. A format that has mean_squares
-// takes them after w.
+// takes them after w. Where the importance of a whole block or sub-block is zero, w is one, unless the format
+// takes_zero_importance.
 template <class Format>
 void encode(const Rows& rows, int64_t first, int64_t last, uint8_t* out) {
     constexpr int elements = Format::elements, sub_blocks = Format::block_size / elements;
@@ -38,7 +39,7 @@ void encode(const Rows& rows, int64_t first, int64_t last, uint8_t* out) {
                 Format::encode(columns, weights, count, to);
             } else {
                 Lanes mean_squares = 0.0f;
-                if (rows.importance) {
+                if (rows.mean_squares) {
                     constexpr bool of_rows = wanted_mean_squares<Format> == MeanSquares::kOfRows;
                     const int64_t length = of_rows ? rows.width : Format::block_size;
                     for (int lane = 0; lane < kLanes; ++lane)
@@ -56,8 +57,10 @@ void encode(const Rows& rows, int64_t first, int64_t last, uint8_t* out) {
             importance[lane] = rows.importance + (sources[lane] - rows.x) % rows.width;
         Lanes weights[elements];
         load_columns<elements>(importance, weights);
-        const Mask any = total<elements>([&](int e) { return weights[e]; }) > Lanes(0.0f);
-        for (auto& w : weights) w = select(any, w, 1.0f);
+        if constexpr (!requires { Format::takes_zero_importance; }) {
+            const Mask any = total<elements>([&](int e) { return weights[e]; }) > Lanes(0.0f);
+            for (auto& w : weights) w = select(any, w, 1.0f);
+        }
         encode_with(weights);
     }
 }

@@ -13,10 +13,11 @@ struct Rows {
     const float* x;
     int64_t width;
     const float* importance;  // one per column, or null
-    const float* mean_squares;  // of all rows or super-blocks, if the kernel needs them and there is importance
+    const float* mean_squares;  // of all rows or super-blocks, if the kernel needs them
 };
 
-enum class MeanSquares { kNone, kOfRows, kOfBlocks };
+// Which mean squares a kernel needs. All but the last only where there is importance.
+enum class MeanSquares { kNone, kOfRows, kOfBlocks, kOfBlocksAlways };
 
 struct Kernel {
     int block_size, block_bytes;

@@ -60,7 +60,14 @@ THRIFTBIT_LANEWISE(Mask, <)
 THRIFTBIT_LANEWISE(Mask, >)
 THRIFTBIT_LANEWISE(Mask, >=)
 THRIFTBIT_LANEWISE(Mask, !=)
+THRIFTBIT_LANEWISE(Mask, ==)
 #undef THRIFTBIT_LANEWISE
+
+inline Lanes operator-(const Lanes& x) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = -x.part[p];
+    return result;
+}
 
 inline Lanes& operator+=(Lanes& a, const Lanes& b) { return a = a + b; }
 
@@ -160,6 +167,16 @@ inline Lanes nearest(const Lanes& x, float lowest, float highest) {
     return result;
 }
 
+// The next whole number below, for |x| < 2^22.
+inline Lanes floor_of(const Lanes& x) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) {
+        const FloatRegister near = rounded(x.part[p]);
+        result.part[p] = near > x.part[p] ? near - 1.0f : near;
+    }
+    return result;
+}
+
 inline Lanes inverse(const Lanes& x) {
     const Mask usable = magnitude(x) > Lanes(1e-30f);
     return select(usable, Lanes(1.0f) / select(usable, x, Lanes(1.0f)), Lanes(0.0f));
@@ -173,6 +190,88 @@ inline float nearest(float x, float lowest, float highest) {
 inline float inverse(float x) {
     const float size = x < 0 ? -x : x;
     return size > 1e-30f ? 1.0f / x : 0.0f;
+}
+
+// Whole numbers in lanes: patterns of bits that hold several small numbers.
+struct Ints {
+    IntRegister part[kParts];
+};
+
+template <class Whole>
+inline Ints load_ints(const Whole* from) {
+    Ints result;
+    for (int p = 0; p < kParts; ++p)
+        for (int i = 0; i < kRegister; ++i) result.part[p][i] = from[p * kRegister + i];
+    return result;
+}
+
+inline Ints all_ints(int32_t value) {
+    Ints result;
+    for (auto& part : result.part) part = value - IntRegister{};
+    return result;
+}
+
+inline void store_ints(const Ints& x, int32_t* to) { std::memcpy(to, &x, sizeof x); }
+
+inline Ints select(const Mask& mask, const Ints& yes, const Ints& no) {
+    Ints result;
+    for (int p = 0; p < kParts; ++p) result.part[p] = mask.part[p] ? yes.part[p] : no.part[p];
+    return result;
+}
+
+// The number of `bits` bits that begins at bit `shift`, as a float.
+inline Lanes bit_field(const Ints& pattern, int shift, int bits) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p)
+        result.part[p] = __builtin_convertvector((pattern.part[p] >> shift) & ((1 << bits) - 1), FloatRegister);
+    return result;
+}
+
+// table[bit field], for a table that repeats after 2^bits <= 8 lanes.
+inline Lanes look_up(const Lanes& table, const Ints& pattern, int shift, int bits) {
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) {
+        const IntRegister places = pattern.part[p] >> shift;
+#if defined(__AVX512F__)
+        result.part[p] = (FloatRegister)_mm512_permutexvar_ps((__m512i)places, (__m512)table.part[0]);
+#elif defined(__AVX2__)
+        result.part[p] = (FloatRegister)_mm256_permutevar8x32_ps((__m256)table.part[0], (__m256i)places);
+#else
+        for (int i = 0; i < kRegister; ++i) result.part[p][i] = table[places[i] & ((1 << bits) - 1)];
+#endif
+    }
+    (void)bits;
+    return result;
+}
+
+// The least of the lanes.
+inline float least_of(const Lanes& x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_min_ps((__m512)x.part[0]);
+#else
+    FloatRegister least = x.part[0];
+    for (int p = 1; p < kParts; ++p) least = smaller(least, x.part[p]);
+    float result = least[0];
+    for (int i = 1; i < kRegister; ++i) result = least[i] < result ? least[i] : result;
+    return result;
+#endif
+}
+
+// The first lane that holds the value; kLanes if none does.
+inline int first_lane_with(const Lanes& x, float value) {
+#if defined(__AVX512F__)
+    return __builtin_ctz(_mm512_cmp_ps_mask((__m512)x.part[0], _mm512_set1_ps(value), _CMP_EQ_OQ) | 1 << kLanes);
+#elif defined(__AVX2__)
+    unsigned equal = 1 << kLanes;
+    for (int p = 0; p < kParts; ++p)
+        equal |= unsigned(_mm256_movemask_ps(_mm256_cmp_ps((__m256)x.part[p], _mm256_set1_ps(value), _CMP_EQ_OQ)))
+                 << p * kRegister;
+    return __builtin_ctz(equal);
+#else
+    int lane = 0;
+    while (lane < kLanes && x[lane] != value) ++lane;
+    return lane;
+#endif
 }
 
 // Single to half precision and back, rounded to nearest even. Values that are too large become the largest one. This is

@@ -65,7 +65,7 @@ struct Unit {
 
 // Returns the entry v with the least vᵀ · quadratic · v - 2 · linear · v.
 template <int group>
-static int nearest_vector(const Codebook& codebook, const float (&quadratic)[group][group], const float (&linear)[group]) {
+static int nearest_vector(const VectorCodebook& codebook, const float (&quadratic)[group][group], const float (&linear)[group]) {
     float doubled[group][group], pull[group];
     for (int j = 0; j < group; ++j) {
         for (int i = 0; i < j; ++i) doubled[j][i] = 2 * quadratic[j][i];
@@ -94,7 +94,7 @@ static int nearest_vector(const Codebook& codebook, const float (&quadratic)[gro
 template <int group>
 class Search {
    public:
-    Search(const Codebook& codebook, const Metric& metric, const float* wanted) : codebook_(codebook), metric_(metric) {
+    Search(const VectorCodebook& codebook, const Metric& metric, const float* wanted) : codebook_(codebook), metric_(metric) {
         for (int k = 0; k < kUnit; ++k) {
             wanted_[k] = wanted[k];
             sign_[k] = codebook.signs != Signs::kNone && wanted[k] < 0 ? -1.0f : 1.0f;
@@ -169,14 +169,14 @@ class Search {
         return first >= 0;
     }
 
-    const Codebook& codebook_;
+    const VectorCodebook& codebook_;
     const Metric& metric_;
     float wanted_[kUnit], sign_[kUnit], number_[kUnit] = {}, missed_[kUnit] = {};
     int entries_[kUnit / group] = {};
 };
 
 // Finds what a unit should hold. wanted: the weights divided by their scale. shift: the only one to try, or -1 for all.
-static void find(const Codebook& codebook, const Metric& metric, const float* wanted, int shift, Unit& best) {
+static void find(const VectorCodebook& codebook, const Metric& metric, const float* wanted, int shift, Unit& best) {
     best.error = std::numeric_limits<float>::infinity();
     const int first = std::max(shift, 0), last = shift >= 0 ? shift : std::max(codebook.shift_count, 1) - 1;
     for (int number = first; number <= last; ++number) {
@@ -191,18 +191,18 @@ static void find(const Codebook& codebook, const Metric& metric, const float* wa
     }
 }
 
-static int shift_of(const Codebook& codebook, const VectorCodes& codes, int64_t unit) {
+static int shift_of(const VectorCodebook& codebook, const VectorCodes& codes, int64_t unit) {
     return codebook.shift_count && !codebook.free_shifts ? codes.shifts[unit] : -1;
 }
 
 // unit: its number, counted over all rows.
-static void store(const Codebook& codebook, const Unit& found, const VectorCodes& codes, int64_t unit) {
+static void store(const VectorCodebook& codebook, const Unit& found, const VectorCodes& codes, int64_t unit) {
     std::memcpy(codes.vectors + unit * (kUnit / codebook.group), found.vectors, size_t(kUnit / codebook.group) * 2);
     std::memcpy(codes.signs + unit * kUnit, found.minus, kUnit);
     codes.shifts[unit] = found.shift;
 }
 
-static void stored(const Codebook& codebook, const VectorCodes& codes, int64_t unit, float* levels) {
+static void stored(const VectorCodebook& codebook, const VectorCodes& codes, int64_t unit, float* levels) {
     for (int k = 0; k < kUnit; ++k) {
         const int entry = codes.vectors[(unit * kUnit + k) / codebook.group];
         const float number = codebook.vectors[int64_t(k % codebook.group) * codebook.entries + entry];
@@ -212,7 +212,7 @@ static void stored(const Codebook& codebook, const VectorCodes& codes, int64_t u
 }
 
 static void feed_back(int64_t n, int64_t width, const float* weights, const float* carried, const float* factor,
-                      const float* pivots, const float* rows, const float* scales, const Codebook& codebook, VectorCodes codes,
+                      const float* pivots, const float* rows, const float* scales, const VectorCodebook& codebook, VectorCodes codes,
                       float* errors) {
     std::vector<float> from_columns(size_t(n * kUnit)), from_rows(size_t(n * kUnit));
     const int64_t units = width / kUnit;
@@ -255,7 +255,7 @@ static void pull(float* gradient, int64_t n, int64_t width, int64_t i, const flo
 }
 
 static int64_t descend(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverses, const float* rows,
-                       const float* scales, const Codebook& codebook, VectorCodes codes, float* errors) {
+                       const float* scales, const VectorCodebook& codebook, VectorCodes codes, float* errors) {
     std::vector<float> moved(size_t(n * width), 0.0f), own(size_t(n * kUnit));
     const int64_t units = width / kUnit;
     int64_t changes = 0;
@@ -299,7 +299,7 @@ static int64_t descend(int64_t n, int64_t width, float* gradient, const float* c
 
 // One sub-block of one row: the weights that would be best for it, and what it holds.
 struct SubBlock {
-    const Codebook& codebook;
+    const VectorCodebook& codebook;
     int width;
     const float* factor;
     Metric metrics[kWidestSubBlock / kUnit];
@@ -325,7 +325,7 @@ struct SubBlock {
 
 static int64_t choose_scales(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverse,
                              const float* factor, const float* pivots, const float* rows, const float* d, const float* table,
-                             int table_count, int reach, const Codebook& codebook, uint8_t* chosen, VectorCodes codes,
+                             int table_count, int reach, const VectorCodebook& codebook, uint8_t* chosen, VectorCodes codes,
                              float* errors) {
     const int count = int(width), units = count / kUnit;
     const int shifts = codebook.shift_count && !codebook.free_shifts ? codebook.shift_count : 0;

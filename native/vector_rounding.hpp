@@ -16,7 +16,7 @@ constexpr int kUnit = 8;
 // Which signs a format stores; even: an even number of minus in every unit.
 enum class Signs { kNone, kFree, kEven };
 
-struct Codebook {
+struct VectorCodebook {
     const float* vectors;  // (group, entries): the first number of every vector, then the second of every vector, ...
     int entries, group;    // entries: a multiple of sixteen; group: four or eight
     Signs signs;
@@ -38,7 +38,7 @@ struct VectorRoundingKernels {
     // (width, width), unit lower triangular, and pivots: (width,): the curvature is factor · pivots · factorᵀ. rows: (n, n),
     // unit lower triangular, or null. scales: (n, width / 8). Writes codes and errors (weight minus the value of its code).
     void (*feed_back)(int64_t n, int64_t width, const float* weights, const float* carried, const float* factor,
-                      const float* pivots, const float* rows, const float* scales, const Codebook& codebook,
+                      const float* pivots, const float* rows, const float* scales, const VectorCodebook& codebook,
                       VectorCodes codes, float* errors);
 
     // Moves each unit to where the cost is least while all others stay. gradient: (n, width), half of the derivative of
@@ -46,7 +46,7 @@ struct VectorRoundingKernels {
     // the diagonal blocks of columns. Updates codes, errors and gradient, except for the effect of later units on the
     // gradient of earlier ones. Returns how many units moved.
     int64_t (*descend)(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverses, const float* rows,
-                       const float* scales, const Codebook& codebook, VectorCodes codes, float* errors);
+                       const float* scales, const VectorCodebook& codebook, VectorCodes codes, float* errors);
 
     // Chooses the scale of sub-blocks of `width` weights together with their codes, row after row. columns, inverse, factor,
     // pivots, rows: the curvature, its inverse and its factors. d: (n,); a scale is d times an entry of the table, which
@@ -54,7 +54,7 @@ struct VectorRoundingKernels {
     // Returns how many sub-blocks changed.
     int64_t (*choose_scales)(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverse,
                              const float* factor, const float* pivots, const float* rows, const float* d, const float* table,
-                             int table_count, int reach, const Codebook& codebook, uint8_t* chosen, VectorCodes codes,
+                             int table_count, int reach, const VectorCodebook& codebook, uint8_t* chosen, VectorCodes codes,
                              float* errors);
 };
 

@@ -8,14 +8,14 @@ namespace thriftbit {
 
 using Entries = Array<uint16_t, 2>;
 
-inline Codebook codebook_of(const ConstMatrix& vectors, int signs, const ConstVector& shifts, bool free_shifts) {
+inline VectorCodebook codebook_of(const ConstMatrix& vectors, int signs, const ConstVector& shifts, bool free_shifts) {
     const int group = int(vectors.shape(0)), entries = int(vectors.shape(1));
     if ((group != 4 && group != 8) || entries < 16 || entries % 16 || entries > 65536) throw nb::value_error("no such codebook");
     if (signs < 0 || signs > 2 || shifts.shape(0) > 256) throw nb::value_error("no such signs or shifts");
     return {vectors.data(), entries, group, Signs(signs), shifts.data(), int(shifts.shape(0)), free_shifts};
 }
 
-inline VectorCodes codes_of(const Codebook& codebook, size_t n, size_t width, const Entries& vectors, const Codes& signs,
+inline VectorCodes codes_of(const VectorCodebook& codebook, size_t n, size_t width, const Entries& vectors, const Codes& signs,
                             const Codes& shifts) {
     if (width % kUnit) throw nb::value_error("columns do not form units");
     expect_shape(vectors, n, width / size_t(codebook.group)), expect_shape(signs, n, width), expect_shape(shifts, n, width / kUnit);
@@ -36,7 +36,7 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                   ConstMatrix scales, ConstMatrix codebook, int sign_kind, ConstVector shift_table, bool free_shifts,
                   Entries vectors, Codes signs, Codes shifts, Matrix errors) {
             const size_t n = weights.shape(0), width = weights.shape(1);
-            const Codebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             expect_shape(carried, n, width), expect_shape(errors, n, width), expect_shape(scales, n, width / kUnit);
             expect_shape(factor, width, width);
@@ -54,7 +54,7 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                   ConstMatrix scales, ConstMatrix codebook, int sign_kind, ConstVector shift_table, bool free_shifts,
                   Entries vectors, Codes signs, Codes shifts, Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            const Codebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             expect_shape(errors, n, width), expect_shape(scales, n, width / kUnit), expect_shape(columns, width, width);
             if (inverses.shape(0) != width / kUnit || inverses.shape(1) != kUnit || inverses.shape(2) != kUnit)
@@ -73,7 +73,7 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                   int sign_kind, ConstVector shift_table, bool free_shifts, Array<uint8_t, 1> chosen, Entries vectors, Codes signs,
                   Codes shifts, Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            const Codebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             if (width > 32 || scale_table.shape(0) > 256 || reach < 0) throw nb::value_error("no such sub-blocks");
             expect_shape(columns, width, width), expect_shape(inverse, width, width), expect_shape(factor, width, width);

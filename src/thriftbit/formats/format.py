@@ -39,6 +39,12 @@ LARGEST_HALF = 65504.0
 native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not None else frozenset()
 
 
+def give_codebook(name: str, values: FloatArray, levels: ByteArray) -> None:
+    """Hand a codebook to the kernels, if there are any. values, levels: those of `codebooks.Codebook`."""
+    if _native is not None:
+        _native.give_codebook(name, values, levels)
+
+
 class WeightError(ThriftbitError):
     """A weight that the format cannot store. row and column: its place among the rows given."""
 

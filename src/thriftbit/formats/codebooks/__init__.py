@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import ByteArray, FloatArray, give_codebook
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Codebook:
 
 @cache
 def codebook(name: str) -> Codebook:
-    """Return the codebook in the file of that name, without `.txt`."""
+    """Return the codebook in the file of that name, without `.txt`. The kernels have it from then on."""
     first, *lines = files(__name__).joinpath(f"{name}.txt").read_text(encoding="ascii").splitlines()
     values = np.array(first.split()[1:], np.float32)
     words = " ".join(lines).split()
     levels = np.frombuffer("".join(words).encode("ascii"), np.uint8) - ord("0")
-    return Codebook(values, levels.reshape(len(words), -1))
+    book = Codebook(values, levels.reshape(len(words), -1))
+    give_codebook(name, book.values, book.levels)
+    return book
