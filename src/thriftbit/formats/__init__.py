@@ -11,6 +11,7 @@ from thriftbit.errors import UsageError
 from thriftbit.formats.format import Format, WeightError
 from thriftbit.formats.grid import Grid
 from thriftbit.formats.plain import plain_encoder
+from thriftbit.formats.plain_vectors import plain_vector_encoder
 
 
 def _discover() -> dict[str, Format]:
@@ -22,9 +23,11 @@ def _discover() -> dict[str, Format]:
 
 def _with_encoder(format: Format) -> Format:
     """Return the format with the plain encoder, where it has a grid and no encoder of its own."""
-    if format.encode_blocks is not None or not isinstance(format.grid, Grid):
+    if format.encode_blocks is not None or format.grid is None:
         return format
-    return replace(format, encode_blocks=plain_encoder(format.grid, format.block_size))
+    if isinstance(format.grid, Grid):
+        return replace(format, encode_blocks=plain_encoder(format.grid, format.block_size))
+    return replace(format, encode_blocks=plain_vector_encoder(format.grid, format.block_size))
 
 
 FORMATS: dict[str, Format] = _discover()

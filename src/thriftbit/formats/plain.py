@@ -77,12 +77,12 @@ def _least_squares(
     offsets = np.zeros(blocks.shape[:2], np.float32)
     if grid.kind in WITH_OFFSETS:
         total = weights.sum(axis=2)
-        mean, mean_value = ((weights * x).sum(axis=2) * _inverse(total) for x in (blocks, values))
+        mean, mean_value = ((weights * x).sum(axis=2) * inverse(total) for x in (blocks, values))
         centred = values - mean_value[:, :, None]
-        slope = (weights * centred * blocks).sum(axis=2) * _inverse((weights * centred * values).sum(axis=2))
+        slope = (weights * centred * blocks).sum(axis=2) * inverse((weights * centred * values).sum(axis=2))
         offsets = _possible(mean - slope * mean_value, grid)
     rest = blocks - offsets[:, :, None]
-    return (weights * rest * values).sum(axis=2) * _inverse((weights * values * values).sum(axis=2)), offsets
+    return (weights * rest * values).sum(axis=2) * inverse((weights * values * values).sum(axis=2)), offsets
 
 
 def _possible(offsets: FloatArray, grid: Grid) -> FloatArray:
@@ -99,11 +99,12 @@ def _steps(scales: FloatArray, offsets: FloatArray, grid: Grid) -> Numbers:
 
 
 def _codes(blocks: FloatArray, scales: FloatArray, offsets: FloatArray, grid: Grid) -> ByteArray:
-    wanted = (blocks - offsets[:, :, None]) * _inverse(scales)[:, :, None]
+    wanted = (blocks - offsets[:, :, None]) * inverse(scales)[:, :, None]
     return np.searchsorted(grid.values, nearest_of(grid.values, wanted)).astype(np.uint8)
 
 
-def _inverse(values: FloatArray) -> FloatArray:
+def inverse(values: FloatArray) -> FloatArray:
+    """Return 1 / values, and 0 for values below 1e-30."""
     usable = np.abs(values) > np.float32(1e-30)
-    inverse: FloatArray = np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), np.float32(0))
-    return inverse
+    inverted: FloatArray = np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), np.float32(0))
+    return inverted
