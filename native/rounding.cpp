@@ -9,7 +9,7 @@
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-constexpr int kWidest = 128;  // of blocks that share a scale
+constexpr int kWidest = 256;  // of blocks that share a scale
 
 // to[i] += factor · from[i]
 static inline void add(float* to, const float* from, float factor, int64_t count) {
@@ -174,6 +174,10 @@ static void candidates(const Block& block, const ScaleChoice& choice, int64_t ro
             const int top = block.table.count - 1;
             s[lane] = half(block.scale * (1 + (high - low) / float(top)));
             o[lane] = half(block.offset + block.scale * low);
+        } else if (choice.kind == ScaleKind::kTable) {
+            const auto present = std::lower_bound(choice.table, choice.table + choice.table_count, block.scale) - choice.table;
+            const auto entry = std::clamp<int64_t>(present + lane - kLanes / 2, 0, choice.table_count - 1);
+            s[lane] = choice.table[entry] != 0 ? choice.table[entry] : block.scale;
         } else if (lane < 15) {
             const float k = std::nearbyint(block.scale / choice.step[row]) + float(lane / 3 - 2);
             s[lane] = choice.step[row] * std::min(std::max(k, choice.lowest), choice.highest);
@@ -192,6 +196,7 @@ static int64_t choose_scales(int64_t n, int64_t width, float* gradient, const fl
     int64_t changes = 0;
     Block block{int(width), columns, factor, pivots, table, {}, {}, {}, 0, 0, 0};
     const bool multiples = choice.kind == ScaleKind::kMultiple || choice.kind == ScaleKind::kTwoMultiples;
+    const bool halves = choice.kind == ScaleKind::kHalf || choice.kind == ScaleKind::kHalfAndHalf;
     for (int64_t i = 0; i < n; ++i) {
         const float bend = rows ? rows[i * n + i] : 1.0f;
         if (!(bend > 0) || scales[i] == 0 || (multiples && choice.step[i] == 0)) continue;
@@ -203,10 +208,10 @@ static int64_t choose_scales(int64_t n, int64_t width, float* gradient, const fl
             before[k] = block.wanted[k] = block.values[k] = block.scale * table.values[block.codes[k]] + block.offset;
         for (int k = 0; k < width; ++k) add(block.wanted, inverse_columns + k * width, own[k] / bend, width);
         const float least = block.error = block.error_of(block.values);
-        if (!multiples) block.fit(choice.kind == ScaleKind::kHalfAndHalf);
+        if (halves) block.fit(choice.kind == ScaleKind::kHalfAndHalf);
         Lanes s, o;
         candidates(block, choice, i, s, o);
-        if (block.try_all(s, o) && !multiples) block.fit(choice.kind == ScaleKind::kHalfAndHalf);
+        if (block.try_all(s, o) && halves) block.fit(choice.kind == ScaleKind::kHalfAndHalf);
         if (!(block.error < least)) continue;
         ++changes;
         scales[i] = block.scale, offsets[i] = block.offset;
@@ -222,8 +227,63 @@ static int64_t choose_scales(int64_t n, int64_t width, float* gradient, const fl
     return changes;
 }
 
+// Solves for the two changes that lower the cost most; the second one is 0 without mins.
+static void best_changes(const double (&bend)[2][2], const double (&slope)[2], bool with_mins, double (&changes)[2]) {
+    const double determinant = bend[0][0] * bend[1][1] - bend[0][1] * bend[0][1];
+    if (with_mins && determinant > 1e-9 * bend[0][0] * bend[1][1]) {
+        changes[0] = (slope[0] * bend[1][1] - slope[1] * bend[0][1]) / determinant;
+        changes[1] = (slope[1] * bend[0][0] - slope[0] * bend[0][1]) / determinant;
+    } else {
+        changes[0] = bend[0][0] > 0 ? slope[0] / bend[0][0] : 0;
+        changes[1] = 0;
+    }
+}
+
+static int64_t fit_steps(int64_t n, int64_t width, float* gradient, const float* columns, const float* rows, const float* levels,
+                         const float* mins, float* steps, float* min_steps, float* errors) {
+    int64_t changed = 0;
+    std::vector<float> moves(size_t(2 * width)), felt(size_t(2 * width));  // by one of each step
+    for (int64_t i = 0; i < n; ++i) {
+        const float bend_of_row = rows ? rows[i * n + i] : 1.0f;
+        if (!(bend_of_row > 0) || steps[i] == 0) continue;
+        float* const own = gradient + i * width;
+        std::memcpy(moves.data(), levels + i * width, size_t(width) * 4);
+        for (int64_t k = 0; k < width; ++k) moves[size_t(width + k)] = mins ? -mins[i * width + k] : 0.0f;
+        std::fill(felt.begin(), felt.end(), 0.0f);
+        double bend[2][2] = {}, slope[2] = {}, changes[2];
+        for (int part = 0; part < (mins ? 2 : 1); ++part) {
+            const float* const move = moves.data() + part * width;
+            for (int64_t k = 0; k < width; ++k) add(felt.data() + part * width, columns + k * width, move[k], width);
+            for (int64_t k = 0; k < width; ++k) slope[part] += double(move[k]) * own[k];
+        }
+        for (int a = 0; a < 2; ++a)
+            for (int b = 0; b < 2; ++b)
+                for (int64_t k = 0; k < width; ++k)
+                    bend[a][b] += double(bend_of_row) * moves[size_t(a * width + k)] * felt[size_t(b * width + k)];
+        best_changes(bend, slope, mins && min_steps[i] != 0, changes);
+        const float step = half(float(steps[i] + changes[0])), min_step = half(float(min_steps[i] + changes[1]));
+        if (!(step * steps[i] > 0) || !(min_step * min_steps[i] >= 0)) continue;
+        const float by[2] = {step - steps[i], min_step - min_steps[i]};
+        double gain = 0;
+        for (int a = 0; a < 2; ++a) gain += by[a] * (2 * slope[a] - bend[a][0] * by[0] - bend[a][1] * by[1]);
+        if (!(gain > 0)) continue;
+        ++changed;
+        steps[i] = step, min_steps[i] = min_step;
+        std::vector<float>& total = felt;
+        for (int64_t k = 0; k < width; ++k) {
+            errors[i * width + k] -= by[0] * moves[size_t(k)] + by[1] * moves[size_t(width + k)];
+            total[size_t(k)] = by[0] * felt[size_t(k)] + by[1] * felt[size_t(width + k)];
+        }
+        if (!rows)
+            add(own, total.data(), -1.0f, width);
+        else
+            for (int64_t p = 0; p < n; ++p) add(gradient + p * width, total.data(), -rows[i * n + p], width);
+    }
+    return changed;
+}
+
 static const bool registered = [] {
-    rounding_kernels[THRIFTBIT_SET] = {feed_back, descend, choose_scales};
+    rounding_kernels[THRIFTBIT_SET] = {feed_back, descend, choose_scales, fit_steps};
     return true;
 }();
 

@@ -24,12 +24,15 @@ enum class ScaleKind {
     kHalfAndHalf,   // scale and offset, in half precision
     kMultiple,      // scale a whole multiple of a step; no offset
     kTwoMultiples,  // scale and -offset, multiples of a step each
+    kTable,         // the scale, an entry of a table; no offset
 };
 
 struct ScaleChoice {
     ScaleKind kind;
     float lowest, highest, highest_min;  // of the multiples
-    const float *step, *min_step;        // (n,) each, or null
+    const float *step, *min_step;        // (n,) each
+    const float* table;                  // ascending
+    int table_count;
 };
 
 struct RoundingKernels {
@@ -52,6 +55,12 @@ struct RoundingKernels {
     int64_t (*choose_scales)(int64_t n, int64_t width, float* gradient, const float* columns, const float* inverse,
                              const float* factor, const float* pivots, const float* rows, ScaleChoice choice, Table table,
                              float* scales, float* offsets, uint8_t* codes, float* errors);
+
+    // Fits the steps of super-blocks of `width` weights, row after row, in half precision, while all else stays: a weight is
+    // step · level - min_step · min. gradient, levels, mins, errors: (n, width) here; mins may be null. steps, min_steps:
+    // (n,). Updates gradient as well. Returns how many super-blocks changed.
+    int64_t (*fit_steps)(int64_t n, int64_t width, float* gradient, const float* columns, const float* rows, const float* levels,
+                         const float* mins, float* steps, float* min_steps, float* errors);
 };
 
 // These are variables and not functions: of functions with one name, the linker could keep the one for the wrong

@@ -83,10 +83,10 @@ void bind_rounding(nb::module_& module, Current current) {
         "choose_scales",
         [current](Matrix gradient, ConstMatrix columns, ConstMatrix inverse, ConstMatrix factor, ConstVector pivots,
                   std::optional<ConstMatrix> rows, int kind, float lowest, float highest, float highest_min, ConstVector step,
-                  ConstVector min_step, ConstVector values, Array<float, 1> scales, Array<float, 1> offsets, Codes codes,
+                  ConstVector min_step, ConstVector scale_table, ConstVector values, Array<float, 1> scales, Array<float, 1> offsets, Codes codes,
                   Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            if (width > 128 || kind < 0 || kind > 3) throw nb::value_error("no such blocks");
+            if (width > 256 || kind < 0 || kind > 4 || (kind == 4 && scale_table.shape(0) < 1)) throw nb::value_error("no such blocks");
             expect_shape(columns, width, width), expect_shape(inverse, width, width), expect_shape(factor, width, width);
             expect_shape(codes, n, width), expect_shape(errors, n, width);
             if (pivots.shape(0) != width) throw nb::value_error("arrays of different shapes");
@@ -96,14 +96,31 @@ void bind_rounding(nb::module_& module, Current current) {
             for (size_t i = 0; i < width * n; ++i)
                 if (codes.data()[i] >= table.count) throw nb::value_error("a code without a value");
             const float* by_row = rows_of(rows, n);
-            const ScaleChoice choice{ScaleKind(kind), lowest, highest, highest_min, step.data(), min_step.data()};
+            const ScaleChoice choice{ScaleKind(kind), lowest, highest, highest_min, step.data(), min_step.data(), scale_table.data(),
+                                     int(scale_table.shape(0))};
             const nb::gil_scoped_release unlocked;
             return rounding_kernels[current()].choose_scales(n, width, gradient.data(), columns.data(), inverse.data(), factor.data(),
                                                              pivots.data(), by_row, choice, table, scales.data(), offsets.data(),
                                                              codes.data(), errors.data());
         },
         "gradient"_a, "columns"_a, "inverse"_a, "factor"_a, "pivots"_a, "rows"_a.none(), "kind"_a, "lowest"_a, "highest"_a,
-        "highest_min"_a, "step"_a, "min_step"_a, "values"_a, "scales"_a, "offsets"_a, "codes"_a, "errors"_a);
+        "highest_min"_a, "step"_a, "min_step"_a, "scale_table"_a, "values"_a, "scales"_a, "offsets"_a, "codes"_a, "errors"_a);
+    module.def(
+        "fit_steps",
+        [current](Matrix gradient, ConstMatrix columns, std::optional<ConstMatrix> rows, ConstMatrix levels,
+                  std::optional<ConstMatrix> mins, Array<float, 1> steps, Array<float, 1> min_steps, Matrix errors) {
+            const size_t n = gradient.shape(0), width = gradient.shape(1);
+            expect_shape(columns, width, width), expect_shape(levels, n, width), expect_shape(errors, n, width);
+            if (mins) expect_shape(*mins, n, width);
+            if (steps.shape(0) != n || min_steps.shape(0) != n) throw nb::value_error("arrays of different shapes");
+            const float* by_row = rows_of(rows, n);
+            const nb::gil_scoped_release unlocked;
+            return rounding_kernels[current()].fit_steps(int64_t(n), int64_t(width), gradient.data(), columns.data(), by_row,
+                                                         levels.data(), mins ? mins->data() : nullptr, steps.data(),
+                                                         min_steps.data(), errors.data());
+        },
+        "gradient"_a.noconvert(), "columns"_a, "rows"_a.none(), "levels"_a, "mins"_a.none(), "steps"_a.noconvert(),
+        "min_steps"_a.noconvert(), "errors"_a.noconvert());
 }
 
 }  // namespace thriftbit

@@ -50,4 +50,5 @@ FORMAT = Format(
     encode_blocks=plain_encoder(GRID, 256),
     fallback="Q4_0",
     summary="for ternary models",
+    grid=GRID,
 )

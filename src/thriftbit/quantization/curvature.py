@@ -63,9 +63,9 @@ class Curvature:
         errors: (width, n). Before the next piece is asked for, the caller may change the errors in the piece's columns
         only.
         """
-        width = len(errors)
-        for first in range(0, width, STRETCH):
-            stretch = slice(first, min(first + STRETCH, width))
+        width, size = len(errors), max(1, STRETCH // columns) * columns
+        for first in range(0, width, size):
+            stretch = slice(first, min(first + size, width))
             before = errors[stretch].copy()
             at_first = self.columns[stretch] @ errors
             for start in range(first, stretch.stop, columns):

@@ -9,12 +9,12 @@ that the error causes is about ½ · trace(Eᵀ G E A): the Fisher information i
 for rounding as in 2505.22988.
 
 The choice: begin with the encoder's scales, and feed errors back over columns and rows (2210.17323 does it over
-columns). Then, in turns, choose the scale of every block again together with its codes, and let single codes move
-downhill. Every step lowers the same cost, on the values that the file will hold. d and d_min of super-blocks stay as
-the encoder found them.
+columns). Then, in turns, fit d and d_min of super-blocks to what they hold, choose the scale of every block again
+together with its codes, and let single codes move downhill. Every step lowers the same cost, on the values that the
+file will hold.
 
-Without rows (G unknown or too large), G is 1. Left out: moving d of super-blocks, and the effect of other matrices'
-errors on this one (`tuning` changes the target instead).
+Without rows (G unknown or too large), G is 1. Left out: the effect of other matrices' errors on this one (`tuning`
+changes the target instead).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def round_matrix(
     state = kind.of(weights, format, curvature.damped(), blocks)
     state.feed_back()
     for _ in range(turns):
+        state.fit_steps()
         state.choose_scales()
         state.descend()
     return state.blocks()

@@ -8,7 +8,7 @@ import numpy as np
 
 from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray, _native
-from thriftbit.formats.grid import Grid, Numbers
+from thriftbit.formats.grid import Grid, Numbers, ScaleKind
 from thriftbit.quantization.curvature import Curvature, factored
 
 PIECE = 64  # columns between two matrix products
@@ -123,6 +123,7 @@ class ScalarState:
                 self.grid.highest_min,
                 steps[number],
                 min_steps[number],
+                self.grid.scale_table,
                 self.grid.values,
                 self.scales[number],
                 self.offsets[number],
@@ -130,6 +131,37 @@ class ScalarState:
                 own_errors,
             )
             self.codes[piece], errors[piece] = codes.T, own_errors.T
+
+    def fit_steps(self) -> None:
+        """Fit d and d_min of every super-block to its codes and multiples."""
+        if self.grid.kind not in (ScaleKind.MULTIPLE, ScaleKind.TWO_MULTIPLES):
+            return
+        assert _native is not None
+        n, size = self.weights.shape[1], self.format.block_size
+        errors = self._errors()
+        multiples, mins = self._multiples()
+        d, d_min = (part.reshape(n, -1).copy() for part in (self.numbers.d, self.numbers.d_min))
+        for number, (piece, gradient) in enumerate(self.curvature.gradients(errors, size)):
+            own = slice(number * self.grid.sub_blocks, (number + 1) * self.grid.sub_blocks)
+            steps, min_steps, own_errors = d[:, number].copy(), d_min[:, number].copy(), _turned(errors[piece])
+            _native.fit_steps(
+                gradient=_turned(gradient),
+                columns=np.ascontiguousarray(self.curvature.columns[piece, piece]),
+                rows=self.curvature.rows,
+                levels=_turned(np.repeat(multiples[own], self.sub_block, axis=0) * self.grid.values[self.codes[piece]]),
+                mins=_turned(np.repeat(mins[own], self.sub_block, axis=0)) if self.grid.highest_min else None,
+                steps=steps,
+                min_steps=min_steps,
+                errors=own_errors,
+            )
+            d[:, number], d_min[:, number], errors[piece] = steps, min_steps, own_errors.T
+            self.scales[own], self.offsets[own] = steps * multiples[own], -(min_steps * mins[own])
+        self.numbers.d, self.numbers.d_min = d.reshape(-1, 1), d_min.reshape(-1, 1)
+
+    def _multiples(self) -> tuple[FloatArray, FloatArray]:
+        """Return the whole numbers that d and d_min are multiplied with, (sub-blocks of a row, n) each."""
+        steps, min_steps = (np.where(part == 0, np.float32(1), part) for part in self._steps())
+        return np.rint(self.scales / steps), np.rint(-self.offsets / min_steps)
 
     def blocks(self) -> ByteArray:
         n, shape = self.weights.shape[1], self.numbers.scales.shape

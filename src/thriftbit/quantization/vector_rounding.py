@@ -8,7 +8,7 @@ its block of the curvature when it moves downhill. The search goes through the w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -184,6 +184,26 @@ class VectorState:
             errors[piece] = own_errors.T
             self.scales[:, number] = chosen
             self._keep(units, codes)
+
+    def fit_steps(self) -> None:
+        """Fit d of every block to its codes and scales."""
+        assert _native is not None
+        width, n = self.weights.shape
+        errors = self._errors()
+        levels = self.grid.decode(replace(self.numbers(), d=np.ones((self.d.size, 1), np.float32))).reshape(n, width)
+        for number, (piece, gradient) in enumerate(self.curvature.gradients(errors, self.format.block_size)):
+            steps, own_errors = self.d[:, number].copy(), np.ascontiguousarray(errors[piece].T)
+            _native.fit_steps(
+                gradient=np.ascontiguousarray(gradient.T),
+                columns=np.ascontiguousarray(self.curvature.columns[piece, piece]),
+                rows=self.curvature.rows,
+                levels=np.ascontiguousarray(levels[:, piece]),
+                mins=None,
+                steps=steps,
+                min_steps=np.zeros_like(steps),
+                errors=own_errors,
+            )
+            self.d[:, number], errors[piece] = steps, own_errors.T
 
     def numbers(self) -> VectorNumbers:
         blocks = self.d.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.grid import Grid
+from thriftbit.formats.packing import half
 from thriftbit.quantization import curvature as curvatures
 from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.rounding import round_matrix
@@ -66,6 +68,24 @@ def test_further_turns_never_cost_more(name: str, with_rows: bool, monkeypatch: 
     ]
     assert all(after <= before * (1 + 1e-5) for before, after in pairwise(costs))
     assert costs[-1] < 0.95 * costs[0]
+
+
+@pytest.mark.parametrize("name", ["Q3_K", "Q2_K", "Q4_K", "IQ4_XS"])
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_steps_of_super_blocks_are_fitted(name: str, with_rows: bool) -> None:
+    """Where d and d_min are wrong and nothing else is, they are found again"""
+    format, curvature = FORMATS[name], Curvature(_moment(WIDTH, 2), _moment(ROWS, 3) if with_rows else None).damped()
+    grid = GRIDS[name]
+    right = grid.unpack(format.encode(_weights()).reshape(-1, format.block_bytes))
+    weights = grid.decode(right).reshape(ROWS, WIDTH)
+    wrong = replace(right, d=half(right.d * np.float32(1.25)), d_min=half(right.d_min * np.float32(0.75)))
+    state = ScalarState.of(weights, format, curvature, grid.pack(wrong).reshape(ROWS, -1))
+    costs = []
+    for _ in range(4):  # with rows, a row's best step depends on the other rows'
+        costs.append(curvature.cost(weights - format.decode(state.blocks())))
+        state.fit_steps()
+    assert all(after <= before for before, after in pairwise(costs))
+    assert costs[-1] < 0.1 * costs[0]
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q3_K", "Q2_K"])

@@ -147,6 +147,8 @@ def test_further_turns_never_cost_more(name: str, with_rows: bool) -> None:
     state.feed_back()
     costs = [_cost(format, weights, curvature, state.blocks())]
     for _ in range(3):
+        state.fit_steps()
+        costs.append(_cost(format, weights, curvature, state.blocks()))
         state.choose_scales()
         costs.append(_cost(format, weights, curvature, state.blocks()))
         state.descend()
