@@ -42,10 +42,9 @@ COMPUTING = (
     "measurement/comparison.py",
     "quantization/calibration",
 )
-COMPUTING += ("measurement/proof.py",)
 COMPUTING += tuple(
     f"quantization/{name}.py"
-    for name in ("estimate", "map_making", "sensitivity_measured", "sensitivity_probe", "tuning")
+    for name in ("estimate", "logit_check", "map_making", "sensitivity_measured", "sensitivity_probe", "tuning")
 )
 EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 EXTRA += ("sources/converter/child.py",)  # a program of its own, which is started only where torch is

@@ -35,7 +35,7 @@ from thriftbit.quantization.importance_needed import check_importance
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
-from thriftbit.quantization.self_check import TokenCheck, check_tokens
+from thriftbit.quantization.self_check import LogitCheck, TokenCheck, check_tokens
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -46,8 +46,9 @@ CHUNK_BYTES = 8 << 20  # of float32 rows
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
     kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
-    many matrices hold exactly the weights of the source, which were small already. check: what comparing the file's
-    tokenizer with the original's showed; None if it was not asked for."""
+    many matrices hold exactly the weights of the source, which were small already. check, logit_check: what comparing
+    the file's tokenizer, weights and logits with the original's showed; None if it was not asked for. logit_check is
+    also None for a family without a table, which `measurement/proof.py` judges."""
 
     path: Path
     size_bytes: int
@@ -57,6 +58,7 @@ class QuantizeResult:
     kept_plain: Mapping[str, str] = field(default_factory=dict)
     carried_over: int = 0
     check: TokenCheck | None = None
+    logit_check: LogitCheck | None = None
 
 
 def quantize(
@@ -80,7 +82,8 @@ def quantize(
     rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
     this plan and calibration, and are taken as they are. without_importance: accept that a file of very few bits is
     poor without either. threads: for encoding, all cores by default. force: replace an existing file.
-    check: compare token ids of a few texts, by the original's tokenizer and by llama.cpp with the file; takes seconds.
+    check: compare the file with the original at the end, token ids and, with the extra `torch`, weights and logits;
+    takes seconds, at most about a minute.
     container: what the file is, GGUF by default. progress: told the name of each tensor, and the fraction of all tensor
     data that is written. The file appears whole or not at all.
     Raises NeedsImportanceError for formats that need importance data where there is none, and ThriftbitError for
@@ -114,7 +117,18 @@ def quantize(
         encoding.kept_plain,
         len(same),
         check_tokens(model, writer.path) if check else None,
+        _check_logits(model, writer.path) if check and model.conversion is None else None,
     )
+
+
+def _check_logits(model: Model, path: Path) -> LogitCheck:
+    try:
+        from thriftbit.quantization.logit_check import check_logits
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        return LogitCheck(skipped=f'Logits not checked: that needs {error.name}; pip install "thriftbit[torch]"')
+    return check_logits(model, path)
 
 
 @dataclass(frozen=True)
