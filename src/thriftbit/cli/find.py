@@ -109,7 +109,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
 
 
 def _legend(findings: Findings, rows: Sequence[Finding]) -> Iterator[str]:
-    free, most = findings.memory.free_bytes, findings.memory.most_bytes
+    free, most = findings.room.free_bytes, findings.room.most_bytes
     if free is not None:
         yield f"fits here: with a conversation of 4,096 tokens, in the {describe_bytes(free)} of free memory"
     if most is not None and any(finding.fits == "tight" for finding in rows):
