@@ -21,7 +21,7 @@ from thriftbit.folders import cache_folder
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
 from thriftbit.runtime.tokenizer import Tokenizer
-from thriftbit.sizes import describe_seconds
+from thriftbit.sizes import counted, describe_seconds
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ TEXTS = ("prose", "code", "math", "multilingual")
 WINDOW_TOKENS = 512
 LARGEST_TEXT_BYTES = 1 << 30
 WINDOWS = 40  # of all texts together
+LEAST_TOKENS = 128  # about half a page: from less, a matrix would be rounded for a few words
 
 VERSION = 5  # of what is kept; another one does not read it
 
@@ -85,8 +86,11 @@ def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArra
     with Tokenizer(model.metadata, model.source) as tokenizer:
         tokens = [np.array(ids, np.int64) for ids in tokenizer.tokenize(texts, add_special=False)]
     length = min(WINDOW_TOKENS, *(len(ids) for ids in tokens))
-    if length < 2:
-        raise ThriftbitError(f"{text}: is too short to calibrate on; a few pages are good, a book is better")
+    if length < LEAST_TOKENS:
+        raise ThriftbitError(
+            f"{text}: is too short to calibrate on: it has {counted(length, 'token')}, and {LEAST_TOKENS} are the "
+            "least; a few pages are good, a book is better"
+        )
     cut = np.concatenate([_spread(ids, length, max(1, windows // len(tokens))) for ids in tokens])
     first = model.metadata.get(Keys.Tokenizer.BOS_ID)
     if model.metadata.get(Keys.Tokenizer.ADD_BOS) and isinstance(first, np.integer):

@@ -36,6 +36,7 @@ from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
 from thriftbit.quantization.self_check import LogitCheck, TokenCheck, check_tokens
+from thriftbit.quantization.vanished import count_vanished
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -45,7 +46,8 @@ CHUNK_BYTES = 8 << 20  # of float32 rows
 @dataclass(frozen=True)
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
-    kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
+    kept_plain: matrices that were rounded block by block although there was a calibration -> why. vanished: tensors
+    with weights that became zero because they are too small for their format -> the share of them. carried_over: how
     many matrices hold exactly the weights of the source, which were small already. check, logit_check: what comparing
     the file's tokenizer, weights and logits with the original's showed; None if it was not asked for. logit_check is
     also None for a family without a table, which `measurement/proof.py` judges."""
@@ -59,6 +61,7 @@ class QuantizeResult:
     carried_over: int = 0
     check: TokenCheck | None = None
     logit_check: LogitCheck | None = None
+    vanished: Mapping[str, float] = field(default_factory=dict)
 
 
 def quantize(
@@ -118,6 +121,7 @@ def quantize(
         len(same),
         check_tokens(model, writer.path) if check else None,
         _check_logits(model, writer.path) if check and model.conversion is None else None,
+        encoding.vanished,
     )
 
 
@@ -142,6 +146,7 @@ class _Encoding:
     rounded: Rounded | None
     threads: int
     kept_plain: dict[str, str]
+    vanished: dict[str, float] = field(default_factory=dict)
 
     def takes_whole(self, tensor: Tensor) -> bool:
         """Whether all rows of the tensor have to come at once, because they are rounded together."""
@@ -166,6 +171,13 @@ class _Encoding:
         weights = None if format.block_size == 1 else self._importance(tensor)
         return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
 
+    def look_for_vanished(self, tensor: Tensor, rows: FloatArray, blocks: ByteArray) -> None:
+        """Notes what share of the tensor became zero, if any did. blocks: the encoded rows."""
+        if tensor.name in self.same or self.is_done(tensor):
+            return
+        if count := count_vanished(format_named(self.plan.formats[tensor.name]), rows, blocks):
+            self.vanished[tensor.name] = self.vanished.get(tensor.name, 0.0) + count / tensor.parameters
+
     def _importance(self, tensor: Tensor) -> FloatArray | None:
         """Return float32 (matrices, width), the importance for a tensor that is encoded block by block."""
         if self.calibration is not None:
@@ -188,7 +200,9 @@ def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encodin
     """Yield (name of the tensor, encoded rows)."""
     for tensor, start, rows in pieces:
         try:
-            yield tensor.name, encoding.encode(tensor, start, rows)
+            blocks = encoding.encode(tensor, start, rows)
+            encoding.look_for_vanished(tensor, rows, blocks)
+            yield tensor.name, blocks
         except WeightError as error:
             where = f"{tensor.name}, row {start + error.row}"
             raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
