@@ -37,7 +37,8 @@ HEADS = {"num_attention_heads": 8, "n_head": 8, "num_key_value_heads": 2}
 
 def widened(config: dict[str, Any]) -> dict[str, Any]:
     """-> the same settings with lengths that blocks divide"""
-    wide = {key: value for key, value in (WIDER | HEADS).items() if key in config and config[key] is not None}
+    wide = {key: value for key, value in (WIDER | HEADS).items() if config.get(key) is not None}
+    wide = {key: value for key, value in wide.items() if key in HEADS or config[key] % 256}
     if "kv_lora_rank" in config:
         wide = {key: value for key, value in wide.items() if key not in HEADS}
     elif "rope_parameters" in config and "head_dim" not in config:
@@ -81,6 +82,8 @@ def save_wide(tiny: TinyModel, folder: Path) -> Path:
     older = {"n_ctx": config["n_positions"]} if "n_positions" in config else {}  # names that the converter asks for
     rope = config.get("rope_parameters") or {}
     older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] == "cohere2" else {}
+    if config["model_type"] == "qwen3_vl_moe":
+        _turn_experts(folder)
     if config["model_type"] == "granitemoehybrid":
         older |= {"layer_types": [OLDER_KINDS[kind] for kind in config["layer_types"]]}
     (folder / "config.json").write_text(json.dumps(config | older))
@@ -90,6 +93,13 @@ def save_wide(tiny: TinyModel, folder: Path) -> Path:
     if key:
         _add_layer_ahead(folder, with_setting(config, key, 1))
     return folder
+
+
+def _turn_experts(folder: Path) -> None:
+    """As they are published, and as the converter takes them"""
+    tensors = load_file(folder / "model.safetensors")
+    turned = {name: each.mT.contiguous() if ".experts." in name else each for name, each in tensors.items()}
+    save_file(turned, folder / "model.safetensors", {"format": "pt"})
 
 
 def _add_layer_ahead(folder: Path, config: dict[str, Any]) -> None:

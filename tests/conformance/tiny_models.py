@@ -19,6 +19,7 @@ from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
 from .tiny_hybrid import HYBRID
 from .tiny_llama_like import LLAMA_LIKE
+from .tiny_pictures import PICTURES
 from .tiny_shapes import LINEAR, LLAMA3, SHAPE, VOCABULARY, WIDE_HEADS, YARN
 
 TOKENS = 96
@@ -432,5 +433,5 @@ TINY_MODELS = (
         {"text_config": GEMMA4 | GEMMA4_EXPERTS, "vision_config": VISION | {"head_dim": 8}, "audio_config": None},
         "Gemma4Config",
     ),
-    *(TinyModel(*each) for each in (*LLAMA_LIKE, *HYBRID)),
+    *(TinyModel(*each) for each in (*LLAMA_LIKE, *HYBRID, *PICTURES)),
 )

@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.sources.architectures import architecture_from_gguf, find_architecture
+from thriftbit.sources.architectures import Architecture, architecture_from_gguf, find_architecture
 from thriftbit.sources.architectures.from_gguf import config_from_gguf
 from thriftbit.sources.model import Model
 
@@ -22,7 +22,9 @@ def configuration_of(model: Model) -> PretrainedConfig:
     settings = plain_numbers(settings) | _left_of_multipliers(config)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
     model_type = str(config.get("model_type"))
-    if model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
+    if (other := _computed_as(config)) is not None:
+        model_type, settings = other.computed_as, _of_the_text(settings, other)
+    elif model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
         model_type = find_architecture(config).model_types[0]
     try:
         return AutoConfig.for_model(model_type, **settings).get_text_config()
@@ -32,10 +34,29 @@ def configuration_of(model: Model) -> PretrainedConfig:
 
 def _left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """-> settings without the multipliers that the weights, as the container has them, are multiplied by already"""
+    architecture = _table(config)
+    return architecture.multipliers if architecture else {}
+
+
+def _computed_as(config: Mapping[str, Any]) -> Architecture | None:
+    """-> the family, if its text part is computed as another model type"""
+    architecture = _table(config)
+    return architecture if architecture and architecture.computed_as else None
+
+
+def _of_the_text(settings: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
+    """-> the settings of the text part alone, with those that the family takes for granted"""
+    granted = {name: values[0] for name, values in architecture.fixed.items()}
+    text = {key: value for key, value in settings.get("text_config", settings).items() if key != "model_type"}
+    tied = architecture.configuration(settings).flag("tie_word_embeddings")
+    return granted | text | {"tie_word_embeddings": tied, "pad_token_id": None}
+
+
+def _table(config: Mapping[str, Any]) -> Architecture | None:
     try:
-        return find_architecture(config).multipliers
-    except ThriftbitError:  # without a table nothing is multiplied
-        return {}
+        return find_architecture(config)
+    except ThriftbitError:
+        return None
 
 
 def plain_numbers(value: Any) -> Any:

@@ -70,6 +70,7 @@ class Architecture:
     recognised: where families share a GGUF name, whether a model of that name, by its numbers, is of this family.
     applies: where families share a class, whether a configuration, as it is parsed, is of this family.
     multipliers: settings that are multiplied into the weights of the file -> what is left of them.
+    computed_as: the model type in transformers that computes the text part of a multimodal model, "" for its own.
     prefixes: how names begin in other checkpoints of the family -> how they do in the rows; beside `spelling.PREFIXES`.
     ignorable: regular expressions of source names that hold no weights of the text model.
     drops_layers_behind: whether layers behind the last one, which guess the tokens after the next, are left out.
@@ -97,6 +98,7 @@ class Architecture:
     recognised: Callable[[Dimensions], bool] | None = None
     applies: Callable[[Mapping[str, Any]], bool] = lambda config: True
     multipliers: Mapping[str, Any] = field(default_factory=dict)
+    computed_as: str = ""
     prefixes: Mapping[str, str] = field(default_factory=dict)
     ignorable: tuple[str, ...] = ()
     drops_layers_behind: bool = False

@@ -28,6 +28,8 @@ class Configuration:
     def __init__(self, config: Mapping[str, Any], aliases: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
         text = config.get("text_config")
         self._values = {**config, **text} if isinstance(text, Mapping) else dict(config)
+        if config.get("tie_word_embeddings") is not None:  # of the whole model, whatever its text part says
+            self._values["tie_word_embeddings"] = config["tie_word_embeddings"]
         for old, modern in aliases.items():
             if self._values.get(modern) is None and old in self._values:
                 self._values[modern] = self._values[old]

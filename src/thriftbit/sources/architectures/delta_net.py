@@ -27,6 +27,7 @@ from thriftbit.sources.architectures.llama_like import (
     routed_experts,
     shared_experts,
 )
+from thriftbit.sources.architectures.positions import all_frequencies_turn, sections_of_positions
 from thriftbit.sources.architectures.rows import BLOCK, Row, layer, norm
 from thriftbit.sources.architectures.transforms import (
     ADD_ONE,
@@ -229,6 +230,7 @@ def layer_types(configuration: Configuration) -> list[str]:
     return ["full_attention" if (layer + 1) % interval == 0 else "linear_attention" for layer in range(layers)]
 
 
+sections = sections_of_positions(11, 11, 10)
 DEFAULTS: dict[str, Any] = {
     "head_dim": 256,
     "partial_rotary_factor": 0.25,
@@ -252,17 +254,8 @@ def heads_share(configuration: Configuration, model: Dimensions) -> str | None:
     return None
 
 
+_all_frequencies_turn = all_frequencies_turn(sections)
+
+
 def computes_the_same(configuration: Configuration, model: Dimensions) -> str | None:
-    if problem := heads_share(configuration, model):
-        return problem
-    for frequency in range(model.rotary // 2):
-        if frequency >= 3 * sections(configuration)[frequency % 3]:
-            return "mrope_section leaves out frequencies, which llama.cpp would not turn with the text."
-    return None
-
-
-def sections(configuration: Configuration) -> list[int]:
-    """-> frequencies for time, height and width, which llama.cpp must be told; for text alone they are all one"""
-    rope = configuration.get("rope_parameters") or configuration.get("rope_scaling")
-    stated = rope.get("mrope_section") if isinstance(rope, Mapping) else None
-    return [*(stated or (11, 11, 10)), 0, 0, 0, 0][:4]
+    return heads_share(configuration, model) or _all_frequencies_turn(configuration, model)

@@ -66,12 +66,20 @@ def take_sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who
     missing += lacking
     tensors = [found.pop(name) for name in names if name in found]
     shape = entry.source_shape
+    if entry.row.turned:
+        tensors = [_the_other_way_round(tensor, shape) for tensor in tensors]
     expected = (math.prod(shape[:-1]) // len(names), shape[-1]) if len(names) > len(entry.sources) else shape
     for tensor in tensors:
         expect_shape(tensor, expected, who)
     if lacking:
         return []
     return [views.reshaped(views.concatenated(tensors), shape)] if len(names) > len(entry.sources) else tensors
+
+
+def _the_other_way_round(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the tensor, transposed if that gives it the shape and nothing else does."""
+    turned = (*shape[:-2], shape[-1], shape[-2])
+    return views.transposed(tensor) if tensor.shape == turned != shape else tensor
 
 
 def multiplied(tensor: Tensor, configuration: Configuration, setting: str) -> Tensor:

@@ -27,6 +27,7 @@ class Row:
         they are put one behind the other; a name with {expert} stands for the tensors of all experts, expert by expert.
     count: the word of `Dimensions` that says how many sources there are.
     optional: whether some checkpoints have it and others have not, and no setting tells.
+    turned: whether some checkpoints store the last two axes the other way round; the shape tells.
     multiplied: a setting, one number or one for every row of the target, that llama.cpp has no key for: the container's
         weights are multiplied by it ("" for none). `Architecture.multipliers` says what it is afterwards.
     """
@@ -39,6 +40,7 @@ class Row:
     spellings: tuple[tuple[str, ...], ...] = ()
     count: str = ""
     optional: bool = False
+    turned: bool = False
     multiplied: str = ""
 
     @property
@@ -54,12 +56,23 @@ def layer(
     when: str = "",
     spellings: tuple[tuple[str, ...], ...] = (),
     optional: bool = False,
+    turned: bool = False,
     multiplied: str = "",
 ) -> Row:
     """A row of a layer: all names are given from the layer on."""
     targets = BLOCK + target if isinstance(target, str) else tuple(BLOCK + each for each in target)
     spelled = tuple(tuple(LAYER + name for name in names) for names in spellings)
-    return Row(LAYER + source, targets, shape, transform, when, spelled, optional=optional, multiplied=multiplied)
+    return Row(
+        LAYER + source,
+        targets,
+        shape,
+        transform,
+        when,
+        spelled,
+        optional=optional,
+        turned=turned,
+        multiplied=multiplied,
+    )
 
 
 def norm(source: str, target: str, shape: str = "width", transform: Transform = IDENTITY, when: str = "") -> Row:
