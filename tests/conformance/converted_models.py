@@ -4,6 +4,7 @@ that guesses ahead where the family has one. The recorder (tools/record_converte
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ NOT_CONVERTED = {
     "phi-grouped",
     "nemotron-h",  # beside transformers 5 the converter takes it for a model with experts
     "nemotron-h-short",
+    "hunyuan-stretched",  # the converter insists on the settings of the published ones
+    "hunyuan-moe-stretched",
+    "lfm2-moe-untied",  # it has no name for an output matrix of this family
+    "ernie4.5-moe-untied",  # it derives the width of shared experts from the number of heads
 }
 WIDE_MODELS = {
     tiny.name: replace(tiny, config=widened(tiny.config)) for tiny in TINY_MODELS if tiny.name not in NOT_CONVERTED
@@ -77,11 +82,17 @@ OLDER_KINDS = {"linear_attention": "mamba", "full_attention": "attention"}  # wh
 
 def save_wide(tiny: TinyModel, folder: Path) -> Path:
     """-> the folder, with one layer that guesses ahead if the family counts them"""
-    tiny.build().to(torch.bfloat16).save_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Casting complex values")  # Llama 4's rotary table, not stored
+        tiny.build().to(torch.bfloat16).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     older = {"n_ctx": config["n_positions"]} if "n_positions" in config else {}  # names that the converter asks for
     rope = config.get("rope_parameters") or {}
     older |= {"rotary_pct": rope.get("partial_rotary_factor", 1.0)} if config["model_type"] == "cohere2" else {}
+    if config["model_type"] == "hunyuan_v1_moe":
+        per_layer = {"moe_intermediate_size": config["intermediate_size"], "moe_topk": config["moe_topk"]}
+        per_layer["num_shared_expert"] = 1
+        older |= {key: [value] * config["num_hidden_layers"] for key, value in per_layer.items()}
     if config["model_type"] == "qwen3_vl_moe":
         _turn_experts(folder)
     if config["model_type"] == "granitemoehybrid":

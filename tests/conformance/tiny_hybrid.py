@@ -41,6 +41,7 @@ NEMOTRON_H_MOE = NEMOTRON_H | {
     "routed_scaling_factor": 1.7,
 }
 FALCON_H1 = SHAPE | {
+    "head_dim": 8,
     "mamba_d_ssm": 80,
     "mamba_n_heads": 8,
     "mamba_d_head": 10,

@@ -26,6 +26,19 @@ LFM2 = SHAPE | {
     "norm_eps": 0.02,
     "block_multiple_of": 16,
 }
+LFM2_MOE = {key: value for key, value in LFM2.items() if key != "block_multiple_of"} | EXPERTS
+LFM2_MOE |= {"moe_intermediate_size": 24, "num_dense_layers": 1}
+ERNIE_MOE = SHAPE | WIDE_HEADS | {"num_hidden_layers": 3, "moe_num_experts": 5, "moe_k": 2, "moe_intermediate_size": 24}
+HUNYUAN_MOE = SHAPE | WIDE_HEADS | {"num_experts": 5, "moe_topk": 2}
+STRETCHED = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 700.0, "factor": 1.0, "alpha": 3.0}}
+LLAMA4 = (
+    SHAPE
+    | WIDE_HEADS
+    | {"num_hidden_layers": 4, "num_local_experts": 5, "intermediate_size": 24, "intermediate_size_mlp": 80}
+)
+LLAMA4_VISION = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+LLAMA4_VISION |= {"image_size": 28, "patch_size": 14, "vision_output_dim": 16}
+LLAMA4_VISION |= {"projector_input_dim": 16, "projector_output_dim": 16}
 
 LLAMA_LIKE = (
     ("gemma", "GemmaForCausalLM", SHAPE | WIDE_HEADS),
@@ -89,5 +102,29 @@ LLAMA_LIKE = (
         | UNTIED
         | {"block_auto_adjust_ff_dim": False, "layer_types": ["full_attention", "conv"], "conv_L_cache": 4}
         | {"num_hidden_layers": 2},
+    ),
+    ("lfm2-moe", "Lfm2MoeForCausalLM", LFM2_MOE),
+    ("lfm2-moe-untied", "Lfm2MoeForCausalLM", LFM2_MOE | UNTIED | {"num_dense_layers": 0, "conv_L_cache": 4}),
+    ("ernie4.5-moe", "Ernie4_5_MoeForCausalLM", ERNIE_MOE | {"moe_num_shared_experts": 1}),
+    (
+        "ernie4.5-moe-untied",
+        "Ernie4_5_MoeForCausalLM",
+        ERNIE_MOE | UNTIED | {"moe_num_shared_experts": 2, "moe_layer_start_index": 2},
+    ),
+    ("hunyuan-stretched", "HunYuanDenseV1ForCausalLM", SHAPE | WIDE_HEADS | STRETCHED),
+    ("hunyuan-moe", "HunYuanMoEV1ForCausalLM", HUNYUAN_MOE),
+    ("hunyuan-moe-stretched", "HunYuanMoEV1ForCausalLM", HUNYUAN_MOE | TIED | STRETCHED | {"moe_topk": 3}),
+    ("llama4", "Llama4ForCausalLM", LLAMA4, "Llama4TextConfig"),
+    (
+        "llama4-interleaved",
+        "Llama4ForCausalLM",
+        LLAMA4 | TIED | {"interleave_moe_layer_step": 2, "num_experts_per_tok": 2, "rope_parameters": LLAMA3},
+        "Llama4TextConfig",
+    ),
+    (
+        "llama4-multimodal",
+        "Llama4ForConditionalGeneration",
+        {"text_config": LLAMA4, "vision_config": LLAMA4_VISION},
+        "Llama4Config",
     ),
 )

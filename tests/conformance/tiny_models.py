@@ -188,7 +188,7 @@ def _randomize(model: PreTrainedModel) -> None:
             else:
                 parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)
         for name, buffer in model.named_buffers():
-            if name.endswith(("correction_bias", "layer_scalar")):
+            if name.endswith(("correction_bias", "expert_bias", "layer_scalar")):
                 buffer.add_(0.3 * torch.randn(buffer.shape, generator=generator))
 
 

@@ -134,7 +134,8 @@ class Architecture:
         sentences = list(self.notes(configuration))
         if 0 < window < context and not any(cache.window_tokens for cache in self.layer_caches(self.metadata(config))):
             sentences.append(f"Trained with a sliding window of {window} tokens; llama.cpp attends to the whole text.")
-        if self.rope_types is not None and Rope(configuration, self.rope_types).kind == "dynamic":
+        stretched = self.metadata(config).get(f"{self.gguf_name}.rope.scaling.type") == "none"
+        if not stretched and self.rope_types is not None and Rope(configuration, self.rope_types).kind == "dynamic":
             sentences.append(
                 f"llama.cpp does not stretch the context as dynamic scaling does: stay within {context} tokens."
             )

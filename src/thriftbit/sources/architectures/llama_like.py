@@ -120,23 +120,26 @@ GATE_UP_EXPERTS = split("expert_ffn expert_ffn", "experts", parts=("experts expe
 GATES_AND_UPS = ("ffn_gate_exps.weight", "ffn_up_exps.weight")
 
 
-def routed_experts(module: str = "mlp", gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj") -> Kind:
-    """The experts of a layer. module, gate, up, down: what checkpoints call them that hold every expert apart"""
+def routed_experts(
+    module: str = "mlp", gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj", source: str = "mlp"
+) -> Kind:
+    """The experts of a layer. source: transformers' module; module, gate, up, down: what checkpoints call them that
+    hold every expert apart"""
     one_by_one = f"{module}.experts.{{expert}}."
-    joined = () if module == "mlp" else ((f"{module}.experts.gate_up_proj",),)
-    joined_down = () if module == "mlp" else ((f"{module}.experts.down_proj",),)
+    joined = () if module == source else ((f"{module}.experts.gate_up_proj",),)
+    joined_down = () if module == source else ((f"{module}.experts.down_proj",),)
     gate_up = (one_by_one + f"{gate}.weight", one_by_one + f"{up}.weight")
     return Kind(
         (
             layer(
-                "mlp.experts.gate_up_proj",
+                f"{source}.experts.gate_up_proj",
                 GATES_AND_UPS,
                 "experts expert_gate_up width",
                 GATE_UP_EXPERTS,
                 spellings=(gate_up, *joined),
             ),
             layer(
-                "mlp.experts.down_proj",
+                f"{source}.experts.down_proj",
                 "ffn_down_exps.weight",
                 "experts width expert_ffn",
                 spellings=((one_by_one + f"{down}.weight",), *joined_down),

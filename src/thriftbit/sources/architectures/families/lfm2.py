@@ -32,21 +32,25 @@ CONVOLUTION = Kind(
     ),
     short_convolution_cache,
 )
-FEED_FORWARD = Kind(
+FFN_NORM = norm("ffn_norm", "ffn_norm")
+DENSE = Kind(
     (
-        norm("ffn_norm", "ffn_norm"),
         layer("feed_forward.w1.weight", "ffn_gate.weight", "ffn width"),
         layer("feed_forward.w3.weight", "ffn_up.weight", "ffn width"),
         layer("feed_forward.w2.weight", "ffn_down.weight", "width ffn"),
     )
 )
 FIRST_NORM = norm("operator_norm", "attn_norm")
-KINDS = {part: layer_of(FIRST_NORM, part, FEED_FORWARD) for part in (ATTENTION, CONVOLUTION)}
+
+
+def layer_with(model: Dimensions, number: int, feed_forward: Kind) -> Kind:
+    """-> the kind of one layer: without heads for keys and values it is a convolution"""
+    heads = model.at(number).number("attention.head_count_kv", least=0)
+    return layer_of(FIRST_NORM, ATTENTION if heads else CONVOLUTION, FFN_NORM, feed_forward)
 
 
 def layers(model: Dimensions) -> list[Kind]:
-    heads = [model.at(number).number("attention.head_count_kv", least=0) for number in range(model.all_layers)]
-    return [KINDS[ATTENTION if shared else CONVOLUTION] for shared in heads]
+    return [layer_with(model, number, DENSE) for number in range(model.all_layers)]
 
 
 def key_value_heads(configuration: Configuration) -> list[int]:
