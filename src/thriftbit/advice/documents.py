@@ -23,6 +23,7 @@ def advice_document(advice: Advice) -> dict[str, Any]:
         "context_tokens": advice.context_tokens,
         "cache_type": advice.wishes.cache_type,
         "born_small": outline.born and {**asdict(outline.born), "advice": outline.born.advice},
+        "note": outline.note,
         "obstacle": outline.obstacle,
         "memory_for_models_bytes": advice.room.main,
         "gpu_memory_for_models_bytes": advice.room.gpu,

@@ -130,15 +130,21 @@ def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | Non
 
 
 def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
-    """-> names and formats for every tensor"""
+    """-> names and formats for every tensor; of levels that are named alike or whose files are the same tensor for
+    tensor, the first"""
     model = outline.model
-    if native := native_formats(outline):
+    native = native_formats(outline)
+    if native:
         yield native
     if model.quantized_source:
         return
+    before = [native[1].formats] if native else []
     for preset in PRESETS:
-        if _is_for(preset, outline):
-            yield preset, make_plan(model, preset)
+        if _is_for(preset, outline) and not (native and native[0] == preset):
+            plan = make_plan(model, preset)
+            if plan.formats not in before:
+                before.append(plan.formats)
+                yield preset, plan
 
 
 def _is_for(preset: str, outline: Outline) -> bool:

@@ -168,6 +168,8 @@ def _headline(advice: Advice) -> Iterator[str]:
         yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,}, which it gets."
     if advice.outline.born is not None:
         yield advice.outline.born.advice
+    if advice.outline.note:
+        yield advice.outline.note
     if advice.outline.obstacle:
         yield advice.outline.obstacle
     if not advice.is_measured:

@@ -5,7 +5,7 @@ downloaded: of a repository on the Hub the small files, and of safetensors and G
 
 Three degrees of knowledge, each said. A model that could be quantized is known exactly, to the byte of the file. With
 the configuration alone the family's table gives the tensors, but the tokenizer's share of the file is estimated. Of a
-family without a table, tensors come from headers under names that llama.cpp has for them.
+class without a table, tensors come from headers alone, under names that llama.cpp has for them where it has some.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ _REMOTE_GGUF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.g
 class Outline:
     """model: whole but for its weights, which may be unreadable. tokenizer_known: whether its metadata has all that a
     file would, so that sizes are exact to the byte. translated: whether tensor names are only as good as llama.cpp's
-    lists. obstacle: why Thriftbit cannot quantize it as it is, a sentence; "" where it can. born: if it was quantized
-    before. file_bytes: of a GGUF, all its parts; None for anything else.
-    weights_there: whether they are in the folder or repository, if perhaps not on this computer. level: that a GGUF
-    says it is ("Q4_K_M"); "" for anything else."""
+    lists. note: what is to be known of the way that it takes, a sentence. obstacle: why Thriftbit cannot quantize it as
+    it is, a sentence; "" where it can. born: if it was quantized before. file_bytes: of a GGUF, all its parts; None for
+    anything else. weights_there: whether they are in the folder or repository, if perhaps not on this computer. level:
+    that a GGUF says it is ("Q4_K_M"); "" for anything else."""
 
     model: Model
     tokenizer_known: bool = True
     translated: bool = False
+    note: str = ""
     obstacle: str = ""
     born: BornSmall | None = None
     file_bytes: int | None = None
@@ -162,26 +163,25 @@ def _level(metadata: Metadata) -> str:
 
 
 def _from_headers(checkpoint: Checkpoint, config: dict[str, Any], source: str) -> Outline:
-    """A checkpoint of a family without a table. config: config.json as it is, with what it says of packed weights."""
+    """A checkpoint of a class without a table. config: config.json as it is, with what it says of packed weights."""
     plain = checkpoint.config
     architecture = gguf_architecture(plain)
-    if architecture is None:
-        _refuse_unknown(plain, source, "llama.cpp does not know it either")
     metadata = translated_metadata(plain, architecture)
     count = metadata.get(f"{architecture}.block_count")
     layers = int(count) if isinstance(count, np.integer) else 0
     tensors = translated(checkpoint.tensors.values(), architecture, layers)
     metadata, known = _with_tokenizer(checkpoint, tensors, metadata)
-    obstacle = f"Thriftbit cannot convert this family ({_class_of(plain)}) yet."
+    note = f"{_class_of(plain)} has no table here: `thriftbit quantize` takes it through llama.cpp's own converter."
     born = born_small(config, name=source, folder=checkpoint.path)
-    return Outline(Model(architecture, metadata, tensors, source, config=config), known, True, obstacle, born)
+    model = Model(architecture, metadata, tensors, source, config=config)
+    return Outline(model, known, translated=True, note=note, born=born)
 
 
 def _from_configuration(folder: Path, config: dict[str, Any], source: str, there: bool = False) -> Outline:
     plain, born = without_packing(config), born_small(config, name=source, folder=folder)
     architecture = _known(plain)
     if architecture is None:
-        _refuse_unknown(plain, source, "its weights, whose headers would say how large it is, are not there")
+        _refuse_without_weights(plain, source)
     dtype = str(plain.get("dtype", plain.get("torch_dtype", "bfloat16"))).removeprefix("torch.")
     checkpoint = Checkpoint(folder, plain, architecture.implied_tensors(plain, _DTYPES.get(dtype, "BF16")))
     tensors = tuple(architecture.map_tensors(checkpoint))
@@ -233,8 +233,11 @@ def _class_of(config: Mapping[str, Any]) -> str:
     )
 
 
-def _refuse_unknown(config: Mapping[str, Any], source: str, why: str) -> NoReturn:
-    raise ThriftbitError(f"{source}: the family {_class_of(config)} is not known, and {why}; nothing can be said of it")
+def _refuse_without_weights(config: Mapping[str, Any], source: str) -> NoReturn:
+    raise ThriftbitError(
+        f"{source}: {_class_of(config)} has no table here, so its size follows from the headers of its weights alone, "
+        "and these are not there.\nGive the folder that holds them, or its name on the Hub (owner/name)."
+    )
 
 
 def _refuse(start: int, stop: int) -> FloatArray:

@@ -1,8 +1,8 @@
-"""Checkpoints of families that we have no table for, in GGUF's names as far as they can be told.
+"""Checkpoints of classes without a table, in GGUF's names as far as they can be told.
 
 llama.cpp's own Python package knows what dozens of families call their tensors. That is enough for sizes: which tensors
-there are, how large, and which preset rule is about them. It is not enough to convert: reordered heads, fused matrices
-and settings that must be checked are what `architectures/families/` is for.
+there are, how large, and which preset rule is about them. It is not enough to convert: such a model takes the way
+through llama.cpp's converter. No fact here is about one family; those stand in `architectures/families/`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,15 @@ import numpy as np
 
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.sources.architectures.roles import role_of
+from thriftbit.sources.architectures.spelling import other_part, text_name
 from thriftbit.sources.tensor import Tensor
+from thriftbit.strangers import harmless, shortened
 
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 _SUFFIXES = (".weight", ".bias")
 _MOST_LAYERS = 1024
-
-# model_type in config.json -> llama.cpp's name, where spelling alone does not lead there
-_SPELLED_OTHERWISE = {
-    "deepseek_v2": "deepseek2",
-    "deepseek_v3": "deepseek2",
-    "kimi_k2": "deepseek2",
-    "falcon_mamba": "mamba",
-    "cohere": "command-r",
-    "granitemoehybrid": "granitehybrid",
-    "hunyuan_v1_dense": "hunyuan-dense",
-    "hunyuan_v1_moe": "hunyuan-moe",
-    "mixtral": "llama",
-    "mistral": "llama",
-    "stablelm_epoch": "stablelm",
-    "llama4_text": "llama4",
-    "nemotron_h": "nemotron_h",
-}
+_LONGEST_NAME, _MOST_AXES = 63, 4  # of a tensor in a GGUF
+_NAMED_AS_MOST = "llama"  # whose names for tensors most families share
 
 # GGUF key without its prefix -> configuration keys, the first that is there
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -62,25 +49,33 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def gguf_architecture(config: Mapping[str, Any]) -> str | None:
-    """-> what llama.cpp calls the family; None if it has none of that name"""
-    model_type = str(config.get("model_type", ""))
+def gguf_architecture(config: Mapping[str, Any]) -> str:
+    """-> what llama.cpp calls the family, where the package knows it; else the configuration's own name for it"""
+    text = config.get("text_config")
+    named = [config.get("model_type"), text.get("model_type") if isinstance(text, Mapping) else None]
+    model_types = [name for name in named if isinstance(name, str) and name]
     known = {_plain(name): name for name in gguf.MODEL_ARCH_NAMES.values()}
-    spelled = _SPELLED_OTHERWISE.get(model_type, model_type)
-    return known.get(_plain(spelled)) or known.get(_plain(spelled.removesuffix("_text")))
+    for name in model_types:
+        if found := known.get(_plain(name)) or known.get(_plain(name.removesuffix("_text"))):
+            return found
+    return shortened(harmless(model_types[0], keep=""), 40) if model_types else "unknown"
 
 
 def translated(tensors: Iterable[Tensor], architecture: str, layers: int) -> tuple[Tensor, ...]:
-    """-> the tensors under GGUF's names, experts stacked; what has no such name keeps its own. Their rows cannot be
-    read from these."""
-    number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    """-> the tensors of the text model under GGUF's names, experts stacked; what has no such name keeps its own. Their
+    rows cannot be read from these."""
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    number = numbers.get(architecture, numbers[_NAMED_AS_MOST])
     names = gguf.get_tensor_name_map(number, min(layers, _MOST_LAYERS))
     merged: dict[str, Tensor] = {}
     for tensor in tensors:
-        plain = _EXPERT.sub(".experts.", tensor.name)
-        target = names.get_name(plain, try_suffixes=_SUFFIXES) or tensor.name
-        shape = tensor.shape
-        if plain != tensor.name:
+        if other_part(tensor.name):
+            continue
+        name = text_name(tensor.name, {})
+        plain = _EXPERT.sub(".experts.", name)
+        target = names.get_name(plain, try_suffixes=_SUFFIXES) or name[-_LONGEST_NAME:]
+        shape = tensor.shape if len(tensor.shape) <= _MOST_AXES else (tensor.rows, tensor.width)
+        if plain != name:
             stacked = merged[target].shape[0] + 1 if target in merged else 1
             shape = (stacked, *tensor.shape)
         merged[target] = Tensor(target, shape, tensor.source_dtype, tensor.read, role_of(target))

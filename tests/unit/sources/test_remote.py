@@ -182,23 +182,30 @@ def test_quantization_aware_training_is_in_the_name(tiny_llama: Path, tmp_path: 
     assert not outline.obstacle
 
 
-def test_a_family_without_a_table_is_known_by_its_headers(tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "model_type"), [("XverseForCausalLM", "xverse"), ("NextYearForCausalLM", "of-next-year")]
+)
+def test_a_class_without_a_table_is_known_by_its_headers(
+    name: str, model_type: str, tiny_llama: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "stranger"
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
-    strange = {"architectures": ["XverseForCausalLM"], "model_type": "xverse"}
+    strange = {"architectures": [name], "model_type": model_type}
     (folder / "config.json").write_text(json.dumps(config | strange))
     outline = open_outline(folder)
-    assert outline.translated and "XverseForCausalLM" in outline.obstacle
+    assert outline.translated and not outline.obstacle
+    assert name in outline.note and "thriftbit quantize" in outline.note
+    assert outline.model.architecture == model_type
     assert outline.model.parameters == open_outline(tiny_llama).model.parameters
     names = {tensor.name: tensor.role for tensor in outline.model.tensors}
     assert names["blk.0.attn_v.weight"] == "attention-value" and names["output.weight"] == "output"
 
 
 @pytest.mark.parametrize("config", [{"model_type": "of-next-year"}, {}])
-def test_a_family_that_nobody_knows_has_no_numbers(tmp_path: Path, config: dict[str, str]) -> None:
+def test_without_a_table_and_without_weights_it_is_told_what_to_give(tmp_path: Path, config: dict[str, str]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ThriftbitError, match="is not known"):
+    with pytest.raises(ThriftbitError, match=r"has no table here(.|\n)*Give the folder that holds them"):
         open_outline(tmp_path)
 
 

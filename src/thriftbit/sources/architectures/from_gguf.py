@@ -28,7 +28,8 @@ from thriftbit.sources.architectures.rope import (
 from thriftbit.sources.architectures.rows import OUTPUT
 from thriftbit.sources.tensor import Tensor
 
-# Llama 3's scaling is in a GGUF only by its effect on every frequency. All published models have these settings.
+# Llama 3's scaling is in a GGUF only by its effect on every frequency. All published models have these settings, but
+# for Llama 4, which blends none.
 LLAMA3_SETTINGS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -95,8 +96,11 @@ def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tenso
         turning = float((tensors[FREQUENCIES].load() < STANDING_STILL).mean())
         parameters |= {"rope_type": PROPORTIONAL, "partial_rotary_factor": turning}
     elif FREQUENCIES in tensors:
-        factor = float(tensors[FREQUENCIES].load().max())
+        divisors = tensors[FREQUENCIES].load()
+        factor = float(divisors.max())
         parameters |= {"rope_type": "llama3", "factor": factor} | LLAMA3_SETTINGS
+        if np.isin(divisors, (1.0, factor)).all():  # nothing is blended
+            parameters["high_freq_factor"] = parameters["low_freq_factor"]
     if "rope.freq_base_swa" in stated:
         sliding = {"rope_type": "default", "rope_theta": stated["rope.freq_base_swa"]}
         return {"full_attention": parameters, "sliding_attention": sliding}

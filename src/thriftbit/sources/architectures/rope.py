@@ -176,11 +176,11 @@ class Rope:
         other."""
         factor = self._factor()
         low, high = self._number("low_freq_factor", 1.0), self._number("high_freq_factor", 4.0)
-        if not 0 < low < high:
+        if not 0 < low <= high:
             raise ThriftbitError("config.json: low_freq_factor should lie between zero and high_freq_factor.")
         frequencies = self.base ** -(np.arange(0, self.rotary, 2, dtype=np.float64) / self.rotary)
         rotations = self._original_context * frequencies / (2 * math.pi)
-        kept = np.clip((rotations - low) / (high - low), 0, 1)
+        kept = np.clip((rotations - low) / (high - low), 0, 1) if low < high else np.where(rotations > low, 1.0, 0.0)
         return (1 / (kept + (1 - kept) / factor)).astype(np.float32)
 
 
