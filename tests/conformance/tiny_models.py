@@ -17,10 +17,13 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
+from .tiny_delta_net import DELTA_NETS
+from .tiny_gemma import GEMMAS
 from .tiny_hybrid import HYBRID
+from .tiny_latent import LATENTS
 from .tiny_llama_like import LLAMA_LIKE
 from .tiny_pictures import PICTURES
-from .tiny_shapes import LINEAR, LLAMA3, SHAPE, VOCABULARY, WIDE_HEADS, YARN
+from .tiny_shapes import LINEAR, LLAMA3, SHAPE, VISION, VOCABULARY, WIDE_HEADS, YARN
 
 TOKENS = 96
 GROWING_QUERIES = YARN | {
@@ -31,31 +34,6 @@ GROWING_QUERIES = YARN | {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.4,
 }
-GEMMA = SHAPE | {"num_hidden_layers": 7, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 24}
-GEMMA_ROPE = {
-    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
-    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
-}
-GEMMA4 = SHAPE | {
-    "num_hidden_layers": 7,
-    "head_dim": 12,
-    "global_head_dim": 16,
-    "sliding_window": 24,
-    "hidden_size_per_layer_input": 0,
-    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2 + ["full_attention"],
-    "rope_parameters": {
-        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 5000.0},
-        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
-    },
-}
-GEMMA4_EXPERTS = {
-    "enable_moe_block": True,
-    "num_experts": 5,
-    "top_k_experts": 2,
-    "moe_intermediate_size": 24,
-    "attention_k_eq_v": True,
-    "num_global_key_value_heads": 1,
-}
 GPT2 = {
     "vocab_size": VOCABULARY,
     "n_embd": 48,
@@ -65,14 +43,6 @@ GPT2 = {
     "layer_norm_epsilon": 0.02,
     "bos_token_id": 1,
     "eos_token_id": 2,
-}
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
 }
 BIASES = {"attention_bias": True, "mlp_bias": True}
 LONGROPE = {
@@ -94,55 +64,6 @@ COHERE = SHAPE | {
     "logit_scale": 0.3,
 }
 PHI = SHAPE | {"sliding_window": None}
-DELTA = {
-    "head_dim": 16,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 6,
-    "linear_key_head_dim": 12,
-    "linear_value_head_dim": 12,
-    "linear_conv_kernel_dim": 4,
-    "num_hidden_layers": 4,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 700.0,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [2, 1, 1],
-    },
-}
-SHARED = {
-    "num_experts": 5,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 24,
-    "shared_expert_intermediate_size": 40,
-    "norm_topk_prob": True,
-}
-NEXT = SHAPE | DELTA | SHARED | {"rope_parameters": SHAPE["rope_parameters"] | {"partial_rotary_factor": 0.5}}
-DELTA_VISION = {
-    "depth": 1,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_heads": 2,
-    "out_hidden_size": 48,
-    "patch_size": 14,
-    "num_position_embeddings": 16,
-}
-LATENT = {
-    "q_lora_rank": 20,
-    "kv_lora_rank": 32,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 12,
-    "v_head_dim": 10,
-    "n_routed_experts": 5,
-    "first_k_dense_replace": 1,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 24,
-    "n_shared_experts": 2,
-    "num_key_value_heads": 6,
-    "num_hidden_layers": 3,
-    "rms_norm_eps": 1e-6,  # transformers computes the norms of latent vectors with this one whatever is configured
-}
-FOUR_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4}  # DeepSeek V2's heads should divide the width
-GROUPS = {"n_routed_experts": 12, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
 GPT_OSS = {
     "head_dim": 16,
     "num_local_experts": 5,
@@ -296,21 +217,6 @@ TINY_MODELS = (
         | WIDE_HEADS
         | {"num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "norm_topk_prob": True},
     ),
-    TinyModel("gemma2", "Gemma2ForCausalLM", GEMMA | {"num_hidden_layers": 3}),
-    TinyModel("gemma3", "Gemma3ForCausalLM", GEMMA | {"rope_parameters": GEMMA_ROPE}, "Gemma3TextConfig"),
-    TinyModel(
-        "gemma3-untied",
-        "Gemma3ForCausalLM",
-        GEMMA
-        | {"tie_word_embeddings": False, "rope_parameters": GEMMA_ROPE | {"full_attention": SHAPE["rope_parameters"]}},
-        "Gemma3TextConfig",
-    ),
-    TinyModel(
-        "gemma3-multimodal",
-        "Gemma3ForConditionalGeneration",
-        {"text_config": GEMMA | {"rope_parameters": GEMMA_ROPE}, "vision_config": VISION, "mm_tokens_per_image": 4},
-        "Gemma3Config",
-    ),
     TinyModel("phi3", "Phi3ForCausalLM", PHI),
     TinyModel(
         "phi3-longrope-long",
@@ -361,77 +267,5 @@ TINY_MODELS = (
         "GptOssForCausalLM",
         SHAPE | GPT_OSS | {"num_hidden_layers": 3, "rope_parameters": YARN | {"truncate": True}},
     ),
-    TinyModel("qwen3.5", "Qwen3_5ForCausalLM", SHAPE | DELTA, "Qwen3_5TextConfig"),
-    TinyModel(
-        "qwen3.5-every-third-tied",
-        "Qwen3_5ForCausalLM",
-        SHAPE
-        | DELTA
-        | {
-            "num_hidden_layers": 5,
-            "full_attention_interval": 3,
-            "linear_num_value_heads": 2,
-            "tie_word_embeddings": True,
-        },
-        "Qwen3_5TextConfig",
-    ),
-    TinyModel(
-        "qwen3.5-multimodal",
-        "Qwen3_5ForConditionalGeneration",
-        {"text_config": SHAPE | DELTA, "vision_config": DELTA_VISION, "tie_word_embeddings": False},
-        "Qwen3_5Config",
-    ),
-    TinyModel("glm4-moe-lite", "Glm4MoeLiteForCausalLM", SHAPE | LATENT),
-    TinyModel("deepseek-v3", "DeepseekV3ForCausalLM", SHAPE | LATENT | GROUPS),
-    TinyModel(
-        "deepseek-v3-yarn",
-        "DeepseekV3ForCausalLM",
-        SHAPE
-        | LATENT
-        | {"n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.7, "norm_topk_prob": False}
-        | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32, "beta_slow": 1}},
-    ),
-    TinyModel("deepseek-v2", "DeepseekV2ForCausalLM", SHAPE | LATENT | FOUR_HEADS | {"first_k_dense_replace": 0}),
-    TinyModel(
-        "deepseek-v2-lite",  # llama.cpp knows models without q_lora_rank by their 26 layers
-        "DeepseekV2ForCausalLM",
-        SHAPE
-        | LATENT
-        | FOUR_HEADS
-        | {"q_lora_rank": None, "num_hidden_layers": 26, "hidden_size": 96, "first_k_dense_replace": 24}
-        | {"n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.3}
-        | {"rope_parameters": YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}},
-    ),
-    TinyModel("qwen3-next", "Qwen3NextForCausalLM", NEXT),
-    TinyModel(
-        "qwen3-next-odd",
-        "Qwen3NextForCausalLM",
-        NEXT
-        | {"num_hidden_layers": 5, "full_attention_interval": 2, "linear_num_value_heads": 2}
-        | {"linear_conv_kernel_dim": 3, "tie_word_embeddings": True},
-    ),
-    TinyModel("qwen3.5-moe", "Qwen3_5MoeForCausalLM", SHAPE | DELTA | SHARED, "Qwen3_5MoeTextConfig"),
-    TinyModel(
-        "qwen3.5-moe-multimodal",
-        "Qwen3_5MoeForConditionalGeneration",
-        {"text_config": SHAPE | DELTA | SHARED, "vision_config": DELTA_VISION, "tie_word_embeddings": False},
-        "Qwen3_5MoeConfig",
-    ),
-    TinyModel("gemma4", "Gemma4ForCausalLM", GEMMA4, "Gemma4TextConfig"),
-    TinyModel(
-        "gemma4-per-layer",
-        "Gemma4ForCausalLM",
-        GEMMA4
-        | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 4}
-        | {"use_double_wide_mlp": True, "final_logit_softcapping": 3.0, "tie_word_embeddings": False},
-        "Gemma4TextConfig",
-    ),
-    TinyModel("gemma4-experts", "Gemma4ForCausalLM", GEMMA4 | GEMMA4_EXPERTS, "Gemma4TextConfig"),
-    TinyModel(
-        "gemma4-multimodal",
-        "Gemma4ForConditionalGeneration",
-        {"text_config": GEMMA4 | GEMMA4_EXPERTS, "vision_config": VISION | {"head_dim": 8}, "audio_config": None},
-        "Gemma4Config",
-    ),
-    *(TinyModel(*each) for each in (*LLAMA_LIKE, *HYBRID, *PICTURES)),
+    *(TinyModel(*each) for each in (*GEMMAS, *DELTA_NETS, *LATENTS, *LLAMA_LIKE, *HYBRID, *PICTURES)),
 )

@@ -31,3 +31,11 @@ LLAMA3 = {
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}
 YARN = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import find_architecture
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.tensor import Tensor
@@ -79,3 +81,15 @@ def checkpoint(config: dict[str, Any], *, one_by_one: bool = False, **changes: t
         shapes |= dict.fromkeys(spelled, shape)
     shapes |= changes
     return Checkpoint(Path("model"), config, {name: tensor(name, s) for name, s in shapes.items() if s is not None})
+
+
+def names(config: dict[str, Any], made: Checkpoint) -> list[str]:
+    return [tensor.name for tensor in find_architecture(config).map_tensors(made)]
+
+
+def refused(config: dict[str, Any], *words: str, **changes: tuple[int, ...] | None) -> None:
+    with pytest.raises(ThriftbitError) as error:
+        find_architecture(config).map_tensors(checkpoint(config, **changes))
+    for word in words:
+        assert word in str(error.value)
+    assert str(error.value).count("\n") < 2
