@@ -125,7 +125,8 @@ def compute_bytes(shape: ModelShape, context_tokens: int) -> int:
     dense = _OF_FFN * shape.ffn
     experts = shape.experts_used * (_OF_EXPERT_FFN * shape.expert_ffn + _OF_EXPERT_WIDTH * shape.width)
     masks = sum(batch * cells * _MASK_BYTES for cells in _mask_cells(shape.layers or (), context_tokens))
-    numbers = _OF_WIDTH * shape.width + max(dense, experts, 2 * shape.query, _OF_RECURRENT * shape.convolved)
+    inner = max(dense, experts, 2 * shape.query, _OF_RECURRENT * shape.convolved)
+    numbers = _OF_WIDTH * shape.width + shape.per_layer + inner
     return 4 * batch * numbers + masks + 4 * shape.tokens + _FIXED_COMPUTE_BYTES
 
 

@@ -42,6 +42,8 @@ class ModelShape:
     merges: int
     convolved: int = 0
     """Numbers for each token inside a recurrent layer."""
+    per_layer: int = 0
+    """Numbers for each token that all layers get besides, of models with per-layer embeddings."""
 
     @property
     def weights_bytes(self) -> int:
@@ -118,6 +120,7 @@ def shape_of(architecture: str, metadata: Metadata, entries: Sequence[Entry]) ->
         convolved=_RWKV_WIDTHS * width
         if number("wkv.head_size")
         else number("ssm.inner_size") + 2 * number("ssm.group_count") * number("ssm.state_size"),
+        per_layer=number("embedding_length_per_layer_input") * number("block_count"),
     )
 
 
