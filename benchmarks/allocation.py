@@ -27,11 +27,10 @@ import torch
 from peers.encoders import CALIBRATED, LLAMA_CPP, PLAIN, TUNED, Encoded, encoded
 from peers.judging import Judge, Verdict, describe
 
-from thriftbit import Model, Plan, make_plan, open_model
+from thriftbit import Model, Plan, calibrate, make_plan, open_model
 from thriftbit.demo import DEMO_MODEL
 from thriftbit.quantization import calibration_text, tuned
 from thriftbit.quantization.allocation import Budget, find_plan
-from thriftbit.quantization.calibration_text import calibration_of
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.model_map import map_model
 from thriftbit.quantization.sensitivity import Sensitivities, offered_formats
@@ -111,7 +110,7 @@ def _judge(
 ) -> Iterator[list[tuple[File, Verdict]]]:
     with Tokenizer(model.metadata, model.source) as tokenizer:
         judge = Judge(model, tokenizer, arguments.windows)
-    calibrations = {count: calibration_of(model, windows=count).folder for count in set(WINDOWS.values())}
+    calibrations = {count: calibrate(model, windows=count).folder for count in set(WINDOWS.values())}
 
     def blocks(file: File) -> Encoded:
         calibration = calibrations[WINDOWS.get(file.encoder, max(map(WINDOWS.__getitem__, arguments.effort)))]

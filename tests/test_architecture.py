@@ -42,10 +42,20 @@ COMPUTING = (
     "measurement/comparison.py",
     "quantization/calibration",
 )
+COMPUTING += ("measurement/proof.py",)
 COMPUTING += tuple(
     f"quantization/{name}.py"
-    for name in ("estimate", "logit_check", "map_making", "sensitivity_measured", "sensitivity_probe", "tuning")
+    for name in (
+        "estimate",
+        "map_making",
+        "sensitivity_measured",
+        "sensitivity_probe",
+        "tuning",
+        "tuning_stage",
+        "tuning_tasks",
+    )
 )
+COMPUTING += ("quantization/tuning",)
 EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 EXTRA += ("sources/converter/child.py",)  # a program of its own, which is started only where torch is
 EXTRA += ("runtime/source_tokenizer.py",)  # a program of its own, which does with what is installed
@@ -171,7 +181,7 @@ def test_the_map_names_every_room() -> None:
 
 def test_the_map_quotes_the_loop_as_it_is() -> None:
     (quoted,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "architecture.md").read_text(), re.M | re.S)
-    assert textwrap.indent(quoted, "    ") in (PACKAGE / "quantization" / "quantize.py").read_text()
+    assert textwrap.indent(quoted, "        ") in (PACKAGE / "quantization" / "quantize.py").read_text()
 
 
 def test_importing_the_other_way_is_noticed(tmp_path: Path) -> None:

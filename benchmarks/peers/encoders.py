@@ -20,9 +20,9 @@ from thriftbit import Model, Plan, Tensor, open_model
 from thriftbit.formats import Format, format_named
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibrated import encode_calibrated
-from thriftbit.quantization.calibration import calibrate
+from thriftbit.quantization.calibration import calibrate_windows
 from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
-from thriftbit.quantization.tuning import tune
+from thriftbit.quantization.tuning import tune_in
 
 # The first four use what calibration found: of the first two, the mean squares of inputs alone
 LLAMA_CPP, PLAIN, CALIBRATED, TUNED = "llama.cpp", "plain", "calibrated", "tuned"
@@ -77,7 +77,7 @@ def calibrated(source: str, windows: NDArray[np.int64], folder: Path) -> tuple[C
 
 
 def _calibrate(source: str, windows: NDArray[np.int64], folder: Path) -> None:
-    calibrate(open_model(source), windows, folder)
+    calibrate_windows(open_model(source), windows, folder)
 
 
 def _encode(source: str, json_plan: str, encoder: str, calibration: Path | None, folder: Path) -> dict[str, str]:
@@ -112,7 +112,7 @@ def _encoder(model: Model, plan: Plan, encoder: str, calibration: Calibration | 
     if encoder == CALIBRATED:
         return whole
     assert encoder == TUNED and calibration is not None
-    rounded = tune(model, plan, calibration, folder / "rounded")
+    rounded = tune_in(model, plan, calibration, folder / "rounded")
     return lambda tensor, format: (
         (rounded.blocks(tensor.name), rounded.note(tensor.name)) if tensor.name in rounded else whole(tensor, format)
     )

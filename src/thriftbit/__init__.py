@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from thriftbit.formats.format import Format as Format
     from thriftbit.inspection import Inspection as Inspection
     from thriftbit.inspection import inspect as inspect
+    from thriftbit.library.artefacts import MadeOf as MadeOf
     from thriftbit.library.explanations import Explanation as Explanation
     from thriftbit.library.explanations import explain as explain
     from thriftbit.library.explanations import explanation_of as explanation_of
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from thriftbit.quantization.allocation import Budget as Budget
     from thriftbit.quantization.allocation import find_plan as find_plan
     from thriftbit.quantization.calibration_data import Calibration as Calibration
-    from thriftbit.quantization.calibration_text import calibration_of as calibration_of
+    from thriftbit.quantization.calibration_text import calibrate as calibrate
     from thriftbit.quantization.container import Container as Container
     from thriftbit.quantization.container import Making as Making
     from thriftbit.quantization.container import Writer as Writer
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from thriftbit.quantization.rounded import Rounded as Rounded
     from thriftbit.quantization.same import same_plan as same_plan
     from thriftbit.quantization.sensitivity import Sensitivities as Sensitivities
-    from thriftbit.quantization.tuned import tuned as tuned
+    from thriftbit.quantization.tuned import tune as tune
     from thriftbit.report import write_report as write_report
     from thriftbit.report.map_page import write_map as write_map
     from thriftbit.runtime import Engine as Engine
@@ -104,6 +105,7 @@ _NAMES_BY_MODULE = {
     "formats": "FORMATS",
     "formats.format": "Format",
     "inspection": "Inspection inspect",
+    "library.artefacts": "MadeOf",
     "library.explanations": "Explanation explain explanation_of",
     "library.finding": "Finding Findings find",
     "library.locate": "Located locate obtain",
@@ -116,7 +118,7 @@ _NAMES_BY_MODULE = {
     "progress": "Progress",
     "quantization.allocation": "Allocation Budget find_plan",
     "quantization.calibration_data": "Calibration",
-    "quantization.calibration_text": "calibration_of",
+    "quantization.calibration_text": "calibrate",
     "quantization.container": "Container Making Writer",
     "quantization.importance": "ImportanceMatrix read_importance",
     "quantization.importance_file": "write_importance",
@@ -126,7 +128,7 @@ _NAMES_BY_MODULE = {
     "quantization.quantize": "QuantizeResult quantize",
     "quantization.rounded": "Rounded",
     "quantization.sensitivity": "Sensitivities",
-    "quantization.tuned": "tuned",
+    "quantization.tuned": "tune",
     "quantization.same": "same_plan",
     "report": "write_report",
     "report.map_page": "write_map",

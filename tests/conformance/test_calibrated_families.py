@@ -17,8 +17,8 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.stored_parameters import stored_parameters
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.calibration import calibrate
-from thriftbit.quantization.tuning import tune
+from thriftbit.quantization.calibration import calibrate_windows
+from thriftbit.quantization.tuning import tune_in
 from thriftbit.sources.model import Model
 
 from .test_network import open_tiny
@@ -93,11 +93,11 @@ def test_a_parameter_lies_in_the_container_as_its_place_says(model: Model) -> No
 
 
 def test_every_kind_of_matrix_is_calibrated_and_tuned(name: str, model: Model, tmp_path: Path) -> None:
-    calibration = calibrate(model, WINDOWS, tmp_path / "calibration")
+    calibration = calibrate_windows(model, WINDOWS, tmp_path / "calibration")
     known = calibration.names | calibration.experts
     assert {f"{matrix}.weight" for matrix in FOUND[name]} <= known
     plan = make_plan(model, "Q4_0")
-    rounded = tune(model, plan, calibration, tmp_path / "tuned")
+    rounded = tune_in(model, plan, calibration, tmp_path / "tuned")
     result = quantize(model, plan, tmp_path / "tuned.gguf", calibration=calibration, rounded=rounded)
     written = {info.name: info.ggml_type.name for info in read_gguf(result.path).tensors}
     assert all(written[matrix] == plan.formats[matrix] for matrix in known)

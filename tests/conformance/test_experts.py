@@ -15,11 +15,11 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.formats import format_named
 from thriftbit.network import products
 from thriftbit.quantization import calibration_data
-from thriftbit.quantization.calibration import calibrate
-from thriftbit.quantization.calibration_data import Calibration, held_back, open_calibration
+from thriftbit.quantization.calibration import calibrate_windows
+from thriftbit.quantization.calibration_data import Calibration, held_back, open_calibration, save_part
 from thriftbit.quantization.importance import read_importance
 from thriftbit.quantization.importance_file import write_importance
-from thriftbit.quantization.tuning import tune
+from thriftbit.quantization.tuning import tune_in
 from thriftbit.sources.model import Model
 
 from .test_network import open_tiny
@@ -49,7 +49,7 @@ def model(tiny: TinyModel, tmp_path: Path) -> Model:
 
 @pytest.fixture
 def calibration(model: Model, tmp_path: Path) -> Calibration:
-    return calibrate(model, WINDOWS, tmp_path / "calibration")
+    return calibrate_windows(model, WINDOWS, tmp_path / "calibration")
 
 
 @torch.no_grad()
@@ -93,7 +93,9 @@ def test_importance_is_of_what_each_expert_gets(
     for name, (means, tokens) in expected.items():
         assert tokens.sum() > 0
         np.testing.assert_array_equal(calibration.expert_tokens(name), tokens)
-        np.testing.assert_allclose(calibration.importance(name), means, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            calibration.importance(name), means, rtol=4e-3, atol=1e-6
+        )  # half precision between layers
 
 
 def test_they_are_encoded_with_it_and_the_unheard_are_named(
@@ -126,7 +128,8 @@ def test_an_expert_that_nobody_asked_weighs_what_all_do(
 ) -> None:
     name = "blk.0.ffn_down_exps.weight"
     importance = calibration._read(name, "importance")
-    np.savez(calibration.folder / f"{name}.npz", importance=0 * importance, tokens=np.zeros(len(importance), np.int64))
+    tokens = np.zeros(len(importance), np.int64)
+    save_part(calibration.folder, calibration.made_of, name, importance=0 * importance, tokens=tokens)
     np.testing.assert_array_equal(calibration.importance(name), np.ones_like(importance))
 
 
@@ -143,7 +146,7 @@ def test_as_a_file_it_is_what_llama_cpp_has(model: Model, calibration: Calibrati
 
 def test_what_is_around_them_is_tuned(model: Model, calibration: Calibration, tmp_path: Path) -> None:
     plan = make_plan(model, "Q4_0")
-    rounded = tune(model, plan, calibration, tmp_path / "tuned")
+    rounded = tune_in(model, plan, calibration, tmp_path / "tuned")
     assert all(name in rounded for name in calibration.names)
     result = quantize(model, plan, tmp_path / "tuned.gguf", calibration=calibration, rounded=rounded)
     assert set(calibration.experts) <= set(result.kept_plain)

@@ -17,8 +17,8 @@ from thriftbit.network.configuration import configuration_of
 from thriftbit.network.matched import match
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.calibration import calibrate
-from thriftbit.quantization.tuning import tune
+from thriftbit.quantization.calibration import calibrate_windows
+from thriftbit.quantization.tuning import tune_in
 from thriftbit.sources.checkpoint import open_checkpoint
 from thriftbit.sources.converter.process import ConverterProcess
 from thriftbit.sources.gguf_source import open_gguf
@@ -122,10 +122,10 @@ def test_it_is_calibrated_and_measured(name: str, tmp_path: Path) -> None:
     whole = build(name)
     whole.save_pretrained(tmp_path / "model")
     model = converted(tmp_path / "model")
-    calibration = calibrate(model, WINDOWS, tmp_path / "calibration")
+    calibration = calibrate_windows(model, WINDOWS, tmp_path / "calibration")
     assert {"blk.0.ffn_down.weight", "blk.1.attn_output.weight"} <= calibration.names
     plan = make_plan(model, "Q4_0")
-    rounded = tune(model, plan, calibration, tmp_path / "tuned") if name == "Lfm2MoeForCausalLM" else None
+    rounded = tune_in(model, plan, calibration, tmp_path / "tuned") if name == "Lfm2MoeForCausalLM" else None
     result = quantize(model, plan, tmp_path / "q.gguf", calibration=calibration, rounded=rounded)
     assert "blk.0.ffn_down.weight" not in calibration.missing
     quantized = open_gguf(result.path)

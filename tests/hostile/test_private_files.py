@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.library.artefacts import MadeOf
 from thriftbit.library.header_cache import HeaderCache
 from thriftbit.machine.corrections import Run, record
 from thriftbit.machine.private_files import open_private, private_folder, write_private
@@ -52,6 +53,12 @@ def look_at_a_file(roots: Path) -> None:
     cache.save()
 
 
+def rounded_in(folder: Path) -> None:
+    made = MadeOf("tuning", "m", {})
+    made.write(folder)
+    Rounded(folder, made).keep("blk.0", np.zeros((2, 2), np.uint8))
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "measurements": lambda roots: append_lines(b"{}\n", store_path(), "measurements"),
     "votes": lambda roots: vote(),
@@ -59,7 +66,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "profile": lambda roots: store_profile(Profile(examine())),
     "headers": look_at_a_file,
     "journal": lambda roots: Journal(roots / "cache" / "map" / "m" / "map.jsonl").once("a", lambda: 1),
-    "rounded": lambda roots: Rounded(roots / "cache" / "tuning" / "t").keep("blk.0", np.zeros((2, 2), np.uint8)),
+    "rounded": lambda roots: Rounded(roots / "cache" / "tuning" / "t", MadeOf("tuning", "m", {})).keep(
+        "blk.0", np.zeros((2, 2), np.uint8)
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import click
 
 import thriftbit
 from thriftbit.cli.completion import complete_models
-from thriftbit.cli.options import encoding_threads_option, json_option, offline_option
+from thriftbit.cli.options import json_option, offline_option, work_options
 from thriftbit.cli.printing import output, print_json, say, show, table
 from thriftbit.cli.progress import ProgressLine
 from thriftbit.cli.questions import model_here
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it as one HTML page as well.")
 @click.option("--force", is_flag=True, help="Replace the HTML page if it exists.")
-@encoding_threads_option
+@work_options
 @offline_option
 @json_option
 def map_command(
@@ -50,7 +50,7 @@ def map_command(
     calibrate_on: Path | None,
     html: Path | None,
     force: bool,
-    threads: int | None,
+    work: dict[str, Any],
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -74,7 +74,7 @@ def map_command(
     source = model_here(source, offline=offline, yes=True)
     model = thriftbit.open_model(source, offline=offline)
     with ProgressLine() as line:
-        sensitivities = thriftbit.map_model(model, effort, calibrate_on, threads=threads, progress=line.update)
+        sensitivities = thriftbit.map_model(model, effort, calibrate_on, **work, progress=line.update)
     if html:
         thriftbit.write_map(model, sensitivities, effort, html, force=force)
     if as_json:

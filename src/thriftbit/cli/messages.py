@@ -42,12 +42,11 @@ class MessageHandler(logging.Handler):
         self._show(f"Warning: {message}" if record.levelno >= logging.WARNING else message)
 
 
-def announce_at_once(message: str) -> None:
-    """Shows a message on the error output, whatever else happens to messages at the time."""
+def _show_on_error_output(message: str) -> None:
     notes.print(harmless(message), soft_wrap=True)
 
 
-_handler = MessageHandler(announce_at_once)
+_handler = MessageHandler(_show_on_error_output)
 
 
 def show_messages(level: int = logging.INFO) -> None:

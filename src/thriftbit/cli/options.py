@@ -196,6 +196,42 @@ _CONVERTER_OPTIONS = (
 )
 
 
+_WORK_OPTIONS = (
+    click.option(
+        "--workers",
+        type=click.IntRange(1, MOST_THREADS),
+        help="Processes that calibrate and round at once; one for each core by default. The file is the same.",
+    ),
+    click.option(
+        "--memory",
+        "memory_bytes",
+        type=Size(),
+        metavar="SIZE",
+        help="What they may take together, for example 8GB; what is free but 1 GiB by default.",
+    ),
+    click.option(
+        "--cache-limit",
+        "cache_limit_bytes",
+        type=Size(),
+        metavar="SIZE",
+        help="What calibrations and maps may take on disk, the oldest going first; twice the largest model by default.",
+    ),
+)
+
+
+def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """-> the command with these options, which it gets as one `work`, a dictionary of arguments for `calibrate`"""
+
+    @wraps(function)
+    def with_work(workers: int | None, memory_bytes: int | None, cache_limit_bytes: int | None, **options: Any) -> Any:
+        work = {"workers": workers, "memory_bytes": memory_bytes, "cache_limit_bytes": cache_limit_bytes}
+        return function(work=work, **options)
+
+    for option in reversed(_WORK_OPTIONS):
+        with_work = option(with_work)
+    return with_work
+
+
 def converter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """-> the command with these options, which it gets as one `converter: ConverterOptions`"""
 

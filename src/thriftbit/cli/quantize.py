@@ -7,7 +7,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,7 @@ from thriftbit.cli.options import (
     encoding_threads_option,
     json_option,
     offline_option,
+    work_options,
 )
 from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @encoding_threads_option
+@work_options
 @click.option("--allow-requantize", is_flag=True, help="Accept a GGUF that is quantized already; quality suffers.")
 @offline_option
 @converter_options
@@ -103,6 +105,7 @@ def quantize(
     dry_run: bool,
     force: bool,
     threads: int | None,
+    work: dict[str, Any],
     allow_requantize: bool,
     offline: bool,
     converter: ConverterOptions,
@@ -156,7 +159,7 @@ def quantize(
         _print_missing_map(asked, missing, as_json)
         return
     if request:
-        found, importance = _best(model, request, effort, importance, calibrate_on, threads)
+        found, importance = _best(model, request, effort, importance, calibrate_on, work)
     plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
     level = f"{plan.bits_per_weight(model):.2f}bpw" if found else plan.preset
     if _is_same(preset):
@@ -173,7 +176,7 @@ def quantize(
             check_target(output, output, force)  # before the long run, and not only after it
             if save_imatrix:
                 check_target(save_imatrix, save_imatrix, force)
-            calibration, rounded = _learn(model, plan, calibrate_on, effort)
+            calibration, rounded = _learn(model, plan, calibrate_on, effort, work)
             if save_imatrix:
                 text = calibrate_on.name if calibrate_on else "thriftbit's calibration texts"
                 thriftbit.write_importance(calibration, save_imatrix, text=text, force=force)
@@ -187,6 +190,8 @@ def quantize(
                 rounded=rounded,
                 without_importance=insists,
                 threads=threads,
+                workers=work["workers"],
+                memory_bytes=work["memory_bytes"],
                 force=force,
                 check=not no_check,
                 progress=line.update,
@@ -265,12 +270,12 @@ def _best(
     effort: str,
     importance: ImportanceMatrix | None,
     text: Path | None,
-    threads: int | None,
+    work: dict[str, Any],
 ) -> tuple[Allocation, ImportanceMatrix | None]:
     """-> the best plan, and for plain rounding the importance data that the map was made with"""
     budget = thriftbit.budget_for(model, request)
     with ProgressLine() as line:
-        known = thriftbit.map_model(model, effort, text, threads=threads, progress=line.update)
+        known = thriftbit.map_model(model, effort, text, **work, progress=line.update)
     if effort == "plain" and importance is None:
         importance = thriftbit.map_importance(model, text)
     return thriftbit.find_plan(model, known, budget, effort, importance), importance
@@ -290,17 +295,19 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_import
     return thriftbit.Plan.from_file(plan_file, model)
 
 
-def _learn(model: Model, plan: Plan, text: Path | None, effort: str) -> tuple[Calibration, Rounded | None]:
+def _learn(
+    model: Model, plan: Plan, text: Path | None, effort: str, work: dict[str, Any]
+) -> tuple[Calibration, Rounded | None]:
     """-> the calibration, and for `tuned` what was rounded with it"""
     from thriftbit.quantization import calibration_text, tuned
 
     windows = tuned.WINDOWS if effort == "tuned" else calibration_text.WINDOWS
     with ProgressLine() as line:
-        calibration = calibration_text.calibration_of(model, text, windows=windows, progress=line.update)
+        calibration = thriftbit.calibrate(model, text, windows=windows, **work, progress=line.update)
     if effort != "tuned":
         return calibration, None
     with ProgressLine() as line:
-        rounded = tuned.tuned(model, plan, calibration, progress=line.update)
+        rounded = thriftbit.tune(model, plan, calibration, **work, progress=line.update)
     return calibration, rounded
 
 

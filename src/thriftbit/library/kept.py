@@ -10,6 +10,7 @@ from pathlib import Path
 from thriftbit.containers.temporary_folder import PREFIX, clear_abandoned
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.folders import cache_folder, data_folder
+from thriftbit.library.artefacts import KINDS, remove
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ def clear(name: str | None = None) -> tuple[Kept, ...]:
             clear_abandoned(cache_folder())
             continue
         for path in group.paths:
+            if path.name in KINDS:  # a run may be making one of these now; its lock says so
+                for folder in path.iterdir():
+                    if folder.is_dir() and not remove(folder):
+                        raise ThriftbitError(f"{folder}: a run is using it now; end the run first")
             _remove(path)
     return tuple(chosen)
 

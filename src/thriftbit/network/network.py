@@ -12,9 +12,9 @@ range of the vocabulary at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,10 +23,19 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.network.skeleton import find_layers, without_weights
-from thriftbit.network.weights import Weights
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Source(Protocol):
+    """Where a network's weights come from: `Weights` of a model, or `StoredWeights` in a file."""
+
+    def load(self, names: Iterable[str], prefix: str = "") -> dict[str, torch.Tensor]: ...
+
+    def rows(self, name: str, tokens: Iterable[int]) -> torch.Tensor: ...
+
+    def outputs(self, start: int, stop: int) -> torch.Tensor: ...
 
 
 class Network:
@@ -41,7 +50,7 @@ class Network:
     """
 
     def __init__(self, config: PretrainedConfig, device: torch.device) -> None:
-        self.device = device
+        self.config, self.device = config, device
         self._model = without_weights(config)
         self._embedding = cast(nn.Embedding, self._model.get_input_embeddings())
         self._tables = _find_tables(self._model, self._embedding)
@@ -59,7 +68,7 @@ class Network:
         names = {id(parameter): name for name, parameter in self._model.named_parameters(remove_duplicate=False)}
         self._head_bias = "" if getattr(self._head, "bias", None) is None else names[id(self._head.bias)]
         self._outside = [name for name, parameter in self._model.named_parameters() if id(parameter) not in streamed]
-        self._outside_weights = WeakKeyDictionary[Weights, dict[str, torch.Tensor]]()
+        self._outside_weights = WeakKeyDictionary[Source, dict[str, torch.Tensor]]()
         self._calls: dict[tuple[Hashable, torch.Size], list[Call]] = {}
         self.texts: Hashable = None
         self._streams = 1  # of hidden states, which some families carry side by side
@@ -77,7 +86,31 @@ class Network:
         seen them"""
         return self._streams * self._embedding.embedding_dim
 
-    def embed(self, weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
+    @property
+    def outside_names(self) -> list[str]:
+        """-> of the parameters that are neither in a layer nor a row for every token"""
+        return [*self._outside, *([self._head_bias] if self._head_bias else [])]
+
+    @property
+    def table_names(self) -> list[str]:
+        """-> of the parameters that hold a row for every token"""
+        return list(self._tables)
+
+    def layer_names(self, index: int) -> list[str]:
+        """-> of the layer's parameters, within it"""
+        return list(self._layers[index].state_dict())
+
+    def linear_names(self, index: int) -> list[str]:
+        """-> of the layer's linear modules, within it"""
+        return [name for name, module in self._layers[index].named_modules() if isinstance(module, nn.Linear)]
+
+    @property
+    def texts_differ(self) -> bool:
+        """-> whether layers are called with something that depends on the texts, or that an earlier layer left, so that
+        only this object can call them"""
+        return any(key is not None for key, _ in self._calls)
+
+    def embed(self, weights: Source, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
         self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)
         vocabulary, compact = torch.unique(tokens, return_inverse=True)
@@ -109,7 +142,7 @@ class Network:
         return self._joined(hidden[0])
 
     @contextmanager
-    def layer(self, index: int, weights: Weights) -> Iterator[nn.Module]:
+    def layer(self, index: int, weights: Source) -> Iterator[nn.Module]:
         """-> the layer as transformers built it, with its weights while it is needed; to be used with `call`"""
         module = self._layers[index]
         empty = module.state_dict()
@@ -129,7 +162,7 @@ class Network:
         computed = module(self._apart(hidden), *arguments, **options)
         return self._joined(cast(torch.Tensor, computed[0] if self._in_tuples else computed))
 
-    def head(self, weights: Weights, start: int, stop: int) -> Function:
+    def head(self, weights: Source, start: int, stop: int) -> Function:
         """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
         tokens from `start` to `stop`, float32 (positions, stop - start)"""
         outside, rows = self._load_outside(weights), self._parameter(weights.outputs(start, stop))
@@ -172,7 +205,7 @@ class Network:
             stand_in.behaviour = (lambda *given, **named: (layer(*given, **named),)) if self._in_tuples else layer
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
 
-    def _load_outside(self, weights: Weights) -> dict[str, torch.Tensor]:
+    def _load_outside(self, weights: Source) -> dict[str, torch.Tensor]:
         """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions.
         Kept once they are read, since every range of the vocabulary needs them."""
         if weights not in self._outside_weights:

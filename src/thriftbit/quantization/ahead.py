@@ -11,7 +11,8 @@ Item = TypeVar("Item")
 
 
 class Ahead(Generic[Item]):
-    """Context manager and iterator over `items`. A thread produces the items; at most `depth` of them wait.
+    """Context manager and iterator over `items`. A thread produces the items; at most `depth` of them exist at a time:
+    the one that the consumer has, until it asks for the next, those that wait, and the one that is being produced.
 
     What `items` raises is raised to the consumer, at its place in the order. Leaving the context stops the thread after
     the present item; nothing goes on in the background.
@@ -32,8 +33,9 @@ class Ahead(Generic[Item]):
         while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            self._free_places.release()
             yield item[0]
+            del item
+            self._free_places.release()
 
     def __exit__(self, *_: object) -> None:
         self._stopped = True
@@ -42,13 +44,15 @@ class Ahead(Generic[Item]):
 
     def _produce(self) -> None:
         try:
-            for item in self._items:
+            items = iter(self._items)
+            while True:
                 self._free_places.acquire()
                 if self._stopped:
                     break
+                item = next(items)
                 self._ready.put((item,))
                 del item  # it belongs to the consumer now; kept here, its memory would be too
+        except StopIteration:
+            self._ready.put(None)
         except BaseException as error:  # of any kind: raised again where it matters
             self._ready.put(error)
-        else:
-            self._ready.put(None)

@@ -7,7 +7,6 @@ forgotten. A user's own text replaces them.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import logging
 from pathlib import Path
 
@@ -17,11 +16,17 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
-from thriftbit.folders import cache_folder
+from thriftbit.library.artefacts import used
 from thriftbit.progress import Progress, no_progress
-from thriftbit.quantization.calibration_data import INDEX, Calibration, open_calibration
+from thriftbit.quantization.calibration_data import (
+    FEWEST_WINDOWS,
+    INDEX,
+    Calibration,
+    held_back,
+    what_it_is_made_of,
+)
 from thriftbit.runtime.tokenizer import Tokenizer
-from thriftbit.sizes import counted, describe_seconds
+from thriftbit.sizes import describe_seconds
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
@@ -31,66 +36,97 @@ TEXTS = ("prose", "code", "math", "multilingual")
 WINDOW_TOKENS = 512
 LARGEST_TEXT_BYTES = 1 << 30
 WINDOWS = 40  # of all texts together
-LEAST_TOKENS = 128  # about half a page: from less, a matrix would be rounded for a few words
 
-VERSION = 5  # of what is kept; another one does not read it
+FEWEST_LENGTH = 32  # tokens of a window: shorter ones say little about attention
 
 
-def calibration_of(
+def calibrate(
     model: Model,
     text: Path | None = None,
     *,
     windows: int = WINDOWS,
+    workers: int | None = None,
+    memory_bytes: int | None = None,
+    cache_limit_bytes: int | None = None,
     progress: Progress = no_progress,
 ) -> Calibration:
-    """model: in full precision. text: to calibrate on, the texts in the box if None. progress: see `Progress`.
+    """model: in full precision. text: to calibrate on, the texts in the box if None. windows: of the text, at most.
+    workers: processes that compute at once, as many as there are cores if None; the result is the same for any number.
+    memory_bytes: what they may take together, what is free less a reserve if None. cache_limit_bytes: what all that is
+    kept of models may take, twice the largest model if None. progress: see `Progress`.
 
-    -> the calibration: from the user's cache, if this model was calibrated on this text before
-    Raises ThriftbitError for text that cannot be read or is too short, and if the extra `torch` is not installed.
+    -> the calibration: from the user's cache, if this model was calibrated on this text before. A run that was
+    interrupted is gone on with.
+    Raises ThriftbitError for text that cannot be read or is too short, for want of memory or disk, and if the extra
+    `torch` is not installed.
     """
     cut = calibration_windows(model, text, windows)
-    folder = cache_folder() / "calibration" / _identity(model, cut)
-    if (folder / INDEX).exists():
-        _logger.info(f"Calibrated before: {folder}")
-        return open_calibration(folder)
+    say_if_too_short(cut)
     try:
-        from thriftbit.network.threads import choose_threads
-        from thriftbit.quantization.calibration import calibrate
-        from thriftbit.quantization.estimate import calibration_seconds
+        from thriftbit.quantization.calibration import calibrate_windows
+        from thriftbit.quantization.estimate import calibration_seconds, worthwhile_workers
     except ModuleNotFoundError as error:
         raise ThriftbitError(f'calibration needs {error.name}; try: pip install "thriftbit[torch]"') from None
-    choose_threads()
-    _logger.info(
-        f"Calibrating on {cut.size:,} tokens, about {describe_seconds(calibration_seconds(model, cut.size))} here"
+    made = what_it_is_made_of(model, cut)
+    if (made.folder / INDEX).exists():
+        _logger.info(f"Calibrated before: {made.folder}")
+    else:
+        workers = worthwhile_workers(model, cut.size) if workers is None else workers
+        about = describe_seconds(calibration_seconds(model, cut.size, workers))
+        _logger.info(f"Calibrating on {cut.size:,} tokens, about {about} here")
+    calibration = calibrate_windows(
+        model,
+        cut,
+        made.folder,
+        workers=workers or 1,
+        memory_bytes=memory_bytes,
+        cache_limit_bytes=cache_limit_bytes,
+        progress=progress,
     )
-    return calibrate(model, cut, folder, progress=progress)
+    used(made.folder)
+    if calibration.left_out:
+        most = max(calibration.left_out.values())
+        _logger.warning(
+            f"{model.source}: in {len(calibration.left_out)} matrices, up to {most:,} of {calibration.tokens:,} tokens "
+            "gave values that are not finite, and were left out there"
+        )
+    return calibration
+
+
+def say_if_too_short(windows: NDArray[np.int64]) -> None:
+    """Say so if none of the text can be held back to check roundings on."""
+    if not held_back(len(windows)).any():
+        _logger.warning(
+            f"The calibration text is {len(windows)} windows of {windows.shape[1]} tokens, too few to check a rounding "
+            f"on: matrices are encoded block by block, by importance. With {FEWEST_WINDOWS} windows or more, they are "
+            "rounded as a whole"
+        )
 
 
 def what_calibration_takes(model: Model, text: Path | None, windows: int) -> str:
     """-> "calibrating on 20,480 tokens, about 7 minutes here", or that it was done before; computes nothing long"""
     cut = calibration_windows(model, text, windows)
-    if (cache_folder() / "calibration" / _identity(model, cut) / INDEX).exists():
-        return f"the calibration of before is used, on {cut.size:,} tokens"
     try:
-        from thriftbit.quantization.estimate import calibration_seconds
+        from thriftbit.quantization.estimate import calibration_seconds, worthwhile_workers
     except ModuleNotFoundError as error:
         return f'calibrating on {cut.size:,} tokens, which needs {error.name}: pip install "thriftbit[torch]"'
-    about = describe_seconds(calibration_seconds(model, cut.size))
+    if (what_it_is_made_of(model, cut).folder / INDEX).exists():
+        return f"the calibration of before is used, on {cut.size:,} tokens"
+    about = describe_seconds(calibration_seconds(model, cut.size, worthwhile_workers(model, cut.size)))
     return f"calibrating on {cut.size:,} tokens, about {about} here"
 
 
 def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.int64]:
     """Return (windows, WINDOW_TOKENS) token ids, spread evenly over the text, or over the four texts in the box. A
-    short text gives fewer windows, and shorter ones rather than none."""
+    short text gives fewer windows, and shorter ones rather than none, or none that can be held back."""
     texts = [_read(text)] if text else [gzip.decompress((CORPORA / f"{n}.txt.gz").read_bytes()).decode() for n in TEXTS]
     with Tokenizer(model.metadata, model.source) as tokenizer:
         tokens = [np.array(ids, np.int64) for ids in tokenizer.tokenize(texts, add_special=False)]
     length = min(WINDOW_TOKENS, *(len(ids) for ids in tokens))
-    if length < LEAST_TOKENS:
-        raise ThriftbitError(
-            f"{text}: is too short to calibrate on: it has {counted(length, 'token')}, and {LEAST_TOKENS} are the "
-            "least; a few pages are good, a book is better"
-        )
+    # a short text is cut into shorter windows, so that some can be held back
+    length = min(length, max(FEWEST_LENGTH, sum(len(ids) for ids in tokens) // FEWEST_WINDOWS))
+    if length < 2:
+        raise ThriftbitError(f"{text}: is too short to calibrate on; a few pages are good, a book is better")
     cut = np.concatenate([_spread(ids, length, max(1, windows // len(tokens))) for ids in tokens])
     first = model.metadata.get(Keys.Tokenizer.BOS_ID)
     if model.metadata.get(Keys.Tokenizer.ADD_BOS) and isinstance(first, np.integer):
@@ -109,10 +145,3 @@ def _read(path: Path) -> str:
         return read_regular(path, LARGEST_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ThriftbitError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-
-
-def _identity(model: Model, windows: NDArray[np.int64]) -> str:
-    """Return what the calibration depends on: weights, text, and the version of the stored form."""
-    digest = hashlib.sha256(f"{VERSION} {model.identity} {windows.shape}".encode())
-    digest.update(windows.astype("<i8").tobytes())
-    return digest.hexdigest()[:32]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from thriftbit.network.threads import multiplications_per_second
 from thriftbit.quantization.calibration import LARGEST_ROWS
+from thriftbit.quantization.engine.threads import available_cores, one_thread
 from thriftbit.quantization.rounding import TURNS
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model
@@ -16,23 +17,36 @@ from thriftbit.sources.tensor import Tensor
 
 # Of the speed of a plain product, as measured on models of 7, 135 and 1,500 million weights
 EFFICIENCY = 0.6
+WORTH_WORKERS = 2e12  # multiplications: a minute, where the start of processes takes seconds
 
 
-def calibration_seconds(model: Model, tokens: int) -> float:
-    """tokens: of the calibration text."""
+def calibration_seconds(model: Model, tokens: int, workers: int = 1) -> float:
+    """tokens: of the calibration text. workers: processes that compute at once."""
+    return _seconds(*_calibration_work(model, tokens)) / workers
+
+
+def worthwhile_workers(model: Model, tokens: int) -> int:
+    """tokens: of the calibration text. Return how many processes are worth their start: a core each, or only this one
+    for work of seconds."""
+    return available_cores() if sum(_calibration_work(model, tokens)) > WORTH_WORKERS else 1
+
+
+def _calibration_work(model: Model, tokens: int) -> tuple[float, float]:
+    """Return multiplications in short products and in others."""
     by_name = {tensor.name: tensor for tensor in model.tensors}
     vocabulary = by_name.get(OUTPUT, by_name[EMBEDDING])
     passes = vocabulary.parameters + sum(tensor.parameters for tensor in _matrices(model))
     # forward, forward again, and back; of the vocabulary, logits twice and gradients once
-    return _seconds(3 * passes * tokens, sum(map(_moments, _matrices(model))) * tokens)
+    return 3 * passes * tokens, sum(map(_moments, _matrices(model))) * tokens
 
 
-def tuning_seconds(model: Model, tokens: int) -> float:
-    """tokens: of the text that the model was calibrated on."""
+def tuning_seconds(model: Model, tokens: int, workers: int = 1) -> float:
+    """tokens: of the text that the model was calibrated on. workers: processes that compute at once."""
     matrices = _matrices(model)
     # the original once; the quantized model once, and as far as the matrices in question
     passes = 3 * sum(tensor.parameters for tensor in matrices) * tokens
-    return _seconds(passes, sum(_aim(tensor) * tokens + _rounding(tensor) for tensor in matrices))
+    work = sum(_aim(tensor) * tokens + _rounding(tensor) for tensor in matrices)
+    return _seconds(passes, work) / workers
 
 
 def _matrices(model: Model) -> list[Tensor]:
@@ -41,7 +55,8 @@ def _matrices(model: Model) -> list[Tensor]:
 
 def _seconds(short: float, plain: float) -> float:
     """Return the seconds for this number of multiplications, in products of either kind."""
-    seconds = short / multiplications_per_second(short=True) + plain / multiplications_per_second()
+    with one_thread():
+        seconds = short / multiplications_per_second(short=True) + plain / multiplications_per_second()
     return seconds / EFFICIENCY
 
 

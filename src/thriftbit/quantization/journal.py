@@ -46,10 +46,10 @@ class Journal:
     def once(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return the value kept under the key. If there is none, call `compute` and keep its result."""
         if key not in self._known:
-            self._keep(key, compute())
+            self.keep(key, compute())
         return self._known[key]
 
-    def _keep(self, key: str, value: Any) -> None:
+    def keep(self, key: str, value: Any) -> None:
         line = json.dumps([key, value], allow_nan=False) + "\n"
         private_folder(self._path.parent)
         with open_private(self._path, "ab") as file:

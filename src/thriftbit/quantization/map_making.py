@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -25,19 +24,20 @@ from numpy.typing import NDArray
 
 from thriftbit.formats import Format, format_named
 from thriftbit.formats.format import FloatArray
-from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
-from thriftbit.network.threads import choose_threads
 from thriftbit.network.weights import Weights
 from thriftbit.progress import Progress
 from thriftbit.quantization.allocation import Budget, find_plan
 from thriftbit.quantization.calibration_data import Calibration
+from thriftbit.quantization.engine.pool import Pool
+from thriftbit.quantization.engine.threads import one_thread
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.map_journal import BY_FORMAT, FINISHED, LOSSES, MEASURED, PLAN, SAVING, sensitivities_in
+from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.rounding import can_round
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Anchor, offered_formats, tried_format
-from thriftbit.quantization.sensitivity_curvature import losses_by_curvature, saving
+from thriftbit.quantization.sensitivity_curvature import MapTask, in_memory, losses_task, saving_task
 from thriftbit.quantization.sensitivity_measured import Losses, Outside, embedding_losses, group_losses, output_losses
 from thriftbit.quantization.sensitivity_probe import Listener, with_formats
 from thriftbit.sources.model import Model
@@ -51,18 +51,22 @@ SHARES = {"matrices": 0.25, "rounding": 0.4, "other tensors": 0.15, "whole plans
 
 @dataclass
 class MapMaking:
-    """windows: int64 (windows, length), text to measure on. journal: receives the results. rounded: a folder for
-    rounded matrices."""
+    """windows: int64 (windows, length), text to measure on. journal: receives the results. rounded: gets the rounded
+    matrices. pool: computes."""
 
     model: Model
     calibration: Calibration
     windows: NDArray[np.int64]
     journal: Journal
-    rounded: Path
-    threads: int
+    rounded: Rounded
+    pool: Pool
     progress: Progress
 
     def make(self, effort: str) -> None:
+        with one_thread():
+            self._make(effort)
+
+    def _make(self, effort: str) -> None:
         self._losses()
         if effort == CALIBRATED:
             self._savings()
@@ -76,37 +80,36 @@ class MapMaking:
         return [tensor for tensor in self.model.tensors if tensor.name in names and offered_formats(tensor)]
 
     def _losses(self) -> None:
-        for number, tensor in enumerate(self._matrices):
-            self.journal.once(
-                LOSSES + tensor.name, partial(losses_by_curvature, tensor, self.calibration, self.threads)
-            )
-            self._tell("matrices", (number + 1) / len(self._matrices))
+        left = [tensor for tensor in self._matrices if LOSSES + tensor.name not in self.journal]
+        tasks = (MapTask(in_memory(tensor), self.calibration) for tensor in left)
+        for number, losses in enumerate(self.pool.in_order(losses_task, tasks, self._doing)):
+            self.journal.keep(LOSSES + left[number].name, losses)
+            self._tell("matrices", 1 - (len(left) - number - 1) / len(self._matrices))
 
     def _savings(self) -> None:
         matrices = [tensor for tensor in self._matrices if _tried(tensor) and can_round(format_named(_tried(tensor)))]
-        for number, tensor in enumerate(matrices):
-            self.journal.once(SAVING + tensor.name, partial(self._round, tensor))
-            self._tell("rounding", 0.8 * (number + 1) / len(matrices))
+        left = [t for t in matrices if SAVING + t.name not in self.journal or t.name not in self.rounded]
+        tasks = (MapTask(in_memory(tensor), self.calibration, _tried(tensor)) for tensor in left)
+        for number, (factor, blocks) in enumerate(self.pool.in_order(saving_task, tasks, self._doing)):
+            self.rounded.keep(left[number].name, blocks)
+            self.journal.keep(SAVING + left[number].name, factor)
+            self._tell("rounding", 0.8 * (1 - (len(left) - number - 1) / len(matrices)))
         for number, tried in enumerate(sorted({_tried(tensor) for tensor in matrices})):
             alike = [tensor for tensor in matrices if _tried(tensor) == tried]
             compared = [alike[int(share * len(alike))] for share in COMPARED]
             self._tell("rounding", 0.8 + 0.1 * number)
             self.journal.once(BY_FORMAT + tried, partial(self._by_format, compared))
 
-    def _round(self, tensor: Tensor) -> float:
-        factor, blocks = saving(tensor, format_named(_tried(tensor)), self.calibration, self.threads)
-        private_folder(self.rounded)
-        with open_private(self.rounded / f"{tensor.name}.npy", "wb") as file:
-            np.save(file, blocks)
-        return factor
-
     def _by_format(self, compared: list[Tensor]) -> dict[str, float]:
         """compared: matrices of one shape of rows. -> for each format, its factor divided by that of the one that they
         were tried in"""
         tried = self.journal.under(SAVING)
         differs = {}
-        for format in filter(can_round, offered_formats(compared[0])):
-            factors = [saving(tensor, format, self.calibration, self.threads)[0] for tensor in compared]
+        formats = list(filter(can_round, offered_formats(compared[0])))
+        tasks = (MapTask(in_memory(t), self.calibration, format.name) for format in formats for t in compared)
+        found = [factor for factor, _ in self.pool.in_order(saving_task, tasks, self._doing)]
+        for number, format in enumerate(formats):
+            factors = found[number * len(compared) : (number + 1) * len(compared)]
             differs[format.name] = math.exp(
                 fmean(math.log(factor / tried[t.name]) for factor, t in zip(factors, compared, strict=True))
             )
@@ -156,9 +159,7 @@ class MapMaking:
         known = sensitivities_in(self.journal, self.model)
         formats = {tensor.name: _tried(tensor) for tensor in matrices}
         tensors = (
-            replace(t, read=_Rounded(format_named(formats[t.name]), self.rounded / f"{t.name}.npy"))
-            if t.name in formats
-            else t
+            replace(t, read=_Rounded(format_named(formats[t.name]), self.rounded, t.name)) if t.name in formats else t
             for t in self.model.tensors
         )
         weights = Weights(replace(self.model, tensors=tuple(tensors)))
@@ -170,9 +171,12 @@ class MapMaking:
         error = float(of_windows.std(ddof=1)) / math.sqrt(len(of_windows)) if len(of_windows) > 1 else mean
         return asdict(Anchor(effort, predicted, mean, error / mean if mean > 0 else 0.0))
 
+    @property
+    def _doing(self) -> str:
+        return f"mapping {self.model.source}"
+
     @cached_property
     def _listener(self) -> Listener:
-        choose_threads()
         network = Network(configuration_of(self.model), torch.device("cpu"))
         return Listener(network, Weights(self.model), self.windows)
 
@@ -186,10 +190,11 @@ class _Rounded:
     """Reads rows of a matrix that was rounded and stored."""
 
     format: Format
-    path: Path
+    rounded: Rounded
+    name: str
 
     def __call__(self, start: int, stop: int) -> FloatArray:
-        return self.format.decode(np.ascontiguousarray(np.load(self.path, mmap_mode="r")[start:stop]))
+        return self.format.decode(self.rounded.blocks(self.name)[start:stop])
 
 
 def _tried(tensor: Tensor) -> str:

@@ -9,7 +9,7 @@ Making it needs the extra `torch` (`map_making.py`). Reading it does not.
 from __future__ import annotations
 
 import hashlib
-import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -17,24 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
-from thriftbit.folders import cache_folder
+from thriftbit.library.artefacts import MAP, MadeOf, locked, made_of, make_room, read_made_of, used
+from thriftbit.machine.private_files import private_folder
 from thriftbit.progress import Progress, no_progress, part_of
-from thriftbit.quantization import calibration_text
-from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibration_of
+from thriftbit.quantization import calibration_data, calibration_text
+from thriftbit.quantization.calibrated import WORTH_WORKERS
+from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibrate
+from thriftbit.quantization.engine.memory import Memory, rounding_needs
+from thriftbit.quantization.engine.pool import pool_of
+from thriftbit.quantization.engine.threads import available_cores
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.map_journal import FINISHED, is_sound, sensitivities_in
+from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Sensitivities
 from thriftbit.sources.model import Model
 
-VERSION = 2  # of what is kept; another one does not read it
+METHOD = 3  # its version: what another one left is not used
 MEASURED_WINDOWS = 12
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 
 
 def read_map(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> Sensitivities | None:
     """Return the map of this model with this text, for files of this effort; None if there is none."""
-    journal = Journal(_folder(model, text) / "map.jsonl", is_sound)
+    made = _made_of(model, text)
+    if read_made_of(made.folder) != made:
+        return None
+    used(made.folder)
+    journal = Journal(made.folder / "map.jsonl", is_sound)
     return sensitivities_in(journal, model) if FINISHED + effort in journal else None
 
 
@@ -44,12 +54,13 @@ def map_model(
     text: Path | None = None,
     *,
     windows: int = WINDOWS,
-    threads: int | None = None,
+    workers: int | None = None,
+    memory_bytes: int | None = None,
+    cache_limit_bytes: int | None = None,
     progress: Progress = no_progress,
 ) -> Sensitivities:
     """model: in full precision. effort: how files will be rounded; whatever is more than PLAIN counts as CALIBRATED.
-    text: to calibrate on, the texts in the box if None; windows: of it. threads: for encoding, all cores if None.
-    progress: see `Progress`.
+    text: to calibrate on, the texts in the box if None; windows: of it. Other arguments: as for `calibrate`.
 
     -> the map: from the user's cache, if it was made before
     Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed.
@@ -64,21 +75,40 @@ def map_model(
         calibrated_before = False
         progress(what, CALIBRATING_SHARE * fraction)
 
-    calibration = calibration_of(model, text, windows=windows, progress=calibrating)
+    calibration = calibrate(
+        model,
+        text,
+        windows=windows,
+        workers=workers,
+        memory_bytes=memory_bytes,
+        cache_limit_bytes=cache_limit_bytes,
+        progress=calibrating,
+    )
     from thriftbit.quantization.map_making import MapMaking  # torch is there, or the calibration would have said so
 
-    folder = _folder(model, text)
-    journal = Journal(folder / "map.jsonl", is_sound)
-    begun = 0.0 if calibrated_before else CALIBRATING_SHARE
-    MapMaking(
-        model,
-        calibration,
-        _other_windows(model, text, windows),
-        journal,
-        folder / "rounded",
-        threads or _cores(),
-        part_of(progress, begun, 1),
-    ).make(effort)
+    made = _made_of(model, text)
+    with locked(made.folder, f"mapping {model.source}"):
+        if read_made_of(made.folder) != made:
+            shutil.rmtree(made.folder, ignore_errors=True)
+        made.write(private_folder(made.folder))
+        make_room(made, model.size_bytes // 2, limit_bytes=cache_limit_bytes, staying=(calibration.folder,))
+        matrices = [tensor for tensor in model.tensors if tensor.name in calibration.names]
+        if workers is None:
+            workers = available_cores() if sum(tensor.parameters for tensor in matrices) > WORTH_WORKERS else 1
+        if matrices:
+            doing = f"mapping {model.source}"
+            workers = Memory.of(memory_bytes).workers(rounding_needs(matrices), workers, doing)
+        journal = Journal(made.folder / "map.jsonl", is_sound)
+        begun = 0.0 if calibrated_before else CALIBRATING_SHARE
+        MapMaking(
+            model,
+            calibration,
+            _other_windows(model, text, windows),
+            journal,
+            Rounded(made.folder / "rounded", made),
+            pool_of(workers),
+            part_of(progress, begun, 1),
+        ).make(effort)
     return sensitivities_in(journal, model)
 
 
@@ -100,20 +130,15 @@ def _other_windows(model: Model, text: Path | None, windows: int) -> NDArray[np.
     return np.stack([others[number] for number in chosen])
 
 
-def _cores() -> int:
-    """-> how many cores this process may use"""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def map_importance(model: Model, text: Path | None = None) -> ImportanceMatrix:
     """Return the importance data behind a map's plain losses, for a model that was mapped with this text."""
-    calibration = calibration_of(model, text)
+    calibration = calibrate(model, text)
     entries = {name: partial(calibration.importance, name) for name in sorted(calibration.names | calibration.experts)}
     return ImportanceMatrix(calibration.folder, ("thriftbit's calibration",), 0, entries)
 
 
-def _folder(model: Model, text: Path | None) -> Path:
-    digest = hashlib.sha256(f"{VERSION} {calibration_text.VERSION} {model.identity}".encode())
+def _made_of(model: Model, text: Path | None) -> MadeOf:
+    digest = hashlib.sha256()
     for path in [text] if text else sorted(CORPORA.glob("*.gz")):
         digest.update(read_regular(path, LARGEST_TEXT_BYTES))
-    return cache_folder() / "map" / digest.hexdigest()[:32]
+    return made_of(MAP, model, method=METHOD, calibration=calibration_data.METHOD, text=digest.hexdigest())

@@ -10,7 +10,6 @@ Whatever can be known to fail before the first weight is read fails then: the pl
 from __future__ import annotations
 
 import glob
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,33 +23,32 @@ import numpy as np
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
-from thriftbit.progress import Progress, no_progress
+from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization.ahead import Ahead
-from thriftbit.quantization.calibrated import encode_calibrated
+from thriftbit.quantization.calibrated import round_all
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.container import Container, Making
+from thriftbit.quantization.engine.threads import available_cores
 from thriftbit.quantization.gguf_file import gguf_file
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.importance_needed import check_importance
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
-from thriftbit.quantization.self_check import LogitCheck, TokenCheck, check_tokens
-from thriftbit.quantization.vanished import count_vanished
+from thriftbit.quantization.self_check import TokenCheck, check_tokens
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 CHUNK_BYTES = 8 << 20  # of float32 rows
+ROUNDING_SHARE = 0.9  # of the work with a calibration, roughly
 
 
 @dataclass(frozen=True)
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
-    kept_plain: matrices that were rounded block by block although there was a calibration -> why. vanished: tensors
-    with weights that became zero because they are too small for their format -> the share of them. carried_over: how
-    many matrices hold exactly the weights of the source, which were small already. check, logit_check: what comparing
-    the file's tokenizer, weights and logits with the original's showed; None if it was not asked for. logit_check is
-    also None for a family without a table, which `measurement/proof.py` judges."""
+    kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
+    many matrices hold exactly the weights of the source, which were small already. check: what comparing the file's
+    tokenizer with the original's showed; None if it was not asked for."""
 
     path: Path
     size_bytes: int
@@ -60,8 +58,6 @@ class QuantizeResult:
     kept_plain: Mapping[str, str] = field(default_factory=dict)
     carried_over: int = 0
     check: TokenCheck | None = None
-    logit_check: LogitCheck | None = None
-    vanished: Mapping[str, float] = field(default_factory=dict)
 
 
 def quantize(
@@ -74,6 +70,8 @@ def quantize(
     rounded: Rounded | None = None,
     without_importance: bool = False,
     threads: int | None = None,
+    workers: int | None = None,
+    memory_bytes: int | None = None,
     force: bool = False,
     check: bool = False,
     container: Container = gguf_file,
@@ -82,13 +80,13 @@ def quantize(
     """Write the model to `output`, each tensor in the format that the plan gives it
 
     importance or calibration: what matters of the weights, one of the two at most; with a calibration, matrices are
-    rounded as a whole, and one or two of them are in memory at a time. rounded: matrices that were rounded before, with
-    this plan and calibration, and are taken as they are. without_importance: accept that a file of very few bits is
-    poor without either. threads: for encoding, all cores by default. force: replace an existing file.
-    check: compare the file with the original at the end, token ids and, with the extra `torch`, weights and logits;
-    takes seconds, at most about a minute.
-    container: what the file is, GGUF by default. progress: told the name of each tensor, and the fraction of all tensor
-    data that is written. The file appears whole or not at all.
+    rounded as a whole first, by as many processes as `workers` says, inside `memory_bytes` (see `calibrate`), and wait
+    in the user's cache until the file is written. rounded: matrices that were rounded before, with this model, plan and
+    calibration, and are taken as they are. without_importance: accept that a file of very few bits is poor without
+    either. threads: for encoding, all cores by default. force: replace an existing file.
+    check: compare token ids of a few texts, by the original's tokenizer and by llama.cpp with the file; takes seconds.
+    container: what the file is, GGUF by default. progress: told the name of each tensor, and the fraction of all work
+    that is done. The file appears whole or not at all.
     Raises NeedsImportanceError for formats that need importance data where there is none, and ThriftbitError for
     anything about model, plan, importance or output that cannot work, and for weights that are not finite, naming
     tensor and row.
@@ -102,14 +100,26 @@ def quantize(
     check_importance(model, plan, coverage, calibration, insist=without_importance)
     making = Making(model.fingerprint, _effort(calibration, rounded), importance, calibration)
     same = CarriedOver(model, plan)
-    encoding = _Encoding(plan, same, importance, calibration, rounded, threads or _cores(), _not_rounded(calibration))
-    with (
-        container(output, model, plan, making, force=force) as writer,
-        Ahead(_read(model, encoding)) as rows,
-        Ahead(_encode(rows, encoding)) as blocks,
-    ):
-        for name, pieces in groupby(_reported(blocks, plan.weights_bytes(model), progress), itemgetter(0)):
-            writer.write(name, (piece for _, piece in pieces))
+    if calibration is not None:
+        calibration.check_belongs(model)
+    if rounded is not None:
+        rounded.check_belongs(model, plan)
+    with container(output, model, plan, making, force=force) as writer:
+        kept, written = rounded, progress
+        if calibration is not None and rounded is None:
+            rounding, written = part_of(progress, 0, ROUNDING_SHARE), part_of(progress, ROUNDING_SHARE, 1)
+            names = [name for name in calibration.names if name not in same]
+            kept = round_all(
+                model, plan, calibration, names, workers=workers, memory_bytes=memory_bytes, progress=rounding
+            )
+        encoding = _Encoding(
+            plan, same, importance, calibration, kept, threads or available_cores(), _not_rounded(calibration)
+        )
+        with Ahead(_read(model, encoding)) as rows, Ahead(_encode(rows, encoding)) as blocks:
+            for name, pieces in groupby(_reported(blocks, plan.weights_bytes(model), written), itemgetter(0)):
+                writer.write(name, (piece for _, piece in pieces))
+    if kept is not None and kept is not rounded:
+        kept.discard()
     seconds = time.perf_counter() - started
     return QuantizeResult(
         writer.path,
@@ -120,19 +130,7 @@ def quantize(
         encoding.kept_plain,
         len(same),
         check_tokens(model, writer.path) if check else None,
-        _check_logits(model, writer.path) if check and model.conversion is None else None,
-        encoding.vanished,
     )
-
-
-def _check_logits(model: Model, path: Path) -> LogitCheck:
-    try:
-        from thriftbit.quantization.logit_check import check_logits
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers"):
-            raise
-        return LogitCheck(skipped=f'Logits not checked: that needs {error.name}; pip install "thriftbit[torch]"')
-    return check_logits(model, path)
 
 
 @dataclass(frozen=True)
@@ -146,13 +144,9 @@ class _Encoding:
     rounded: Rounded | None
     threads: int
     kept_plain: dict[str, str]
-    vanished: dict[str, float] = field(default_factory=dict)
-
-    def takes_whole(self, tensor: Tensor) -> bool:
-        """Whether all rows of the tensor have to come at once, because they are rounded together."""
-        return self.calibration is not None and tensor.name in self.calibration.names and tensor.name not in self.same
 
     def is_done(self, tensor: Tensor) -> bool:
+        """Whether the tensor was rounded before, as a whole."""
         return self.rounded is not None and tensor.name in self.rounded and tensor.name not in self.same
 
     def encode(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
@@ -163,20 +157,8 @@ class _Encoding:
                 self.kept_plain[tensor.name] = note
             return self.rounded.blocks(tensor.name)
         format = format_named(self.plan.formats[tensor.name])
-        if self.calibration is not None and self.takes_whole(tensor):
-            outcome = encode_calibrated(rows, format, self.calibration, tensor.name, self.threads)
-            if outcome.note:
-                self.kept_plain[tensor.name] = outcome.note
-            return outcome.blocks
         weights = None if format.block_size == 1 else self._importance(tensor)
         return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
-
-    def look_for_vanished(self, tensor: Tensor, rows: FloatArray, blocks: ByteArray) -> None:
-        """Notes what share of the tensor became zero, if any did. blocks: the encoded rows."""
-        if tensor.name in self.same or self.is_done(tensor):
-            return
-        if count := count_vanished(format_named(self.plan.formats[tensor.name]), rows, blocks):
-            self.vanished[tensor.name] = self.vanished.get(tensor.name, 0.0) + count / tensor.parameters
 
     def _importance(self, tensor: Tensor) -> FloatArray | None:
         """Return float32 (matrices, width), the importance for a tensor that is encoded block by block."""
@@ -192,7 +174,7 @@ def _read(model: Model, encoding: _Encoding) -> Iterator[tuple[Tensor, int, Floa
         if encoding.is_done(tensor):
             yield tensor, 0, np.empty((0, tensor.width), np.float32)
             continue
-        for start, stop in [(0, tensor.rows)] if encoding.takes_whole(tensor) else tensor.chunks(CHUNK_BYTES):
+        for start, stop in tensor.chunks(CHUNK_BYTES):
             yield tensor, start, tensor.load(start, stop)
 
 
@@ -200,9 +182,7 @@ def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encodin
     """Yield (name of the tensor, encoded rows)."""
     for tensor, start, rows in pieces:
         try:
-            blocks = encoding.encode(tensor, start, rows)
-            encoding.look_for_vanished(tensor, rows, blocks)
-            yield tensor.name, blocks
+            yield tensor.name, encoding.encode(tensor, start, rows)
         except WeightError as error:
             where = f"{tensor.name}, row {start + error.row}"
             raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None
@@ -251,8 +231,3 @@ def _not_rounded(calibration: Calibration | None) -> dict[str, str]:
 
 def _effort(calibration: Calibration | None, rounded: Rounded | None) -> str:
     return "tuned" if rounded is not None else "calibrated" if calibration is not None else "plain"
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,7 +24,7 @@ from thriftbit.formats import Format
 from thriftbit.formats.format import ByteArray, FloatArray, _native
 from thriftbit.formats.grid import Grid
 from thriftbit.quantization.curvature import Curvature
-from thriftbit.quantization.product_threads import fastest_products
+from thriftbit.quantization.engine.threads import one_thread
 from thriftbit.quantization.scalar_rounding import ScalarState
 from thriftbit.quantization.vector_rounding import VectorState
 
@@ -36,7 +36,7 @@ def can_round(format: Format) -> bool:
     return format.grid is not None and _native is not None
 
 
-@fastest_products()
+@one_thread()
 def round_matrix(
     weights: FloatArray,
     format: Format,

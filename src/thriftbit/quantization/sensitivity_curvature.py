@@ -7,24 +7,22 @@ has, it is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from thriftbit.formats import Format, WeightError
+from thriftbit.formats import Format, WeightError, format_named
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.curvature import Curvature
-from thriftbit.quantization.product_threads import fastest_products
 from thriftbit.quantization.sensitivity import offered_formats
 from thriftbit.sources.tensor import Tensor
 
 PROBES = 1024  # columns of Z
 
 
-@fastest_products()
-def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int = 1) -> dict[str, float]:
+def losses_by_curvature(tensor: Tensor, calibration: Calibration) -> dict[str, float]:
     """tensor: one that the calibration has data on. Return nats per token for each format offered. Formats that cannot
     hold one of the tensor's weights are left out."""
     rows, importance = tensor.load(), calibration.importance(tensor.name)
@@ -32,19 +30,49 @@ def losses_by_curvature(tensor: Tensor, calibration: Calibration, threads: int =
     losses = {}
     for format in offered_formats(tensor):
         try:
-            decoded = format.decode(format.encode(rows, importance, threads))
+            decoded = format.decode(format.encode(rows, importance))
         except WeightError:
             continue
         losses[format.name] = max(judge.cost(rows - decoded) / 2, 0.0)
     return losses
 
 
-def saving(tensor: Tensor, format: Format, calibration: Calibration, threads: int = 1) -> tuple[float, ByteArray]:
+def saving(tensor: Tensor, format: Format, calibration: Calibration) -> tuple[float, ByteArray]:
     """Return the factor by which calibrated rounding changes the loss, on held-back tokens, and the rounded blocks."""
-    outcome = encode_calibrated(tensor.load(), format, calibration, tensor.name, threads)
+    outcome = encode_calibrated(tensor.load(), format, calibration, tensor.name)
     if outcome.note or not outcome.cost or not outcome.plain_cost:
         return 1.0, outcome.blocks
     return min(outcome.cost / outcome.plain_cost, 1.0), outcome.blocks
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """tensor: with rows in memory, so that it can be sent. format: the one to round in, "" for losses."""
+
+    tensor: Tensor
+    calibration: Calibration
+    format: str = ""
+
+
+def in_memory(tensor: Tensor) -> Tensor:
+    """Return the tensor with its rows read."""
+    return replace(tensor, read=_Rows(tensor.load()), undecoded=None)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    rows: FloatArray
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return self.rows[start:stop].copy()
+
+
+def losses_task(task: MapTask) -> dict[str, float]:
+    return losses_by_curvature(task.tensor, task.calibration)
+
+
+def saving_task(task: MapTask) -> tuple[float, ByteArray]:
+    return saving(task.tensor, format_named(task.format), task.calibration)
 
 
 @dataclass(frozen=True)

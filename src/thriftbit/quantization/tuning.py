@@ -16,160 +16,223 @@ alike, because its last matrix corrects them.
 The result is judged on windows that took no part. Where the encoding by importance comes closer to the target, it
 stays.
 
+All of it is tasks (`tuning_tasks.py`), with results in one order. Both streams are kept after every layer, so an
+interrupted run goes on with the layer it was in, and with the matrices of it that are not rounded yet.
+
 Left out: matrices without calibration data keep their plain encoding, which the quantized stream includes. Embedding,
 output and norms are not changed.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from thriftbit.containers.temporary_folder import temporary_folder
-from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.formats.format import FloatArray
+from thriftbit.library.artefacts import full_disk_explained, locked, make_room, read_made_of
 from thriftbit.machine.private_files import private_folder
-from thriftbit.network.batches import in_batches
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
-from thriftbit.network.products import short_products
-from thriftbit.network.stages import Stage, find_stages, inputs_of, watching
-from thriftbit.network.states import StatesOnDisk
-from thriftbit.network.stored_parameters import stored_parameters
+from thriftbit.network.products import are_short, short_products
+from thriftbit.network.shipped import Blueprint, Stored, StoredWeights, store_layer
+from thriftbit.network.stages import Stage, find_stages
+from thriftbit.network.states import Growing, States
+from thriftbit.network.stored_parameters import StoredParameter, stored_parameters
 from thriftbit.network.weights import Weights
 from thriftbit.progress import Progress, no_progress
-from thriftbit.quantization.calibration import add_squares, symmetric
+from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibration_data import Calibration, held_back
-from thriftbit.quantization.curvature import COLUMN_DAMPING, Curvature, damped
+from thriftbit.quantization.calibration_tasks import Batch, batches_of
+from thriftbit.quantization.engine.memory import Memory, tuning_needs
+from thriftbit.quantization.engine.pool import Pool, pool_of
 from thriftbit.quantization.plan import Plan
-from thriftbit.quantization.rounded import Rounded
-from thriftbit.quantization.rounding import can_round, round_matrix
+from thriftbit.quantization.rounded import Rounded, rounded_for
 from thriftbit.quantization.sensitivity_probe import encoded
+from thriftbit.quantization.tuning_stage import StageRounding
+from thriftbit.quantization.tuning_tasks import OriginalTask, PassTask, QuantizedTask, pass_layer, pass_original
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
-UPSTREAM = 0.8  # share of the earlier layers' error in a matrix's output that is corrected
-RESIDUAL = 0.5  # share of the error in the residual stream that is corrected
-RIDGE = 2.0  # times columns ÷ tokens, as a share of the diagonal
+METHOD = 4  # its version: what another one left is not gone on with
 FINE_BITS = 6.0  # bits per weight from which the loss is so small that products in bfloat16 would hide it
 PROBE_TOKENS = 8  # tokens that are sent through a layer to find its stages
-# Roles of matrices whose errors are corrected by the last matrix of the same part
-MADE_UP_FOR = ("ffn-gate", "ffn-up", "ffn-gate-shared", "ffn-up-shared")
+TOO_SHORT = "the calibration text is too short to check on"
+_UNFINISHED = "unfinished"  # the folder within the rounded matrices' for what only their making needs
 
 
-def tune(
+def tune_in(
     model: Model,
     plan: Plan,
     calibration: Calibration,
     folder: Path,
     *,
+    workers: int = 1,
+    memory_bytes: int | None = None,
+    cache_limit_bytes: int | None = None,
     device: torch.device | None = None,
     progress: Progress = no_progress,
 ) -> Rounded:
-    """calibration: of this model. folder: for this model, plan and calibration; gets the blocks of every matrix that
-    the calibration has data on, and what is there is not computed again. progress: see `Progress`.
+    """calibration: of this model. folder: gets the blocks of every matrix that the calibration has data on; what is
+    there of the same model, plan and calibration is not computed again, anything else is replaced. Other arguments: as
+    for `calibrate_windows`. The same bytes for any number of workers and any memory, on one kind of processor.
 
     -> the blocks, for `quantize`
-    Raises ThriftbitError for want of memory.
+    Raises ThriftbitError for a calibration of another model, and for want of memory or disk.
     """
-    tuning = _Tuning(model, plan, calibration, Rounded(folder), device or torch.device("cpu"))
-    in_batches(lambda tokens: _tune(tuning, folder, tokens, progress), f"tuning {model.source}")
-    return tuning.rounded
+    calibration.check_belongs(model)
+    made = rounded_for(model, plan, calibration, "tuned", METHOD)
+    with locked(folder, f"tuning {model.source}"):
+        if folder.exists() and read_made_of(folder) != made:
+            shutil.rmtree(folder)
+        made.write(private_folder(folder))
+        rounded = Rounded(folder, made)
+        rounded.remove_damaged(model)
+        if all(name in rounded for name in calibration.names):
+            return rounded
+        if not calibration.can_check:
+            _keep_plain(model, plan, calibration, rounded)
+            return rounded
+        needs = tuning_needs(model, calibration.windows.size, calibration.windows.shape[1], plan.weights_bytes(model))
+        make_room(
+            made,
+            needs.kept_bytes,
+            scratch_bytes=needs.scratch_bytes,
+            limit_bytes=cache_limit_bytes,
+            place=folder,
+            staying=(calibration.folder,),
+        )
+        workers = Memory.of(memory_bytes).workers(needs, workers, f"tuning {model.source}")
+        with full_disk_explained(folder):
+            _Tuning(model, plan, calibration, rounded, device or torch.device("cpu"), workers, progress).run()
+    return rounded
 
 
-def _tune(tuning: _Tuning, folder: Path, batch_tokens: int, progress: Progress) -> None:
-    layers = tuning.layers_to_go()
-    if not layers:
-        return
-    with torch.no_grad():
-        streams = tuning.streams(batch_tokens)
-        for index in range(layers):
-            with temporary_folder("states", folder) as states:
-                for done in tuning.round_layer(index, streams, states):
-                    progress("tuning", (index + done) / layers)
+def _keep_plain(model: Model, plan: Plan, calibration: Calibration, rounded: Rounded) -> None:
+    for tensor in model.tensors:
+        if tensor.name in calibration.names and tensor.name not in rounded:
+            format = format_named(plan.formats[tensor.name])
+            blocks = format.encode(tensor.load(), calibration.importance(tensor.name))
+            rounded.keep(tensor.name, blocks, TOO_SHORT)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A layer in both models. changed: parameters of the quantized one that were rounded since."""
+
+    index: int
+    original: Stored
+    quantized: Stored
+    changed: tuple[Stored, ...] = ()
+
+    @property
+    def now(self) -> tuple[Stored, ...]:
+        return self.quantized, *self.changed
 
 
 @dataclass
-class _Stream:
-    """Hidden states of some texts, float32 (texts, length, width) each. first: number of the first text. original,
-    quantized: what enters the layer in each model. leaving: what leaves it in the original."""
-
-    first: int
-    original: torch.Tensor
-    quantized: torch.Tensor
-    leaving: torch.Tensor
-
-
 class _Tuning:
-    """What stays the same from layer to layer."""
+    model: Model
+    plan: Plan
+    calibration: Calibration
+    rounded: Rounded
+    device: torch.device
+    workers: int
+    progress: Progress
 
-    def __init__(
-        self, model: Model, plan: Plan, calibration: Calibration, rounded: Rounded, device: torch.device
-    ) -> None:
-        private_folder(rounded.folder)
-        self.plan, self.calibration, self.rounded = plan, calibration, rounded
-        self.network = Network(configuration_of(model), device)
-        self.original = Weights(model)
-        self.quantized = Weights(replace(model, tensors=tuple(map(self._quantized, model.tensors))))
-        self.tensors = {tensor.name: tensor for tensor in model.tensors}
-        self.places = stored_parameters(model, self.network)
-        self.judged = np.flatnonzero(held_back(len(calibration.windows)))
-        self.fine = self._bits_per_weight() >= FINE_BITS
+    def __post_init__(self) -> None:
+        self.network = Network(configuration_of(self.model), self.device)
+        self.original = Weights(self.model)
+        self.quantized = Weights(replace(self.model, tensors=tuple(map(self._quantized, self.model.tensors))))
+        self.tensors = {tensor.name: tensor for tensor in self.model.tensors}
+        self.parameters = stored_parameters(self.model, self.network)
+        windows = self.calibration.windows
+        self.batches = batches_of(windows, held_back(len(windows)))
+        self.short = self._bits_per_weight() < FINE_BITS and are_short(self.device)
+        self.half = self._bits_per_weight() < FINE_BITS
 
-    def _products(self) -> AbstractContextManager[object]:
-        """Return the context in which layers are computed."""
-        return nullcontext() if self.fine else short_products(self.network.device)
+    def run(self) -> None:
+        private_folder(self.place)
+        layers = self._layers_to_go()
+        first = self._embed()
+        self.blueprint = Blueprint.of(
+            self.network, self.original, [self._tokens(batch) for batch in self.batches], self.place
+        )
+        with Ahead(self._loaded(range(first, layers))) as loaded:
+            for layer in loaded:
+                for done in self._round_layer(layer):
+                    self.progress("tuning", (layer.index + done) / layers)
+        shutil.rmtree(self.place)
 
-    def layers_to_go(self) -> int:
+    @property
+    def place(self) -> Path:
+        return self.rounded.folder / _UNFINISHED
+
+    @property
+    def pool(self) -> Pool:
+        return pool_of(self.workers)
+
+    @property
+    def _doing(self) -> str:
+        return f"tuning {self.model.source}"
+
+    def _tokens(self, batch: Batch) -> torch.Tensor:
+        return torch.from_numpy(self.calibration.windows[batch.first : batch.first + batch.shape[0]])
+
+    def _stream(self, stream: str, layer: int) -> States:
+        """Return what enters the layer, in "original" or "quantized"."""
+        width = self.network.width
+        return States(self.place / f"{stream}-{layer}", self.calibration.windows.size, width, exact=True)
+
+    def _states(self, name: str, width: int) -> States:
+        """Return a place for vectors of all tokens that one layer needs."""
+        return States(self.place / f"{name}.states", self.calibration.windows.size, width, exact=not self.half)
+
+    # Where to begin
+
+    def _layers_to_go(self) -> int:
         """Return the number of layers up to the last one with a matrix that is not rounded yet."""
+        return max((layer for layer, name in self._matrices() if name not in self.rounded), default=-1) + 1
+
+    def _matrices(self) -> Iterator[tuple[int, str]]:
+        """Yield the number of the layer and the container's name of each matrix that calibration has data on."""
         prefix = f"{self.network.layers_name}."
-        left = [
-            int(name.removeprefix(prefix).partition(".")[0])
-            for name, place in self.places.items()
-            if name.startswith(prefix)
-            and place.container_name in self.calibration.names
-            and place.container_name not in self.rounded
-        ]
-        return max(left, default=-1) + 1
+        for name, parameter in self.parameters.items():
+            if name.startswith(prefix) and parameter.container_name in self.calibration.names:
+                yield int(name.removeprefix(prefix).partition(".")[0]), parameter.container_name
 
-    def streams(self, batch_tokens: int) -> list[_Stream]:
-        """batch_tokens: how many tokens pass a layer at once."""
-        tokens = torch.from_numpy(self.calibration.windows)
-        count = max(1, batch_tokens // tokens.shape[1])
-        self.network.texts = "probe"
-        self.network.embed(self.original, tokens[:1, :PROBE_TOKENS])  # so that `call` knows texts of this length
-        streams = []
-        for first in range(0, len(tokens), count):
-            texts = tokens[first : first + count]
-            self.network.texts = ("original", first)
-            original = self.network.embed(self.original, texts)
-            self.network.texts = ("quantized", first)
-            quantized = self.network.embed(self.quantized, texts)
-            streams.append(_Stream(first, original, quantized, original))
-        return streams
+    def _embed(self) -> int:
+        """Find how the network calls its layers, and what enters the first one. Return the first layer to compute: the
+        one that an earlier run was in, if everything before it is rounded."""
+        with torch.no_grad():
+            self.network.texts = "probe"
+            self.network.embed(self.original, self._tokens(self.batches[0])[:1, :PROBE_TOKENS])
+            growing = [Growing(self._stream(stream, 0)) for stream in ("original", "quantized")]
+            for batch in self.batches:
+                for states, stream, weights in zip(
+                    growing, ("original", "quantized"), (self.original, self.quantized), strict=True
+                ):
+                    self.network.texts = (stream, batch.number)
+                    states.append(self.network.embed(weights, self._tokens(batch)).cpu())
+            for states in growing:
+                states.finish()
+        if self.network.texts_differ:  # an earlier layer leaves something for a later one, in this process only
+            self.workers = 1
+            return 0
+        first = min((layer for layer, name in self._matrices() if name not in self.rounded), default=0)
+        there = (
+            layer
+            for layer in range(first, 0, -1)
+            if all(self._stream(stream, layer).is_whole for stream in ("original", "quantized"))
+        )
+        return next(there, 0)
 
-    def round_layer(self, index: int, streams: list[_Stream], states: Path) -> Iterator[float]:
-        """Round the layer's matrices and move the streams past the layer. Yield the share that is done now and then."""
-        stages, original = self._pass_original(index, streams, states)
-        written = list[str]()
-        for number, stage in enumerate(stages):
-            yield (number + 0.5) / (len(stages) + 1)
-            if any(self._container_name(index, name) not in self.rounded for name in stage.names):
-                self._round_stage(index, streams, stage, written, original)
-            written += stage.writing
-        with self.network.layer(index, self.quantized) as layer, self._products():
-            for stream in streams:
-                self.network.texts = ("quantized", stream.first)
-                stream.quantized = self.network.call(index, layer, stream.quantized)
-                stream.original = stream.leaving
-        yield 1.0
+    # The weights
 
     def _bits_per_weight(self) -> float:
         """Return the mean bits per weight of the matrices that are rounded here."""
@@ -192,187 +255,126 @@ class _Tuning:
 
         return replace(tensor, read=read)
 
-    def _pass_original(
-        self, index: int, streams: list[_Stream], folder: Path
-    ) -> tuple[list[Stage], dict[str, StatesOnDisk]]:
-        """Return the layer's stages, what entered each in the original (under the name of its first matrix), and what
-        its matrices wrote into the residual stream (under "+" and their names)."""
-        with self.network.layer(index, self.original) as layer:
-            names = [name for name, _ in layer.named_modules() if self._container_name(index, name)]
+    def _loaded(self, indexes: range) -> Iterator[_Loaded]:
+        for index in indexes:
+            files = (self.place / f"layer-{index}.{stream}" for stream in ("original", "quantized"))
+            original, quantized = (
+                store_layer(self.network, index, weights, path, short=self.short)
+                for weights, path in zip((self.original, self.quantized), files, strict=True)
+            )
+            yield _Loaded(index, original, quantized)
+
+    def _with_rounded(self, layer: _Loaded, names: tuple[str, ...]) -> _Loaded:
+        """names: of linear layers that have just been rounded."""
+        keys = [f"{self.network.layers_name}.{layer.index}.{name}.weight" for name in names]
+        loaded = ((key, self.quantized.load([key])[key]) for key in keys)
+        kind = torch.bfloat16 if self.short else torch.float32
+        path = self.place / f"layer-{layer.index}.{names[0]}.rounded"
+        return replace(layer, changed=(*layer.changed, Stored.of(path, ((key, each.to(kind)) for key, each in loaded))))
+
+    # The layer
+
+    def _round_layer(self, layer: _Loaded) -> Iterator[float]:
+        """Round the layer's matrices and move the streams past the layer. Yield the share that is done now and then."""
+        stages = self._stages(layer)
+        inputs, outputs = self._pass_original(layer, stages)
+        written = dict[str, States]()
+        for number, stage in enumerate(stages):
+            yield (number + 0.5) / (len(stages) + 1)
+            if any(self._container_name(layer.index, name) not in self.rounded for name in stage.names):
+                self._round_stage(layer, stage, inputs[stage.names[0]], written)
+                layer = self._with_rounded(layer, stage.names)
+            written |= {name: outputs[name] for name in stage.names if name in stage.writing}
+        leaving = Growing(self._stream("quantized", layer.index + 1))
+        for states in self.pool.in_order(pass_layer, self._passes(layer, "quantized", layer.now), self._doing):
+            leaving.append(states)
+        leaving.finish()
+        for stream in ("original", "quantized"):
+            self._stream(stream, layer.index).path.unlink()
+        for path in (
+            *self.place.glob(f"layer-{layer.index}.*"),
+            *self.place.glob("*.states"),
+            *self.place.glob("*.npy"),
+        ):
+            path.unlink()
+        yield 1.0
+
+    def _stages(self, layer: _Loaded) -> list[Stage]:
+        """Return the layer's stages. Those whose matrices lie in different orders of columns are split."""
+        with (
+            torch.no_grad(),
+            self.network.layer(layer.index, StoredWeights([layer.original])) as module,
+            short_products(self.device) if self.short else nullcontext(),
+        ):
+            names = [name for name, _ in module.named_modules() if self._container_name(layer.index, name)]
             self.network.texts = "probe"
-            stages = find_stages(self.network, index, layer, streams[0].original[:1, :PROBE_TOKENS], names)
-            kept = {}
-            for stage in stages:
-                kept[stage.names[0]] = self._states(
-                    folder, stage.names[0], self.tensors[self._container_name(index, stage.names[0])].width
-                )
-                for name in stage.writing:
-                    kept[f"+{name}"] = self._states(folder, f"+{name}", self.network.width)
-            for stream in streams:
+            count = min(PROBE_TOKENS, self.batches[0].shape[1])
+            hidden = self._stream("original", layer.index).read(0, count)[None].to(self.device)
+            stages = find_stages(self.network, layer.index, module, hidden, names)
+        split = []
+        for stage in stages:
+            groups: dict[bytes, list[str]] = {}
+            for name in stage.names:
+                groups.setdefault(self._parameter(layer.index, name).columns.tobytes(), []).append(name)
+            split += [Stage(tuple(group), stage.writing & set(group)) for group in groups.values()]
+        return split
 
-                def note(name: str, inputs: torch.Tensor, output: torch.Tensor, first: int = stream.first) -> None:
-                    for key, states in ((name, inputs), (f"+{name}", output)):
-                        if key in kept:
-                            kept[key].write(first, states.float())
+    def _passes(self, layer: _Loaded, stream: str, weights: tuple[Stored, ...]) -> Iterator[PassTask]:
+        entering = self._stream(stream, layer.index)
+        for batch in self.batches:
+            yield PassTask(self.blueprint, layer.index, stream, weights, batch, entering, self.half)
 
-                self.network.texts = ("original", stream.first)
-                with watching(layer, names, note), self._products():
-                    stream.leaving = self.network.call(index, layer, stream.original)
-        return stages, kept
-
-    def _round_stage(
-        self,
-        index: int,
-        streams: list[_Stream],
-        stage: Stage,
-        written: list[str],
-        original: dict[str, StatesOnDisk],
-    ) -> None:
-        """written: the matrices of the layer that have already written into the residual stream."""
-        entrance = stage.names[0]
-        sums = [self._sums(index, name, name in stage.writing) for name in stage.names]
-        with self.network.layer(index, self.quantized) as layer:
-            for stream in streams:
-                outputs: dict[str, torch.Tensor] = {}
-
-                def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
-                    outputs[name] = output  # noqa: B023
-
-                self.network.texts = ("quantized", stream.first)
-                with watching(layer, written, note), self._products():
-                    quantized = inputs_of(self.network, index, layer, stream.quantized, entrance).float()
-                lacking = stream.original - stream.quantized
-                texts = len(lacking)
-                for name in written:
-                    lacking += original[f"+{name}"].read(stream.first, texts).to(lacking.device) - outputs[name]
-                inputs = original[entrance].read(stream.first, texts).to(lacking.device)
-                for matrix in sums:
-                    matrix.add(stream.first, inputs, quantized, lacking)
-        for matrix in sums:
-            self._round(matrix)
-
-    def _sums(self, index: int, name: str, writes: bool) -> _Sums:
-        place = self.places[f"{self.network.layers_name}.{index}.{name}.weight"]
-        tensor, sizes = self.tensors[place.container_name], self.calibration.sizes(place.container_name)
-        weights, device = torch.from_numpy(tensor.load()), self.network.device
-        return _Sums(
-            tensor,
-            weights.to(device),
-            torch.from_numpy(place.order).to(device),
-            torch.from_numpy(place.columns).to(device),
-            torch.from_numpy(sizes / max(float(np.sqrt(np.mean(np.square(sizes)))), 1e-30)).to(device),
-            self.judged,
-            writes,
-            torch.zeros(tensor.width, tensor.width, device=device),
-            torch.zeros(tensor.rows if writes else tensor.width, tensor.width, device=device),
+    def _pass_original(self, layer: _Loaded, stages: list[Stage]) -> tuple[dict[str, States], dict[str, States]]:
+        """Move the original's stream past the layer. Return what entered each stage, by the name of its first matrix,
+        and what its matrices wrote into the residual stream, by their names."""
+        index = layer.index
+        orders = {stage.names[0]: self._parameter(index, stage.names[0]).columns for stage in stages}
+        writing = tuple(name for stage in stages for name in stage.names if name in stage.writing)
+        inputs = {name: self._states(f"x {name}", len(order)) for name, order in orders.items()}
+        outputs = {name: self._states(f"+ {name}", self.network.width) for name in writing}
+        leaving = Growing(self._stream("original", index + 1))
+        tasks = (
+            OriginalTask(**vars(task), inputs=orders, writing=writing)
+            for task in self._passes(layer, "original", (layer.original,))
         )
+        for passed in self.pool.in_order(pass_original, tasks, self._doing):
+            for states, vectors in ((inputs, passed.inputs), (outputs, passed.outputs)):
+                for name, each in vectors.items():
+                    states[name].write(leaving.done, each)
+            leaving.append(passed.leaving)
+        leaving.finish()
+        return inputs, outputs
 
-    def _round(self, matrix: _Sums) -> None:
-        name = matrix.tensor.name
-        format, importance = format_named(self.plan.formats[name]), self.calibration.importance(name)
-        plain = format.encode(matrix.tensor.load(), importance)
-        if not can_round(format):
-            self.rounded.keep(name, plain, f"{format.name} leaves nothing to choose, or kernels are missing")
-            return
-        rows = None if matrix.tensor.role in MADE_UP_FOR else self.calibration.rows(name)
-        try:
-            curvature = Curvature(symmetric(matrix.columns).cpu().numpy(), rows, matrix.tokens)
-            wanted = matrix.wanted(curvature)
-            blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance))
-        except ThriftbitError as error:
-            self.rounded.keep(name, plain, str(error))
-            return
-        cost, plain_cost = (matrix.cost(format.decode(each), rows) for each in (blocks, plain))
-        if cost <= plain_cost:
-            self.rounded.keep(name, blocks)
-        else:
-            self.rounded.keep(name, plain, "it did not pay on text held back")
+    def _round_stage(self, layer: _Loaded, stage: Stage, inputs: States, written: dict[str, States]) -> None:
+        """inputs: what entered the stage in the original. written: by the matrices of the layer that have already
+        written into the residual stream, in the original."""
+        passes = (
+            QuantizedTask(
+                **vars(task),
+                entrance=stage.names[0],
+                columns=self._parameter(layer.index, stage.names[0]).columns,
+                original=self._stream("original", layer.index),
+                written=written,
+            )
+            for task in self._passes(layer, "quantized", layer.now)
+        )
+        rounding = StageRounding(
+            self.pool,
+            self._doing,
+            self.calibration,
+            self.plan,
+            self.rounded,
+            {name: self._parameter(layer.index, name) for name in stage.names},
+            {name: self.tensors[self._container_name(layer.index, name)] for name in stage.names},
+            str(self.device),
+        )
+        states = (self._states("x̂", inputs.width), self._states("lacking", self.network.width))
+        rounding.round(stage, rounding.sums(stage, inputs, *states, passes))
+
+    def _parameter(self, index: int, name: str) -> StoredParameter:
+        return self.parameters[f"{self.network.layers_name}.{index}.{name}.weight"]
 
     def _container_name(self, index: int, name: str) -> str:
         """Return the tensor that the module's weight is stored in, if calibration has data on it, else ""."""
-        place = self.places.get(f"{self.network.layers_name}.{index}.{name}.weight")
-        return place.container_name if place and place.container_name in self.calibration.names else ""
-
-    def _states(self, folder: Path, name: str, width: int) -> StatesOnDisk:
-        return StatesOnDisk(folder / f"{name}.npy", (*self.calibration.windows.shape, width))
-
-
-@dataclass
-class _Sums:
-    """Sums over tokens for one matrix.
-
-    weights: (n, width). order: the module's row for each of the n. sizes: (windows, length), the factor of each token.
-    judged: windows that are held back. writes: whether the matrix writes into the residual stream. columns: x̂·x̂ᵀ, of
-    which only the lower triangle is valid. drift: (x − x̂)·x̂ᵀ; for a matrix that writes, the whole target r·x̂ᵀ, which
-    takes fewer products. inputs, outputs: of the held-back windows, x̂ and the target, both with the same factors.
-    """
-
-    tensor: Tensor
-    weights: torch.Tensor
-    order: torch.Tensor
-    along: torch.Tensor
-    sizes: torch.Tensor
-    judged: NDArray[np.int64]
-    writes: bool
-    columns: torch.Tensor
-    drift: torch.Tensor
-    total: float = 0.0
-    total_of_squares: float = 0.0
-    inputs: list[torch.Tensor] = field(default_factory=list)
-    outputs: list[torch.Tensor] = field(default_factory=list)
-
-    def add(self, first: int, original: torch.Tensor, quantized: torch.Tensor, lacking: torch.Tensor) -> None:
-        """original, quantized: what enters, (texts, length, width). lacking: (texts, length, the stream's width)."""
-        texts = np.arange(first, first + len(original))
-        for apart in (False, True):
-            chosen = torch.from_numpy(np.flatnonzero(np.isin(texts, self.judged) == apart)).to(original.device)
-            sizes = self.sizes[first : first + len(original)][chosen].reshape(-1, 1)
-            x, x_hat = (
-                (part[chosen].reshape(-1, part.shape[-1]) * sizes)[:, self.along] for part in (original, quantized)
-            )
-            lacks = (lacking[chosen].reshape(-1, lacking.shape[-1]) * sizes)[:, self.order] if self.writes else 0
-            if apart:
-                self.inputs.append(x_hat)
-                self.outputs.append(x @ self.weights.T + lacks)
-                continue
-            add_squares(self.columns, x_hat)
-            drift = x - x_hat
-            if self.writes:
-                drift = UPSTREAM * (drift @ self.weights.T) + RESIDUAL * lacks
-            self.drift.addmm_(drift.T, x_hat)
-            counts = x_hat.square().sum(dim=1, dtype=torch.float64)
-            self.total += float(counts.sum())
-            self.total_of_squares += float(counts.square().sum())
-
-    @property
-    def tokens(self) -> float:
-        """Return the number of tokens, as in `Curvature`."""
-        return self.total / self.total_of_squares * self.total if self.total_of_squares > 0 else 1.0
-
-    def wanted(self, curvature: Curvature) -> FloatArray:
-        """Return float32 (n, width): the matrix that comes closest to the target. curvature: of the quantized model's
-        inputs. Raises ThriftbitError for activations that are not finite."""
-        aim = self.drift if self.writes else UPSTREAM * self.weights @ self.drift
-        if not bool(torch.isfinite(aim).all()):
-            raise ThriftbitError("activations that are not finite")
-        columns, scale = damped(curvature.columns, COLUMN_DAMPING, RIDGE * len(self.columns) / self.tokens)
-        shift = _solved(torch.from_numpy(columns), aim.cpu().T / scale).T
-        wanted: FloatArray = (self.weights.cpu() + shift).contiguous().numpy()
-        return wanted
-
-    def cost(self, weights: FloatArray, rows: FloatArray | None) -> float:
-        """weights: float32 (n, width), decoded. rows: curvature of the outputs, None for the identity. Return the cost
-        on the held-back windows; 0 if there are none."""
-        total = 0.0
-        for inputs, outputs in zip(self.inputs, self.outputs, strict=True):
-            errors = (outputs - inputs @ torch.from_numpy(weights).to(inputs.device).T).cpu().numpy()
-            total += float(np.sum((errors if rows is None else errors @ rows) * errors, dtype=np.float64))
-        return total
-
-
-def _solved(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """matrix: float32 (n, n), positive definite. right: (n, m). Return float32 (n, m): matrix⁻¹ · right."""
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if bool(failed):  # rounding took what makes it definite
-        factor = torch.linalg.cholesky(matrix.double())
-    return torch.cholesky_solve(right.to(factor.dtype), factor).float()
+        parameter = self.parameters.get(f"{self.network.layers_name}.{index}.{name}.weight")
+        return parameter.container_name if parameter and parameter.container_name in self.calibration.names else ""

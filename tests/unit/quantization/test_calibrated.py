@@ -9,8 +9,10 @@ import pytest
 
 from thriftbit.formats import FORMATS
 from thriftbit.formats.format import FloatArray
+from thriftbit.library.artefacts import MadeOf
 from thriftbit.quantization.calibrated import encode_calibrated
-from thriftbit.quantization.calibration_data import Calibration, finish_calibration, packed
+from thriftbit.quantization.calibration_data import Calibration, finish_calibration, save_part
+from thriftbit.quantization.moments import packed, roots
 
 N, WIDTH, NAME = 32, 256, "blk.0.ffn_up.weight"
 Q4_0 = FORMATS["Q4_0"]
@@ -30,16 +32,36 @@ def _calibration(folder: Path, held_back_mixing: int = 1, tokens: int = 600, spo
     columns = inputs.T @ inputs / tokens
     columns[3, 4] += spoil
     columns[4, 3] += spoil
-    np.savez(
-        folder / f"{NAME}.npz",
-        tokens=tokens,
+    made = MadeOf("calibration", "a model", {})
+    diagonal = columns.diagonal().copy()
+    save_part(
+        folder,
+        made,
+        f"{NAME}.inputs",
         importance=np.square(inputs).mean(axis=0),
-        columns=packed(columns),
-        rows=packed(gradients.T @ gradients / tokens),
-        inputs=held_inputs,
-        gradients=held_gradients,
+        diagonal=diagonal,
+        inputs=_unit(held_inputs),
+        **{f"{key}0": part for key, part in packed(columns / np.outer(roots(diagonal), roots(diagonal))).items()},
     )
-    return finish_calibration(folder, [NAME], [], [], np.zeros((1, tokens), np.int64), 0)
+    rows = gradients.T @ gradients / tokens
+    save_part(
+        folder,
+        made,
+        NAME,
+        tokens=tokens,
+        columns_scale=1.0,
+        rows_scale=1.0,
+        diagonal=rows.diagonal(),
+        gradients=_unit(held_gradients),
+        check_size=1.0,
+        **{f"{key}0": part for key, part in packed(rows / np.sqrt(np.outer(np.diag(rows), np.diag(rows)))).items()},
+    )
+    return finish_calibration(folder, made, {NAME: f"{NAME}.inputs"}, [], [], np.zeros((8, tokens), np.int64))
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    lengths: FloatArray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors * np.sqrt(vectors.shape[1]) / lengths
 
 
 def _rows() -> FloatArray:

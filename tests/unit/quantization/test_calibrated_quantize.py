@@ -27,8 +27,8 @@ from thriftbit.measurement.texts import read_text
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
-from thriftbit.quantization.calibration_data import Calibration
-from thriftbit.quantization.calibration_text import WINDOW_TOKENS, calibration_of, calibration_windows
+from thriftbit.quantization.calibration_data import Calibration, held_back
+from thriftbit.quantization.calibration_text import WINDOW_TOKENS, calibrate, calibration_windows
 from thriftbit.quantization.importance import ImportanceMatrix
 
 
@@ -36,7 +36,7 @@ from thriftbit.quantization.importance import ImportanceMatrix
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THRIFTBIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return calibration_of(open_demo_model(), windows=12)
+        return calibrate(open_demo_model(), windows=12)
 
 
 def test_the_same_bytes_say_more(calibration: Calibration, tmp_path: Path) -> None:
@@ -73,12 +73,19 @@ def test_a_calibration_is_made_once_for_a_model_and_a_text(
 ) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
     model = open_model(tiny_llama)
-    first = calibration_of(model, windows=4)
-    assert len(told) == 1 and "Calibrating on 2,048 tokens, about " in told[0]
-    assert calibration_of(model, windows=4) == first
+    first = calibrate(model, windows=8)
+    assert len(told) == 1 and "Calibrating on 4,096 tokens, about " in told[0]
+    assert calibrate(model, windows=8) == first
     assert len(told) == 2 and told[1].startswith("Calibrated before")
     (tmp_path / "mine.txt").write_text("Nobody else has written this. " * 200)
-    assert calibration_of(model, tmp_path / "mine.txt", windows=4).folder != first.folder
+    assert calibrate(model, tmp_path / "mine.txt", windows=8).folder != first.folder
+
+
+def test_a_short_text_is_cut_so_that_some_can_be_held_back(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("A page of text is little, and it is still worth something. " * 60)
+    windows = calibration_windows(open_demo_model(), tmp_path / "text.txt", 40)
+    assert 8 <= len(windows) < 12 and 32 <= windows.shape[1] < WINDOW_TOKENS
+    assert held_back(len(windows)).any()
 
 
 def test_windows_are_spread_over_all_texts() -> None:
@@ -89,7 +96,7 @@ def test_windows_are_spread_over_all_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "too short"), (b"One two three.", "too short"), (b"\xff\xfe\xfa", "not UTF-8")]
+    ("content", "words"), [(b"", "too short"), (b"x", "too short"), (b"\xff\xfe\xfa", "not UTF-8")]
 )
 def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(content)
@@ -99,11 +106,14 @@ def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path:
         calibration_windows(open_demo_model(), tmp_path / "missing.txt", 4)
 
 
-def test_ten_words_give_a_correct_file(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_words_give_a_correct_file(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
     (tmp_path / "text.txt").write_text("Ten words are not much, but the file is right.")
     model = open_model(tiny_llama)
-    calibration = calibration_of(model, tmp_path / "text.txt")
+    calibration = calibrate(model, tmp_path / "text.txt")
+    assert "too few to check a rounding on" in told[0]
     plan = make_plan(model, "Q4_0", importance=True)
     result = quantize(model, plan, tmp_path / "out.gguf", calibration=calibration)
     assert set(result.kept_plain) == calibration.names  # there is nothing to check on, so nothing is risked

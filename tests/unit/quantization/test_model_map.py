@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 from thriftbit.quantization import map_making, model_map
 from thriftbit.quantization.allocation import Budget, find_plan
-from thriftbit.quantization.calibration_text import calibration_of
+from thriftbit.quantization.calibration_text import calibrate
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.model_map import map_importance, map_model, read_map
 from thriftbit.quantization.plan import Plan, make_plan
@@ -80,7 +81,7 @@ def test_predictions_are_measured(
     model: Model, known: Sensitivities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
-    calibration = calibration_of(model, windows=WINDOWS)
+    calibration = calibrate(model, windows=WINDOWS)
     presets = [make_plan(model, name, importance=True) for name in ("Q6_K", "Q4_0", "Q3_K_S")]
     size_bytes = file_layout(model, presets[1]).file_size_bytes
     best = find_plan(model, known, Budget(size_bytes=size_bytes)).plan
@@ -107,16 +108,16 @@ def test_it_goes_on_where_it_was(
 ) -> None:
     model = open_model(tiny_llama)
     computed: list[str] = []
-    losses_of = map_making.losses_by_curvature
+    losses_of = map_making.losses_task
 
-    def counted(tensor, *arguments):  # type: ignore[no-untyped-def]
+    def counted(task):  # type: ignore[no-untyped-def]
         if len(computed) == 5 and "interrupted" not in computed:
             computed.append("interrupted")
             raise KeyboardInterrupt
-        computed.append(tensor.name)
-        return losses_of(tensor, *arguments)
+        computed.append(task.tensor.name)
+        return losses_of(task)
 
-    monkeypatch.setattr(map_making, "losses_by_curvature", counted)
+    monkeypatch.setattr(map_making, "losses_task", counted)
     with pytest.raises(KeyboardInterrupt):
         map_model(model, PLAIN, windows=4)
     made = map_model(model, PLAIN, windows=4)
@@ -153,14 +154,14 @@ def test_tensors_without_curvature_are_measured_together(
 ) -> None:
     model = open_model(tiny_llama)
     whole = map_model(model, PLAIN, windows=4)
-    calibration = calibration_of(model, windows=4)
+    calibration = calibrate(model, windows=4)
     names = frozenset(name for name in calibration.names if "ffn_up" not in name)
 
     def without(*arguments, **options):  # type: ignore[no-untyped-def]
-        return type(calibration)(calibration.folder, names, (), calibration.tokens)
+        return replace(calibration, names=names)
 
-    monkeypatch.setattr(model_map, "calibration_of", without)
-    monkeypatch.setattr(model_map, "VERSION", 0)  # so that it is made anew
+    monkeypatch.setattr(model_map, "calibrate", without)
+    monkeypatch.setattr(model_map, "METHOD", 0)  # so that it is made anew
     known = map_model(model, PLAIN, windows=4)
     names = frozenset(f"blk.{layer}.ffn_up.weight" for layer in range(3))
     together, apart = (sum(each.losses[name]["Q4_K"] for name in names) for each in (known, whole))
