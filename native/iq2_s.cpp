@@ -3,7 +3,7 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ2S : IQ2, IQ2Steps {
-    static constexpr int block_bytes = 82, elements = 16, fits = 1, last_reach = 0;
+    static constexpr int block_bytes = 82, elements = 16;
     static constexpr bool even_signs = false;
     static constexpr float their_factor = 0.9875f;
 
@@ -28,7 +28,7 @@ struct IQ2S : IQ2, IQ2Steps {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int, uint8_t* out) {
-        const SuperBlocks<IQ2S> found = search_codebook<IQ2S>(x, w, mean_squares);
+        const SuperBlocks<IQ2S> found = search_iq2<IQ2S>(x, w, mean_squares);
         store_half(found.d[0], out);
         for (int j = 0; j < kLanes; ++j) {
             const unsigned first = found.parts.codes[0][j], second = found.parts.codes[1][j];

@@ -3,7 +3,7 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ2XS : IQ2, IQ2Steps {
-    static constexpr int block_bytes = 74, elements = 16, fits = 2, last_reach = 1;
+    static constexpr int block_bytes = 74, elements = 16;
     static constexpr bool even_signs = true;
     static constexpr float their_factor = 1.0f;
 
@@ -28,7 +28,7 @@ struct IQ2XS : IQ2, IQ2Steps {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int, uint8_t* out) {
-        const SuperBlocks<IQ2XS> found = search_codebook<IQ2XS>(x, w, mean_squares);
+        const SuperBlocks<IQ2XS> found = search_iq2<IQ2XS>(x, w, mean_squares);
         store_half(found.d[0], out);
         for (int j = 0; j < kLanes; ++j) {
             for (int g = 0; g < 2; ++g) {

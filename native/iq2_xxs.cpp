@@ -3,7 +3,7 @@
 namespace thriftbit::THRIFTBIT_ISA {
 
 struct IQ2XXS : IQ2 {
-    static constexpr int block_bytes = 66, elements = 32, fits = 2, last_reach = 1, steps = 13;
+    static constexpr int block_bytes = 66, elements = 32, steps = 13;
     static constexpr bool even_signs = true;
     static constexpr float their_factor = 1.0f;
     static constexpr auto second_look = SecondLook::kAll;
@@ -85,7 +85,7 @@ struct IQ2XXS : IQ2 {
 
     template <class Weights>
     static void encode(const Lanes* x, const Weights& w, const Lanes& mean_squares, int count, uint8_t* out) {
-        const SuperBlocks<IQ2XXS> found = search_codebook<IQ2XXS>(x, w, mean_squares);
+        const SuperBlocks<IQ2XXS> found = search_iq2<IQ2XXS>(x, w, mean_squares);
         for (int b = 0; b < count; ++b, out += block_bytes) {
             store_half(found.d[b], out);
             for (int j = 0; j < 8; ++j) {

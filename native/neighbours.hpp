@@ -4,12 +4,14 @@
 // codeword, it looks among the codewords nearest to them, the neighbours of the pattern. It keeps the scale that
 // explains most, and looks once more at that scale. Here this gives the same result to the last bit.
 //
-// The levels of a group stay the same over many of the scales. Between two of them the cost of each neighbour, divided
-// by the scale, is a straight line plus what all neighbours share. So a neighbour that is clearly the best at the first
-// and at the last scale is the best between them. Only where the choice is close is it made at each scale.
+// The levels of a group stay the same over many of the scales. Without what all neighbours share, and divided by the
+// scale, the cost of each is a straight line over the scale. So a neighbour that is clearly the best at two scales is the
+// best between them. Only where the choice is close are the costs added up as llama.cpp does.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <stdexcept>
 
 #include "codebooks.hpp"
 #include "llama_cpp.hpp"
@@ -20,10 +22,23 @@ namespace thriftbit::THRIFTBIT_ISA {
 template <int group, int levels>
 class Neighbours {
   public:
-    static constexpr int bits = levels <= 4 ? 2 : 3, patterns = 1 << bits * group;
+    static constexpr int bits = levels <= 4 ? 2 : 3, kPatterns = 1 << bits * group;
 
+  private:
+    static constexpr int kMostChunks = 32;  // of sixteen neighbours
+    static constexpr float kUncertain = 1e-5f;  // what rounding may change is far less
+
+    struct List {
+        int begin, count;
+    };
+
+  public:
     // shells: how many distances count as near.
-    Neighbours(const Codebook& book, int shells) : place_(patterns, 0) {
+    Neighbours(const Codebook& book, int shells) : place_(kPatterns, 0) {
+        for (int lane = 0; lane < kLanes; ++lane) {
+            lane_numbers_[lane] = float(lane);
+            numbers_[lane] = float(2 * (lane % (1 << bits)) + 1);
+        }
         const int count = book.codewords();
         std::vector<int> level_of[group], distance(count);
         for (int e = 0; e < group; ++e)
@@ -34,7 +49,7 @@ class Neighbours {
             pattern_of_.push_back(uint16_t(pattern));
             place_[pattern] = code + 1;
         }
-        for (int pattern = 0; pattern < patterns; ++pattern) {
+        for (int pattern = 0; pattern < kPatterns; ++pattern) {
             bool possible = place_[pattern] == 0;
             std::fill(distance.begin(), distance.end(), 0);
             for (int e = 0; e < group; ++e) {
@@ -50,54 +65,86 @@ class Neighbours {
     bool is_codeword(int pattern) const { return place_[pattern] > 0; }
     int code_of(int pattern) const { return place_[pattern] - 1; }
 
-    struct Choice {
-        int pattern;
-        float least, second;  // the costs of the best and of the second-best
-    };
-
-    // The neighbour with the least sum of w·(s·number − x)², numbers being 1, 3, 5, …; of equals, the first. x, w: of
-    // the group.
-    Choice nearest(int pattern, const float* x, const float* w, float s) const {
+    // Which of a pattern's neighbours has the least sum of w·(s·number − x)², numbers being 1, 3, 5, …; of equals, the
+    // first. It is the pattern that is returned. x, w: of the group.
+    int nearest(int pattern, const float* x, const float* w, float s) const {
         const List& list = lists_[-place_[pattern]];
-        Lanes tables[group], numbers, lane_numbers;
-        for (int lane = 0; lane < kLanes; ++lane) {
-            lane_numbers[lane] = float(lane);
-            numbers[lane] = float(2 * (lane % (1 << bits)) + 1);
-        }
+        Lanes tables[group];
         for (int e = 0; e < group; ++e) {
-            const Lanes difference = Lanes(s) * numbers - Lanes(x[e]);
+            const Lanes difference = Lanes(s) * numbers_ - Lanes(x[e]);
             tables[e] = Lanes(w[e]) * difference * difference;
         }
         const uint16_t* entries = entries_.data() + list.begin;
-        Lanes least = kInfinity, second = kInfinity, chunk_of_least = 0.0f;
-        for (int chunk = 0; chunk * kLanes < list.count; ++chunk) {
-            const Ints entry = load_ints(entries + chunk * kLanes);
-            Lanes cost = look_up(tables[0], entry, 0, bits);
-            for (int e = 1; e < group; ++e) cost += look_up(tables[e], entry, bits * e, bits);
-            cost = select(lane_numbers < Lanes(float(list.count - chunk * kLanes)), cost, kInfinity);
-            second = minimum(second, maximum(least, cost));
-            chunk_of_least = select(cost < least, Lanes(float(chunk)), chunk_of_least);
+        Lanes least = kInfinity, place = 0.0f;
+        for (int first = 0; first < list.count; first += kLanes) {
+            const Ints entry = load_ints(entries + first);
+            const Lanes places = lane_numbers_ + Lanes(float(first)), cost = sum_of(tables, entry);
+            const Mask better = cost < least;
+            place = select(better, places, place);
             least = minimum(cost, least);
         }
-        const float best = least_of(least);
-        int lane = first_lane_with(least, best), place = int(chunk_of_least[lane]) * kLanes + lane;
-        least[lane] = kInfinity;
-        const float next_best = least_of(minimum(second, least));
-        if (next_best == best)  // equals in other lanes may come first in the list
-            while ((lane = first_lane_with(least, best)) < kLanes) {
-                place = std::min(place, int(chunk_of_least[lane]) * kLanes + lane);
-                least[lane] = kInfinity;
-            }
-        return {entries[place], best, next_best};
+        const Lanes last = float(list.count - 1);
+        return entries[int(least_of(select(least == Lanes(least_of(least)), place, last)))];
     }
 
-  private:
-    struct List {
-        int begin, count;
+    // The costs of a group's codewords as functions of the scale. Without what all have in common, and divided by the
+    // scale, they are straight lines.
+    class Lines {
+        const Neighbours& neighbours_;
+        Lanes slopes_[group], starts_[group];  // of the numbers
+        Lanes slope_[kMostChunks], start_[kMostChunks];  // of the neighbours of the pattern
+        const List* list_;
+
+      public:
+        Lines(const Neighbours& neighbours, const float* x, const float* w) : neighbours_(neighbours) {
+            for (int e = 0; e < group; ++e) {
+                slopes_[e] = Lanes(w[e]) * neighbours.numbers_ * neighbours.numbers_;
+                starts_[e] = Lanes(-2 * w[e] * x[e]) * neighbours.numbers_;
+            }
+        }
+
+        void set_pattern(int pattern) {
+            list_ = &neighbours_.lists_[-neighbours_.place_[pattern]];
+            for (int first = 0, chunk = 0; first < list_->count; first += kLanes, ++chunk) {
+                const Ints entry = load_ints(neighbours_.entries_.data() + list_->begin + first);
+                const Mask real = neighbours_.lane_numbers_ < Lanes(float(list_->count - first));
+                slope_[chunk] = select(real, sum_of(slopes_, entry), kInfinity);
+                start_[chunk] = sum_of(starts_, entry);
+            }
+        }
+
+        // The pattern of the neighbour that is clearly the lowest at scale s, or -1.
+        int lowest(float s) const {
+            Lanes least = kInfinity, second = kInfinity, chunk_of_least = 0.0f;
+            const int chunks = (list_->count + kLanes - 1) / kLanes;
+            for (int chunk = 0; chunk < chunks; ++chunk) {
+                const Lanes cost = slope_[chunk] * Lanes(s) + start_[chunk];
+                second = minimum(second, maximum(least, cost));
+                chunk_of_least = select(cost < least, Lanes(float(chunk)), chunk_of_least);
+                least = minimum(cost, least);
+            }
+            const float lowest = least_of(least);
+            const int lane = first_lane_with(least, lowest);
+            if (lane == kLanes) return -1;
+            const int chunk = int(chunk_of_least[lane]);
+            const Mask here = neighbours_.lane_numbers_ == Lanes(float(lane));
+            const float next = least_of(minimum(second, select(here, kInfinity, least)));
+            const float uncertain = kUncertain * (slope_[chunk][lane] * s + std::abs(start_[chunk][lane]));
+            return next - lowest > uncertain ? neighbours_.entries_[list_->begin + chunk * kLanes + lane] : -1;
+        }
     };
+
+  private:
+    Lanes lane_numbers_, numbers_;
     std::vector<int> place_;  // code + 1 of a codeword; else minus the number of the list
     std::vector<List> lists_{{0, 0}};
     std::vector<uint16_t> entries_, pattern_of_;  // lists are padded to whole registers
+
+    static Lanes sum_of(const Lanes* tables, const Ints& entry) {
+        Lanes sum = look_up(tables[0], entry, 0, bits);
+        for (int e = 1; e < group; ++e) sum += look_up(tables[e], entry, bits * e, bits);
+        return sum;
+    }
 
     void add_list(int pattern, const std::vector<int>& distance, int shells) {
         place_[pattern] = -int(lists_.size());
@@ -112,6 +159,7 @@ class Neighbours {
             last = next;
         }
         list.count = int(entries_.size()) - list.begin;
+        if (list.count > kMostChunks * kLanes) throw std::length_error("a pattern with too many neighbours");
         entries_.resize((entries_.size() + kLanes - 1) / kLanes * kLanes, entries_[list.begin]);
         lists_.push_back(list);
     }
@@ -177,26 +225,36 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
     const Lanes in_use = select(usable, 1.0f, 0.0f);
     for (int lane = 0; lane < kLanes; ++lane) {
         if (in_use[lane] == 0.0f) continue;
-        for (int g = 0; g < groups; ++g)
-            for (int k = 0; k < steps;) {
-                const int pattern = patterns[k][g][lane];
-                int last = k;
-                while (last + 1 < steps && patterns[last + 1][g][lane] == pattern) ++last;
+        for (int g = 0; g < groups; ++g) {
+            typename Table::Lines lines(neighbours, xs[lane] + g * group, roots[lane] + g * group);
+            for (int first = 0, last; first < steps; first = last + 1) {
+                const int pattern = patterns[first][g][lane];
+                for (last = first; last + 1 < steps && patterns[last + 1][g][lane] == pattern;) ++last;
                 if (neighbours.is_codeword(pattern)) {
-                    for (; k <= last; ++k) patterns[k][g][lane] = pattern | is_codeword;
+                    for (int k = first; k <= last; ++k) patterns[k][g][lane] |= is_codeword;
                     continue;
                 }
-                const auto at_first = choose(lane, g, pattern, scales[k][lane]);
-                const auto at_last = k == last ? at_first : choose(lane, g, pattern, scales[last][lane]);
-                const float close = 1e-4f * std::max(at_first.least, at_last.least);
-                const bool clear = at_first.pattern == at_last.pattern && at_first.second - at_first.least > close &&
-                                   at_last.second - at_last.least > close;
-                patterns[last][g][lane] = at_last.pattern;
-                patterns[k][g][lane] = at_first.pattern;
-                for (++k; k < last; ++k)
-                    patterns[k][g][lane] = clear ? at_first.pattern : choose(lane, g, pattern, scales[k][lane]).pattern;
-                k = last + 1;
+                lines.set_pattern(pattern);
+                // from both ends towards the middle; -1 where it is not clear
+                const auto clear = [&](int k) {
+                    const int lowest = lines.lowest(scales[k][lane]);
+                    patterns[k][g][lane] = lowest >= 0 ? lowest : choose(lane, g, pattern, scales[k][lane]);
+                    return lowest;
+                };
+                const auto between = [&](const auto& again, int from, int to, int at_from, int at_to) -> void {
+                    if (to - from < 2) return;
+                    if (at_from == at_to && at_from >= 0) {
+                        for (int k = from + 1; k < to; ++k) patterns[k][g][lane] = at_from;
+                        return;
+                    }
+                    const int middle = (from + to) / 2, at_middle = clear(middle);
+                    again(again, from, middle, at_from, at_middle);
+                    again(again, middle, to, at_middle, at_to);
+                };
+                const int at_first = clear(first), at_last = last == first ? at_first : clear(last);
+                between(between, first, last, at_first, at_last);
             }
+        }
     }
 
     Ints kept[groups];
@@ -240,7 +298,7 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
             const bool keep = Search::second_look == SecondLook::kThoseThatAreNone && (pattern & is_codeword);
             if (again && !keep) {
                 pattern = final_patterns[g][lane];
-                if (!neighbours.is_codeword(pattern)) pattern = choose(lane, g, pattern, found.scale[lane]).pattern;
+                if (!neighbours.is_codeword(pattern)) pattern = choose(lane, g, pattern, found.scale[lane]);
             }
             pattern &= is_codeword - 1;
             found.codes[g][lane] = in_use[lane] != 0.0f ? uint16_t(neighbours.code_of(pattern)) : 0;

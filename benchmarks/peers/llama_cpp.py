@@ -43,6 +43,7 @@ def _library() -> ctypes.CDLL:
         ctypes.c_int64,  # width
         ctypes.c_void_p,  # importance
     ]
+    library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
     library.ggml_get_type_traits.argtypes = [ctypes.c_int]
     return library
@@ -51,7 +52,12 @@ def _library() -> ctypes.CDLL:
 def encode(
     rows: NDArray[np.float32], format: Format, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """rows: float32 (n, width), contiguous. importance: float32 (width,). -> uint8 (n, bytes of a row)"""
+    """rows: float32 (n, width), contiguous. importance: float32 (width,). -> uint8 (n, bytes of a row)
+
+    Where llama.cpp refuses to encode without importance, it is given an importance of one.
+    """
+    if importance is None and _library().ggml_quantize_requires_imatrix(number_of(format)):
+        importance = np.ones(rows.shape[1], np.float32)
     blocks = np.empty((len(rows), format.row_bytes(rows.shape[1])), np.uint8)
     weights = None if importance is None else importance.ctypes.data
     _library().ggml_quantize_chunk(

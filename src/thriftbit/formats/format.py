@@ -141,12 +141,12 @@ class Format:
 
 
 def _checked_importance(importance: FloatArray, width: int) -> FloatArray | None:
-    """Return the importance, scaled to at most one so that sums cannot overflow. The factor is a power of two, so the
-    scaling rounds nothing. Return None if every importance is zero."""
+    """Return the importance, scaled to at most one so that sums cannot overflow. The factor is a power of four, so the
+    scaling rounds nothing, roots of the importance included. Return None if every importance is zero."""
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if importance.shape != (width,):
         raise ThriftbitError(f"importance of shape {importance.shape} does not fit rows of {width} weights")
     if not np.isfinite(importance).all() or importance.min() < 0:
         raise ThriftbitError("importance has negative or non-finite values; make the importance file again")
-    largest = importance.max()
-    return np.ldexp(importance, -np.frexp(largest)[1]) if largest > 0 else None
+    exponent = np.frexp(importance.max())[1]
+    return np.ldexp(importance, -(exponent + exponent % 2)) if importance.any() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.codebooks import codebook
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.iq2_xxs import ODD_EIGHTHS
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
@@ -29,3 +29,15 @@ def pack(numbers: VectorNumbers) -> ByteArray:
 
 
 GRID = VectorGrid(codebook("iq2_s").vectors, ODD_EIGHTHS, Signs.FREE, 16, unpack, pack)
+
+
+FORMAT = Format(
+    "IQ2_S",
+    block_size=256,
+    block_bytes=82,
+    decode_blocks=decode,
+    fallback="IQ4_NL",
+    largest=31 / 8 * 43 * LARGEST_HALF,
+    summary="best 2 bits; needs importance data",
+    grid=GRID,
+)

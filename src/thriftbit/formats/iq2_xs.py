@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.codebooks import codebook
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.iq2_xxs import ODD_EIGHTHS
 from thriftbit.formats.packing import (
     half_bytes,
@@ -38,3 +38,15 @@ def pack(numbers: VectorNumbers) -> ByteArray:
 
 
 GRID = VectorGrid(codebook("iq2_xs").vectors, ODD_EIGHTHS, Signs.EVEN, 16, unpack, pack)
+
+
+FORMAT = Format(
+    "IQ2_XS",
+    block_size=256,
+    block_bytes=74,
+    decode_blocks=decode,
+    fallback="IQ4_NL",
+    largest=31 / 8 * 43 * LARGEST_HALF,
+    summary="2 bits, a little more; needs importance data",
+    grid=GRID,
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.codebooks import codebook
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values, join_even_signs, split_even_signs
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
 
@@ -35,3 +35,15 @@ def pack(numbers: VectorNumbers) -> ByteArray:
 
 
 GRID = VectorGrid(codebook("iq2_xxs").vectors, ODD_EIGHTHS, Signs.EVEN, 8, unpack, pack)
+
+
+FORMAT = Format(
+    "IQ2_XXS",
+    block_size=256,
+    block_bytes=66,
+    decode_blocks=decode,
+    fallback="IQ4_NL",
+    largest=31 / 8 * 43 * LARGEST_HALF,
+    summary="smallest 2 bits; needs importance data",
+    grid=GRID,
+)
