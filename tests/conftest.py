@@ -120,8 +120,10 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def thriftbit_environment() -> dict[str, str]:
-    """-> the environment for a process of ours: this source tree, no network, no terminal"""
+    """-> the environment for a process of ours: this source tree, no network, no terminal, and defaults of its own:
+    `quantize` leaves out the check at its end, which loads torch; tests of the check name another THRIFTBIT_CONFIG"""
     ours = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    ours["THRIFTBIT_CONFIG"] = str(ROOT / "tests" / "config.toml")
     return {key: value for key, value in os.environ.items() if key != "COLUMNS"} | ours
 
 

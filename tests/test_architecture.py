@@ -42,17 +42,14 @@ COMPUTING = (
     "measurement/comparison.py",
     "quantization/calibration",
 )
-COMPUTING += ("measurement/proof.py",)
 COMPUTING += tuple(
     f"quantization/{name}.py"
     for name in (
         "estimate",
+        "logit_check",
         "map_making",
         "sensitivity_measured",
         "sensitivity_probe",
-        "tuning",
-        "tuning_stage",
-        "tuning_tasks",
     )
 )
 COMPUTING += ("quantization/tuning",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
+from thriftbit.quantization.logit_check import WeightComparison, original_parameters
 from thriftbit.sources.architectures import find_architecture, from_gguf
 from thriftbit.sources.checkpoint import open_checkpoint
 from thriftbit.sources.model import Model
@@ -36,8 +38,10 @@ def open_tiny(tiny: TinyModel, folder: Path) -> Model:
 
 
 @torch.no_grad()
-def layer_by_layer(model: Model, texts: torch.Tensor) -> torch.Tensor:
-    """-> float32 (texts, TOKENS, VOCABULARY)"""
+def layer_by_layer(
+    model: Model, texts: torch.Tensor, look: Callable[[str, torch.nn.Module], None] = lambda prefix, layer: None
+) -> torch.Tensor:
+    """look: is shown each layer. -> float32 (texts, TOKENS, VOCABULARY)"""
     network, weights = Network(configuration_of(model), torch.device("cpu")), Weights(model)
     batches = texts.split(1)  # each on its own, and all of them through one layer before the next
     hidden = []
@@ -46,6 +50,7 @@ def layer_by_layer(model: Model, texts: torch.Tensor) -> torch.Tensor:
         hidden.append(network.embed(weights, batch))
     for index in range(network.layers):
         with network.layer(index, weights) as layer:
+            look(f"{network.layers_name}.{index}.", layer)
             for number, states in enumerate(hidden):
                 network.texts = number
                 hidden[number] = network.call(index, layer, states)
@@ -69,4 +74,11 @@ def test_logits_are_those_of_the_whole_model(
     tolerance = ROUNDED if rounded else TOLERANCE
     texts = torch.tensor([tokens(), [*tokens()[5:], *tokens()[:5]]])
     expected = tiny.build()(input_ids=texts).logits
-    assert (layer_by_layer(model, texts) - expected).abs().max() < tolerance * expected.std()
+    if source == "gguf":
+        assert (layer_by_layer(model, texts) - expected).abs().max() < tolerance * expected.std()
+        return
+    comparison = WeightComparison(original_parameters(replace(model, folder=tmp_path)), quantized=False)
+    comparison.compare_tables(Weights(model))
+    found = layer_by_layer(model, texts, comparison.compare_layer)
+    assert (found - expected).abs().max() < tolerance * expected.std()
+    assert comparison.compared > 2 and comparison.differing == {}  # the check of `quantize` gives no false alarm

@@ -29,9 +29,10 @@ from starlette.types import Message
 import thriftbit
 from conftest import RunThriftbit
 from end_to_end.test_report_page import LAYOUT_PROBLEMS, THEMES
-from thriftbit.advice import places, ready
+from thriftbit.advice import ready
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.room import Room
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.runtime.conversation import Conversation
@@ -488,6 +489,6 @@ def test_whether_they_fit_together_is_counted(files: list[Path], monkeypatch: py
     real = ready.computer_for
     needed = sum(ready._option(ready.open_outline(file), 256).place.main_bytes for file in files)
     for room, fits in ((needed, True), (needed - 1, False), (None, True)):
-        found = places.Room(room, 0, "", False, "free now")
+        found = Room(room, 0, "", False, "free now")
         monkeypatch.setattr(ready, "computer_for", lambda *given, found=found: replace(real(*given), room=found))
         assert ready.fit_together(files, 256) is fits

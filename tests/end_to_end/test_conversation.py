@@ -17,6 +17,7 @@ from thriftbit.advice.ready import context_that_fits
 from thriftbit.cli.chat_screen import answer_once
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.machine.room import Room
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.runtime.chat_settings import Value
@@ -224,7 +225,7 @@ def test_a_context_larger_than_the_model_was_made_for_is_told(path: Path, told: 
 def test_a_context_that_does_not_fit_is_shrunk_or_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
-    from thriftbit.advice import places, ready
+    from thriftbit.advice import ready
 
     real = ready.computer_for
     monkeypatch.setattr(ready, "LEAST_CONTEXT_TOKENS", 128)  # the model was made for 512
@@ -232,7 +233,7 @@ def test_a_context_that_does_not_fit_is_shrunk_or_refused(
     assert needed is not None
 
     def leave(size_bytes: float) -> None:
-        room = places.Room(round(size_bytes), 0, "", False, "free now")
+        room = Room(round(size_bytes), 0, "", False, "free now")
         monkeypatch.setattr(ready, "computer_for", lambda *arguments: replace(real(*arguments), room=room))
 
     leave(needed)

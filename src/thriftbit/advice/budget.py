@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from thriftbit.advice.places import room_in
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.machine.facts import Facts
@@ -16,6 +15,7 @@ from thriftbit.machine.memory_needed import memory_needed
 from thriftbit.machine.model_shape import shape_of
 from thriftbit.machine.predict import NOT_MEASURED, decode_rate
 from thriftbit.machine.profile import Profile, stored_profile
+from thriftbit.machine.room import room_in
 from thriftbit.quantization.allocation import Budget, CannotFitError
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import make_plan

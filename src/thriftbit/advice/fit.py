@@ -9,7 +9,6 @@ from pathlib import Path
 from thriftbit.advice.choice import Recommendation, choose
 from thriftbit.advice.losses import Evidence, PredictedLoss, evidence_for
 from thriftbit.advice.options import Computer, Option, all_options, measured_speeds, measured_watts
-from thriftbit.advice.places import Room, room_in
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import describe_loss, reason
@@ -21,6 +20,7 @@ from thriftbit.machine.corrections import read_correction
 from thriftbit.machine.detect import detect
 from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.profile import Profile, load_profile, stored_profile
+from thriftbit.machine.room import Room, room_in
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.measurement.store import read, store_path
 from thriftbit.notebook import html_table

@@ -16,7 +16,6 @@ from thriftbit.advice.losses import (
     expected_loss,
     loss_of_file,
 )
-from thriftbit.advice.places import Place, Room, place
 from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
@@ -26,6 +25,7 @@ from thriftbit.machine.model_shape import ModelShape, shape_of
 from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Profile, Spread
+from thriftbit.machine.room import Placement, Room, place
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
@@ -56,7 +56,7 @@ class Option:
     bits_per_weight: float
     shape: ModelShape
     memory: MemoryNeeded
-    place: Place
+    place: Placement
     speed: Prediction
     speed_provenance: str
     prefill: Prediction
@@ -232,7 +232,7 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
     return ExpectedLoss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
 
 
-def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes) -> tuple[Prediction, Prediction]:
+def _speeds(shape: ModelShape, computer: Computer, where: Placement, wishes: Wishes) -> tuple[Prediction, Prediction]:
     """-> writing and reading"""
     profile = computer.profile
     if where.where in ("no", "unknown"):
@@ -246,7 +246,7 @@ def _speeds(shape: ModelShape, computer: Computer, where: Place, wishes: Wishes)
     return decode, prefill_rate(shape, profile, prompt_tokens=_PROMPT_TOKENS, correction=computer.prefill_correction)
 
 
-def _words(where: Place) -> str:
+def _words(where: Placement) -> str:
     return {"GPU": "on the GPU", "partly": "partly on the GPU"}.get(where.where, "on the processor")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from thriftbit.advice.options import Option
-from thriftbit.advice.places import Room
 from thriftbit.advice.wishes import Wishes
+from thriftbit.machine.room import Room
 from thriftbit.sizes import describe_bytes, describe_count
 
 _SMALLEST_CONTEXT = 1024

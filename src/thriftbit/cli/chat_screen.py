@@ -27,6 +27,7 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
+from thriftbit.cli.messages import announce_at_once, shown_by
 from thriftbit.cli.waiting import Waiting
 from thriftbit.strangers import harmless, harmless_json
 
@@ -185,8 +186,16 @@ def ctrl_c_stops(conversation: Conversation) -> Iterator[None]:
 
 
 def answer_once(conversation: Conversation, question: str, as_json: bool) -> int:
-    """-> the exit code. On the standard output is the answer, as it is written, and nothing else."""
+    """-> the exit code. On the standard output is the answer, as it is written, and nothing else. What is to be told in
+    the middle of a line waits for its end, as a terminal shows both outputs."""
     last = "\n"
+    waiting: list[str] = []
+
+    def tell(message: str) -> None:
+        if last.endswith("\n"):
+            announce_at_once(message)
+        else:
+            waiting.append(message)
 
     def write(piece: str, is_thought: bool) -> None:
         nonlocal last
@@ -195,13 +204,15 @@ def answer_once(conversation: Conversation, question: str, as_json: bool) -> int
             sys.stdout.write(written(piece))
             sys.stdout.flush()
 
-    with ctrl_c_stops(conversation):
+    with ctrl_c_stops(conversation), shown_by(tell):
         answer = conversation.ask(question, write)
     if as_json:
         print(harmless_json(_document(conversation, answer)))
     elif not last.endswith("\n"):
         print()
     sys.stdout.flush()
+    for message in waiting:
+        announce_at_once(message)
     return _INTERRUPTED if answer.ended == "stopped" else 0
 
 

@@ -23,9 +23,10 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.printing import print_json, say
+from thriftbit.cli.printing import notes, print_json, say
 from thriftbit.cli.questions import make_ready
 from thriftbit.cli.serve import interrupt
+from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,15 +82,20 @@ def compare(
     check_free(HOST, port)  # before anything long begins
     ready = [make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes) for model in models]
     signal.signal(signal.SIGTERM, interrupt)
-    with thriftbit.compare(
-        [each.path for each in ready],
-        port=port,
-        context_tokens=min(context_tokens or DEFAULT_CONTEXT_TOKENS, *(each.context_tokens for each in ready)),
-        threads=threads or ready[0].threads,
-        at_once=at_once,
-        polite=not full_speed,
-        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
-    ) as page:
+    waiting = Waiting(notes, lambda: "loading the models")
+    with (
+        waiting,
+        thriftbit.compare(
+            [each.path for each in ready],
+            port=port,
+            context_tokens=min(context_tokens or DEFAULT_CONTEXT_TOKENS, *(each.context_tokens for each in ready)),
+            threads=threads or ready[0].threads,
+            at_once=at_once,
+            polite=not full_speed,
+            unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
+        ) as page,
+    ):
+        waiting.end()
         try:
             _tell(page, as_json)
             if not no_browser and not as_json and has_browser():

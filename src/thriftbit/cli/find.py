@@ -11,7 +11,8 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import output, print_json, say, show, table
+from thriftbit.cli.printing import notes, output, print_json, say, show, table
+from thriftbit.cli.waiting import Waiting
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless
 
@@ -45,7 +46,9 @@ def find(words: tuple[str, ...], local: bool, offline: bool, look: bool, show_al
       thriftbit find llama 3.2 1b --local
       thriftbit find gemma q4_k_m --all
     """
-    findings = thriftbit.find(words, local=local, offline=offline, look=look)
+    where = "this disk" if local or offline or not words else "this disk and the Hub"
+    with Waiting(notes, lambda: f"searching {where}"):
+        findings = thriftbit.find(words, local=local, offline=offline, look=look)
     if as_json:
         print_json(findings.to_dict())
     else:
@@ -109,7 +112,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
 
 
 def _legend(findings: Findings, rows: Sequence[Finding]) -> Iterator[str]:
-    free, most = findings.memory.free_bytes, findings.memory.most_bytes
+    free, most = findings.room.free_bytes, findings.room.most_bytes
     if free is not None:
         yield f"fits here: with a conversation of 4,096 tokens, in the {describe_bytes(free)} of free memory"
     if most is not None and any(finding.fits == "tight" for finding in rows):

@@ -13,8 +13,9 @@ from rich.text import Text
 import thriftbit
 from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option
-from thriftbit.cli.printing import output, print_json, say, show, table
+from thriftbit.cli.printing import notes, output, print_json, say, show, table
 from thriftbit.cli.questions import offer_measuring
+from thriftbit.cli.waiting import Waiting
 from thriftbit.sizes import describe_bytes, describe_count
 from thriftbit.strangers import harmless
 
@@ -105,7 +106,8 @@ def fit(
         ranked = rank_local(wishes, machine=machine)
         print_ranking(ranked, as_json)
         return 0 if any(each.fits for each in ranked) else NOTHING_FITS
-    advice = thriftbit.fit(source, wishes, machine=machine, offline=offline)
+    with Waiting(notes, lambda: f"looking at {source}"):
+        advice = thriftbit.fit(source, wishes, machine=machine, offline=offline)
     print_advice(advice, as_json)
     if advice.is_undecided:
         return CANNOT_TELL

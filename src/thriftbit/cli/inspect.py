@@ -10,7 +10,8 @@ import click
 import thriftbit
 from thriftbit.cli.completion import complete_models
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import print_json, say, say_cropped, show, table
+from thriftbit.cli.printing import notes, print_json, say, say_cropped, show, table
+from thriftbit.cli.waiting import Waiting
 from thriftbit.sizes import describe_bytes, describe_count
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def inspect(path: str, with_tensors: bool, as_json: bool) -> None:
       thriftbit inspect ./Qwen2.5-1.5B-Instruct --tensors
       thriftbit inspect model-00001-of-00003.gguf --json
     """
-    inspection = thriftbit.inspect(path)
+    with Waiting(notes, lambda: f"reading {path}"):
+        inspection = thriftbit.inspect(path)
     if as_json:
         print_json(inspection.to_dict())
         return

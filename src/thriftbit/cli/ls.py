@@ -8,7 +8,8 @@ import click
 
 import thriftbit
 from thriftbit.cli.options import json_option
-from thriftbit.cli.printing import output, print_json, say, show, table
+from thriftbit.cli.printing import notes, output, print_json, say, show, table
+from thriftbit.cli.waiting import Waiting
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import harmless
 
@@ -34,7 +35,8 @@ def ls(words: tuple[str, ...], as_json: bool) -> None:
     """
     from thriftbit.library.aliases import read_aliases
 
-    found = thriftbit.find(words, local=True, parts=True)
+    with Waiting(notes, lambda: "searching this disk"):
+        found = thriftbit.find(words, local=True, parts=True)
     aliases = {target: alias for alias, target in read_aliases().items()}
     if as_json:
         listed = [

@@ -42,11 +42,12 @@ class MessageHandler(logging.Handler):
         self._show(f"Warning: {message}" if record.levelno >= logging.WARNING else message)
 
 
-def _show_on_error_output(message: str) -> None:
+def announce_at_once(message: str) -> None:
+    """Shows a message on the error output, whatever else happens to messages at the time."""
     notes.print(harmless(message), soft_wrap=True)
 
 
-_handler = MessageHandler(_show_on_error_output)
+_handler = MessageHandler(announce_at_once)
 
 
 def show_messages(level: int = logging.INFO) -> None:

@@ -74,8 +74,13 @@ def print_result(
     if as_json:
         document = _sizes_document(model, plan, result.path, result.size_bytes)
         document |= {"carried_over": result.carried_over, "check": asdict(result.check) if result.check else None}
+        document["logit_check"] = asdict(result.logit_check) if result.logit_check else None
         document |= {"written": True, "seconds": round(result.seconds, 3), "without_importance": list(missing)}
-        document |= {"kept_plain": dict(result.kept_plain), "experts_hardly_reached": dict(unreached)}
+        document |= {
+            "vanished": dict(result.vanished),
+            "kept_plain": dict(result.kept_plain),
+            "experts_hardly_reached": dict(unreached),
+        }
         print_json(document | (found.prediction_document() if found else {}))
         return
     say(f"Wrote {result.path} in {result.seconds:.1f} s", style="bold")
@@ -95,8 +100,14 @@ def print_result(
         kept = list(result.kept_plain)
         count = counted(len(kept), "matrix", "matrices")
         say(f"  Calibration did not help {count}, rounded block by block instead: {enumeration(kept)}")
+    if result.vanished:
+        from thriftbit.quantization.vanished import describe_vanished
+
+        say(f"  {describe_vanished(result.vanished)}", style="bold")
     if result.check:
         say(f"  {result.check.describe()}", style="bold" if result.check.differing else "")
+    if result.logit_check:
+        say(f"  {result.logit_check.describe()}", style="bold" if result.logit_check.is_wrong else "")
     file = quoted(str(result.path))
     say(f"\nNext:\n  thriftbit chat {file}")
     say(f"  thriftbit export {file} --to ollama    (or lmstudio, llama.cpp; without a copy)")

@@ -13,7 +13,9 @@ import click
 
 import thriftbit
 from thriftbit.cli.messages import announce
+from thriftbit.cli.printing import notes
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.sizes import describe_bytes
 
@@ -45,7 +47,8 @@ def model_here(name: str, *, to_run: bool = False, offline: bool = False, yes: b
 def choose_model() -> str:
     """-> the path of a model on this disk that a person chose from a list. Raises UsageError where nobody can be asked,
     and where there is none."""
-    found = [each for each in thriftbit.find(local=True).local if each.can_chat and each.problem is None]
+    with Waiting(notes, lambda: "searching this disk"):
+        found = [each for each in thriftbit.find(local=True).local if each.can_chat and each.problem is None]
     if not found:
         raise UsageError(
             "no model to chat with is on this disk. `thriftbit find WORDS` searches the Hugging Face Hub, `thriftbit "

@@ -20,8 +20,9 @@ from thriftbit.cli.options import (
     unload_option,
     yes_option,
 )
-from thriftbit.cli.printing import print_json, say
+from thriftbit.cli.printing import notes, print_json, say
 from thriftbit.cli.questions import make_ready
+from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,17 +84,22 @@ def serve(
     check_free(host, port)  # before anything long begins
     ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
     signal.signal(signal.SIGTERM, interrupt)
-    with serving(
-        ready.path,
-        host=host,
-        port=port,
-        api_key=api_key,
-        context_tokens=ready.context_tokens,
-        users=users,
-        threads=threads or ready.threads,
-        polite=not full_speed,
-        unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
-    ) as server:
+    waiting = Waiting(notes, lambda: f"loading {ready.path.name}")
+    with (
+        waiting,
+        serving(
+            ready.path,
+            host=host,
+            port=port,
+            api_key=api_key,
+            context_tokens=ready.context_tokens,
+            users=users,
+            threads=threads or ready.threads,
+            polite=not full_speed,
+            unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),
+        ) as server,
+    ):
+        waiting.end()
         try:
             _tell(server, ready, host, as_json)
             server.wait()

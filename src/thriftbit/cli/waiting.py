@@ -18,13 +18,15 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from thriftbit.cli.messages import are_shown
+
 PATIENCE_SECONDS = 1.0
 _BETWEEN_SECONDS = 0.1
 
 
 class Waiting:
-    """`with Waiting(console, words) as waiting: …; waiting.end()`. It shows nothing for the first second, and nothing
-    in what is no terminal.
+    """`with Waiting(console, words) as waiting: …; waiting.end()`. It shows nothing for the first second, with --quiet,
+    and in what is no terminal.
 
     words: what is being done, asked again while it is shown, as the reason for waiting may change."""
 
@@ -34,7 +36,7 @@ class Waiting:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal and are_shown():
             self._thread = threading.Thread(target=self._show, daemon=True)
             self._thread.start()
         return self

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.codebooks import codebook
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.iq1_s import EIGHTHS, ODD
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
@@ -40,4 +40,16 @@ def pack(numbers: VectorNumbers) -> ByteArray:
 
 GRID = VectorGrid(
     codebook("iq1_s").vectors, ODD, Signs.NONE, sub_blocks=16, unpack=unpack, pack=pack, shift_blocks=32, shifts=EIGHTHS
+)
+
+
+FORMAT = Format(
+    "IQ1_M",
+    block_size=256,
+    block_bytes=56,
+    decode_blocks=decode,
+    fallback="IQ4_NL",
+    largest=15 * (1 + 1 / 8) * LARGEST_HALF,
+    summary="1.75 bits, with heavy losses",
+    grid=GRID,
 )

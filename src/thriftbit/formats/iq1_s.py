@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from thriftbit.formats.codebooks import codebook
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import LARGEST_HALF, ByteArray, FloatArray, Format
 from thriftbit.formats.packing import half_bytes, half_values
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
 
@@ -41,4 +41,16 @@ def pack(numbers: VectorNumbers) -> ByteArray:
 
 GRID = VectorGrid(
     codebook("iq1_s").vectors, ODD, Signs.NONE, sub_blocks=8, unpack=unpack, pack=pack, shift_blocks=8, shifts=EIGHTHS
+)
+
+
+FORMAT = Format(
+    "IQ1_S",
+    block_size=256,
+    block_bytes=50,
+    decode_blocks=decode,
+    fallback="IQ4_NL",
+    largest=15 * (1 + 1 / 8) * LARGEST_HALF,
+    summary="fewest bits, with heavy losses",
+    grid=GRID,
 )

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping
 
 from thriftbit.errors import UsageError, shown
-from thriftbit.library.fits import estimated_need, memory_here
 from thriftbit.library.kinds import KINDS, hub_kind
 from thriftbit.library.names import parse_quantization
+from thriftbit.machine.room import estimated_need, room_here
 from thriftbit.sizes import describe_bytes
 
 _logger = logging.getLogger(__name__)
@@ -59,13 +59,13 @@ def _wanted(owner: str, models: list[str], sizes: Mapping[str, int], wanted: str
 
 def _default(names: list[str], sizes: Mapping[str, int]) -> str:
     """-> Q4_K_M if it fits, else the largest that is smaller and fits, else the smallest of all"""
-    memory = memory_here()
+    room = room_here()
     usual = [name for name in names if (level := parse_quantization(name)) and level.name.endswith(USUAL_LEVEL)]
     limit = sizes[usual[0]] if usual else _usual_size(names, sizes)
     fitting = [
         name
         for name in names
-        if sizes[name] <= limit and memory.fits(estimated_need(sizes[name])) in ("yes", "tight", "unknown")
+        if sizes[name] <= limit and room.fits(estimated_need(sizes[name])) in ("yes", "tight", "unknown")
     ]
     if usual and usual[0] in fitting:
         return usual[0]

@@ -24,7 +24,6 @@ from thriftbit.containers.gguf_reader import GGUFFile, TensorInfo
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.explanations import format_bits
-from thriftbit.library.fits import CONTEXT_TOKENS
 from thriftbit.library.kinds import KINDS, TEXT, gguf_kind
 from thriftbit.library.names import QuantizationName, parse_quantization
 from thriftbit.machine.memory_needed import memory_needed
@@ -33,6 +32,7 @@ from thriftbit.machine.records import from_document
 
 IN_LAYERS, NARROW, OUTSIDE, SMALL = "layers", "narrow layers", "outside", "small"
 SUPER_BLOCK = 256
+CONTEXT_TOKENS = 4096  # of the conversation that has to fit into memory with the model
 # What llama.cpp and others take for rows that a super-block does not divide: blocks of 32, or none.
 FALLBACKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16", "BF16", "F32")
 _LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have

@@ -21,11 +21,11 @@ from typing import Any, Literal
 from thriftbit.errors import UsageError
 from thriftbit.library.content import judge
 from thriftbit.library.disk_search import from_here
-from thriftbit.library.fits import Fits, Memory, estimated_need, memory_here
 from thriftbit.library.hub_search import HubFile, search_hub
 from thriftbit.library.inventory import LocalModel, matches, take_inventory
 from thriftbit.library.kinds import TEXT
 from thriftbit.library.names import QuantizationName, parse_quantization
+from thriftbit.machine.room import Fits, Room, estimated_need, room_here
 from thriftbit.notebook import html_table
 from thriftbit.sizes import describe_bytes
 from thriftbit.strangers import quoted
@@ -91,7 +91,7 @@ class Finding:
         return self.where != HUB
 
 
-def local_finding(model: LocalModel, memory: Memory, *, name_is_unique: bool = True) -> Finding:
+def local_finding(model: LocalModel, room: Room, *, name_is_unique: bool = True) -> Finding:
     """name_is_unique: whether no other model here has this name; only then does the next step name it so"""
     content = model.content
     counted = content.running_bytes if content else None
@@ -105,7 +105,7 @@ def local_finding(model: LocalModel, memory: Memory, *, name_is_unique: bool = T
         bits_per_weight=content.bits_per_weight if content else None,
         parameters=content.parameters if content else None,
         where=model.place,
-        fits=memory.fits(needed, _needs(model.label)) if content else "unknown",
+        fits=room.fits(needed, _needs(model.label)) if content else "unknown",
         needed_bytes=needed,
         needed_is_counted=counted is not None,
         command=_next_for_local(model, name_is_unique),
@@ -139,7 +139,7 @@ def _typed(name: str, path: Path, name_is_unique: bool) -> str:
     return from_here(path) if path.is_relative_to(Path.cwd()) or not name_is_unique else name
 
 
-def hub_finding(file: HubFile, memory: Memory) -> Finding:
+def hub_finding(file: HubFile, room: Room) -> Finding:
     what, known_by, bits, warning = _what_on_hub(file)
     content = file.content
     counted = content.running_bytes if content else None
@@ -153,7 +153,7 @@ def hub_finding(file: HubFile, memory: Memory) -> Finding:
         bits_per_weight=bits,
         parameters=content.parameters if content else round(8 * file.size_bytes / bits) if bits else None,
         where=HUB,
-        fits=memory.fits(needed, _needs(what)),
+        fits=room.fits(needed, _needs(what)),
         needed_bytes=needed,
         needed_is_counted=counted is not None,
         command=_next_for_hub(file),
@@ -212,13 +212,13 @@ def _next_for_hub(file: HubFile) -> str:
 @dataclass(frozen=True)
 class Findings:
     """local, hub: each the best first; what could not be read comes last. notes: sentences on what was not looked at,
-    and why. memory: of this computer. hub_asked: whether the Hub answered."""
+    and why. room: of this computer. hub_asked: whether the Hub answered."""
 
     words: tuple[str, ...]
     local: tuple[Finding, ...]
     hub: tuple[Finding, ...]
     notes: tuple[str, ...]
-    memory: Memory
+    room: Room
     hub_answered: bool
 
     @property
@@ -265,11 +265,11 @@ def find(
     words = [part for word in words for part in word.split()]
     if look and (local or offline or not words):
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
-    memory = memory_here()
+    room = room_here()
     inventory = take_inventory(words)
     names = Counter(model.name for model in inventory.models)
     here = [
-        local_finding(model, memory, name_is_unique=names[model.name] == 1)
+        local_finding(model, room, name_is_unique=names[model.name] == 1)
         for model in inventory.models
         if parts or model.is_whole
     ]
@@ -279,7 +279,7 @@ def find(
     if words and not local and not offline:
         levels = [word for word in words if _is_level(word)]
         answer = search_hub([word for word in words if word not in levels] or words, look=look)
-        there = [finding for file in answer.files if _has(levels, finding := hub_finding(file, memory))]
+        there = [finding for file in answer.files if _has(levels, finding := hub_finding(file, room))]
         answered = bool(answer.files) or answer.problem is None
         notes += [answer.problem] if answer.problem else []
     return Findings(
@@ -287,7 +287,7 @@ def find(
         local=tuple(sorted(here, key=_order)),
         hub=tuple(sorted(there, key=_order)),
         notes=tuple(notes),
-        memory=memory,
+        room=room,
         hub_answered=answered,
     )
 
@@ -330,7 +330,7 @@ def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
         yield f"download the best ready-made one, {size}, and chat; you are asked first", best.command
     for finding in findings.hub:
         smaller = estimated_need(round(finding.size_bytes * _USUAL_SHARE))
-        if finding.is_original and finding.kind == TEXT and findings.memory.fits(smaller) == "yes":
+        if finding.is_original and finding.kind == TEXT and findings.room.fits(smaller) == "yes":
             yield "make your own from the original; you are told the size of the download first", finding.command
             return
 

@@ -26,7 +26,7 @@ from thriftbit.quantization.calibration_data import (
     what_it_is_made_of,
 )
 from thriftbit.runtime.tokenizer import Tokenizer
-from thriftbit.sizes import describe_seconds
+from thriftbit.sizes import counted, describe_seconds
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ TEXTS = ("prose", "code", "math", "multilingual")
 WINDOW_TOKENS = 512
 LARGEST_TEXT_BYTES = 1 << 30
 WINDOWS = 40  # of all texts together
+LEAST_TOKENS = 128  # about half a page: from less, a matrix would be rounded for a few words
 
 FEWEST_LENGTH = 32  # tokens of a window: shorter ones say little about attention
 
@@ -123,10 +124,13 @@ def calibration_windows(model: Model, text: Path | None, windows: int) -> NDArra
     with Tokenizer(model.metadata, model.source) as tokenizer:
         tokens = [np.array(ids, np.int64) for ids in tokenizer.tokenize(texts, add_special=False)]
     length = min(WINDOW_TOKENS, *(len(ids) for ids in tokens))
+    if length < LEAST_TOKENS:
+        raise ThriftbitError(
+            f"{text}: is too short to calibrate on: it has {counted(length, 'token')}, and {LEAST_TOKENS} are the "
+            "least; a few pages are good, a book is better"
+        )
     # a short text is cut into shorter windows, so that some can be held back
     length = min(length, max(FEWEST_LENGTH, sum(len(ids) for ids in tokens) // FEWEST_WINDOWS))
-    if length < 2:
-        raise ThriftbitError(f"{text}: is too short to calibrate on; a few pages are good, a book is better")
     cut = np.concatenate([_spread(ids, length, max(1, windows // len(tokens))) for ids in tokens])
     first = model.metadata.get(Keys.Tokenizer.BOS_ID)
     if model.metadata.get(Keys.Tokenizer.ADD_BOS) and isinstance(first, np.integer):

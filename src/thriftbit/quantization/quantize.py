@@ -35,7 +35,8 @@ from thriftbit.quantization.importance_needed import check_importance
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.same import CarriedOver
-from thriftbit.quantization.self_check import TokenCheck, check_tokens
+from thriftbit.quantization.self_check import LogitCheck, TokenCheck, check_tokens
+from thriftbit.quantization.vanished import count_vanished
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, Tensor
 
@@ -46,9 +47,11 @@ ROUNDING_SHARE = 0.9  # of the work with a calibration, roughly
 @dataclass(frozen=True)
 class QuantizeResult:
     """seconds: of wall-clock time. coverage: what importance data or calibration left out, None without either.
-    kept_plain: matrices that were rounded block by block although there was a calibration -> why. carried_over: how
-    many matrices hold exactly the weights of the source, which were small already. check: what comparing the file's
-    tokenizer with the original's showed; None if it was not asked for."""
+    kept_plain: matrices that were rounded block by block although there was a calibration -> why. vanished: tensors
+    with weights that became zero because they are too small for their format -> the share of them. carried_over: how
+    many matrices hold exactly the weights of the source, which were small already. check, logit_check: what comparing
+    the file's tokenizer, weights and logits with the original's showed; None if it was not asked for. logit_check is
+    also None for a family without a table, which `measurement/proof.py` judges."""
 
     path: Path
     size_bytes: int
@@ -58,6 +61,8 @@ class QuantizeResult:
     kept_plain: Mapping[str, str] = field(default_factory=dict)
     carried_over: int = 0
     check: TokenCheck | None = None
+    logit_check: LogitCheck | None = None
+    vanished: Mapping[str, float] = field(default_factory=dict)
 
 
 def quantize(
@@ -84,7 +89,8 @@ def quantize(
     in the user's cache until the file is written. rounded: matrices that were rounded before, with this model, plan and
     calibration, and are taken as they are. without_importance: accept that a file of very few bits is poor without
     either. threads: for encoding, all cores by default. force: replace an existing file.
-    check: compare token ids of a few texts, by the original's tokenizer and by llama.cpp with the file; takes seconds.
+    check: compare the file with the original at the end, token ids and, with the extra `torch`, weights and logits;
+    takes seconds, at most about a minute.
     container: what the file is, GGUF by default. progress: told the name of each tensor, and the fraction of all work
     that is done. The file appears whole or not at all.
     Raises NeedsImportanceError for formats that need importance data where there is none, and ThriftbitError for
@@ -130,7 +136,19 @@ def quantize(
         encoding.kept_plain,
         len(same),
         check_tokens(model, writer.path) if check else None,
+        _check_logits(model, writer.path) if check and model.conversion is None else None,
+        encoding.vanished,
     )
+
+
+def _check_logits(model: Model, path: Path) -> LogitCheck:
+    try:
+        from thriftbit.quantization.logit_check import check_logits
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        return LogitCheck(skipped=f'Logits not checked: that needs {error.name}; pip install "thriftbit[torch]"')
+    return check_logits(model, path)
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,7 @@ class _Encoding:
     rounded: Rounded | None
     threads: int
     kept_plain: dict[str, str]
+    vanished: dict[str, float] = field(default_factory=dict)
 
     def is_done(self, tensor: Tensor) -> bool:
         """Whether the tensor was rounded before, as a whole."""
@@ -159,6 +178,13 @@ class _Encoding:
         format = format_named(self.plan.formats[tensor.name])
         weights = None if format.block_size == 1 else self._importance(tensor)
         return format.encode(rows, None if weights is None else weights[start // tensor.matrix_rows], self.threads)
+
+    def look_for_vanished(self, tensor: Tensor, rows: FloatArray, blocks: ByteArray) -> None:
+        """Notes what share of the tensor became zero, if any did. blocks: the encoded rows."""
+        if tensor.name in self.same or self.is_done(tensor):
+            return
+        if count := count_vanished(format_named(self.plan.formats[tensor.name]), rows, blocks):
+            self.vanished[tensor.name] = self.vanished.get(tensor.name, 0.0) + count / tensor.parameters
 
     def _importance(self, tensor: Tensor) -> FloatArray | None:
         """Return float32 (matrices, width), the importance for a tensor that is encoded block by block."""
@@ -182,7 +208,9 @@ def _encode(pieces: Iterable[tuple[Tensor, int, FloatArray]], encoding: _Encodin
     """Yield (name of the tensor, encoded rows)."""
     for tensor, start, rows in pieces:
         try:
-            yield tensor.name, encoding.encode(tensor, start, rows)
+            blocks = encoding.encode(tensor, start, rows)
+            encoding.look_for_vanished(tensor, rows, blocks)
+            yield tensor.name, blocks
         except WeightError as error:
             where = f"{tensor.name}, row {start + error.row}"
             raise ThriftbitError(f"{where}: weight {error.column} is {error.value}, {error.reason}") from None

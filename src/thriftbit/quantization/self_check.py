@@ -11,8 +11,8 @@ which llama.cpp never composes, and the logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,47 @@ class TokenCheck:
         return (
             f"Warning: llama.cpp reads {self.differing} of {self.texts} texts otherwise than the original's tokenizer. "
             f"The first is {shown(self.text)}: from token {at + 1} on the original has {original}, llama.cpp {ours}"
+        )
+
+
+@dataclass(frozen=True)
+class LogitCheck:
+    """compared: how many parameters of the file were held against the original's. differing: those that are not the
+    original's, rounded -> by what share of their size they differ. texts: after how many of them llama.cpp's next
+    token was compared with transformers', which computes with the same weights. apart, limit: how far the logits are
+    from each other, and what is still in order; see `logit_check.py`. skipped: why no logits were compared, "" if they
+    were."""
+
+    compared: int = 0
+    differing: Mapping[str, float] = field(default_factory=dict)
+    texts: int = 0
+    apart: float = 0.0
+    limit: float = 0.0
+    skipped: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.differing) or not self.apart <= self.limit
+
+    def describe(self) -> str:
+        """-> a sentence for people"""
+        if self.differing:
+            worst = max(self.differing, key=lambda name: self.differing[name])
+            return (
+                f"Warning: {len(self.differing)} of {self.compared} weight matrices and vectors are not the "
+                f"original's, rounded. The worst is {worst}, which differs by {self.differing[worst]:.0%} of its size"
+            )
+        if self.is_wrong:
+            return (
+                "Warning: llama.cpp computes something else with this file than transformers does with its weights "
+                f"({self.apart:.3f} apart, where {self.limit:.3f} is the limit)"
+            )
+        weights = f"Weights checked: {self.compared} matrices and vectors are the original's, rounded"
+        if self.skipped:
+            return f"{weights}. Logits not checked: {self.skipped}" if self.compared else self.skipped
+        return (
+            f"{weights}; llama.cpp computes with them what transformers does "
+            f"({self.apart:.3f} apart, the limit is {self.limit:.3f})"
         )
 
 

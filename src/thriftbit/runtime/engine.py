@@ -237,8 +237,11 @@ class Engine:
 
     def likeliest(self, prompt: Sequence[int], count: int) -> dict[int, float]:
         """prompt: token ids. -> the log-probabilities of the `count` tokens that are the likeliest after it"""
+        # llama.cpp tells nothing of a token that ends the text or is a part of a character, so it is made to write
+        # another one. The probabilities are those before.
+        (*_, plain) = self.tokenize(["a"], add_special=False)[0]
         request = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0.0, "logprobs": count}
-        answer = self._ask({"do": "complete", **request})
+        answer = self._ask({"do": "complete", **request, "logit_bias": {str(plain): 1000.0}})
         found = answer["choices"][0].get("logprobs")
         if not found or not found.get("content"):
             raise ThriftbitError(f"{self.name}: llama.cpp gives no probabilities for the next token")

@@ -12,7 +12,6 @@ from thriftbit.advice.feedback import learn
 from thriftbit.advice.fit import Advice, computer_for, fit
 from thriftbit.advice.literature import literature_loss, published
 from thriftbit.advice.options import measured_watts
-from thriftbit.advice.places import room_in
 from thriftbit.advice.ranking import rank_local
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import next_command, reason
@@ -22,6 +21,7 @@ from thriftbit.machine.detect import detect
 from thriftbit.machine.facts import Gpu, known, unknown
 from thriftbit.machine.identity import describe_machine
 from thriftbit.machine.profile import Bandwidth, FormatRate, Profile, Spread, load_profile
+from thriftbit.machine.room import room_in
 from thriftbit.measurement.measurement import Measurement, Subject
 from thriftbit.measurement.store import append, read, store_path
 from thriftbit.quantization.plan import make_plan

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from thriftbit.errors import UsageError
 from thriftbit.library.finding import Finding, Findings, expected_quality, find
-from thriftbit.library.fits import Memory
+from thriftbit.machine.room import Room
 
 from .disk import write_gguf
 from .fake_hub import FakeHub, Repository
@@ -29,7 +29,8 @@ def size(bits: float) -> int:
 
 @pytest.fixture
 def full_hub(hub: FakeHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    monkeypatch.setattr("thriftbit.library.finding.memory_here", lambda: Memory(10_500_000_000, 14_000_000_000))
+    room = Room(10_500_000_000, 0, "", False, "free now", 14_000_000_000)
+    monkeypatch.setattr("thriftbit.library.finding.room_here", lambda: room)
     hub.repositories = {
         "unsloth/Qwen3-8B-GGUF": Repository(
             {f"Qwen3-8B-{level}.gguf": size(bits) for level, bits in BITS.items()}
@@ -233,12 +234,15 @@ def test_expected_quality_orders_by_size_and_bits() -> None:
 
 
 def test_memory_decides_what_fits() -> None:
-    here = Memory(8, 12, card_free_bytes=0, card_most_bytes=0)
+    here = Room(8, 0, "", False, "free now", 12)
     assert [here.fits(n) for n in (8, 9, 12, 13, None)] == ["yes", "tight", "tight", "no", "unknown"]
     assert (here.fits(1, "GPU"), here.fits(1, "Mac")) == ("needs a GPU", "needs a Mac")
-    card = Memory(24, 24, card_free_bytes=20, card_most_bytes=24)
+    card = Room(8, 20, "card", False, "free now", 12, 24)
     assert [card.fits(n, "GPU") for n in (20, 21, 25)] == ["yes", "tight", "no"]
-    assert Memory(None, None).fits(1) == "unknown"
+    assert [card.fits(n) for n in (28, 29, 36, 37)] == ["yes", "tight", "tight", "no"]  # layers are divided among both
+    unified = Room(8, 6, "M4", True, "free now", 12, 10, is_mac=True)
+    assert [unified.fits(n) for n in (8, 9, 13)] == ["yes", "tight", "no"] and unified.fits(1, "Mac") == "yes"
+    assert Room(None, 0, "", False, "").fits(1) == "unknown"
 
 
 def run(home: Path, hub: FakeHub, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

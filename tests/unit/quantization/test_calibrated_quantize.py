@@ -96,7 +96,7 @@ def test_windows_are_spread_over_all_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "too short"), (b"x", "too short"), (b"\xff\xfe\xfa", "not UTF-8")]
+    ("content", "words"), [(b"", "too short"), (b"One two three.", "too short"), (b"\xff\xfe\xfa", "not UTF-8")]
 )
 def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(content)

@@ -1,0 +1,166 @@
+"""How much memory there is for a model, and where a model goes in it: on the GPU, partly on it, in the main memory, or
+nowhere.
+
+llama.cpp puts whole layers on a GPU, the last ones first, each with its part of the cache; the token embedding always
+stays in the main memory. It leaves some of the GPU's memory alone, and so do we. Where the layers are known, `place`
+counts them; where only a size is known (a name on the Hub), `Room.fits` compares it with the same memory.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from thriftbit.machine.detect import facts_of
+from thriftbit.machine.facts import Fact, Facts, Gpu, unknown
+from thriftbit.machine.memory_needed import MemoryNeeded
+from thriftbit.machine.model_shape import ModelShape
+from thriftbit.machine.surroundings import LiveSurroundings
+
+Where = Literal["GPU", "partly", "CPU", "no", "unknown"]
+Fits = Literal["yes", "tight", "no", "needs a GPU", "needs a Mac", "unknown"]
+
+GPU_MARGIN_BYTES = 1 << 30  # llama.cpp's own default for what it leaves free
+_SYSTEM_BYTES = 1_500_000_000  # what an idle system and a browser keep
+_LEAST_LEFT_BYTES = 500_000_000  # of what is free now, so that nothing else comes to a stop
+_LEFT_SHARE = 0.05
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_ROOM_SHARE, _ROOM_BYTES = 0.1, 500_000_000  # beside the weights, where only their size is known
+
+
+@dataclass(frozen=True)
+class Room:
+    """main: bytes of main memory for the model; None where it is not known. gpu: of the best GPU; 0 without one.
+    shared: whether both are the same memory. words: how the numbers came about. main_when_idle, gpu_when_idle: the same
+    when other programs are closed; None where that is not known. is_mac: a computer with Apple's own processor."""
+
+    main: int | None
+    gpu: int
+    gpu_name: str
+    shared: bool
+    words: str
+    main_when_idle: int | None = None
+    gpu_when_idle: int = 0
+    is_mac: bool = False
+
+    @property
+    def free_bytes(self) -> int | None:
+        """-> for one model, in all memories together"""
+        return _together(self.main, self.gpu, self.shared)
+
+    @property
+    def most_bytes(self) -> int | None:
+        """-> the same when other programs are closed"""
+        return _together(self.main_when_idle, self.gpu_when_idle, self.shared)
+
+    def fits(self, needed_bytes: int | None, needs: str | None = None) -> Fits:
+        """needs: "GPU" or "Mac", for what runs on nothing else. -> "tight": only when other programs are closed"""
+        free, most = self.free_bytes, self.most_bytes
+        if needs == "Mac" and not self.is_mac:
+            return "needs a Mac"
+        if needs == "GPU":
+            if not max(self.gpu, self.gpu_when_idle) or self.shared:
+                return "needs a GPU"
+            free, most = self.gpu, self.gpu_when_idle
+        if needed_bytes is None or free is None:
+            return "unknown"
+        if needed_bytes <= free:
+            return "yes"
+        return "tight" if most is not None and needed_bytes <= most else "no"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """where: the verdict. gpu_layers of layers: that the GPU takes. gpu_bytes, main_bytes: that it takes there."""
+
+    where: Where
+    gpu_layers: int
+    layers: int
+    gpu_bytes: int
+    main_bytes: int
+
+
+def room_here() -> Room:
+    """-> of this computer, now"""
+    nowhere: Fact[int] = unknown("is not asked for", "")
+    return room_in(facts_of(LiveSurroundings(), "", nowhere, nowhere), None, is_here=True)
+
+
+def room_in(facts: Facts, leave_free_bytes: int | None, *, is_here: bool) -> Room:
+    """is_here: whether it is this computer, of which the memory that is free now counts; of another, all but what a
+    system takes"""
+    total, available = facts.memory.total_bytes.value, facts.memory.available_bytes.value
+    here_now = is_here and available is not None
+    idle = None if total is None else total - min(_SYSTEM_BYTES, total // 4)
+    usable = available if here_now else idle
+    left = leave_free_bytes
+    if left is None:
+        least = 0 if facts.memory.limit_bytes.value else _LEAST_LEFT_BYTES  # in a container nothing else needs any
+        left = max(least, round(_LEFT_SHARE * (total or 0))) if here_now else 0
+    main = None if usable is None else max(0, usable - left)
+    gpu = max(facts.gpus, key=_free_on, default=None)
+    gpu_bytes = max(0, _free_on(gpu) - GPU_MARGIN_BYTES) if gpu else 0
+    gpu_idle = max(0, max(gpu.memory_bytes.value or 0, _free_on(gpu)) - GPU_MARGIN_BYTES) if gpu else 0
+    return Room(
+        main,
+        gpu_bytes,
+        (gpu.name.value or gpu.vendor) if gpu and gpu_bytes else "",
+        bool(gpu and gpu.shared.value),
+        "free now" if here_now else "of its memory, less what the system takes",
+        main if idle is None else max(idle, main or 0),
+        gpu_idle,
+        platform.system() == "Darwin" and platform.machine() == "arm64" and is_here,
+    )
+
+
+def place(shape: ModelShape, memory: MemoryNeeded, room: Room) -> Placement:
+    """-> where a model with this shape goes, and how much of it"""
+    layers = len(shape.layers or ())
+    if memory.cache is None or memory.lasting.high is None or room.main is None:
+        return Placement("unknown", 0, layers, 0, memory.weights)
+    needed = round(memory.lasting.high)
+    on_gpu, gpu_bytes = _gpu_share(shape, memory, room.gpu)
+    rest = max(0, needed - gpu_bytes)
+    if room.gpu and on_gpu == layers + 1 and (room.shared or rest <= room.main):
+        return Placement("GPU", on_gpu, layers, gpu_bytes, rest)
+    if room.gpu and on_gpu > 0 and not room.shared and rest <= room.main:
+        return Placement("partly", on_gpu, layers, gpu_bytes, rest)
+    return Placement("CPU" if needed <= room.main else "no", 0, layers, 0, needed)
+
+
+def estimated_need(size_bytes: int) -> int:
+    """-> what running weights of that size takes with a conversation of 4,096 tokens, about: a tenth and half a
+    gigabyte more, which covers the common families"""
+    return round(size_bytes * (1 + _ROOM_SHARE)) + _ROOM_BYTES
+
+
+def _gpu_share(shape: ModelShape, memory: MemoryNeeded, gpu_bytes: int) -> tuple[int, int]:
+    """-> how many layers, the output among them, fit into a GPU's memory, and the bytes they take there"""
+    by_layer, output = [0] * len(shape.layers or ()), 0
+    for entry in shape.entries:
+        match = _LAYER.match(entry.name)
+        if match and int(match[1]) < len(by_layer):
+            by_layer[int(match[1])] += entry.size_bytes
+        elif entry.name.startswith("output") or (shape.is_tied and entry.name.startswith("token_embd")):
+            output += entry.size_bytes
+    cached = (memory.cache or 0) / max(1, len(by_layer))
+    taken, count = float(memory.compute), 0
+    for size in [output, *reversed(by_layer)]:
+        step = size + (cached if count else 0)
+        if taken + step > gpu_bytes:
+            break
+        taken, count = taken + step, count + 1
+    return (count, round(taken)) if count else (0, 0)
+
+
+def _free_on(gpu: Gpu) -> int:
+    return gpu.free_bytes.value or gpu.memory_bytes.value or 0
+
+
+def _together(main: int | None, gpu: int, shared: bool) -> int | None:
+    """-> of both memories, which layers may be divided among"""
+    if shared or not gpu:
+        return main
+    return gpu if main is None else main + gpu
