@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -33,6 +34,7 @@ def ls(words: tuple[str, ...], as_json: bool) -> None:
       thriftbit ls
       thriftbit ls qwen
     """
+    from thriftbit.containers.atomic_file import abandoned_partials
     from thriftbit.library.aliases import read_aliases
 
     with Waiting(notes, lambda: "searching this disk"):
@@ -62,6 +64,12 @@ def ls(words: tuple[str, ...], as_json: bool) -> None:
     for each in found.local:
         if each.aliases:
             say(f"{each.name} is also called {', '.join(each.aliases)}", style="dim")
+    for partial in abandoned_partials(Path.cwd()):
+        size = describe_bytes(partial.stat().st_size)
+        say(
+            f"{harmless(partial.name)} ({size}) was left half-written by a run that was killed; "
+            "`thriftbit cache clear temporary` removes it"
+        )
 
 
 def _row(each: Finding, aliases: dict[str, str]) -> tuple[str, ...]:

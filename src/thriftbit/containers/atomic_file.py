@@ -2,8 +2,9 @@
 
 The file is written beside its final name, as NAME.thriftbit-partial, flushed to the disk, then renamed. An exception,
 Ctrl-C, a closed terminal or a full disk removes the partial file. Only a killed process or a power cut leaves one, and
-the next run for the same output takes it over. A lock, which the system takes back when its owner ends, tells an
-abandoned partial file from one that another run is writing.
+the next run that writes any file into the same folder removes it. `thriftbit cache` and `ls` show one in the current
+folder. A lock, which the system takes back when its owner ends, tells an abandoned partial file from one that another
+run is writing.
 
 Hours of work are never thrown away for a name: if somebody else's file appeared under the name meanwhile, the result
 gets a free name beside it, and a warning says so.
@@ -25,7 +26,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -86,6 +87,7 @@ class AtomicFile:
             with signals_wait():
                 self._file = _claim(self._partial, self._mode)
                 undo.callback(self._discard)
+            clear_abandoned_partials(self._target.parent)  # before the free space is looked at
             self._check_free_space()
             self._undo = undo.pop_all()
         return self
@@ -174,6 +176,17 @@ class AtomicFile:
             raise ThriftbitError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
+def abandoned_partials(folder: Path) -> list[Path]:
+    """Return the partial files in a folder that no run is writing any more, as far as that can be told."""
+    return [path for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}")) if _if_abandoned(path, lambda: None)]
+
+
+def clear_abandoned_partials(folder: Path) -> None:
+    """Removes the partial files in a folder that no run is writing any more. Those of other users are left alone."""
+    for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
+        _if_abandoned(path, path.unlink)
+
+
 def free_bytes_for(path: Path) -> int:
     """Return how much a file at `path` may take on its disk, whose folder may still have to be made."""
     folder = Path(os.path.realpath(path)).parent
@@ -209,6 +222,26 @@ def _free_name(taken: Path) -> Path:
     """Return "model-2.gguf" for "model.gguf", or the same with the first higher number that is free."""
     names = (taken.with_name(f"{taken.stem}-{number}{taken.suffix}") for number in itertools.count(2))
     return next(path for path in names if not os.path.lexists(path))
+
+
+def _if_abandoned(partial: Path, act: Callable[[], None]) -> bool:
+    """Return whether nobody is writing the file, and then `act` while it is locked; False where there are no locks."""
+    flags = os.O_RDWR | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"))
+    try:
+        if not stat.S_ISREG(partial.lstat().st_mode):
+            return False
+        with FileIO(os.open(partial, flags), "r+") as file:
+            state = os.fstat(file.fileno())
+            if hasattr(os, "geteuid") and state.st_uid != os.geteuid():
+                return False
+            if not (lock(file) and is_at(file, partial)):
+                return False
+            if sys.platform == "win32":
+                file.close()
+            act()
+            return True
+    except OSError:  # BlockingIOError: another run is writing it
+        return False
 
 
 def _claim(partial: Path, mode: int) -> FileIO:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, abandoned_partials, clear_abandoned_partials
 from thriftbit.containers.temporary_folder import PREFIX, clear_abandoned
 from thriftbit.errors import ThriftbitError, UsageError, shown
 from thriftbit.folders import cache_folder, data_folder
@@ -39,7 +40,7 @@ _GROUPS = (
     ("measurements", "your measurements, of which reports are made", True, ("measurements.jsonl",)),
     ("profile", "how fast this computer is; made again by `thriftbit doctor --measure`", True, ("machine",)),
 )  # fmt: skip
-_TEMPORARY = "what interrupted runs left behind"
+_TEMPORARY = "what killed runs left behind, half-written files in this folder included"
 _CONVERTER = "llama.cpp's converter, which you agreed to install; installed again when needed"
 _OTHER = "files of another version of Thriftbit"
 
@@ -54,8 +55,9 @@ def kept() -> tuple[Kept, ...]:
     left = sorted(
         path for path in _children(cache) if path.name not in {each for group in _GROUPS for each in group[3]}
     )
-    temporary = tuple(path for path in left if path.name.startswith(PREFIX) or ".thriftbit-partial" in path.name)
+    temporary = tuple(path for path in left if path.name.startswith(PREFIX) or PARTIAL_SUFFIX in path.name)
     other = tuple(path for path in left if path not in temporary)
+    temporary += tuple(abandoned_partials(Path.cwd()))
     converter = data_folder() / "converter"
     return tuple(
         each
@@ -79,6 +81,8 @@ def clear(name: str | None = None) -> tuple[Kept, ...]:
     for group in chosen:
         if group.name == "temporary":  # a run may be using one of these now; its lock says so
             clear_abandoned(cache_folder())
+            for folder in (cache_folder(), Path.cwd()):
+                clear_abandoned_partials(folder)
             continue
         for path in group.paths:
             if path.name in KINDS:  # a run may be making one of these now; its lock says so

@@ -135,6 +135,7 @@ _IMAGE_TENSORS = (
     *("double_blocks.", "single_blocks.", "joint_blocks.", "input_blocks.", "transformer_blocks.", "double_layers."),
     *("model.diffusion_model.", "down_blocks.", "patch_embedding.", "caption_projection.", "x_embedder."),
 )
+_RUNS_A_FILE = re.compile(r"llama-[\w-]+ .*FILE")
 _LORA = re.compile(r"\.lora_[aAbB]$")
 
 
@@ -235,6 +236,11 @@ def cannot(kind: str, path: Path | str, why: str) -> ThriftbitError:
 
     why: it is refused, "it cannot chat"."""
     known = KINDS[kind]
-    shown = quoted(str(path))
-    instead = known.instead.replace("FILE", shown)
+    if Path(path).is_file() or str(path).endswith(".gguf"):
+        instead = known.instead.replace("FILE", quoted(str(path)))
+    elif _RUNS_A_FILE.search(known.instead):  # a program that takes a GGUF does not take a folder
+        name = quoted(Path(path).resolve().name.partition("@")[0])
+        instead = f"{known.instead.rstrip('.')}, where FILE is a GGUF of it. `thriftbit find {name}` looks for one."
+    else:
+        instead = known.instead.replace("FILE", quoted(str(path)))
     return ThriftbitError(f"{path} is {known.what}; {why}. {instead}")

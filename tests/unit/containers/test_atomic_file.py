@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, PIECE_BYTES, AtomicFile
+from thriftbit.containers.atomic_file import PARTIAL_SUFFIX, PIECE_BYTES, AtomicFile, abandoned_partials
 from thriftbit.errors import ThriftbitError
 
 
@@ -150,3 +150,21 @@ def test_outside_the_main_thread(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write, tmp_path / "a.gguf", b"abc").result()
     assert (tmp_path / "a.gguf").read_bytes() == b"abc"
+
+
+def test_the_next_run_in_a_folder_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    left, written = tmp_path / f"killed.gguf{PARTIAL_SUFFIX}", tmp_path / f"other.gguf{PARTIAL_SUFFIX}"
+    left.write_bytes(b"half")
+    (tmp_path / f"folder{PARTIAL_SUFFIX}").mkdir()
+    (tmp_path / f"link{PARTIAL_SUFFIX}").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept").write_bytes(b"kept")
+    with AtomicFile(tmp_path / "other.gguf", 4) as other:
+        assert abandoned_partials(tmp_path) == [] and not left.exists() and written.exists()
+        left.write_bytes(b"half")
+        assert abandoned_partials(tmp_path) == [left]
+        with AtomicFile(tmp_path / "third.gguf", 4) as third:
+            third.write(b"1234")
+            other.write(b"1234")
+    assert (tmp_path / "other.gguf").read_bytes() == (tmp_path / "third.gguf").read_bytes() == b"1234"
+    assert not left.exists() and (tmp_path / "kept").read_bytes() == b"kept"
+    assert (tmp_path / f"folder{PARTIAL_SUFFIX}").is_dir() and (tmp_path / f"link{PARTIAL_SUFFIX}").is_symlink()

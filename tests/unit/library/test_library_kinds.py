@@ -116,6 +116,15 @@ def test_every_kind_says_what_it_is_and_what_works(tmp_path: Path) -> None:
         assert "FILE" not in message.replace(f"'{tmp_path}/my model.gguf'", "")
 
 
+def test_a_folder_is_not_given_to_a_program_that_takes_files(tmp_path: Path) -> None:
+    folder = tmp_path / "bge-m3"
+    folder.mkdir()
+    message = str(cannot("embedding", folder, "`thriftbit fit` is for models that write text"))
+    assert "llama-server -m FILE --embeddings, where FILE is a GGUF of it." in message
+    assert f"-m {folder}" not in message and "`thriftbit find bge-m3`" in message
+    assert "llama-server -m FILE --embeddings" in str(cannot("embedding", "BAAI/bge-m3", "it cannot chat"))
+
+
 def test_find_lists_them_as_what_they_are_and_hides_parts(home: Path) -> None:
     write_raw_gguf(home / "work/nomic-F16.gguf", {"general.architecture": "nomic-bert", "general.file_type": 1}, LAYERS)
     write_raw_gguf(home / "work/mmproj.gguf", {"general.architecture": "clip"}, LAYERS)
