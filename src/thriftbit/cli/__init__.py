@@ -63,7 +63,7 @@ def commands(context: click.Context) -> None:
       thriftbit fit Qwen/Qwen2.5-7B-Instruct      which precision of a model suits this computer
       thriftbit quantize ./my-model --to Q4_K_M   a 4-bit GGUF for llama.cpp, Ollama, LM Studio
       thriftbit chat my-model-Q4_K_M.gguf         talk to it, on this computer alone
-      thriftbit serve my-model-Q4_K_M.gguf        let other programs use it, as they use OpenAI's
+      thriftbit serve my-model-Q4_K_M.gguf        serve it to other programs, as OpenAI does
       thriftbit compare my-model-BF16.gguf my-model-Q4_K_M.gguf
                                                   both answer side by side; can you tell which is which?
       thriftbit map ./my-model                    what it loses at every size; then --size 4GB and the like

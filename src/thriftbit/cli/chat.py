@@ -28,11 +28,21 @@ from thriftbit.errors import UsageError
 @click.command(short_help="Talk to a model, on this computer alone.")
 @click.argument("model", metavar="[MODEL]", required=False, shell_complete=complete_models)
 @click.option("-p", "--prompt", metavar="TEXT", help="Answer this, and leave. Piped text is added to it.")
-@click.option("--system", default="", metavar="TEXT", help="What the model is told before everything else.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt: what the model is told first.")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="How it answers, for example temperature=0.2."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the answers, for example temperature=0.2.",
 )
-@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="How much text; 8k by default.")
+@click.option(
+    "--context",
+    "context_tokens",
+    type=Tokens(),
+    metavar="TOKENS",
+    help="Length of the context, in tokens; 8k by default.",
+)
 @click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
 @click.option("-c", "--continue", "goes_on", is_flag=True, help="Go on with the conversation that was saved last.")
 @click.option("--plain", is_flag=True, help="Show answers as they are written, without Markdown.")
@@ -61,9 +71,9 @@ def chat(
     """Talk to MODEL. Nothing leaves this computer, and nothing is kept unless you save it.
 
     MODEL is a GGUF file, a name that `thriftbit ls` shows, or one on the Hugging Face Hub (owner/name, or
-    owner/name:Q4_K_M of a repository with GGUF files). Of a model that is not quantized, the file that `thriftbit fit`
-    recommends is made first; you are asked before much is downloaded or written. Without MODEL you choose one of those
-    that are here.
+    owner/name:Q4_K_M of a repository with GGUF files). If the model is not quantized, Thriftbit first makes the file
+    that `thriftbit fit` recommends; it asks before it downloads or writes much. Without MODEL, you choose one of the
+    models on this disk.
 
     In a chat, /help shows what you can do. With -p, or with text piped into it, the answer is on the standard output
     and nothing else.

@@ -35,11 +35,17 @@ if TYPE_CHECKING:
 
 @click.command(short_help="See precisions of a model answer side by side, and whether you can tell them apart.")
 @click.argument("models", metavar="MODEL MODEL...", shell_complete=complete_models, nargs=-1, required=True)
-@click.option("--port", type=int, default=0, show_default=True, help="0 takes one that is free.")
+@click.option("--port", type=int, default=0, show_default=True, help="The port; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page; its address is printed anyway.")
-@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="Of each; 4k by default.")
+@click.option(
+    "--context",
+    "context_tokens",
+    type=Tokens(),
+    metavar="TOKENS",
+    help="Length of each model's context, in tokens; 4k by default.",
+)
 @threads_option
-@click.option("--at-once", is_flag=True, help="All write at the same time, and slow each other down.")
+@click.option("--at-once", is_flag=True, help="Let all write at the same time; they slow each other down.")
 @full_speed_option
 @unload_option
 @yes_option
@@ -60,12 +66,12 @@ def compare(
 ) -> None:
     """See two MODELs or more answer the same questions side by side, on a page in your browser, until Ctrl-C.
 
-    Under each answer stand its speed and memory, and words that differ from the original are marked. The original is
+    Each answer comes with its speed and memory, and words that differ from the original's are marked. The original is
     the file with the most bits per weight. In a blind test you are shown two answers without names, and pick the
     original: after some votes you know whether you can tell them apart.
 
-    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
-    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+    MODEL is a GGUF file. From a folder or the name of a model on the Hugging Face Hub (owner/name), Thriftbit first
+    makes the file that `thriftbit fit` recommends; it asks before it downloads or writes much.
 
     The page is for you alone: only this computer reaches it, and only with the key in its address.
 

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="See it work on the small model in the box.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="A folder to keep files and report in; else nothing is kept."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A folder for the files and the report; by default nothing is kept.",
 )
-@click.option("--quick", is_flag=True, help="Measure nothing: sizes and text only, in seconds.")
+@click.option("--quick", is_flag=True, help="Measure nothing; show sizes and text only, in seconds.")
 @click.option("--markdown", is_flag=True, help="Print the table of sizes as Markdown, and do no more.")
 @json_option
 def demo(output: Path | None, quick: bool, markdown: bool, as_json: bool) -> None:

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 )
 @json_option
 def doctor(measuring: bool, budget: float, as_json: bool) -> None:
-    """Show what this computer is, what it can use to run models, and what was measured of it.
+    """Show what this computer has, what it can run models with, and what was measured of it.
 
-    --measure takes a minute: how fast memory and disk are read, how many threads help, and how fast llama.cpp computes
-    with each format. It is kept, and everything that predicts a speed uses it. Measure while nothing else is running.
-    At a terminal it is offered once, and again when the hardware has changed.
+    --measure takes a minute. It measures how fast memory and disk are read, how many threads help, and how fast
+    llama.cpp computes with each format. The result is kept, and every prediction of a speed uses it. Measure while
+    nothing else is running. In a terminal you are offered this once, and again when the hardware has changed.
 
-    With --json everything is told, each fact with where it was read: what a bug report wants. Nothing in it names you
-    or your computer. Saved to a file, it answers for this computer on another one.
+    --json prints every fact with its source, as a bug report needs it. It names neither you nor your computer. Saved to
+    a file, it describes this computer to `thriftbit fit --machine` on another one.
 
     \b
     Examples:

@@ -34,10 +34,8 @@ _WHERE = {
 @click.command(short_help="Hand a model to Ollama, LM Studio or llama.cpp, without copying it.")
 @click.argument("file", metavar="FILE", shell_complete=complete_models)
 @click.option("--to", type=click.Choice(["ollama", "lmstudio", "llama.cpp"]), help="The program.")
-@click.option(
-    "--name", metavar="NAME", help="What it is to be called there: NAME[:TAG] for Ollama, OWNER/NAME for others."
-)
-@click.option("--folder", metavar="FOLDER", help="Where that program keeps models, if not where it usually does.")
+@click.option("--name", metavar="NAME", help="The model's name there: NAME[:TAG] for Ollama, OWNER/NAME for others.")
+@click.option("--folder", metavar="FOLDER", help="The program's folder for models, if it is not the usual one.")
 @click.option("--force", is_flag=True, help="Replace what has that name already.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing.")
 @json_option
@@ -47,9 +45,9 @@ def export(
     """Register the GGUF file FILE with a program that runs models, so that it lists it.
 
     The file is not copied where the disk allows: it gets a second name, or shares its blocks. Otherwise it is copied,
-    and you are told the size first. Ollama gets a template, stop tokens and parameters that say what the file's own
-    say; LM Studio and llama.cpp read them from the file. What the program could not load is refused. If anything goes
-    wrong, nothing is left behind.
+    and you are told the size first. For Ollama, the template, the stop tokens and the parameters are derived from the
+    file's own; LM Studio and llama.cpp read them from the file. A file that the program could not load is refused. If
+    anything goes wrong, nothing is left behind.
 
     \b
     Examples:

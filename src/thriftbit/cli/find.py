@@ -33,9 +33,9 @@ NOTHING_FOUND, CANNOT_TELL = 3, 4
 def find(words: tuple[str, ...], local: bool, offline: bool, look: bool, show_all: bool, as_json: bool) -> int:
     """Find models with all WORDS in their names, on this disk and on the Hugging Face Hub, the best first.
 
-    What a file on this disk is, its header decides and not its name. Nothing is downloaded: each result comes with the
-    command to go on with. Without WORDS, everything on this disk is listed: the Hub's cache, Ollama, LM Studio,
-    llama.cpp's cache, this folder, and the folders that config.toml names.
+    A file on this disk is judged by its header, not by its name. Nothing is downloaded: each result comes with the next
+    command. Without WORDS, everything on this disk is listed: the Hub's cache, Ollama, LM Studio, llama.cpp's cache,
+    this folder, and the folders that config.toml names.
 
     The exit code is 3 if nothing was found, and 4 if nothing was found and the Hub did not answer.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NOTHING_FITS, CANNOT_TELL = 3, 4
 
 
-@click.command(short_help="Which precision of a model suits this computer.")
+@click.command(short_help="Show which precision of a model suits this computer.")
 @click.argument("source", metavar="[MODEL]", shell_complete=complete_models, required=False)
 @click.option(
     "--task", default="chat", show_default=True, metavar="TASK", help="chat, code, math, science, or a text of yours."
@@ -43,7 +43,7 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
     "context_tokens",
     type=Tokens(),
     metavar="TOKENS",
-    help="How much text it has to keep in mind, for example 16k; 8k by default.",
+    help="Length of the context, in tokens, for example 16k; 8k by default.",
 )
 @click.option("--leave-free", type=Size(least=0), metavar="SIZE", help="Memory for other programs, for example 4GB.")
 @click.option(
@@ -51,10 +51,17 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
     type=click.Choice(["F16", "Q8_0", "Q4_0"], case_sensitive=False),
     default="F16",
     show_default=True,
-    help="The precision that the text is kept in.",
+    help="The precision of the KV cache.",
 )
-@click.option("--battery", is_flag=True, help="Save energy: of what is good enough, the least work.")
-@click.option("--machine", type=click.Path(dir_okay=False), metavar="FILE", help="Another computer's profile.")
+@click.option(
+    "--battery", is_flag=True, help="Save energy: recommend what takes the least work of all that is good enough."
+)
+@click.option(
+    "--machine",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The profile of another computer, from `thriftbit doctor --json`.",
+)
 @offline_option
 @json_option
 def fit(
@@ -72,11 +79,12 @@ def fit(
 ) -> int:
     """Show every precision of MODEL on this computer, and recommend one.
 
-    From 32 bits down: the size, the memory it takes, whether it fits, how fast it writes and what it loses.
+    For each precision, from 32 bits down, you see the size, the memory it takes, whether it fits, how fast it writes
+    and what it loses.
 
     MODEL is a folder, a GGUF file, the name of a model on the Hugging Face Hub (owner/name), or a GGUF there
-    (owner/name/file.gguf). Its weights are not needed and never downloaded: only its description is. Without MODEL, the
-    models on this disk are ranked.
+    (owner/name/file.gguf). Only its description is read, never its weights. Without MODEL, the models on this disk are
+    ranked.
 
     Every number says where it comes from. Speeds need `thriftbit doctor --measure`, once. The exit code is 3 where
     nothing fits, and 4 where that cannot be told.

@@ -27,8 +27,8 @@ LONG_VALUE = 200  # characters of metadata, of which a terminal's width is shown
 def inspect(path: str, with_tensors: bool, as_json: bool) -> None:
     """Show what is really in a GGUF file, or in a model folder in Hugging Face's layout.
 
-    Architecture, parameters, types and sizes, the true bits per weight, metadata, and whatever is odd. Only headers are
-    read, so it is quick however large the model is. With --json everything is told, tensors included.
+    You see the architecture, parameters, types and sizes, the true bits per weight, metadata, and whatever is odd. Only
+    headers are read, so this is quick however large the model is. --json prints everything, tensors included.
 
     \b
     Examples:

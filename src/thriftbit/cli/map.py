@@ -54,18 +54,18 @@ def map_command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Find out what MODEL loses at every size, tensor by tensor and format by format.
+    """Measure what MODEL loses at every size, tensor by tensor and format by format.
 
-    That takes minutes for a small model and hours for a large one, once; it may be interrupted and goes on where it
-    was. Afterwards `thriftbit quantize` answers any budget at once: a size, bits per weight, or the loss you allow.
-    Needs the extra torch. MODEL is what `thriftbit quantize` takes.
+    This takes minutes for a small model and hours for a large one, and is needed only once. An interrupted run
+    continues where it stopped. Afterwards `thriftbit quantize` answers any budget at once: a size, bits per weight, or
+    the loss you allow. Needs the extra torch. MODEL is what `thriftbit quantize` takes.
 
     \b
     Examples:
       thriftbit map ./Qwen2.5-1.5B-Instruct
       thriftbit map ./my-model --html map.html
       thriftbit map ./my-model --calibrate-on my-work.txt
-      thriftbit quantize ./my-model --size 4GB        what it is good for
+      thriftbit quantize ./my-model --size 4GB        uses the map
     """
     from thriftbit.containers.atomic_file import check_target
 

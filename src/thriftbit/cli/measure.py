@@ -28,7 +28,7 @@ VERDICT_NO, CANNOT_TELL = 3, 4
 EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
 
 
-@click.command(short_help="Prove what quantization lost and gained, on this machine.")
+@click.command(short_help="Measure what quantization lost and gained, on this computer.")
 @click.argument("files", metavar="FILE...", shell_complete=complete_models, nargs=-1, required=True)
 @click.option(
     "--against", metavar="MODEL", help="The original: a folder, a GGUF in 16 or 32 bits, or a name on the Hub."
@@ -46,7 +46,7 @@ EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
     "parts",
     multiple=True,
     type=click.Choice(["accuracy", "speed", "answers"]),
-    help="Leave out the rest. May be repeated.",
+    help="Measure only this. May be repeated.",
 )
 @click.option("--time", "budget", type=Duration(), default="5m", show_default=True, help="About how long it may take.")
 @click.option(
@@ -61,7 +61,7 @@ EXIT_CODES = {"yes": 0, "no": VERDICT_NO, "cannot tell yet": CANNOT_TELL}
     type=Tokens(least=4),
     default=512,
     show_default=True,
-    help="Tokens of a window.",
+    help="Tokens in each window of text.",
 )
 @click.option(
     "--prompt-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens to read, for the speed."
@@ -94,9 +94,10 @@ def measure(
 ) -> int:
     """Measure what quantized GGUF FILEs lost against the original, and what they gain in speed and memory.
 
-    How far their predictions are from the original's, on four kinds of text or on yours; how many multiple-choice
-    questions they answer differently; how fast they run, how much memory and energy they take; what both answer to the
-    same prompts. Every number has an interval, and is kept: `thriftbit report` makes a page of them.
+    It measures how far their predictions are from the original's, on four kinds of text or on yours; how many
+    multiple-choice questions they answer differently; how fast they run, and how much memory and energy they take; and
+    what both answer to the same prompts. Every number has an interval, and is kept: `thriftbit report` makes a page of
+    them.
 
     Accuracy needs torch: pip install "thriftbit[torch]".
 

@@ -92,9 +92,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 offline_option = click.option(
     "--offline", is_flag=True, help="Never use the network; take Hub models from the local cache."
 )
-yes_option = click.option("--yes", is_flag=True, help="Download and write what it takes without asking.")
+yes_option = click.option("--yes", is_flag=True, help="Download and write without asking.")
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; what was measured best here by default."
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    help="Number of threads; by default what was measured as best here.",
 )
 encoding_threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads for encoding; every core by default."
@@ -117,7 +119,7 @@ _BUDGET = (
         "context_tokens",
         type=Tokens(),
         metavar="TOKENS",
-        help="How much text has to fit with --fits; 8192 by default.",
+        help="Length of the context that has to fit with --fits, in tokens; 8192 by default.",
     ),
     click.option(
         "--min-speed",
@@ -159,14 +161,14 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 full_speed_option = click.option(
-    "--full-speed", is_flag=True, help="Do not let other programs go first, and keep the model in memory."
+    "--full-speed", is_flag=True, help="Do not yield to other programs, and keep the model in memory."
 )
 unload_option = click.option(
     "--unload-after",
     "unload_after_minutes",
     type=click.FloatRange(min=0),
     metavar="MINUTES",
-    help="Give the memory back when nobody asks anything; 10 by default, 0 for never.",
+    help="Free the model's memory after this time without a question; 10 by default, 0 for never.",
 )
 
 
@@ -186,12 +188,12 @@ _CONVERTER_OPTIONS = (
         "converter_path",
         type=click.Path(path_type=Path),
         metavar="PATH",
-        help="llama.cpp's convert_hf_to_gguf.py, for models that Thriftbit has no table for. Looked for by itself.",
+        help="llama.cpp's convert_hf_to_gguf.py, for families without a table. By default Thriftbit looks for it.",
     ),
     click.option(
         "--trust-code",
         is_flag=True,
-        help="Let Python files in the model's folder run, with the network, where the converter wants them.",
+        help="Let Python files in the model's folder run, with the network, if the converter needs them.",
     ),
 )
 

@@ -19,7 +19,7 @@ from thriftbit.sizes import describe_bytes
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
 def rm(name: str, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove the model NAME from this disk, after a question that says what goes and what that frees.
+    """Remove the model NAME from this disk, after asking. The question says what goes and how much space that frees.
 
     In the Hub's cache, content that other files need stays. Ollama's models are left to Ollama.
 

@@ -32,13 +32,21 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 10.0
 
 
-@click.command(short_help="Let other programs use a model, as they use OpenAI's.")
+@click.command(short_help="Serve a model to other programs, as OpenAI does.")
 @click.argument("model", metavar="MODEL", shell_complete=complete_models)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere takes --api-key.")
-@click.option("--port", type=int, default=8080, show_default=True, help="0 takes one that is free.")
-@click.option("--api-key", envvar="THRIFTBIT_API_KEY", default="", help="Answer only those who have it.")
-@click.option("--users", type=click.IntRange(1, 64), default=4, show_default=True, help="Answered at the same time.")
-@click.option("--context", "context_tokens", type=Tokens(), metavar="TOKENS", help="Shared by all; 8k by default.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; others need --api-key.")
+@click.option("--port", type=int, default=8080, show_default=True, help="The port; 0 takes a free one.")
+@click.option("--api-key", envvar="THRIFTBIT_API_KEY", default="", help="Answer only requests with this key.")
+@click.option(
+    "--users", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests answered at the same time."
+)
+@click.option(
+    "--context",
+    "context_tokens",
+    type=Tokens(),
+    metavar="TOKENS",
+    help="Context that all users share, in tokens; 8k by default.",
+)
 @threads_option
 @full_speed_option
 @unload_option
@@ -59,13 +67,13 @@ def serve(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Let other programs use MODEL as they use OpenAI's, until Ctrl-C; and people, on a web page.
+    """Serve MODEL to other programs, as OpenAI serves theirs, and to people on a web page, until Ctrl-C.
 
-    MODEL is a GGUF file. Of a folder or the name of a model on the Hugging Face Hub (owner/name), the file that
-    `thriftbit fit` recommends is made first; you are asked before much is downloaded or written.
+    MODEL is a GGUF file. From a folder or the name of a model on the Hugging Face Hub (owner/name), Thriftbit first
+    makes the file that `thriftbit fit` recommends; it asks before it downloads or writes much.
 
-    Only this computer can reach it, unless you say --host and give an --api-key, better as THRIFTBIT_API_KEY in the
-    environment, where other users do not see it.
+    Only this computer can reach the server, unless you give --host and an --api-key. In the environment, as
+    THRIFTBIT_API_KEY, other users do not see the key.
 
     \b
     Examples:
