@@ -106,7 +106,7 @@ def test_trusted_code_gets_files_and_network_but_no_token(
 
 
 def test_its_death_is_one_sentence(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(ThriftbitError, match="converter broke off: 'it is too much for me'"):
+    with pytest.raises(ThriftbitError, match="converter failed: 'it is too much for me'"):
         ConverterProcess(converter(tmp_path, DIES), checkpoint)
 
 

@@ -124,19 +124,19 @@ ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
     "no architecture": (
         {"general.architecture": None, "llama.block_count": None, "llama.context_length": None},
         (EMBEDDING, OUTPUT),
-        "It does not say which architecture it is (general.architecture), so nothing can run it.",
+        "It does not name its architecture (general.architecture), so no program can run it.",
     ),
     "no tensors": ({}, (), "It holds no tensors, only metadata."),
     "layers": ({}, (*ENTRIES, SECOND_LAYER), "llama.block_count is 1, but there are tensors of 2 layers."),
     "context": (
         {"llama.context_length": None},
         ENTRIES,
-        "It does not say how long its context is (llama.context_length).",
+        "It does not state the length of its context (llama.context_length).",
     ),
     "context of another type": (
         {"llama.context_length": "long"},
         ENTRIES,
-        "It does not say how long its context is (llama.context_length).",
+        "It does not state the length of its context (llama.context_length).",
     ),
     "file type": (
         {},
@@ -146,7 +146,7 @@ ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
     "unknown file type": (
         {"general.file_type": np.uint32(999)},
         ENTRIES,
-        "general.file_type is 999, which stands for nothing known here.",
+        "general.file_type is 999, a number that Thriftbit does not know.",
     ),
     "fallback": (
         {},
@@ -217,7 +217,7 @@ ODD: dict[str, tuple[dict[str, Any], tuple[Entry, ...], str]] = {
     "unknown keys": (
         {f"mine.{letter}": True for letter in "abcd"},
         ENTRIES,
-        "Metadata of a kind that is not known here: mine.a, mine.b, mine.c and 1 more.",
+        "Metadata that Thriftbit does not know: mine.a, mine.b, mine.c and 1 more.",
     ),
     "text": ({"general.name": "\udcff"}, ENTRIES, "general.name is not UTF-8."),
     "texts": (

@@ -1,6 +1,6 @@
 """From what a person asks of a file to the limits that an allocation keeps.
 
-"It shall fit here" and "so many tokens/s" are bytes and seconds, once this computer is known.
+"Fits here" and "at least 10 tokens/s" become bytes and seconds, once this computer is known.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int
     left = max(room.main, room.gpu) - beside
     if left <= 0:
         raise CannotFitError(
-            f"{model.source}: {describe_bytes(max(room.main, room.gpu))} of memory are {room.words}, and a context of "
+            f"{model.source}: {describe_bytes(max(room.main, room.gpu))} of memory are {room.words}; a context of "
             f"{context:,} tokens takes {describe_bytes(round(beside))} beside the weights; shorten --context"
         )
     outside_weights = file_layout(model, plan).file_size_bytes - plan.weights_bytes(model)
@@ -115,7 +115,7 @@ def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> t
     left = 1 / tokens_per_second - (1 / predicted.value - of_weights)
     if left <= 0:
         raise CannotFitError(
-            f"{model.source}: {tokens_per_second:g} tokens/s are out of reach here: what is the same at every "
+            f"{model.source}: {tokens_per_second:g} tokens/s are out of reach here: the work that is the same at every "
             f"precision takes {1000 * (1 / tokens_per_second - left):.2g} ms a token; ask for less"
         )
     return rates, left

@@ -46,7 +46,7 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
         beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
         return Recommendation(None, (f"none writes {wishes.speed:g} tokens/s{beside}",), None, None)
     elif wishes.max_loss is not None and not faithful:
-        return Recommendation(None, (f"none of those that fit loses {wishes.loss:.1%} or less",), None, None)
+        return Recommendation(None, (f"none of the precisions that fit loses {wishes.loss:.1%} or less",), None, None)
     elif wishes.min_speed is not None and wishes.max_loss is not None:
         return Recommendation(None, ("none is both fast and faithful enough",), None, None)
     elif faithful and (wishes.max_loss is not None or not fast):

@@ -40,7 +40,7 @@ class ExpectedLoss:
 
 
 ROUNDED_TO_16_BITS = ExpectedLoss(
-    Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: no difference that could be measured"), LOSSLESS
+    Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: the difference is too small to measure"), LOSSLESS
 )
 
 

@@ -229,7 +229,9 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
         return loss  # against the model as it is, whatever it lost before
     if loss.provenance in (LOSSLESS, MEASURED):
         return loss
-    return ExpectedLoss(unknown(f"it comes on top of {outline.born.kind}, and nobody published how much"), UNKNOWN)
+    return ExpectedLoss(
+        unknown(f"it adds to the loss of {outline.born.kind}, and no number is published for that"), UNKNOWN
+    )
 
 
 def _speeds(shape: ModelShape, computer: Computer, where: Placement, wishes: Wishes) -> tuple[Prediction, Prediction]:

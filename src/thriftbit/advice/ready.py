@@ -80,14 +80,14 @@ def context_that_fits(path: Path, wanted: int | None) -> int:
     made_for = option.shape.context_tokens
     context = asked = min(wanted or DEFAULT_CONTEXT_TOKENS, made_for or (1 << 31))
     if wanted and asked < wanted:
-        _logger.info(f"{path.name} was made for a context of {made_for:,} tokens, and gets that.")
+        _logger.info(f"{path.name} was made for a context of {made_for:,} tokens and gets that length.")
     while option.place.where == "no" and context > LEAST_CONTEXT_TOKENS:
         context = max(LEAST_CONTEXT_TOKENS, context // 2)
         option = _option(outline, context)
     if option.place.where == "no":
         raise ThriftbitError(_too_large(path, option, context))
     if option.place.where == "unknown":
-        _logger.info(f"Note: whether {path.name} fits into memory cannot be told.")
+        _logger.info(f"Note: it is not known whether {path.name} fits into memory.")
     if context < asked:
         _logger.info(
             f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}."

@@ -33,7 +33,7 @@ def what_would_fit(
         parameters = round(8 * max(0, max(room.main, room.gpu) - _OVERHEAD_BYTES) / _USUAL_BITS)
         if parameters > 100_000_000:
             sentences.append(
-                f"A smaller sibling of this model: up to {describe_count(parameters)} parameters fit in Q4_K_M."
+                f"A smaller model of the same family: up to {describe_count(parameters)} parameters fit in Q4_K_M."
             )
     return sentences
 
@@ -43,7 +43,7 @@ def _other_settings(
 ) -> Iterator[str]:
     cached = replace(wishes, cache_type="Q8_0")
     if wishes.cache_type != "Q8_0" and (best := _largest(evaluate(cached))):
-        yield f"Keep the text in 8 bits (--cache-type Q8_0): then {best.name} fits."
+        yield f"Keep the context in 8 bits (--cache-type Q8_0): then {best.name} fits."
         return
     shorter = context_tokens
     while shorter > _SMALLEST_CONTEXT:
@@ -55,7 +55,7 @@ def _other_settings(
             )
             return
     if wishes.leave_free_bytes and (best := _largest(evaluate(replace(wishes, leave_free_bytes=0)))):
-        yield f"Leave nothing free: then {best.name} fits, and other programs have to be closed."
+        yield f"Leave no memory free: then {best.name} fits, but close other programs first."
 
 
 def _largest(options: Sequence[Option]) -> Option | None:

@@ -38,7 +38,7 @@ def reason(advice: Advice) -> str:
     speed = _speed(option)
     loss = option.loss.share
     if loss.value is None:
-        return f"{takes}{speed}; what it loses is not known."
+        return f"{takes}{speed}; its loss is not known."
     meaning = meaning_of(loss.value)
     return f"{takes}{speed}, and you can expect {meaning} ({describe_loss(option.loss)}{_beside(option.loss)})."
 
@@ -117,7 +117,7 @@ def _native_reason(advice: Advice, option: Option) -> str:
     size = describe_bytes(_value(option.size))
     if born is not None and born.trained:
         return (
-            f"This model was made in {born.kind} and is already as small as it was meant to be: it takes {size}, fits "
+            f"This model was made in {born.kind} and is already as small as it was meant to be. It takes {size}, fits "
             f"{_where(option)}{_speed(option)}, and loses nothing."
         )
     loss = option.loss.share.value
@@ -128,11 +128,11 @@ def _native_reason(advice: Advice, option: Option) -> str:
 def _refusal(advice: Advice) -> str:
     misses = advice.choice.misses
     if misses:
-        return f"Nothing here grants all wishes: {', '.join(misses)}."
+        return f"No precision meets all your wishes: {', '.join(misses)}."
     if any(option.place.where == "unknown" for option in advice.options):
         memory = advice.options[0].memory
         known = memory.lasting.reason if memory.cache is None else "this computer's memory is not known"
-        return f"Whether it fits cannot be said: {known}."
+        return f"It is not known whether the model fits: {known}."
     which = "is free now" if advice.is_here else "its system leaves"
     return f"No precision fits into the {describe_bytes(advice.room.main or 0)} of memory that {which}."
 

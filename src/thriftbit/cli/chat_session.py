@@ -235,7 +235,7 @@ def _save(chat: Chat, argument: str) -> None:
     save(chat.conversation, path, force=path.resolve() in chat.own_files)
     remember(chat.conversation, path)
     chat.own_files.add(path.resolve())
-    _note(f"saved: {path}; `thriftbit chat -c` goes on with it")
+    _note(f"saved: {path}; `thriftbit chat -c` continues it")
 
 
 def _load(chat: Chat, argument: str) -> None:

@@ -1,4 +1,4 @@
-"""`thriftbit doctor`: what this computer is, what it can use, what was measured of it."""
+"""`thriftbit doctor`: what this computer has, what it can use, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thriftbit.machine.profile import Profile, Spread
 
 
-@click.command(short_help="Show what this computer is, what it can use, and how fast it is.")
+@click.command(short_help="Show what this computer has, what it can use, and how fast it is.")
 @click.option("--measure", "measuring", is_flag=True, help="Measure how fast models run here; takes about a minute.")
 @click.option(
     "--time", "budget", type=Duration(), default="70s", show_default=True, help="About how long measuring may take."

@@ -125,7 +125,7 @@ def _legend(findings: Findings, rows: Sequence[Finding]) -> Iterator[str]:
 
 def _nothing(findings: Findings, hub_wanted: bool) -> str:
     if not findings.words:
-        return "There is no model on this disk. To look on the Hub, say what for: thriftbit find qwen3 4b"
+        return "There is no model on this disk. To search the Hub, give some words: thriftbit find qwen3 4b"
     if findings.hub:
         return "Nothing on this disk, and nothing on the Hub that fits here."
     looked = "on this disk and on the Hub" if hub_wanted and findings.hub_answered else "on this disk"
@@ -149,7 +149,7 @@ def _oddities(rows: Iterable[Finding]) -> Iterator[str]:
         if finding.copies:
             wasted = describe_bytes(finding.size_bytes * len(finding.copies))
             copies = ", ".join(map(_from_home, finding.copies))
-            yield f"{name}: the same bytes are also in {copies} ({wasted} for nothing)"
+            yield f"{name}: the same bytes are also in {copies} ({wasted} wasted)"
         if finding.aliases:
             yield f"{name} is also called {', '.join(finding.aliases)}"
 

@@ -173,7 +173,7 @@ def _headline(advice: Advice) -> Iterator[str]:
     yield f"{own}: {memory} for models{words}{card}. Context: {advice.context_tokens:,} tokens{cache}."
     asked = advice.wishes.context_tokens
     if asked is not None and asked > advice.context_tokens:
-        yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,}, which it gets."
+        yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,} and gets those."
     if advice.outline.born is not None:
         yield advice.outline.born.advice
     if advice.outline.note:

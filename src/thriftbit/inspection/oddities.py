@@ -79,12 +79,12 @@ def _keys(description: ModelDescription) -> Iterator[str]:
     known = (*NAMESPACES, description.text("general.type"), description.architecture)
     unknown = [key for key in description.metadata if key.partition(".")[0] not in known]
     if unknown:
-        yield f"Metadata of a kind that is not known here: {enumeration(unknown)}."
+        yield f"Metadata that Thriftbit does not know: {enumeration(unknown)}."
 
 
 def _architecture(description: ModelDescription) -> Iterator[str]:
     if description.architecture is None:
-        yield "It does not say which architecture it is (general.architecture), so nothing can run it."
+        yield "It does not name its architecture (general.architecture), so no program can run it."
 
 
 def _tensors(description: ModelDescription) -> Iterator[str]:
@@ -103,13 +103,13 @@ def _layers(description: ModelDescription) -> Iterator[str]:
 def _context(description: ModelDescription) -> Iterator[str]:
     key = f"{description.architecture}.context_length"
     if description.parts and description.architecture and description.number(key) is None:
-        yield f"It does not say how long its context is ({key})."
+        yield f"It does not state the length of its context ({key})."
 
 
 def _file_type(description: ModelDescription) -> Iterator[str]:
     number = description.number("general.file_type")
     if number is not None and description.file_type is None:
-        yield f"general.file_type is {number}, which stands for nothing known here."
+        yield f"general.file_type is {number}, a number that Thriftbit does not know."
     promised = _promised_format(description)
     fallen = set(_fallen(description))
     weights: Counter[str | None] = Counter()

@@ -36,7 +36,7 @@ def set_alias(name: str, target: str) -> None:
             f"{shown(name)} cannot be an alias: use up to 64 letters, digits, '-', '_', '.' or ':', and no '/'"
         )
     if Path(name).exists():
-        raise UsageError(f"{name} is a file or folder here, which comes before an alias; choose another name")
+        raise UsageError(f"{name} is a file or folder here, and those come before aliases; choose another name")
     _write(read_aliases() | {name: target})
 
 

@@ -32,7 +32,9 @@ def choose_file(owner: str, sizes: Mapping[str, int], wanted: str) -> str:
         return models[0]
     chosen = _default(models, sizes)
     size = describe_bytes(sizes[chosen])
-    _logger.info(f"{owner} has {len(models)} GGUF files; {chosen} ({size}) is taken. Another one: {owner}:LEVEL")
+    _logger.info(
+        f"{owner} has {len(models)} GGUF files; {chosen} ({size}) is taken. For another one, type {owner}:LEVEL"
+    )
     return chosen
 
 

@@ -153,7 +153,7 @@ def _judge_gguf(content: Content, claim: QuantizationName | None) -> Verdict:
         honest.reverse()  # the header has no number for a UD-Q4_K_XL or a Q4_K_L, and says Q4_K_M
     label = honest[0].name if honest else main if _is_uniform(content) else f"mostly {main}"
     if claim is not None and not agrees(claim, content):
-        return Verdict(label, f"called {claim.name}, and is {label}")
+        return Verdict(label, f"called {claim.name}, but is {label}")
     if declared in honest and declared is not None and main not in declared.scheme.formats and content.is_narrow:
         return Verdict(label, f"its rows do not divide into the blocks of {declared.name}: most weights are {main}")
     return Verdict(label)
@@ -168,7 +168,7 @@ def _judge_checkpoint(content: Content, claim: QuantizationName | None) -> Verdi
     claimed_bits, bits = claim.bits_per_weight, declared.bits_per_weight
     differs = claimed_bits and bits and not _TIGHTEST <= bits / claimed_bits <= _LOOSEST
     if quantized[0] != quantized[1] or differs:
-        return Verdict(label, f"called {claim.name}, and is {label}")
+        return Verdict(label, f"called {claim.name}, but is {label}")
     return Verdict(label)
 
 

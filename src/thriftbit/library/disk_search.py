@@ -141,7 +141,9 @@ def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterat
         files = tuple(folder / name for name in (CONFIG, *weights))
         yield Candidate(shown or str(folder), place, files, folder=folder)
     elif CONFIG in names and any(is_pickle(name) for name in names):
-        problem = "its weights are stored as pickle, which is not opened here: loading one runs whatever code is in it"
+        problem = (
+            "its weights are stored as pickle, which Thriftbit does not open: loading one runs any code that is in it"
+        )
         yield Candidate(shown or str(folder), place, (folder / CONFIG,), folder=folder, problem=problem)
 
 

@@ -155,7 +155,7 @@ def _unknown(asked: str) -> str:
         return f"I don't know {shown(asked)}. Do you mean {' or '.join(names)}?"
     if _NAMES_A_MODEL.search(asked.strip()[:200]):
         return (
-            f"{shown(asked)} names a model, and no quantization. Ollama then gives you its default, usually Q4_K_M: "
+            f"{shown(asked)} names a model without a quantization. Ollama then gives you its default, usually Q4_K_M: "
             "`thriftbit explain Q4_K_M`"
         )
     return (

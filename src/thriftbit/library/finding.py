@@ -185,7 +185,7 @@ def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str 
     stated = claim.bits_per_weight
     if bits and stated and not _TIGHTEST <= bits / stated <= _LOOSEST and (file.parameters or 0) > _LARGE:
         label = f"about {bits:.1f} bits"
-        return label, "size and name", bits, f"called {claim.name}, and its size makes it {label}"
+        return label, "size and name", bits, f"called {claim.name}, but its size says {label}"
     return claim.name, "size and name" if bits else "name", bits, None
 
 
@@ -321,9 +321,9 @@ def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
     local = [finding for finding in findings.local if finding.fits_here and finding.kind == TEXT]
     ready_here = [finding for finding in local if finding.can_chat]
     if best := _best_value(ready_here):
-        yield "chat with the best that is here", best.command
+        yield "chat with the best model on this disk", best.command
     elif local and local[0].is_original:
-        yield "make a file to chat with from the original that is here", local[0].command
+        yield "make a file to chat with from the original on this disk", local[0].command
     ready = [finding for finding in findings.hub if finding.can_chat and finding.fits_here]
     if (best := _best_value(ready)) and 0 < (best.bits_per_weight or 0) <= _READY_BITS:
         size = describe_bytes(best.size_bytes)
@@ -331,7 +331,7 @@ def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
     for finding in findings.hub:
         smaller = estimated_need(round(finding.size_bytes * _USUAL_SHARE))
         if finding.is_original and finding.kind == TEXT and findings.room.fits(smaller) == "yes":
-            yield "make your own from the original; you are told the size of the download first", finding.command
+            yield "make your own from the original; you see the size of the download first", finding.command
             return
 
 

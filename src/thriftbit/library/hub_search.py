@@ -106,16 +106,14 @@ def plain_reason(error: Exception) -> str:
         if status == 429:
             wait = error.response.headers.get("Retry-After", "")
             when = f"in {wait} seconds" if wait.isdecimal() else "in a few minutes"
-            return (
-                f"The Hub takes no more questions from here for now (429): ask again {when}, or log in: hf auth login"
-            )
+            return f"The Hub refuses more requests from here for now (429). Try again {when}, or log in: hf auth login"
         if status in (401, 403):
-            return f"The Hub wants to know who asks ({status}): log in with `hf auth login`, or renew an old token."
+            return f"The Hub asks for a log-in ({status}): log in with `hf auth login`, or renew an old token."
         return f"The Hub refused ({status}). Try again later."
     if isinstance(error, ValueError):
         return f"{constants.ENDPOINT} answered with something that is not the Hub's; is HF_ENDPOINT right?"
     reason = str(error).partition("\n")[0].strip() or type(error).__name__
-    return f"The Hub cannot be reached ({reason}). Check the network; --local does without."
+    return f"The Hub cannot be reached ({reason}). Check the network; --local searches this disk only."
 
 
 def _repositories(words: Sequence[str], kind: str) -> list[ModelInfo]:

@@ -225,7 +225,7 @@ def _find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[lis
     ]
     unknown_bytes = sum(_size_or_none(c.files[0]) or 0 for group in tied for c in group if c.sha256 is None)
     if unknown_bytes > _WORTH_TELLING_BYTES:
-        _logger.info(f"Comparing files that look the same, {describe_bytes(unknown_bytes)}, once.")
+        _logger.info(f"Comparing files that seem to be copies, {describe_bytes(unknown_bytes)}, once.")
     return [same for group in tied for same in _alike(group, lambda candidate: _sha256(candidate, cache))]
 
 

@@ -31,13 +31,13 @@ class Kept:
 
 # name, what it is, whether it is cleared by name only, its paths below the cache
 _GROUPS = (
-    ("calibrations", "what calibration learned of models; made again when needed, in minutes to hours", False,
+    ("calibrations", "what calibration learned about models; made again when needed, in minutes to hours", False,
      ("calibration",)),
     ("maps", "what each tensor of a model loses in each format; made again by `thriftbit map`", False, ("map",)),
     ("tuning", "rounded matrices of unfinished runs; without them such a run starts again", False, ("tuning",)),
     ("headers", "what headers of models say, and hashes of weights; read again in seconds to minutes", False,
      ("library.json", "identities.json")),
-    ("measurements", "your measurements, of which reports are made", True, ("measurements.jsonl",)),
+    ("measurements", "your measurements, from which reports are made", True, ("measurements.jsonl",)),
     ("profile", "how fast this computer is; made again by `thriftbit doctor --measure`", True, ("machine",)),
 )  # fmt: skip
 _TEMPORARY = "what killed runs left behind, half-written files in this folder included"
@@ -76,7 +76,7 @@ def clear(name: str | None = None) -> tuple[Kept, ...]:
     for a name that there is not, ThriftbitError for a file that cannot be removed."""
     groups = kept()
     if name is not None and name not in _names():
-        raise UsageError(f"nothing kept is called {shown(name)}; there are {', '.join(_names())}")
+        raise UsageError(f"{shown(name)} is not one of the names here: {', '.join(_names())}")
     chosen = [group for group in groups if group.name == name or (name is None and not group.is_yours)]
     for group in chosen:
         if group.name == "temporary":  # a run may be using one of these now; its lock says so

@@ -73,12 +73,12 @@ KINDS: Mapping[str, Kind] = {
         is_whole=False,
     ),
     ADAPTER: Kind(
-        "a LoRA adapter: changes to another model, and no model by itself",
+        "a LoRA adapter: changes to another model, not a model of its own",
         "llama.cpp takes both: llama-server -m MODEL --lora FILE. Or merge it into its model and quantize the result.",
         is_whole=False,
     ),
     CONTROL: Kind(
-        "a control vector: it steers another model, and is no model by itself",
+        "a control vector: it steers another model, and is not a model of its own",
         "llama.cpp takes both: llama-server -m MODEL --control-vector FILE",
         is_whole=False,
     ),
@@ -91,11 +91,11 @@ KINDS: Mapping[str, Kind] = {
         "llama.cpp runs some of them: llama-tts -m MODEL -mv FILE; whisper.cpp runs speech recognition.",
     ),
     OTHER: Kind(
-        "no language model: it has no token embedding",
+        "not a language model: it has no token embedding",
         "`thriftbit inspect FILE` shows what is in it.",
     ),
     IMPORTANCE: Kind(
-        "importance data, which steers quantization, and no model",
+        "importance data: it steers quantization, and is not a model",
         "Use it with: thriftbit quantize MODEL --imatrix FILE",
         is_whole=False,
     ),

@@ -71,7 +71,7 @@ def locate(name: str | Path, *, to_run: bool = False, offline: bool = False) -> 
     """
     text = str(name)
     if not text.strip():
-        raise UsageError("no model is named; `thriftbit ls` lists those that are here")
+        raise UsageError("no model is named; `thriftbit ls` lists the models on this disk")
     path = Path(text).expanduser()
     if _exists(path):
         return Located(_in_folder_of_ggufs(path, "") if path.is_dir() else str(path))
@@ -113,7 +113,7 @@ def obtain(
         return located.source
     size = describe_bytes(located.size_bytes)
     if located.size_bytes > LITTLE_BYTES:
-        _logger.info(f"{located.source} is on the Hub; the download has {size}.")
+        _logger.info(f"{located.source} is on the Hub; the download is {size}.")
         if not confirm("Download it?"):
             raise ThriftbitError("nothing was downloaded")
     folder = download_files(located.repository, located.files)

@@ -166,7 +166,7 @@ def _bare_level(bits: int) -> QuantizationName:
         most=None,
         also=(),
         exact=False,
-        distinction=f"About {bits} bits; which of llama.cpp's {bits}-bit levels it is, the name does not say.",
+        distinction=f"About {bits} bits; which of llama.cpp's {bits}-bit levels it is is not in the name.",
         standing=f"Look inside with `thriftbit inspect`; {usual} is the usual one. {known.standing}",
     )
     return QuantizationName(f"Q{bits}", scheme, known.bits)

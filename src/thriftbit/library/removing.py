@@ -92,7 +92,7 @@ def _candidate(name: str) -> Candidate:
         if candidate.path.absolute() == path.absolute() or path.absolute() in candidate.files:
             return candidate
     if not path.is_file() or path.suffix.lower() != ".gguf":
-        raise UsageError(f"{path} is no model that Thriftbit knows; remove it with your file manager")
+        raise UsageError(f"{path} is not a model that Thriftbit knows; remove it with your file manager")
     return Candidate(str(path), "its folder", (path.absolute(),))
 
 
@@ -122,7 +122,7 @@ def _whole_folder(folder: Path) -> Path:
             f"{folder} holds more than a model ({', '.join(sorted(other)[:3])}); remove the folder yourself"
         )
     if folder.resolve() in (Path.cwd(), *Path.cwd().parents, Path.home()):
-        raise ThriftbitError(f"{folder} is the folder that you are in; go elsewhere first")
+        raise ThriftbitError(f"{folder} is the current folder; change to another one first")
     return folder
 
 

@@ -39,7 +39,7 @@ def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
         tokens //= 2
     raise ThriftbitError(
         f"{doing}: there is not enough memory, with {describe_bytes(psutil.virtual_memory().available)} free now; "
-        "close other programs, or do it on a computer with more"
+        "close other programs, or use a computer with more"
     )
 
 

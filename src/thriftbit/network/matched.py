@@ -88,7 +88,9 @@ def match(model: Model) -> Matched:
     origins = _read(kept)
     if origins is None:
         megabytes = 4 * sum(tensor.parameters for tensor in model.tensors) / 1e6
-        _logger.info(f"Finding where the weights lie, by comparing {megabytes:,.0f} MB of them; once for a model")
+        _logger.info(
+            f"Finding where the weights lie by comparing {megabytes:,.0f} MB of them; needed once for each model"
+        )
         origins = find_origins(model.tensors, list(_matrices(checkpoint)))
         _refuse_unused(model, origins, len(layers))
         _write(kept, origins)

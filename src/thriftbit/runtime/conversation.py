@@ -195,7 +195,7 @@ class Conversation:
             self._engine.stop()
 
     def clear(self) -> None:
-        """Forgets what was said; what the model is told beforehand and the settings stay."""
+        """Forgets what was said; the system prompt and the settings stay."""
         self.restore([], self.system, self.settings)
 
     def restore(self, messages: list[dict[str, str]], system: str, settings: dict[str, Value]) -> None:

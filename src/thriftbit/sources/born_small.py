@@ -46,7 +46,7 @@ _QAT_FORMAT = re.compile(r"\b(q4_0|q4_k_m|q8_0|int4)\b", re.IGNORECASE)
 _BLOCK = 32  # columns that share a scale in GGML's formats
 
 # How far each lies from FP8 weights with scales, as a share of the weights' own size (docs/lab-notes.md)
-_CLOSE_TO_FP8 = "GGUF has no format for it: BF16 comes within 0.2% of the weights, and Q8_0 within 0.7%"
+_CLOSE_TO_FP8 = "GGUF has no such format. BF16 comes within 0.2% of the weights, Q8_0 within 0.7%"
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ class BornSmall:
         """-> two or three sentences: what the source is, what is lost by quantizing it, and what to do instead"""
         if self.trained:
             if not self.packed:
-                return f"This model was trained for {self.format}: in that format it loses least."
+                return f"This model was trained for {self.format} and loses least in that format."
             what = f"This model was trained in {self.kind}, and there is no original in 16 bits."
             if self.format:
                 return f"{what} {self.format} keeps its weights as they are (--to same); other quantizations lose more."
             return f"{what} {_CLOSE_TO_FP8}." if self.kind == FP8 else f"{what} Larger formats lose less."
-        what = f"These weights were quantized before ({self.kind}), so a loss is in them already."
+        what = f"These weights were quantized before ({self.kind}) and have lost something already."
         kept = f" {self.format} may keep them as they are (--to same)." if self.format else ""
         if self.kind == FP8:
             kept = f" {_CLOSE_TO_FP8}."
-        return f"{what}{kept} A file made from the model's original in 16 bits, where there is one, loses less."
+        return f"{what}{kept} A file made from the original in 16 bits loses less, if there is one."
 
 
 def born_small(

@@ -114,7 +114,7 @@ def pickle_refused(origin: str, name: str) -> ThriftbitError:
         "T.from_pretrained(s).save_pretrained(d)"
     )
     return ThriftbitError(
-        f"{origin} stores its weights as pickle ({name}); loading that runs whatever code is in it. If you trust it, "
+        f"{origin} stores its weights as pickle ({name}); loading that runs any code that is in it. If you trust it, "
         f"convert it once:\npython -c {quoted(code)}"
     )
 

@@ -321,7 +321,7 @@ def _plain_errors(model: HubId) -> Iterator[None]:
         raise ThriftbitError(f"{model}: the Hub refused ({status}). {again}") from None
     except (HTTPError, OSError) as error:
         raise ThriftbitError(
-            f"{model}: the download failed ({_reason(error)}). Run the same command again: it goes on where it stopped"
+            f"{model}: the download failed ({_reason(error)}). Run the same command again to continue it"
         ) from None
 
 

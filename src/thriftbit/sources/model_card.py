@@ -110,7 +110,7 @@ def _model_card(checkpoint: Checkpoint, warn: Callable[[str], None]) -> Mapping[
     except (yaml.YAMLError, RecursionError, ValueError):
         card = None
     if not isinstance(card, dict):
-        warn(f"The model card {path} cannot be read; the file goes without licence and author.")
+        warn(f"The model card {path} cannot be read, so the file states neither licence nor author.")
         return {}
     return card
 

@@ -40,12 +40,12 @@ def look(path: Path) -> Verdict:
         ("a-Q4.gguf", "Q4_K_S", "Q4_K", "Q6_K", "Q4_K_S", None),
         ("a-Q4.gguf", "", "Q4_0", "Q4_0", "Q4", None),
         # the file lies, and the header tells
-        ("a-Q8_0.gguf", "Q4_K_M", "Q4_K", "Q6_K", "Q4_K_M", "called Q8_0, and is Q4_K_M"),
-        ("a-Q4.gguf", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "called Q4, and is Q8_0"),
-        ("a-F16.gguf", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "called F16, and is Q8_0"),
+        ("a-Q8_0.gguf", "Q4_K_M", "Q4_K", "Q6_K", "Q4_K_M", "called Q8_0, but is Q4_K_M"),
+        ("a-Q4.gguf", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "called Q4, but is Q8_0"),
+        ("a-F16.gguf", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "called F16, but is Q8_0"),
         # the header lies as well, and the tensors tell
-        ("a-Q8_0.gguf", "Q8_0", "Q4_K", "Q6_K", "mostly Q4_K", "called Q8_0, and is mostly Q4_K"),
-        ("a-Q6_K.gguf", "Q6_K", "Q2_K", "Q2_K", "Q2_K", "called Q6_K, and is Q2_K"),
+        ("a-Q8_0.gguf", "Q8_0", "Q4_K", "Q6_K", "mostly Q4_K", "called Q8_0, but is mostly Q4_K"),
+        ("a-Q6_K.gguf", "Q6_K", "Q2_K", "Q2_K", "Q2_K", "called Q6_K, but is Q2_K"),
         ("a-UD-Q6_K_XL.gguf", "Q6_K", "IQ2_XXS", "Q2_K", "mostly IQ2_XXS", "called Q6_K_XL"),
     ],
 )

@@ -90,7 +90,7 @@ def test_what_the_rows_say(full_hub: FakeHub) -> None:
 
 def test_a_size_that_the_name_does_not_allow_is_shown(full_hub: FakeHub) -> None:
     liar = named(find(["qwen3 8b"]))["somebody/Qwen3-8B-GGUF/Qwen3-8B-Q8_0.gguf"]
-    assert liar.warning == "called Q8_0, and its size makes it about 3.0 bits"
+    assert liar.warning == "called Q8_0, but its size says about 3.0 bits"
     assert liar.what == "about 3.0 bits"
     assert liar.gated
 
@@ -126,7 +126,7 @@ def test_this_disk_comes_with_it(full_hub: FakeHub, home: Path) -> None:
     write_gguf(home / "work/gemma.gguf", layers=2)
     findings = find(["qwen3", "8b"])
     assert [finding.name for finding in findings.local] == ["Qwen3-8B-Q4_K_M.gguf"]
-    assert findings.next_steps[0] == ("chat with the best that is here", "thriftbit chat Qwen3-8B-Q4_K_M.gguf")
+    assert findings.next_steps[0] == ("chat with the best model on this disk", "thriftbit chat Qwen3-8B-Q4_K_M.gguf")
 
 
 @pytest.mark.parametrize("options", [{"local": True}, {"offline": True}])
@@ -152,7 +152,7 @@ def test_headers_are_read_by_ranges_when_asked_for(hub: FakeHub, home: Path) -> 
     }
     findings = find(["liar"], look=True)
     read, gated = sorted(findings.hub, key=lambda finding: finding.gated)
-    assert (read.what, read.known_by, read.warning) == ("Q4_K_M", "header", "called Q8_0, and is Q4_K_M")
+    assert (read.what, read.known_by, read.warning) == ("Q4_K_M", "header", "called Q8_0, but is Q4_K_M")
     assert read.needed_is_counted
     assert gated.problem is not None and "log in with `hf auth login`" in gated.problem
     assert gated.what == "Q8_0"
@@ -263,7 +263,7 @@ def test_the_command_with_a_mirror(full_hub: FakeHub, home: Path) -> None:
         done = run(home, full_hub, "find", "qwen3", "8b", "--all", COLUMNS=columns)
         assert (done.returncode, done.stderr) == (0, "")
         assert max(map(len, done.stdout.partition("\n\n")[0].splitlines())) <= int(columns)
-        assert "called Q8_0, and is Q4_K_M" in done.stdout
+        assert "called Q8_0, but is Q4_K_M" in done.stdout
         assert "unsloth/Qwen3-8B-GGUF/Qwen3-8B-Q2_K.gguf" in done.stdout
         assert "thriftbit quantize Qwen/Qwen3-8B --to Q4_K_M" in done.stdout
 

@@ -135,7 +135,7 @@ def test_the_cache_is_listed_and_cleared(home: Path) -> None:
     assert {each.name for each in kept()} == {"measurements", "profile", "other"}
     clear("measurements")
     assert {each.name for each in kept()} == {"profile", "other"}
-    with pytest.raises(UsageError, match="nothing kept is called 'banana'; there are calibrations"):
+    with pytest.raises(UsageError, match="'banana' is not one of the names here: calibrations"):
         clear("banana")
 
 

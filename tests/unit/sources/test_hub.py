@@ -130,7 +130,7 @@ def test_a_server_that_sends_nothing_is_given_up(fake_hub: FakeHub, monkeypatch:
     waited: list[float] = []
     monkeypatch.setattr("thriftbit.sources.resumed_download.time.sleep", waited.append)
     fake_hub.cut_after = 0
-    with pytest.raises(ThriftbitError, match=r"the download failed .* goes on where it stopped"):
+    with pytest.raises(ThriftbitError, match=r"the download failed .* Run the same command again"):
         fetch()
     assert waited == [1, 2, 4, 8, 16]
 

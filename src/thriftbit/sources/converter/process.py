@@ -122,7 +122,7 @@ class ConverterProcess:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), f"it ended with status {status}")
-        return ThriftbitError(f"{self._where}: llama.cpp's converter broke off: {shown(last.strip())}")
+        return ThriftbitError(f"{self._where}: llama.cpp's converter failed: {shown(last.strip())}")
 
     def _refused(self, reason: str) -> ThriftbitError:
         if reason.startswith(_UNKNOWN):
@@ -130,7 +130,7 @@ class ConverterProcess:
                 f"{self._where}: this release of llama.cpp's converter cannot convert it ({shown(reason)}). "
                 "Try another release: --converter PATH"
             )
-        return ThriftbitError(f"{self._where}: llama.cpp's converter refuses it: {shown(reason)}")
+        return ThriftbitError(f"{self._where}: llama.cpp's converter refuses this model: {shown(reason)}")
 
 
 def _end(log: Any, folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:

@@ -76,7 +76,7 @@ def parse_tokenizer_json(content: dict[str, Any], path: Path) -> BytePairTokeniz
     if not isinstance(tokens, dict) or not tokens:
         raise ThriftbitError(f"{path} has no vocabulary")
     if len(tokens) > _MOST_TOKENS:
-        raise ThriftbitError(f"{path} has {len(tokens):,} tokens, more than any model")
+        raise ThriftbitError(f"{path} has {len(tokens):,} tokens, more than any real model")
     return BytePairTokenizer(
         path=path,
         tokens=tokens,
@@ -94,13 +94,13 @@ def _merges(entries: Any, tokens: dict[str, Any], path: Path) -> list[tuple[str,
     if not isinstance(entries, list):
         raise ThriftbitError(f"{path} has no merges")
     if len(entries) > _MOST_MERGES:
-        raise ThriftbitError(f"{path} has {len(entries):,} merges, more than any model")
+        raise ThriftbitError(f"{path} has {len(entries):,} merges, more than any real model")
     merges = [_merge(entry, path) for entry in entries]
     for left, right in merges:
         for part in (left, right, left + right):
             if part not in tokens:
                 raise ThriftbitError(
-                    f"{path}: the merge of {shown(left)} and {shown(right)} needs {shown(part)}, which is no token"
+                    f"{path}: the merge of {shown(left)} and {shown(right)} needs {shown(part)}, which is not a token"
                 )
     if len(set(merges)) != len(merges):
         raise ThriftbitError(f"{path} lists the same merge twice")

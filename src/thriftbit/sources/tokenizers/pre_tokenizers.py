@@ -106,7 +106,7 @@ def pre_tokenizer_name(structure: Any, ignore_merges: bool, model_type: str, ori
             return known.name
     names = ", ".join(known.name for known in PRE_TOKENIZERS)
     raise ThriftbitError(
-        f"{origin} cuts text into words in a way that is not known here, so llama.cpp would read it wrongly:\n"
+        f"{origin} cuts text into words in a way that Thriftbit does not know, so llama.cpp would read text wrongly:\n"
         f"{' then '.join(splits) or 'not at all'}{' (whole words before merges)' if ignore_merges else ''}\n"
         f"Known are those of {names}"
     )

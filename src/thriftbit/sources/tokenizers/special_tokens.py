@@ -70,7 +70,7 @@ def special_token_metadata(
         texts = {token_id: text for text, token_id in ids.items()}
         note(
             f"Note: The original stops at {enumeration([shown(texts[token_id]) for token_id in stops])} too. "
-            "A GGUF has no place for more stop tokens, so llama.cpp writes on there."
+            "A GGUF cannot hold more stop tokens, so llama.cpp goes on writing there."
         )
     metadata: dict[str, MetadataValue] = {ROLES[role]: np.uint32(token_id) for role, token_id in roles.items()}
     return metadata | {_KEYS.ADD_BOS: begin, _KEYS.ADD_EOS: end}
