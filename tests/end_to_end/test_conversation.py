@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -253,3 +254,18 @@ def test_a_model_that_writes_escape_sequences_drives_nothing(path: Path, capsys:
             written = capsys.readouterr().out
             assert not set(written) & set("\x1b\x07\u202e\x9b") and "title" in written
     assert conversation.messages[-1]["content"] == "a\x1b]0;title\x07b\u202e\x9b31m"
+
+
+def test_a_note_in_the_middle_of_a_line_waits_for_its_end(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal shows both outputs: "is locatedThe context is full" was one line."""
+    order: list[str] = []
+    monkeypatch.setattr("thriftbit.cli.chat_screen.announce_at_once", order.append)
+    monkeypatch.setattr("thriftbit.cli.chat_screen.print", lambda: order.append("end of line"), raising=False)
+    logging.getLogger("thriftbit").setLevel(logging.INFO)
+    settings: dict[str, Value] = {"temperature": 0.0, "max-tokens": 400}
+    with Conversation(path, context_tokens=64, threads=1, settings=settings) as conversation:
+        assert answer_once(conversation, "Where is it?", as_json=False) == 0
+    assert not capsys.readouterr().out.endswith("\n")
+    assert order[0] == "end of line" and order[1].startswith("The context is full")
