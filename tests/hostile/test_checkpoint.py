@@ -122,7 +122,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no weights": (files("tokenizer.json"), "holds no weights"),
     "two files, no index": (files("a.safetensors", "b.safetensors"), "has 2 safetensors files"),
     "pickle": (files("pytorch_model.bin"), "stores its weights as pickle (pytorch_model.bin)"),
-    "pickle of Meta": (files("consolidated.00.pth"), "runs whatever code is in it"),
+    "pickle of Meta": (files("consolidated.00.pth"), "runs any code that is in it"),
     "pickle of Lightning": (files("last.ckpt"), "save_pretrained"),
     "pickle, pt": (files("model.pt"), "stores its weights as pickle"),
     "not the pickle of weights": (files("training_args.bin"), "holds no weights"),

@@ -137,7 +137,7 @@ def test_an_accepted_loss_that_is_larger_takes_less(tmp_path: Path, empty_store:
 def test_when_nothing_fits_it_says_what_would(tmp_path: Path, empty_store: Path) -> None:
     advice = advise("llama-3-70b", computer(tmp_path, 8))
     assert not advice.fits
-    assert any("smaller sibling" in sentence for sentence in advice.rescue)
+    assert any("smaller model of the same family" in sentence for sentence in advice.rescue)
     assert any("GB of memory" in sentence for sentence in advice.rescue)
 
 

@@ -168,8 +168,8 @@ def test_looking_where_nobody_is_asked_makes_no_sense(home: Path, options: dict[
 @pytest.mark.parametrize(
     ("refusal", "reason"),
     [
-        ((429, {"Retry-After": "77"}), "ask again in 77 seconds, or log in: hf auth login"),
-        ((429, {}), "ask again in a few minutes"),
+        ((429, {"Retry-After": "77"}), "Try again in 77 seconds, or log in: hf auth login"),
+        ((429, {}), "Try again in a few minutes"),
         ((401, {}), "log in with `hf auth login`"),
         ((403, {}), "log in with `hf auth login`"),
         ((500, {}), "The Hub refused (500). Try again later."),

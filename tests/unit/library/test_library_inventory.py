@@ -162,7 +162,7 @@ def test_pickles_are_listed_and_not_opened(home: Path) -> None:
     (home / "work/old/config.json").write_text("{}")
     (home / "work/old/pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
     (model,) = take_inventory().models
-    assert "runs whatever code is in it" in (model.problem or "")
+    assert "runs any code that is in it" in (model.problem or "")
 
 
 def test_folders_that_go_round_in_circles(home: Path) -> None:

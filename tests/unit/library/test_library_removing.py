@@ -98,7 +98,7 @@ def test_what_is_left_to_others(home: Path) -> None:
     with pytest.raises(ThriftbitError, match="no model here is called 'absent'"):
         removal_of("absent")
     (home / "work/notes.txt").write_text("notes")
-    with pytest.raises(UsageError, match="no model that Thriftbit knows"):
+    with pytest.raises(UsageError, match="not a model that Thriftbit knows"):
         removal_of("notes.txt")
     assert blob.exists() and folder.exists()
 
@@ -106,7 +106,7 @@ def test_what_is_left_to_others(home: Path) -> None:
 def test_a_folder_that_somebody_is_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_checkpoint(home / "work/model", {}, PLAIN)
     monkeypatch.chdir(folder)
-    with pytest.raises(ThriftbitError, match="the folder that you are in"):
+    with pytest.raises(ThriftbitError, match="the current folder"):
         removal_of(str(folder))
 
 
