@@ -21,6 +21,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,6 +44,12 @@ from thriftbit.runtime.tokenizer import Tokenizer
 from thriftbit.sources.model import Model
 
 CLAIMED = ["Q4_K_M", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "IQ4_NL", "Q5_1"]
+CODEBOOKS = ["IQ3_XXS", "IQ3_S", "IQ3_M", "IQ2_XXS", "IQ2_XS", "IQ2_M", "IQ1_M"]
+# Ratios that must be reached, and goals, by the first letters of the preset's name
+BARS = {
+    CALIBRATED: {"IQ3": (0.75, 0.60), "IQ2": (0.75, 0.60), "IQ1": (0.75, 0.60)},
+    TUNED: {"IQ3": (0.60, 0.45), "IQ2": (0.50, 0.35), "IQ1": (0.50, 0.30)},
+}
 PLAIN = "plain"
 # An effort, the encoder it is compared with, and the windows it is calibrated on
 OURS = {PLAIN: PLAIN_ALONE, CALIBRATED: CALIBRATED, TUNED: TUNED}
@@ -55,7 +62,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=str(DEMO_MODEL))
     parser.add_argument("--calibrate-on", nargs="+", metavar="FILE")
     parser.add_argument("--calibration-windows", type=int, help="of 512 tokens, from all files together")
-    parser.add_argument("--preset", nargs="+", default=CLAIMED)
+    parser.add_argument("--preset", nargs="+", default=CLAIMED + CODEBOOKS)
     parser.add_argument("--effort", nargs="+", choices=list(OURS), default=[CALIBRATED, TUNED])
     parser.add_argument("--windows", type=int, default=6, help="of 512 tokens to judge on, for each domain")
     parser.add_argument("--limit", action="store_true", help="distances to the theoretical limit as well")
@@ -90,6 +97,7 @@ def _compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         results.append({"preset": preset, "encoders": _results(arguments.effort, preset, files, judged)})
         if arguments.limit and calibrations:
             results[-1]["decibels"] = _distances(model, calibrations, files)
+    _print_table(results)
     tokens = {effort: calibration.tokens for effort, calibration in calibrations.items()}
     return {"tokens": tokens, "calibrating": costs, "presets": results}
 
@@ -134,6 +142,22 @@ def _results(
             flush=True,
         )
     return list(results.values())
+
+
+def _print_table(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print every ratio beside its bar: of all text, of the worst domain, and of the 99.9% quantile."""
+    print("| preset | effort | ratio | must | goal | worst domain | 99.9% |")
+    print("| --- | --- | ---: | ---: | ---: | --- | ---: |")
+    for result in results:
+        preset, by_name = result["preset"], {encoder["encoder"]: encoder for encoder in result["encoders"]}
+        for effort, name in OURS.items():
+            if "ratio" not in (ours := by_name.get(name, {})):
+                continue
+            must, goal = BARS.get(effort, {}).get(preset[:3], ("", ""))
+            domain, ratio = max(((d, part["ratio"]) for d, part in ours["domains"].items()), key=itemgetter(1))
+            tail = ours["divergence_999"] / by_name[THEIRS[effort]]["divergence_999"]
+            numbers = f"{ours['ratio']:.3f} | {must} | {goal} | {domain} {ratio:.2f} | {tail:.2f}"
+            print(f"| {preset} | {effort} | {numbers} |")
 
 
 def _distances(

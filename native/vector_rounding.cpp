@@ -63,31 +63,77 @@ struct Unit {
     float error;
 };
 
-// Returns the entry v with the least vᵀ · quadratic · v - 2 · linear · v.
+// The vector v with the least vᵀ · quadratic · v - 2 · linear · v, of those that were looked at: one in each lane.
 template <int group>
-static int nearest_vector(const VectorCodebook& codebook, const float (&quadratic)[group][group], const float (&linear)[group]) {
-    float doubled[group][group], pull[group];
-    for (int j = 0; j < group; ++j) {
-        for (int i = 0; i < j; ++i) doubled[j][i] = 2 * quadratic[j][i];
-        pull[j] = 2 * linear[j];
-    }
-    Lanes least = std::numeric_limits<float>::infinity(), where = 0.0f;
-    for (int first = 0; first < codebook.entries; first += kLanes) {
-        Lanes v[group], score = 0.0f;
+class Nearest {
+   public:
+    Nearest(const float (&quadratic)[group][group], const float (&linear)[group]) {
         for (int j = 0; j < group; ++j) {
-            std::memcpy(&v[j], codebook.vectors + int64_t(j) * codebook.entries + first, sizeof(Lanes));
-            Lanes sum = Lanes(quadratic[j][j]) * v[j] - Lanes(pull[j]);
-            for (int i = 0; i < j; ++i) sum += Lanes(doubled[j][i]) * v[i];
+            quadratic_[j][j] = quadratic[j][j];
+            for (int i = 0; i < j; ++i) quadratic_[j][i] = 2 * quadratic[j][i];
+            linear_[j] = 2 * linear[j];
+        }
+    }
+
+    // v: sixteen vectors, of which the first one is number `first`.
+    void look_at(const Lanes (&v)[group], int first) {
+        Lanes score = 0.0f;
+        for (int j = 0; j < group; ++j) {
+            Lanes sum = Lanes(quadratic_[j][j]) * v[j] - Lanes(linear_[j]);
+            for (int i = 0; i < j; ++i) sum += Lanes(quadratic_[j][i]) * v[i];
             score += sum * v[j];
         }
-        const Mask better = score < least;
-        least = select(better, score, least);
-        where = select(better, float(first), where);
+        const Mask better = score < least_;
+        least_ = select(better, score, least_);
+        where_ = select(better, float(first), where_);
     }
-    int lane = 0;
-    for (int other = 1; other < kLanes; ++other)
-        if (least[other] < least[lane]) lane = other;
-    return int(where[lane]) + lane;
+
+    int number() const {
+        int lane = 0;
+        for (int other = 1; other < kLanes; ++other)
+            if (least_[other] < least_[lane]) lane = other;
+        return int(where_[lane]) + lane;
+    }
+
+   private:
+    float quadratic_[group][group], linear_[group];
+    Lanes least_ = std::numeric_limits<float>::infinity(), where_ = 0.0f;
+};
+
+static Lanes from_bytes(const int8_t* bytes) {
+    typedef int8_t ByteRegister __attribute__((vector_size(kRegister)));
+    Lanes result;
+    for (int p = 0; p < kParts; ++p) {
+        ByteRegister part;
+        std::memcpy(&part, bytes + p * kRegister, kRegister);
+        result.part[p] = __builtin_convertvector(part, FloatRegister);
+    }
+    return result;
+}
+
+// Returns the entry v with the least vᵀ · quadratic · v - 2 · linear · v: of all, or of those near the target.
+template <int group>
+static int nearest_vector(const VectorCodebook& codebook, const float (&quadratic)[group][group], const float (&linear)[group],
+                          const float (&target)[group]) {
+    Nearest<group> nearest(quadratic, linear);
+    Lanes v[group];
+    if (group == kUnit && codebook.near) {
+        int64_t pattern = 0;
+        for (int k = group - 1; k >= 0; --k)
+            pattern = 3 * pattern + (target[k] > codebook.between[0]) + (target[k] > codebook.between[1]);
+        const int8_t* numbers = codebook.neighbours + pattern * codebook.near * kUnit;
+        for (int first = 0; first < codebook.near; first += kLanes) {
+            for (int j = 0; j < group; ++j, numbers += kLanes) v[j] = from_bytes(numbers);
+            nearest.look_at(v, first);
+        }
+        return codebook.neighbour_entries[pattern * codebook.near + nearest.number()];
+    }
+    for (int first = 0; first < codebook.entries; first += kLanes) {
+        for (int j = 0; j < group; ++j)
+            std::memcpy(&v[j], codebook.vectors + int64_t(j) * codebook.entries + first, sizeof(Lanes));
+        nearest.look_at(v, first);
+    }
+    return nearest.number();
 }
 
 // The search for the best vectors and signs of a unit, for one shift.
@@ -129,16 +175,17 @@ class Search {
     // Chooses one vector while the rest of the unit stays. What was not chosen yet misses nothing.
     void choose(int half) {
         const int start = half * group;
-        float quadratic[group][group], linear[group], rest[kUnit], through[kUnit];
+        float quadratic[group][group], linear[group], target[group], rest[kUnit], through[kUnit];
         std::memcpy(rest, missed_, sizeof rest);
         for (int k = start; k < start + group; ++k) rest[k] = wanted_[k];
         metric_.times(rest, through);
         for (int j = 0; j < group; ++j) {
             linear[j] = sign_[start + j] * through[start + j];
+            target[j] = sign_[start + j] * wanted_[start + j];
             for (int i = 0; i < group; ++i)
                 quadratic[j][i] = sign_[start + j] * sign_[start + i] * metric_.of[start + j][start + i];
         }
-        entries_[half] = nearest_vector<group>(codebook_, quadratic, linear);
+        entries_[half] = nearest_vector<group>(codebook_, quadratic, linear, target);
         for (int k = 0; k < group; ++k) {
             number_[start + k] = codebook_.vectors[int64_t(k) * codebook_.entries + entries_[half]];
             missed_[start + k] = wanted_[start + k] - sign_[start + k] * number_[start + k];
@@ -212,8 +259,8 @@ static void stored(const VectorCodebook& codebook, const VectorCodes& codes, int
 }
 
 static void feed_back(int64_t n, int64_t width, const float* weights, const float* carried, const float* factor,
-                      const float* pivots, const float* rows, const float* scales, const VectorCodebook& codebook, VectorCodes codes,
-                      float* errors) {
+                      const float* pivots, const float* rows, const float* scales, const VectorCodebook& codebook,
+                      VectorCodes codes, float* errors) {
     std::vector<float> from_columns(size_t(n * kUnit)), from_rows(size_t(n * kUnit));
     const int64_t units = width / kUnit;
     for (int64_t unit = units - 1; unit >= 0; --unit) {
@@ -305,8 +352,9 @@ struct SubBlock {
     Metric metrics[kWidestSubBlock / kUnit];
     float wanted[kWidestSubBlock];
 
-    // Chooses all units for a scale, each compensating for the errors of those after it. Returns the error.
-    float round(float scale, int shift, Unit* units) const {
+    // Chooses all units for a scale, each compensating for the errors of those after it. Returns the error; as soon as it
+    // is above `limit`, what it is so far.
+    float round(float scale, int shift, float limit, Unit* units) const {
         float errors[kWidestSubBlock], total = 0;
         for (int start = width - kUnit; start >= 0; start -= kUnit) {
             float correction[kUnit] = {}, target[kUnit];
@@ -318,6 +366,7 @@ struct SubBlock {
             find(codebook, metrics[start / kUnit], target, shift, unit);
             for (int k = 0; k < kUnit; ++k) errors[start + k] = wanted[start + k] - scale * unit.levels[k];
             total += scale * scale * unit.error;
+            if (total > limit) break;
         }
         return total;
     }
@@ -352,7 +401,7 @@ static int64_t choose_scales(int64_t n, int64_t width, float* gradient, const fl
             for (int shift = shifts ? 0 : -1; shift < shifts; ++shift) {
                 const float scale = d[i] * table[candidate];
                 if (scale == 0) continue;
-                const float error = block.round(scale, shift, tried);
+                const float error = block.round(scale, shift, least, tried);
                 if (error < least) least = error, entry = candidate, std::copy(tried, tried + units, best);
             }
         if (entry < 0) continue;

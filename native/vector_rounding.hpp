@@ -23,7 +23,17 @@ struct VectorCodebook {
     const float* shifts;
     int shift_count;   // 0 where there are no shifts
     bool free_shifts;  // whether every unit has a shift of its own, or a sub-block has one for all
+
+    // For large codebooks of three levels, or null: the entries near each of the 3⁸ vectors of levels. neighbours: int8
+    // (3⁸, near / 16, 8, 16), their numbers; neighbour_entries: (3⁸, near), which entries. between: the two thresholds
+    // between levels.
+    const int8_t* neighbours;
+    const uint16_t* neighbour_entries;
+    int near;
+    float between[2];
 };
+
+constexpr int kPatterns = 6561;  // 3⁸
 
 // What n rows of `width` weights hold.
 struct VectorCodes {

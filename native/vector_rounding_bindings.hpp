@@ -8,11 +8,27 @@ namespace thriftbit {
 
 using Entries = Array<uint16_t, 2>;
 
-inline VectorCodebook codebook_of(const ConstMatrix& vectors, int signs, const ConstVector& shifts, bool free_shifts) {
+using Neighbours = Array<const int8_t, 4>;
+using NeighbourEntries = Array<const uint16_t, 2>;
+
+inline VectorCodebook codebook_of(const ConstMatrix& vectors, int signs, const ConstVector& shifts, bool free_shifts,
+                                  const Neighbours& neighbours, const NeighbourEntries& entries_near, const ConstVector& between) {
     const int group = int(vectors.shape(0)), entries = int(vectors.shape(1));
     if ((group != 4 && group != 8) || entries < 16 || entries % 16 || entries > 65536) throw nb::value_error("no such codebook");
     if (signs < 0 || signs > 2 || shifts.shape(0) > 256) throw nb::value_error("no such signs or shifts");
-    return {vectors.data(), entries, group, Signs(signs), shifts.data(), int(shifts.shape(0)), free_shifts};
+    const int shift_count = int(shifts.shape(0));
+    VectorCodebook codebook{vectors.data(), entries, group, Signs(signs), shifts.data(), shift_count, free_shifts, {}, {}, 0, {}};
+    if (const size_t near = entries_near.shape(1)) {
+        const bool placed = neighbours.shape(1) == near / 16 && neighbours.shape(2) == kUnit && neighbours.shape(3) == 16;
+        if (group != kUnit || near % 16 || entries_near.shape(0) != kPatterns || neighbours.shape(0) != kPatterns || !placed ||
+            between.shape(0) != 2)
+            throw nb::value_error("no such neighbours");
+        for (size_t i = 0; i < entries_near.size(); ++i)
+            if (entries_near.data()[i] >= entries) throw nb::value_error("a neighbour that the codebook lacks");
+        codebook.neighbours = neighbours.data(), codebook.neighbour_entries = entries_near.data(), codebook.near = int(near);
+        codebook.between[0] = between.data()[0], codebook.between[1] = between.data()[1];
+    }
+    return codebook;
 }
 
 inline VectorCodes codes_of(const VectorCodebook& codebook, size_t n, size_t width, const Entries& vectors, const Codes& signs,
@@ -34,9 +50,11 @@ void bind_vector_rounding(nb::module_& module, Current current) {
         "vector_feed_back",
         [current](ConstMatrix weights, ConstMatrix carried, ConstMatrix factor, ConstVector pivots, std::optional<ConstMatrix> rows,
                   ConstMatrix scales, ConstMatrix codebook, int sign_kind, ConstVector shift_table, bool free_shifts,
-                  Entries vectors, Codes signs, Codes shifts, Matrix errors) {
+                  Neighbours neighbours, NeighbourEntries entries_near, ConstVector between, Entries vectors, Codes signs,
+                  Codes shifts, Matrix errors) {
             const size_t n = weights.shape(0), width = weights.shape(1);
-            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book =
+                codebook_of(codebook, sign_kind, shift_table, free_shifts, neighbours, entries_near, between);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             expect_shape(carried, n, width), expect_shape(errors, n, width), expect_shape(scales, n, width / kUnit);
             expect_shape(factor, width, width);
@@ -47,14 +65,17 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                                                          pivots.data(), by_row, scales.data(), book, codes, errors.data());
         },
         "weights"_a, "carried"_a, "factor"_a, "pivots"_a, "rows"_a.none(), "scales"_a, "codebook"_a, "sign_kind"_a, "shift_table"_a,
-        "free_shifts"_a, "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
+        "free_shifts"_a, "neighbours"_a, "entries_near"_a, "between"_a,
+        "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
     module.def(
         "vector_descend",
         [current](Matrix gradient, ConstMatrix columns, Array<const float, 3> inverses, std::optional<ConstMatrix> rows,
                   ConstMatrix scales, ConstMatrix codebook, int sign_kind, ConstVector shift_table, bool free_shifts,
-                  Entries vectors, Codes signs, Codes shifts, Matrix errors) {
+                  Neighbours neighbours, NeighbourEntries entries_near, ConstVector between, Entries vectors, Codes signs,
+                  Codes shifts, Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book =
+                codebook_of(codebook, sign_kind, shift_table, free_shifts, neighbours, entries_near, between);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             expect_shape(errors, n, width), expect_shape(scales, n, width / kUnit), expect_shape(columns, width, width);
             if (inverses.shape(0) != width / kUnit || inverses.shape(1) != kUnit || inverses.shape(2) != kUnit)
@@ -65,15 +86,18 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                                                               inverses.data(), by_row, scales.data(), book, codes, errors.data());
         },
         "gradient"_a.noconvert(), "columns"_a, "inverses"_a, "rows"_a.none(), "scales"_a, "codebook"_a, "sign_kind"_a, "shift_table"_a,
-        "free_shifts"_a, "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
+        "free_shifts"_a, "neighbours"_a, "entries_near"_a, "between"_a,
+        "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
     module.def(
         "vector_choose_scales",
         [current](Matrix gradient, ConstMatrix columns, ConstMatrix inverse, ConstMatrix factor, ConstVector pivots,
                   std::optional<ConstMatrix> rows, ConstVector d, ConstVector scale_table, int reach, ConstMatrix codebook,
-                  int sign_kind, ConstVector shift_table, bool free_shifts, Array<uint8_t, 1> chosen, Entries vectors, Codes signs,
+                  int sign_kind, ConstVector shift_table, bool free_shifts, Neighbours neighbours, NeighbourEntries entries_near,
+                  ConstVector between, Array<uint8_t, 1> chosen, Entries vectors, Codes signs,
                   Codes shifts, Matrix errors) {
             const size_t n = gradient.shape(0), width = gradient.shape(1);
-            const VectorCodebook book = codebook_of(codebook, sign_kind, shift_table, free_shifts);
+            const VectorCodebook book =
+                codebook_of(codebook, sign_kind, shift_table, free_shifts, neighbours, entries_near, between);
             const VectorCodes codes = codes_of(book, n, width, vectors, signs, shifts);
             if (width > 32 || scale_table.shape(0) > 256 || reach < 0) throw nb::value_error("no such sub-blocks");
             expect_shape(columns, width, width), expect_shape(inverse, width, width), expect_shape(factor, width, width);
@@ -89,7 +113,8 @@ void bind_vector_rounding(nb::module_& module, Current current) {
                 d.data(), scale_table.data(), int(scale_table.shape(0)), reach, book, chosen.data(), codes, errors.data());
         },
         "gradient"_a.noconvert(), "columns"_a, "inverse"_a, "factor"_a, "pivots"_a, "rows"_a.none(), "d"_a, "scale_table"_a, "reach"_a,
-        "codebook"_a, "sign_kind"_a, "shift_table"_a, "free_shifts"_a, "chosen"_a.noconvert(), "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
+        "codebook"_a, "sign_kind"_a, "shift_table"_a, "free_shifts"_a, "neighbours"_a, "entries_near"_a, "between"_a,
+        "chosen"_a.noconvert(), "vectors"_a.noconvert(), "signs"_a.noconvert(), "shifts"_a.noconvert(), "errors"_a.noconvert());
 }
 
 }  // namespace thriftbit

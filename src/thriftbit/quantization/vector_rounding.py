@@ -3,13 +3,14 @@
 The problem: a code stands for several weights, so weights cannot be rounded one after the other. The choice: eight
 columns form a unit, which holds one vector of the codebook or two, with their signs. A unit is chosen at once, in the
 metric that its eight weights have together: the unit's own block of the curvature's factors when errors are fed back,
-its block of the curvature when it moves downhill. The search goes through the whole codebook.
+its block of the curvature when it moves downhill. The search goes through the whole codebook, or, in a large one,
+through the entries near what is wanted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from thriftbit.quantization.curvature import Curvature, factored
 PIECE = 64  # columns between two matrix products
 REACH = 2  # how far from the present scale others are tried, in entries of the table
 LANES = 16  # the kernels read this many entries of a codebook at a time
+MANY = 1024  # entries from which a codebook is not searched as a whole
+NEAR = 64  # entries that are searched instead
 
 
 @dataclass
@@ -75,7 +78,7 @@ class VectorState:
         """Return what the kernels have to know of the format."""
         missing = -len(self.grid.vectors) % LANES
         filled = np.concatenate([self.grid.vectors, np.repeat(self.grid.vectors[:1], missing, axis=0)])
-        return {
+        return _neighbours(self.grid.vectors.tobytes(), self.grid.group) | {
             "codebook": np.ascontiguousarray(filled.T),
             "sign_kind": int(self.grid.signs),
             "shift_table": self.grid.shifts,
@@ -238,3 +241,26 @@ def _inverses(columns: FloatArray) -> FloatArray:
     blocks = columns[units[:, :, None], units[:, None, :]].astype(np.float64)
     inverses: FloatArray = np.linalg.inv(blocks).astype(np.float32)
     return inverses
+
+
+@cache
+def _neighbours(vectors: bytes, group: int) -> dict[str, Any]:
+    """vectors: of a grid. Return for the kernels the entries near each vector of levels, or nothing: of a codebook that
+    is small, or has other than three levels. See native/vector_rounding.hpp."""
+    table = np.frombuffer(vectors, np.float32).reshape(-1, group)
+    levels = np.unique(table)
+    if len(table) < MANY or group != SIGN_GROUP or len(levels) != 3 or not (levels == levels.astype(np.int8)).all():
+        return {
+            "neighbours": np.zeros((0, 0, SIGN_GROUP, LANES), np.int8),
+            "entries_near": np.zeros((0, 0), np.uint16),
+            "between": np.zeros(0, np.float32),
+        }
+    patterns = levels[np.arange(3**SIGN_GROUP)[:, None] // 3 ** np.arange(SIGN_GROUP) % 3]
+    distances = np.square(table).sum(axis=1) - 2 * patterns @ table.T
+    near = np.argpartition(distances, NEAR, axis=1)[:, :NEAR].astype(np.uint16)
+    numbers = table.astype(np.int8)[near].reshape(len(patterns), -1, LANES, SIGN_GROUP)
+    return {
+        "neighbours": np.ascontiguousarray(numbers.transpose(0, 1, 3, 2)),
+        "entries_near": near,
+        "between": (levels[:-1] + levels[1:]) / 2,
+    }

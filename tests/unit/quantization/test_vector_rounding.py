@@ -10,6 +10,7 @@ import pytest
 
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
+from thriftbit.quantization import vector_rounding
 from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.rounding import round_matrix
 from thriftbit.quantization.vector_rounding import VectorState
@@ -194,3 +195,17 @@ def test_the_same_twice() -> None:
     curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3))
     first, second = (round_matrix(weights, format, curvature, _plain(format, weights)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_of_a_large_codebook_the_entries_near_what_is_wanted_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    format, weights = _format("large", 8, 1200, Signs.FREE), _weights()
+    curvature = Curvature(_moment(WIDTH, 2), _moment(ROWS, 3)).damped()
+    costs = []
+    for many in (vector_rounding.MANY, 10**6):
+        monkeypatch.setattr(vector_rounding, "MANY", many)
+        vector_rounding._neighbours.cache_clear()
+        blocks = round_matrix(weights, format, curvature, _plain(format, weights))
+        costs.append(_cost(format, weights, curvature, blocks))
+    vector_rounding._neighbours.cache_clear()
+    assert costs[0] != costs[1]
+    assert costs[0] < 1.02 * costs[1]
