@@ -33,7 +33,7 @@ from thriftbit.quantization.rounded import Rounded
 from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN, Sensitivities
 from thriftbit.sources.model import Model
 
-METHOD = 3  # its version: what another one left is not used
+METHOD = 4  # its version: what another one left is not used
 MEASURED_WINDOWS = 12
 CALIBRATING_SHARE = 0.4  # of all the work, roughly
 

@@ -18,14 +18,32 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.formats import Format, format_named
-from thriftbit.quantization.presets import is_quantizable
+from thriftbit.formats import FORMATS, Format
+from thriftbit.quantization.importance import COMMONLY_MISSING
+from thriftbit.quantization.plan import CUSTOM
+from thriftbit.quantization.presets import formats_that_need_importance, is_quantizable
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 from thriftbit.strangers import quoted
 
 # What every build of llama.cpp computes with, on every device. Of what else it can hold, nothing is better at its size.
-OFFERED = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q4_0", "IQ4_NL", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16")
+CODEBOOKS = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+OFFERED = (
+    *CODEBOOKS,
+    "Q2_K",
+    "Q3_K",
+    "IQ4_XS",
+    "Q4_K",
+    "Q4_0",
+    "IQ4_NL",
+    "Q4_1",
+    "Q5_K",
+    "Q5_0",
+    "Q5_1",
+    "Q6_K",
+    "Q8_0",
+    "F16",
+)
 # Rounding is tried in one format for each matrix: the first of these that its rows allow
 TRIED = ("Q4_K", "Q4_0")
 PLAIN, CALIBRATED = "plain", "calibrated"
@@ -36,11 +54,13 @@ FEWEST_FOR_SLOPE = 3  # anchors
 
 
 def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
-    """Return the formats that can hold the tensor's rows; none for tensors that stay in F32."""
+    """Return the formats that can hold the tensor's rows; none for tensors that stay in F32. Embedding and output have
+    no importance data, so formats that need it are left out there."""
     if not is_quantizable(tensor):
         return ()
-    formats = (format_named(name) for name in OFFERED)
-    return tuple(format for format in formats if tensor.width % format.block_size == 0)
+    without = formats_that_need_importance(CUSTOM) if tensor.name in COMMONLY_MISSING else ()
+    formats = (FORMATS[name] for name in OFFERED if name in FORMATS and name not in without)
+    return tuple(format for format in formats if format.can_encode and tensor.width % format.block_size == 0)
 
 
 def tried_format(offered: Collection[str]) -> str:

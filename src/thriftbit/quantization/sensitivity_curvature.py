@@ -3,6 +3,9 @@
 For large matrices, trace(Eᵀ G E A) is estimated. Z has orthogonal columns, scaled so that the mean of Z·Zᵀ is one. Then
 the trace is about the sum of (E Z) ∘ (G E A Z), with the same Z for all formats. With as many columns as the matrix
 has, it is exact.
+
+The encoders of codebook formats are slow, so they encode some of the rows only. Whatever these rows lose in another
+format, and the whole matrix with it, says how much the rows stand for.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thriftbit.formats import Format, WeightError, format_named
 from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.vector_grid import VectorGrid
 from thriftbit.quantization.calibrated import encode_calibrated
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.curvature import Curvature
@@ -20,6 +25,8 @@ from thriftbit.quantization.sensitivity import offered_formats
 from thriftbit.sources.tensor import Tensor
 
 PROBES = 1024  # columns of Z
+FEWEST_ROWS, SHARE_OF_ROWS = 256, 8  # that codebook formats encode: one in so many, and no fewer
+COMPARED = "Q2_K"  # with what codebook formats lose in some rows
 
 
 def losses_by_curvature(tensor: Tensor, calibration: Calibration) -> dict[str, float]:
@@ -27,14 +34,33 @@ def losses_by_curvature(tensor: Tensor, calibration: Calibration) -> dict[str, f
     hold one of the tensor's weights are left out."""
     rows, importance = tensor.load(), calibration.importance(tensor.name)
     judge = _Judge.of(calibration.curvature(tensor.name))
-    losses = {}
-    for format in offered_formats(tensor):
+    some = _some_rows(len(rows))
+    offered = offered_formats(tensor)
+    losses, of_some = dict[str, float](), 0.0
+    for format in sorted(offered, key=lambda format: isinstance(format.grid, VectorGrid)):
+        sampled = isinstance(format.grid, VectorGrid) and len(some) < len(rows) and COMPARED in losses
         try:
-            decoded = format.decode(format.encode(rows, importance))
+            errors = _errors(format, rows[some] if sampled else rows, importance)
         except WeightError:
             continue
-        losses[format.name] = max(judge.cost(rows - decoded) / 2, 0.0)
-    return losses
+        if sampled:
+            losses[format.name] = losses[COMPARED] * judge.cost_of_rows(errors, some) / of_some if of_some > 0 else 0.0
+            continue
+        losses[format.name] = max(judge.cost(errors) / 2, 0.0)
+        if format.name == COMPARED:
+            of_some = judge.cost_of_rows(errors[some], some)
+    return {format.name: losses[format.name] for format in offered if format.name in losses}
+
+
+def _some_rows(count: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows that codebook formats encode."""
+    fewest = min(count, max(FEWEST_ROWS, count // SHARE_OF_ROWS))
+    return np.linspace(0, count - 1, fewest).round().astype(np.int64)
+
+
+def _errors(format: Format, rows: FloatArray, importance: FloatArray) -> FloatArray:
+    errors: FloatArray = rows - format.decode(format.encode(rows, importance))
+    return errors
 
 
 def saving(tensor: Tensor, format: Format, calibration: Calibration) -> tuple[float, ByteArray]:
@@ -92,6 +118,13 @@ class _Judge:
         normal = np.random.default_rng(0).standard_normal((width, PROBES), np.float32)
         columns = np.linalg.qr(normal)[0] * np.float32(np.sqrt(width / PROBES))
         return cls(columns, curvature.columns @ columns, curvature.rows)
+
+    def cost_of_rows(self, errors: FloatArray, chosen: NDArray[np.int64]) -> float:
+        """errors: float32 (rows chosen, width). chosen: their numbers. Return their part of the cost, as if rows had
+        nothing to do with one another."""
+        by_rows = errors if self.columns is None else errors @ self.columns
+        each = np.einsum("ij,ij->i", errors @ self.met, by_rows, dtype=np.float64)
+        return float(each.sum() if self.rows is None else each @ self.rows.diagonal()[chosen])
 
     def cost(self, errors: FloatArray) -> float:
         """errors: float32 (n, width). Return trace(Eᵀ G E A)."""

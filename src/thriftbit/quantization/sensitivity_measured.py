@@ -3,7 +3,8 @@
 The output matrix is measured in every format: its input is known after one pass through the model. Of the others, each
 group of tensors (one role; the embedding) is measured in one or two formats, with one pass each. The loss in other
 formats, and each tensor's share of it, follow from squared errors, because a small loss is proportional to them. For
-the embedding, a token's error counts as often as the token occurs. Elsewhere errors are relative to the weights.
+the embedding, a token's error counts as often as the token occurs. Elsewhere errors are relative to the weights, and
+of large tensors some rows speak for all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import Tensor
 
 CHUNK_BYTES = 8 << 20  # of float32 rows
+MOST_PIECES = 4  # of so many bytes, in which a tensor's errors are measured
 # Tried, of what the rows allow: errors far above what is lost in computing, and far below those that break a model.
 TRIALS = (("Q3_K", "Q4_K"), ("Q4_0", "Q5_0"))
 
@@ -120,7 +122,9 @@ def _in_proportion(errors: Mapping[str, float], measured: Mapping[str, float]) -
 
 def _relative_error(tensor: Tensor, format: Format) -> float:
     lost = size = 0.0
-    for piece in tensor.chunks(CHUNK_BYTES):
+    pieces = list(tensor.chunks(CHUNK_BYTES))
+    for number in np.unique(np.linspace(0, len(pieces) - 1, MOST_PIECES).round().astype(int)):
+        piece = pieces[number]
         rows = tensor.load(*piece)
         lost += float(np.square(_error(format, rows), dtype=np.float64).sum())
         size += float(np.square(rows, dtype=np.float64).sum())

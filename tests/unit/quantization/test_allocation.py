@@ -99,9 +99,13 @@ def test_speed_is_a_limit(model: Model, known: Sensitivities) -> None:
 
 
 def test_what_rounding_saves_moves_bits(model: Model, known: Sensitivities) -> None:
-    plain, calibrated = (find_plan(model, known, Budget(bits_per_weight=5.0), effort) for effort in (PLAIN, CALIBRATED))
-    assert calibrated.loss.value < plain.loss.value
-    assert calibrated.plan.formats != plain.plan.formats
+    moved = 0
+    for bits in (3.0, 4.0, 5.0, 6.0):
+        budget = Budget(bits_per_weight=bits)
+        plain, calibrated = (find_plan(model, known, budget, effort) for effort in (PLAIN, CALIBRATED))
+        assert calibrated.loss.value < plain.loss.value
+        moved += calibrated.plan.formats != plain.plan.formats
+    assert moved
 
 
 def test_formats_that_are_not_known_are_not_used(model: Model, known: Sensitivities) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from thriftbit.formats import format_named
+from thriftbit.formats.format import FloatArray
+from thriftbit.formats.vector_grid import VectorGrid
+from thriftbit.quantization import sensitivity_curvature
 from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.sensitivity import (
     CALIBRATED,
@@ -19,8 +23,9 @@ from thriftbit.quantization.sensitivity import (
     Trust,
     offered_formats,
 )
-from thriftbit.quantization.sensitivity_curvature import PROBES, _Judge
+from thriftbit.quantization.sensitivity_curvature import PROBES, _Judge, losses_by_curvature
 from thriftbit.sources.model import Model
+from thriftbit.sources.tensor import Tensor
 
 
 def known(**changes: object) -> Sensitivities:
@@ -73,6 +78,36 @@ def test_rows_decide_what_is_offered(model: Model) -> None:
     assert {"Q2_K", "Q4_K", "Q4_0", "Q8_0", "F16"} <= {*names}
     assert offered_formats(tensors["output_norm.weight"]) == ()
     assert offered_formats(tensors["blk.0.ffn_gate_inp.weight"]) == ()  # a router stays as it is
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    """The two things that losses need of a calibration"""
+
+    known: Curvature
+
+    def importance(self, name: str) -> FloatArray:
+        return self.known.columns.diagonal().copy()
+
+    def curvature(self, name: str) -> Curvature:
+        return self.known
+
+
+def test_some_rows_say_what_codebook_formats_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((96, 256), np.float32)
+    x, g = (random.standard_normal((400, n), np.float32) * random.lognormal(0, 0.5, n) for n in (256, 96))
+    calibration = _Calibrated(Curvature(np.float32(x.T @ x / 400), np.float32(g.T @ g / 400)))
+    tensor = Tensor("blk.0.ffn_up.weight", weights.shape, "F32", lambda start, stop: weights[start:stop])
+    whole = losses_by_curvature(tensor, calibration)  # type: ignore[arg-type]
+    monkeypatch.setattr(sensitivity_curvature, "FEWEST_ROWS", 24)
+    some = losses_by_curvature(tensor, calibration)  # type: ignore[arg-type]
+    assert list(some) == list(whole)
+    codebooks = [name for name in whole if isinstance(format_named(name).grid, VectorGrid)]
+    assert codebooks
+    for name, loss in whole.items():
+        assert some[name] == pytest.approx(loss, rel=0.1 if name in codebooks else 1e-6)
+    assert any(some[name] != whole[name] for name in codebooks)
 
 
 def test_a_large_matrix_is_estimated_well() -> None:
