@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from thriftbit.formats import iq1_m, iq1_s, iq2_s, iq2_xs, iq2_xxs
+from thriftbit.formats import iq1_m, iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs
 from thriftbit.formats.codebooks import codebook
 from thriftbit.formats.vector_grid import VectorGrid
 
@@ -16,6 +16,8 @@ GRIDS = {
     "IQ2_XXS": iq2_xxs.GRID,
     "IQ2_XS": iq2_xs.GRID,
     "IQ2_S": iq2_s.GRID,
+    "IQ3_XXS": iq3_xxs.GRID,
+    "IQ3_S": iq3_s.GRID,
 }
 
 
