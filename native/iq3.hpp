@@ -33,19 +33,20 @@ class IQ3Search : IQ3 {
             largest = maximum(largest, size_[e]);
             energy += w_[e] * x[e] * x[e];
         }
-        for (int pair = 0; pair < groups / 2; ++pair) read_signs(x, pair);
+        const Lanes smallest = largest * Lanes(4.4f / Format::top);
+        for (int pair = 0; pair < groups / 2; ++pair) read_signs(x, pair, smallest);
         const Lanes units = inverse(energy) * Lanes(kUnits);
         for (int e = 0; e < elements; ++e) fine_w_[e] = w_[e] * units;
         energy = energy * share_;
         unit_error_ = energy * Lanes(1 / kUnits);
-        choose_scales(best_alone(largest), energy);
+        choose_scales(alone(largest), energy);
         choose_codes();
     }
 
   private:
     static constexpr float kUnits = 4 * kMostCost;  // of error, in what a sub-block has to lose
-    static constexpr int kCoarse = 8;
-    static constexpr float kCoarseFirst = 0.7f, kCoarseStep = 0.11f;
+    static constexpr int kCoarse = 7;
+    static constexpr float kCoarseFirst = 0.72f, kCoarseStep = 0.12f;
 
     Lanes w_[elements], share_ = 1.0f;  // share_: zero for sub-blocks without importance, unless there is none at all
     Lanes size_[elements], wanted_[elements];  // wanted_: negative for a weight that takes the wrong sign
@@ -85,14 +86,17 @@ class IQ3Search : IQ3 {
         share_ = select(some, 1.0f, select(spread(count) > Lanes(0.0f), 0.0f, 1.0f));
     }
 
-    void read_signs(const Lanes* x, int pair) {
+    // smallest: about what the smallest number of a codeword becomes.
+    void read_signs(const Lanes* x, int pair, const Lanes& smallest) {
         const int first = 8 * pair;
         Lanes bits = 0.0f, odd = 0.0f, least = kInfinity, cheapest = 0.0f;
         for (int e = 0; e < 8; ++e) {
             const Mask negative = x[first + e] < Lanes(0.0f);
             bits += select(negative, float(1 << e), 0.0f);
             odd = select(negative, Lanes(1.0f) - odd, odd);
-            const Lanes cost = w_[first + e] * size_[first + e];
+            const Lanes wrong = size_[first + e] + smallest;
+            const Lanes right = minimum(magnitude(size_[first + e] - smallest), smallest);
+            const Lanes cost = w_[first + e] * (wrong * wrong - right * right);
             const Mask cheaper = cost < least;
             least = select(cheaper, cost, least);
             cheapest = select(cheaper, float(e), cheapest);
@@ -122,22 +126,33 @@ class IQ3Search : IQ3 {
         return error;
     }
 
-    // The scale with the least error: in a coarse row, then by a parabola through the best and two between its neighbours.
-    Lanes best_alone(const Lanes& largest) const {
+    // best: the scale with the least error, in a coarse row, then by a parabola through the best and two between its
+    // neighbours. other: the best in the row that is no neighbour of the best.
+    struct Alone {
+        Lanes best, other;
+    };
+
+    Alone alone(const Lanes& largest) const {
         const Lanes top = largest * Lanes(1 / Format::top);
-        Lanes at = kInfinity, best = 0.0f;
+        Lanes errors[kCoarse], at = kInfinity, best = 0.0f;
+        const auto place = [](int i) { return Lanes(kCoarseFirst + kCoarseStep * float(i)); };
         for (int i = 0; i < kCoarse; ++i) {
-            const Lanes place(kCoarseFirst + kCoarseStep * float(i)), error = error_at(top * place);
-            const Mask better = error < at;
-            at = select(better, error, at);
-            best = select(better, place, best);
+            errors[i] = error_at(top * place(i));
+            best = select(errors[i] < at, place(i), best);
+            at = minimum(errors[i], at);
+        }
+        Lanes least_other = kInfinity, other = best;
+        for (int i = 0; i < kCoarse; ++i) {
+            const Mask better = (errors[i] < least_other) & (magnitude(place(i) - best) > Lanes(1.5f * kCoarseStep));
+            least_other = select(better, errors[i], least_other);
+            other = select(better, place(i), other);
         }
         const Lanes distance(kCoarseStep / 2);
         const Lanes below = error_at(top * (best - distance)), above = error_at(top * (best + distance));
         const Lanes bend = (below - at) + (above - at);
         const Lanes shift = clip(Lanes(0.5f) * (below - above) * inverse(bend), -1.0f, 1.0f);
         const Lanes lower = select(above < below, 1.0f, -1.0f);
-        return top * (best + distance * select(bend > Lanes(0.0f), shift, lower));
+        return {top * (best + distance * select(bend > Lanes(0.0f), shift, lower)), top * other};
     }
 
     // Chooses d for the scales that sub-blocks would have alone. Here a lane is a candidate.
@@ -171,12 +186,12 @@ class IQ3Search : IQ3 {
                 error_at(scale_of(possible(scales + Lanes(1.0f))))};
     }
 
-    // Moves each scale to the best of the curve. Returns the errors of super-blocks.
-    Scalars move(const Curve& curve) {
+    // Moves each scale to the best of the curve. Returns the errors.
+    Lanes move(const Curve& curve) {
         const Lanes lower = minimum(curve.below, curve.at), least = minimum(curve.above, lower);
         const Lanes shift = select(curve.above < lower, 1.0f, select(curve.below < curve.at, -1.0f, 0.0f));
         scales = possible(curve.middle + shift);
-        return gathered<sub_blocks>(least * unit_error_);
+        return least;
     }
 
     // d at the least of the parabolas through the curve's errors, for the present scales.
@@ -191,20 +206,32 @@ class IQ3Search : IQ3 {
             d[b] = half(d[b] * std::clamp(linear[b] * 0.5f * inverse(square[b]), 0.95f, 1.05f));
     }
 
-    void choose_scales(const Lanes& alone, const Lanes& energy) {
-        rate(alone, energy);
-        scales = nearest_scale(alone, inverse(step()));
+    Scalars in_super_blocks(const Lanes& error) const { return gathered<sub_blocks>(error * unit_error_); }
+
+    void choose_scales(const Alone& alone, const Lanes& energy) {
+        rate(alone.best, energy);
+        scales = nearest_scale(alone.best, inverse(step()));
         const Curve first = curve();
-        const Scalars least = move(first), first_d = d;
-        const Lanes first_scales = scales;
+        const Lanes first_error = move(first), first_scales = scales;
+        const Scalars least = in_super_blocks(first_error), first_d = d;
         refit(first);
-        const Scalars left = move(curve());
+        Lanes error = move(curve());
+        const Scalars left = in_super_blocks(error);
         Scalars better;
         for (int b = 0; b < Scalars::count; ++b) {
             better[b] = left[b] < least[b];
             if (!better[b]) d[b] = first_d[b];
         }
-        scales = select(spread(better) > Lanes(0.0f), scales, first_scales);
+        const Mask refitted = spread(better) > Lanes(0.0f);
+        scales = select(refitted, scales, first_scales);
+        error = select(refitted, error, first_error);
+
+        const Lanes other = nearest_scale(alone.other, inverse(step()));
+        for (int i = 0; i < 2; ++i) {
+            const Lanes k = possible(other + Lanes(float(i))), other_error = error_at(scale_of(k));
+            scales = select(other_error < error, k, scales);
+            error = minimum(other_error, error);
+        }
     }
 
     void choose_codes() {

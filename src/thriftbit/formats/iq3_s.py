@@ -38,7 +38,7 @@ FORMAT = Format(
     block_bytes=110,
     decode_blocks=decode,
     fallback="IQ4_NL",
-    largest=31 * 15 / 2 * LARGEST_HALF,  # half: the best scale is often so large that no weight takes the largest number
+    largest=31 * 15 / 2 * LARGEST_HALF,  # half: the best scale may be twice as large
     summary="good 3 bits",
     grid=GRID,
 )

@@ -1,5 +1,5 @@
-"""IQ3_XXS: super-blocks of 256 weights in 8 sub-blocks. Four weights are ± one of 256 codewords, times d·scale. In every
-eight weights an even number is minus."""
+"""IQ3_XXS: super-blocks of 256 weights in 8 sub-blocks. Four weights are ± one of 256 codewords, times d·scale. In
+every eight weights an even number is minus."""
 
 from __future__ import annotations
 

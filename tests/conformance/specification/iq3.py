@@ -6,12 +6,13 @@ sub-block as a function of its scale has many local minima, and the best scale n
 largest weight becomes the largest number. A coarse row of scales covers all that are possible. The best of them is
 refined with two more scales and a parabola. The scales of the eight sub-blocks choose d, then each tries the multiples
 of d around its own. The parabolas through the errors at three multiples give a better d, and all is tried once more.
+Last come two multiples at another place where the coarse row was low.
 
 Comparing scales needs no more than 16 bits, which are twice as fast: errors are counted in whole numbers. What a weight
 costs is cut off at a quarter of what the sub-block has to lose. The codewords are chosen in full precision.
 
 Where the number of minus signs has to be even and is odd, one weight takes the wrong sign. During the search that is
-the weight with the least importance·size. At the end it is chosen together with the codewords.
+the weight that loses least if it becomes the smallest number. At the end it is chosen together with the codewords.
 
 llama.cpp's search is not among the candidates: it takes longer than all of this. It minimises another error, and at any
 scale it takes codewords that are near instead of best. So it is left far behind on average; `docs/lab-notes.md` says in
@@ -27,17 +28,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.format import FloatArray
 from thriftbit.formats.packing import half
 from thriftbit.formats.vector_grid import VectorGrid, VectorNumbers
 
 from .search import POSITIONS, inverse, nearest, per_super_block, total
 
 ELEMENTS, GROUP, GROUPS, SUB_BLOCKS, HIGHEST = 32, 4, 8, 8, 15
-COARSE = [np.float32(0.7) + np.float32(0.11) * np.float32(i) for i in range(8)]
+STEP = np.float32(0.12)
+COARSE = [np.float32(0.72) + STEP * np.float32(i) for i in range(7)]
 """The scales tried first, as shares of the one that makes the largest weight the largest number."""
 
-DISTANCE = np.float32(0.11) / np.float32(2)
+DISTANCE = STEP / np.float32(2)
 MOST_COST = np.float32(16383)
 UNITS = np.float32(4) * MOST_COST
 ONE, HALF = np.float32(1), np.float32(0.5)
@@ -111,16 +113,19 @@ class _Search:
     def _wrong(self) -> NDArray[np.bool_]:
         """-> (elements, sub-blocks): which weights take the wrong sign"""
         self.odd = (self.x < 0).reshape(4, 8, -1).sum(axis=1) % 2 == 1
-        cheapest = (self.w * self.size).reshape(4, 8, -1).argmin(axis=1)
-        wrong = (np.arange(8)[:, None] == cheapest[:, None]) & (self.odd & self.even_signs)[:, None]
-        return wrong.reshape(self.x.shape)
+        smallest = self.size.max(axis=0) * (np.float32(4.4) / self.values[-1])
+        wrong, right = self.size + smallest, np.minimum(np.abs(self.size - smallest), smallest)
+        cheapest = (self.w * (wrong * wrong - right * right)).reshape(4, 8, -1).argmin(axis=1)
+        chosen = (np.arange(8)[:, None] == cheapest[:, None]) & (self.odd & self.even_signs)[:, None]
+        return chosen.reshape(self.x.shape)
 
     def found(self) -> VectorNumbers:
         largest = self.size.max(axis=0)
-        alone = self._best_alone(largest)
+        alone, other = self._alone(largest)
         self.d = self._rated(alone)
         self.scales = nearest_scale(alone, inverse(self._step()))
-        self._choose_scales()
+        error = self._choose_scales()
+        self._try_other(other, error)
         codes, minus = self._chosen()
         return VectorNumbers(
             self.d.reshape(-1, 1),
@@ -148,18 +153,23 @@ class _Search:
                     least = np.minimum(least, best)
         return least.sum(axis=0).astype(np.float32)
 
-    def _best_alone(self, largest: FloatArray) -> FloatArray:
-        """-> the scale that each sub-block would have alone"""
+    def _alone(self, largest: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """-> the scale that each sub-block would have alone; the best in the coarse row that is no neighbour of the
+        best there"""
         top = largest * (ONE / self.values[-1])
+        errors = [self._error_at(top * place) for place in COARSE]
         at, best = np.full_like(top, np.inf), np.zeros_like(top)
-        for place in COARSE:
-            error = self._error_at(top * place)
+        for place, error in zip(COARSE, errors, strict=True):
             best, at = np.where(error < at, place, best), np.minimum(error, at)
+        least_other, other = np.full_like(top, np.inf), best
+        for place, error in zip(COARSE, errors, strict=True):
+            better = (error < least_other) & (np.abs(place - best) > np.float32(1.5) * STEP)
+            least_other, other = np.where(better, error, least_other), np.where(better, place, other)
         below, above = self._error_at(top * (best - DISTANCE)), self._error_at(top * (best + DISTANCE))
         bend = (below - at) + (above - at)
         shift = np.clip(HALF * (below - above) * inverse(bend), -ONE, ONE)
         lower = np.where(above < below, ONE, -ONE)
-        return top * (best + DISTANCE * np.where(bend > 0, shift, lower))
+        return top * (best + DISTANCE * np.where(bend > 0, shift, lower)), top * other
 
     def _rated(self, alone: FloatArray) -> FloatArray:
         """-> d, (super-blocks,): the candidate that moves the scales least, by what sub-blocks have to lose"""
@@ -174,14 +184,26 @@ class _Search:
         best: FloatArray = np.take_along_axis(candidates, np.argmin(ratings, axis=0)[None], axis=0)[0]
         return best
 
-    def _choose_scales(self) -> None:
+    def _choose_scales(self) -> FloatArray:
+        """-> the errors, (sub-blocks,)"""
         first = self._curve()
-        least, d, scales = self._moved(first), self.d, self.scales
+        first_error, d, scales = self._moved(first), self.d, self.scales
         self._refit(first)
-        left = self._moved(self._curve())
-        better = left < least
-        self.d = np.where(better, self.d, d)
-        self.scales = np.where(np.repeat(better, SUB_BLOCKS), self.scales, scales)
+        error = self._moved(self._curve())
+        better = self._in_super_blocks(error) < self._in_super_blocks(first_error)
+        self.d, refitted = np.where(better, self.d, d), np.repeat(better, SUB_BLOCKS)
+        self.scales = np.where(refitted, self.scales, scales)
+        return np.where(refitted, error, first_error)
+
+    def _try_other(self, other: FloatArray, error: FloatArray) -> None:
+        k = nearest_scale(other, inverse(self._step()))
+        for tried in (k, possible(k + ONE)):
+            other_error = self._error_at(self._step() * multiple(tried))
+            self.scales = np.where(other_error < error, tried, self.scales)
+            error = np.minimum(other_error, error)
+
+    def _in_super_blocks(self, error: FloatArray) -> FloatArray:
+        return per_super_block(error * self.unit_error, SUB_BLOCKS)
 
     def _curve(self) -> Curve:
         step, middle = self._step(), self.scales
@@ -189,11 +211,11 @@ class _Search:
         return Curve(middle, *(self._error_at(step * multiple(k)) for k in tried))
 
     def _moved(self, curve: Curve) -> FloatArray:
-        """Move each scale to the best of the curve. -> (super-blocks,): the errors"""
+        """Move each scale to the best of the curve. -> (sub-blocks,): the errors"""
         lower = np.minimum(curve.below, curve.at)
         shift = np.where(curve.above < lower, ONE, np.where(curve.below < curve.at, -ONE, np.float32(0)))
         self.scales = possible(curve.middle + shift)
-        return per_super_block(np.minimum(curve.above, lower) * self.unit_error, SUB_BLOCKS)
+        return np.minimum(curve.above, lower)
 
     def _refit(self, curve: Curve) -> None:
         """Move d to the least of the parabolas through the curve's errors, for the present scales."""
