@@ -37,7 +37,7 @@ _SAMPLE_WEIGHTS = 128 << 10
 _CHUNK_BYTES = 4 << 20
 
 # Formats that are only read here: where in their block the half-precision scale is. Everything else may be any bits.
-_SCALE_AT = {"IQ2_S": 0, "IQ2_XS": 0, "IQ2_XXS": 0, "IQ1_S": 0}
+_SCALE_AT = {"IQ1_S": 0}
 _SMALL_SCALE = np.array([0.001], np.float16).view(np.uint8)
 PROBED_FORMATS = (*FORMATS, *_SCALE_AT)
 

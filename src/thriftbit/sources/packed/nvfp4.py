@@ -1,8 +1,9 @@
 """NVFP4: numbers of 4 bits (E2M1) in groups of 16, each group with an FP8 scale, and one scale for the whole tensor.
 
 ModelOpt stores `weight`, `weight_scale` and `weight_scale_2`, which is multiplied; compressed-tensors stores
-`weight_packed`, `weight_scale` and `weight_global_scale`, which is divided by. GGML has the groups of 16 too; once
-that is a format here, this reader becomes a `SameRows`, as MXFP4's is. Source: NVIDIA ModelOpt's NVFP4QTensor.
+`weight_packed`, `weight_scale` and `weight_global_scale`, which is divided by. GGML's blocks have the
+groups and their scales too, but no place for the scale of the tensor (docs/packed.md). Source: NVIDIA ModelOpt's
+NVFP4QTensor.
 """
 
 from __future__ import annotations
