@@ -84,13 +84,13 @@ Why other models that people run have no table here:
 - DeepseekV4ForCausalLM, Qwen4ExpForConditionalGeneration, MuseGlimmerForConditionalGeneration, LagunaForCausalLM,
   Glm5NextForConditionalGeneration: the llama.cpp that tables are proven with (cyllama 0.2.18) does not know these
   architectures; the one that `chat` uses, and the check after converting, does.
-- Gemma3nForCausalLM: on the tiny model above llama.cpp's logits are not transformers', and why is not known. The check
-  after converting decides for real ones.
+- Gemma3nForCausalLM: not written yet. llama.cpp has much of the published models built in: the order of layers, which
+  are sparse and how much, the layers that keep keys and values.
 - GlmMoeDsaForCausalLM (GLM-5): on a tiny model llama.cpp's logits were 0.9 of their spread from transformers'. Its
   layers give each other the tokens that were chosen, so there is no way back.
 - KimiLinearForCausalLM: folders that transformers 5 saved have names that the converter does not know.
-- PhimoeForCausalLM (Phi-3.5-MoE): llama.cpp weighs the two best experts by one softmax, and Phi's own rule is another,
-  so the logits cannot agree.
+- PhiMoEForCausalLM (Phi-3.5-MoE): llama.cpp weighs the two best experts by one softmax, and Phi's own rule is another,
+  by their sources; so the logits cannot agree.
 - InternLM3ForCausalLM: transformers 5.23 has its configuration and not its network.
 - KimiK25ForConditionalGeneration, KimiK3ForConditionalGeneration, MiniMaxM3SparseForConditionalGeneration: not tried.
 """
@@ -185,9 +185,9 @@ def by_converter(name: str) -> Family:
         metadata = {"general.architecture": made.architecture, "tokenizer.ggml.model": "no_vocab", **made.metadata}
         metadata[f"{made.architecture}.vocab_size"] = np.uint32(VOCABULARY)
         write_f32(path, metadata, list(made.tensors))
-        theirs = torch.from_numpy(llama_cpp_logits(path))
-        back = layer_by_layer(made, torch.tensor([tokens()]))
-    numbers = [float((each - expected).abs().max() / expected.std()) for each in (theirs, back)]
+        theirs = torch.from_numpy(llama_cpp_logits(path)) - reference_logits(model)
+        back = layer_by_layer(made, torch.tensor([tokens()])) - expected
+    numbers = [float(each.abs().max() / expected.std()) for each in (theirs, back)]
     logits, way_back = (f"{number:.0e}" for number in numbers)
     return Family(name, made.architecture, "yes", logits, "the converter's", way_back, "from headers")
 

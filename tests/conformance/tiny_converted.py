@@ -1,6 +1,6 @@
 """Tiny models of classes without a table, which take the way through llama.cpp's converter: class and settings.
 
-Lengths are those that llama.cpp has built in for the family, where it has some.
+Lengths and orders of layers are those that llama.cpp has built in for the family, where it has some.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BY_CONVERTER = {
         "num_hidden_layers": 5,
         "intermediate_size": [96] * 5,
         "activation_sparsity_pattern": [0.95] * 5,
-        "layer_types": [*["sliding_attention"] * 2, "full_attention", "sliding_attention", "full_attention"],
+        "layer_types": [*["sliding_attention"] * 4, "full_attention"],
         "num_kv_shared_layers": 0,
         "vocab_size_per_layer_input": VOCABULARY,
         "hidden_size_per_layer_input": 256,
