@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.machine.facts import Facts
 from thriftbit.machine.memory_needed import memory_needed
-from thriftbit.machine.model_shape import shape_of
+from thriftbit.machine.model_shape import ModelShape, shape_of
 from thriftbit.machine.predict import NOT_MEASURED, decode_rate
 from thriftbit.machine.profile import Profile, stored_profile
 from thriftbit.machine.room import room_in
 from thriftbit.quantization.allocation import Budget, CannotFitError
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import make_plan
+from thriftbit.quantization.presets import PRESETS
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
@@ -100,6 +102,14 @@ def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int
     return math.floor(left) + outside_weights
 
 
+def _measured_shape(model: Model, rates: Mapping[str, float]) -> ModelShape:
+    """-> the model at a precision whose format was measured: Q8_0, or else the first that was"""
+    for preset in (MODELLED, *PRESETS):
+        if PRESETS[preset].most in rates:
+            return shape_of(model.architecture, model.metadata, make_plan(model, preset).entries(model))
+    raise NotMeasuredError(f"--min-speed: {NOT_MEASURED}")
+
+
 def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> tuple[dict[str, float], float]:
     """-> bytes per second of each format, and the seconds that a token's weights may take: all that it takes, less what
     it would take at any precision"""
@@ -107,10 +117,10 @@ def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> t
         raise NotMeasuredError(f"--min-speed: {NOT_MEASURED}")
     threads = profile.best_threads or profile.rates[0].threads
     rates = {rate.format: rate.decode_bytes_per_second.median for rate in profile.rates if rate.threads == threads}
-    shape = shape_of(model.architecture, model.metadata, make_plan(model, MODELLED).entries(model))
+    shape = _measured_shape(model, rates)
     predicted = decode_rate(shape, profile)
-    if predicted.value is None or MODELLED not in rates:
-        raise NotMeasuredError(f"--min-speed: {predicted.reason if MODELLED in rates else NOT_MEASURED}")
+    if predicted.value is None:
+        raise NotMeasuredError(f"--min-speed: {predicted.reason}")
     of_weights = sum(size / rates[name] for name, size in shape.bytes_per_token().items() if name in rates)
     left = 1 / tokens_per_second - (1 / predicted.value - of_weights)
     if left <= 0:

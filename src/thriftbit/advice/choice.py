@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from thriftbit.advice.options import Option
 from thriftbit.advice.wishes import Wishes
+from thriftbit.advice.worthwhile import unbeaten
 
 _TOO_SLOW = "slower than people read: a smaller model would suit this computer better"
 
@@ -31,6 +32,7 @@ class Recommendation:
 
 
 def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
+    options = unbeaten(options)
     native = [option for option in options if option.native]
     fitting = [option for option in native or options if option.fits]
     if not fitting:
@@ -61,9 +63,10 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
 
 
 def is_faithful(option: Option, wishes: Wishes) -> bool:
-    """-> whether the loss is accepted; of a sensitive task its pessimistic end has to be"""
+    """-> whether the loss is accepted; of a sensitive task its pessimistic end has to be, and where only a range is
+    known"""
     share = option.loss.share
-    worst = share.high if wishes.is_sensitive else share.value
+    worst = share.high if wishes.is_sensitive or option.loss.is_of_others else share.value
     return worst is not None and worst <= wishes.loss
 
 

@@ -29,6 +29,7 @@ def advice_document(advice: Advice) -> dict[str, Any]:
         "gpu_memory_for_models_bytes": advice.room.gpu,
         "measured": advice.is_measured,
         "options": [_option_document(option) for option in advice.options],
+        "worth_choosing": [option.name for option in advice.shown],
         "recommended": choice.option and choice.option.name,
         "reason": reason(advice),
         "misses": list(choice.misses),
@@ -43,6 +44,7 @@ def _option_document(option: Option) -> dict[str, Any]:
     memory, place = option.memory, option.place
     return {
         "precision": option.name,
+        "same_file_as": list(option.same),
         "bits_per_weight": round(option.bits_per_weight, 4),
         "size_bytes": asdict(option.size),
         "memory_bytes": {

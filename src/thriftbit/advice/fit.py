@@ -12,6 +12,7 @@ from thriftbit.advice.options import Computer, Option, all_options, measured_spe
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import describe_loss, reason
+from thriftbit.advice.worthwhile import worth_choosing
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import check_can_chat
 from thriftbit.library.kinds import TEXT, cannot, gguf_kind
@@ -25,6 +26,7 @@ from thriftbit.measurement.measurement import Measurement
 from thriftbit.measurement.store import read, store_path
 from thriftbit.notebook import html_table
 from thriftbit.quantization.plan import make_plan
+from thriftbit.quantization.presets import PRESETS
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.model import Model
@@ -35,8 +37,9 @@ _NOT_PLANNED = "`thriftbit fit` is for models that write text"
 
 @dataclass(frozen=True)
 class Advice:
-    """options: every precision, the largest first. choice: of them. rescue: what would fit, where nothing does.
-    context_tokens: planned for. is_measured: whether the computer's speed is known."""
+    """options: every precision, the largest first. choice: of them. shown: those worth choosing, eight at most.
+    rescue: what would fit, where nothing does. context_tokens: planned for. is_measured: whether the computer's speed
+    is known."""
 
     outline: Outline
     options: tuple[Option, ...]
@@ -47,6 +50,11 @@ class Advice:
     context_tokens: int
     is_here: bool
     is_measured: bool
+
+    @property
+    def shown(self) -> list[Option]:
+        choice = self.choice
+        return worth_choosing(self.options, (choice.option, choice.better, choice.cheaper))
 
     @property
     def fits(self) -> bool:
@@ -74,7 +82,7 @@ class Advice:
                 f"{option.speed.value:.3g}" if option.speed.value else "unknown",
                 describe_loss(option.loss),
             )
-            for option in self.options
+            for option in self.shown
         ]
         headings = ("precision", "size", "memory", "fits", "tokens/s", "loss")
         return html_table(f"{self.outline.model.source}: {reason(self)}", headings, rows)
@@ -172,15 +180,25 @@ def _stored_rows() -> list[Measurement]:
     return read(store_path())[0] if store_path().is_file() else []
 
 
-def _map_of(model: Model) -> Callable[[str], PredictedLoss] | None:
-    """-> what the model's own map says of a preset; None if none was made, or only a description of it is here"""
+def _map_of(model: Model) -> Callable[[str], PredictedLoss | None] | None:
+    """-> what the model's own map says of a preset, None for one with formats that it does not know; None if no map was
+    made, or only a description of the model is here"""
     from thriftbit.quantization.model_map import read_map
-    from thriftbit.quantization.sensitivity import PLAIN
+    from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN
 
     try:
-        sensitivities = read_map(model, PLAIN)
+        calibrated = read_map(model, CALIBRATED)
+        known = calibrated or read_map(model, PLAIN)
     except ThriftbitError:
         return None
-    if sensitivities is None:
+    if known is None:
         return None
-    return lambda preset: sensitivities.predict(make_plan(model, preset).formats, PLAIN)
+
+    def predicted(preset: str) -> PredictedLoss | None:
+        """Files that need importance data are made with a calibration, and all others without by default."""
+        formats = make_plan(model, preset, importance=PRESETS[preset].wants_importance).formats
+        is_known = all(formats[tensor] in {"F32", *losses} for tensor, losses in known.losses.items())
+        effort = CALIBRATED if PRESETS[preset].wants_importance and calibrated else PLAIN
+        return known.predict(formats, effort) if is_known else None
+
+    return predicted

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from thriftbit.advice.literature import literature_loss
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.prediction import Prediction, exact, unknown
@@ -38,6 +40,11 @@ class ExpectedLoss:
     share: Prediction
     provenance: str
 
+    @property
+    def is_of_others(self) -> bool:
+        """-> whether it is what other models lost, and a range rather than a number"""
+        return self.provenance in (FAMILY, LITERATURE)
+
 
 ROUNDED_TO_16_BITS = ExpectedLoss(
     Prediction(0.0, 0.0, _FLOAT_LOSS, "16-bit floats of another kind: the difference is too small to measure"), LOSSLESS
@@ -60,16 +67,20 @@ class PredictedLoss(Protocol):
 @dataclass(frozen=True)
 class Evidence:
     """rows: of the store. fingerprint: of the model's weights, "" where they are not here. domain: of the task.
-    from_map: preset -> what the model's own map says of it; None where no map was made."""
+    from_map: preset -> what the model's own map says of it, None for one that it does not know; None where no map was
+    made."""
 
     rows: Sequence[Measurement]
     fingerprint: str
     domain: str
-    from_map: Callable[[str], PredictedLoss] | None = None
+    from_map: Callable[[str], PredictedLoss | None] | None = None
 
 
 def evidence_for(
-    model: Model, rows: Iterable[Measurement], domain: str, from_map: Callable[[str], PredictedLoss] | None = None
+    model: Model,
+    rows: Iterable[Measurement],
+    domain: str,
+    from_map: Callable[[str], PredictedLoss | None] | None = None,
 ) -> Evidence:
     """rows: of the store, all or some"""
     try:
@@ -87,8 +98,8 @@ def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss
     own = [row for row in evidence.rows if row.against and row.against.fingerprint == evidence.fingerprint]
     if row := _newest(own, preset, evidence.domain):
         return ExpectedLoss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
-    if evidence.from_map is not None:
-        return _from_map(evidence.from_map(preset))
+    if evidence.from_map is not None and (predicted := evidence.from_map(preset)):
+        return _from_map(predicted)
     family = family_of(model.source)
     related = [row for row in evidence.rows if family and row.against and family_of(row.against.name) == family]
     if row := _newest(related, preset, evidence.domain):
@@ -110,7 +121,8 @@ def loss_of_file(model: Model, level: str, evidence: Evidence) -> ExpectedLoss:
 
 
 def _published(level: str, model: Model) -> ExpectedLoss:
-    found = literature_loss(level, model.parameters)
+    experts = model.metadata.get(f"{model.architecture}.expert_count", 0)
+    found = literature_loss(level, model.parameters, mixture=bool(np.any(experts)))
     return ExpectedLoss(found, LITERATURE) if found else ExpectedLoss(unknown("nothing is published about it"), UNKNOWN)
 
 

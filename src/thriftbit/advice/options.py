@@ -49,7 +49,7 @@ class Option:
     """name: the preset, or the format of a model that is small already. size: bytes of the file. speed: tokens written
     in a second, prefill: read; first_token: seconds until an answer to 512 tokens begins. energy: joules for a token.
     speed_provenance: "measured here", "predicted", "unknown". native: whether it is the format that the model was made
-    in."""
+    in. same: other presets whose file is this one, tensor for tensor."""
 
     name: str
     size: Prediction
@@ -64,6 +64,7 @@ class Option:
     loss: ExpectedLoss
     energy: Prediction
     native: bool = False
+    same: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -92,8 +93,19 @@ def all_options(
 ) -> list[Option]:
     """-> from 32-bit floats down; with what a model is small in already, if it is. as_it_is: only a file's own"""
     plans = [own_formats(outline)] if as_it_is else list(_plans(outline))
-    options = [_option(outline, name, plan, computer, wishes, evidence) for name, plan in plans]
-    return sorted(options, key=lambda option: -option.bits_per_weight)
+    alike: dict[tuple[str, ...], list[Option]] = {}
+    for name, plan in plans:
+        option = _option(outline, name, plan, computer, wishes, evidence)
+        alike.setdefault(tuple(plan.formats.values()), []).append(option)
+    return sorted(map(_merged, alike.values()), key=lambda option: -option.bits_per_weight)
+
+
+def _merged(options: Sequence[Option]) -> Option:
+    """-> one of options whose files are the same, tensor for tensor: the one that is said to lose least"""
+    if len(options) == 1:
+        return options[0]
+    first = min(options, key=lambda option: (not option.native, option.loss.share.value or 0.0))
+    return replace(first, same=tuple(option.name for option in options if option is not first))
 
 
 def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: str, machine: object) -> Option:
@@ -130,21 +142,16 @@ def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | Non
 
 
 def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
-    """-> names and formats for every tensor; of levels that are named alike or whose files are the same tensor for
-    tensor, the first"""
+    """-> names and formats for every tensor; of levels that are named alike, the first"""
     model = outline.model
     native = native_formats(outline)
     if native:
         yield native
     if model.quantized_source:
         return
-    before = [native[1].formats] if native else []
     for preset in PRESETS:
         if _is_for(preset, outline) and not (native and native[0] == preset):
-            plan = make_plan(model, preset)
-            if plan.formats not in before:
-                before.append(plan.formats)
-                yield preset, plan
+            yield preset, make_plan(model, preset, importance=PRESETS[preset].wants_importance)
 
 
 def _is_for(preset: str, outline: Outline) -> bool:

@@ -25,6 +25,9 @@ _MEANING = ((0.002, "no difference you could notice"), (0.012, "hardly any diffe
             (0.04, "a difference that is hard to notice"), (0.10, "a difference that shows now and then"),
             (0.30, "clearly worse answers"))  # fmt: skip
 _WORST = "badly damaged answers"
+_EFFECTS = ((0.002, "none"), (0.012, "hardly any"), (0.04, "hard to notice"), (0.10, "now and then"),
+            (0.30, "clearly worse"))  # fmt: skip
+_LEAST_SHOWN, _MOST_SHOWN = 0.001, 10.0  # shares, beyond which the number says no more
 
 
 def reason(advice: Advice) -> str:
@@ -39,7 +42,7 @@ def reason(advice: Advice) -> str:
     loss = option.loss.share
     if loss.value is None:
         return f"{takes}{speed}; its loss is not known."
-    meaning = meaning_of(loss.value)
+    meaning = meaning_of(_told(option.loss))
     return f"{takes}{speed}, and you can expect {meaning} ({describe_loss(option.loss)}{_beside(option.loss)})."
 
 
@@ -80,13 +83,35 @@ def next_command(advice: Advice) -> str:
 
 
 def describe_loss(loss: ExpectedLoss) -> str:
-    """-> "+2.9%", "0%, lossless", "unknown\""""
+    """-> the range: "0.4–2.9%", "under 0.1%"; "none", "none to speak of", "unknown\""""
     share = loss.share
     if share.value is None:
         return "unknown"
     if loss.provenance == LOSSLESS:
         return "none" if share.is_exact else "none to speak of"
-    return f"+{describe_percent(share.value)}"
+    low, high = max(0.0, share.low or 0.0), max(0.0, share.high or share.value)
+    if high < _LEAST_SHOWN:
+        return f"under {describe_percent(_LEAST_SHOWN)}"
+    if low >= _MOST_SHOWN:
+        return f"over {describe_percent(_MOST_SHOWN)}"
+    ends = describe_percent(low).removesuffix("%") if low >= _LEAST_SHOWN / 10 else "0"
+    if high >= _MOST_SHOWN:
+        return f"{ends}–{describe_percent(_MOST_SHOWN)} and more"
+    upper = describe_percent(high)
+    return upper if upper.removesuffix("%") == ends else f"{ends}–{upper}"
+
+
+def describe_effect(loss: ExpectedLoss) -> str:
+    """-> what a reader may notice, from the mildest to the worst of the range: "hardly any to hard to notice\""""
+    share = loss.share
+    if share.value is None:
+        return ""
+    ends = [_effect(max(0.0, end)) for end in (share.low or 0.0, share.high or share.value)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _effect(share: float) -> str:
+    return next((words for limit, words in _EFFECTS if share < limit), "badly damaged")
 
 
 def describe_percent(share: float) -> str:
@@ -120,8 +145,10 @@ def _native_reason(advice: Advice, option: Option) -> str:
             f"This model was made in {born.kind} and is already as small as it was meant to be. It takes {size}, fits "
             f"{_where(option)}{_speed(option)}, and loses nothing."
         )
-    loss = option.loss.share.value
-    lost = "" if loss is None else f"; expect {meaning_of(loss)} ({describe_loss(option.loss)}{_beside(option.loss)})"
+    lost = ""
+    if option.loss.share.value is not None:
+        beside = f"{describe_loss(option.loss)}{_beside(option.loss)}"
+        lost = f"; expect {meaning_of(_told(option.loss))} ({beside})"
     return f"The file takes {size} and fits {_where(option)}{_speed(option)}{lost}."
 
 
@@ -156,8 +183,13 @@ def _beside(loss: ExpectedLoss) -> str:
     return f" in perplexity, {words}" if words else " in perplexity" if loss.provenance != LOSSLESS else ""
 
 
+def _told(loss: ExpectedLoss) -> float:
+    """-> the share that a sentence is about: of a range the worse end"""
+    return (loss.share.high if loss.is_of_others else loss.share.value) or 0.0
+
+
 def _lost(loss: ExpectedLoss) -> str:
-    return "nothing" if loss.provenance == LOSSLESS else describe_percent(loss.share.value or 0.0)
+    return "nothing" if loss.provenance == LOSSLESS else describe_loss(loss)
 
 
 def _joined(facts: list[str]) -> str:

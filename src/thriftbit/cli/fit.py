@@ -62,6 +62,7 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
     metavar="FILE",
     help="The profile of another computer, from `thriftbit doctor --json`.",
 )
+@click.option("--all", "show_all", is_flag=True, help="Show every precision, not only those worth choosing.")
 @offline_option
 @json_option
 def fit(
@@ -74,13 +75,14 @@ def fit(
     cache_type: str,
     battery: bool,
     machine: str | None,
+    show_all: bool,
     offline: bool,
     as_json: bool,
 ) -> int:
-    """Show every precision of MODEL on this computer, and recommend one.
+    """Show the precisions of MODEL that are worth choosing on this computer, and recommend one.
 
-    For each precision, from 32 bits down, you see the size, the memory it takes, whether it fits, how fast it writes
-    and what it loses.
+    For each precision, from the largest down, you see the size, the memory it takes, whether it fits, how fast it
+    writes and what it loses. At most eight are shown, and none that another beats in everything; --all shows the rest.
 
     MODEL is a folder, a GGUF file, the name of a model on the Hugging Face Hub (owner/name), or a GGUF there
     (owner/name/file.gguf). Only its description is read, never its weights. Without MODEL, the models on this disk are
@@ -116,13 +118,13 @@ def fit(
         return 0 if any(each.fits for each in ranked) else NOTHING_FITS
     with Waiting(notes, lambda: f"looking at {source}"):
         advice = thriftbit.fit(source, wishes, machine=machine, offline=offline)
-    print_advice(advice, as_json)
+    print_advice(advice, as_json, show_all=show_all)
     if advice.is_undecided:
         return CANNOT_TELL
     return 0 if advice.fits else NOTHING_FITS
 
 
-_NARROW = 100  # characters, below which columns are left out
+_LEFT_OUT = ((116, "loss known from"), (98, "you may notice"), (78, ">memory"))  # below so many characters
 _CHOSEN = "→"
 _SHORT_PROVENANCE = {
     "measured here": "measured here",
@@ -136,7 +138,7 @@ _SHORT_PROVENANCE = {
 _FITS = {"GPU": "on GPU", "CPU": "yes", "no": "no", "unknown": "unknown"}
 
 
-def print_advice(advice: Advice, as_json: bool) -> None:
+def print_advice(advice: Advice, as_json: bool, *, show_all: bool = False) -> None:
     if as_json:
         from thriftbit.advice.documents import advice_document
 
@@ -147,7 +149,7 @@ def print_advice(advice: Advice, as_json: bool) -> None:
     for line in _headline(advice):
         _paragraph(line)
     say("")
-    _show_options(advice)
+    _show_options(advice, advice.options if show_all else advice.shown)
     say("")
     option = advice.choice.option
     if option is None:
@@ -184,32 +186,38 @@ def _headline(advice: Advice) -> Iterator[str]:
         yield "Speeds are unknown: measure this computer once with `thriftbit doctor --measure`."
 
 
-def _show_options(advice: Advice) -> None:
-    from thriftbit.advice.wording import describe_loss
+def _show_options(advice: Advice, options: Sequence[Option]) -> None:
+    from thriftbit.advice.wording import describe_effect, describe_loss
 
     chosen = advice.choice.option
     columns: list[tuple[str, Callable[[Option], str]]] = [
-        ("precision", lambda option: f"{_CHOSEN if option is chosen else ' '} {option.name}"),
+        ("precision", lambda option: f"{_CHOSEN if option is chosen else ' '} {_names(option)}"),
         (">size", _size),
         (">memory", _memory),
         ("fits", _fits),
         (">tokens/s", _speed),
         (">loss", lambda option: describe_loss(option.loss)),
+        ("you may notice", lambda option: describe_effect(option.loss)),
         ("loss known from", lambda option: _SHORT_PROVENANCE[option.loss.provenance]),
     ]
-    if not any(option.speed.value for option in advice.options):
-        columns = [column for column in columns if column[0] != ">tokens/s"]
-    wide = output.width >= _NARROW
-    if not wide:
-        columns.pop()
-    rows = [[cell(option) for _, cell in columns] for option in advice.options]
-    styles = {n: "dim" for n, option in enumerate(advice.options) if not option.fits}
-    styles |= {n: "bold" for n, option in enumerate(advice.options) if option is chosen}
+    left_out = {heading for width, heading in _LEFT_OUT if output.width < width}
+    if not any(option.speed.value for option in options):
+        left_out.add(">tokens/s")
+    columns = [column for column in columns if column[0] not in left_out]
+    rows = [[cell(option) for _, cell in columns] for option in options]
+    styles = {n: "dim" for n, option in enumerate(options) if not option.fits}
+    styles |= {n: "bold" for n, option in enumerate(options) if option is chosen}
     show(table([heading for heading, _ in columns], rows, styles))
-    if not wide:
-        sources = dict.fromkeys(option.loss.provenance for option in advice.options if option.loss.share.value)
+    if len(options) < len(advice.options):
+        _paragraph(f"{len(advice.options) - len(options)} more with --all.", style="dim")
+    if "loss known from" in left_out:
+        sources = dict.fromkeys(option.loss.provenance for option in options if option.loss.share.value)
         if sources:
             _paragraph(f"Losses: {', '.join(sources)}.", style="dim")
+
+
+def _names(option: Option) -> str:
+    return " = ".join((option.name, *option.same))
 
 
 def _size(option: Option) -> str:
@@ -266,8 +274,8 @@ def _notes(option: Option) -> Iterator[str]:
         yield f"Energy: about {option.energy.value:.2g} joules for a token; {option.energy.reason}."
     if option.loss.share.value:
         yield (
-            "Loss: how much worse it predicts text (perplexity). For this model likely "
-            f"{_interval(option.loss.share)}, from {option.loss.share.reason}."
+            f"Loss: by how much perplexity rises, how badly it predicts text. {_interval(option.loss.share)} is from "
+            f"{option.loss.share.reason}."
         )
     if option.memory.copied and option.memory.resident.value:
         yield (

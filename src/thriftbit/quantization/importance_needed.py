@@ -21,7 +21,8 @@ _logger = logging.getLogger(__name__)
 
 REMEDY = (
     "Add --effort calibrated, which finds out here what matters (--save-imatrix FILE keeps it), or --imatrix FILE with "
-    "importance data of this model. --effort plain makes the file without, and loses far more"
+    "importance data of this model. --effort plain makes the file without, and loses far more; Q2_K is the smallest "
+    "preset that does without"
 )
 
 

@@ -13,9 +13,21 @@ from thriftbit.quantization.presets import PRESETS, Preset
 
 _logger = logging.getLogger(__name__)
 
-_STATED_BITS = re.compile(r"(int|q|w)?[-_ ]?(?P<bits>[2-8])[-_ ]?(bits?)?", re.IGNORECASE)
+_STATED_BITS = re.compile(r"(int|q|w)?[-_ ]?(?P<bits>[1-8])[-_ ]?(bits?)?", re.IGNORECASE)
 _FLOATS = ("F", "BF")
-_USUAL = {2: "Q2_K", 3: "Q3_K_M", 4: "Q4_K_M", 5: "Q5_K_M", 6: "Q6_K", 8: "Q8_0"}
+# Of so many bits; the first that is made. Those of one and two bits need importance data.
+_CANDIDATES = {
+    1: ("IQ1_M",),
+    2: ("IQ2_M", "Q2_K"),
+    3: ("Q3_K_M",),
+    4: ("Q4_K_M",),
+    5: ("Q5_K_M",),
+    6: ("Q6_K",),
+    8: ("Q8_0",),
+}
+_USUAL = {
+    bits: names[0] for bits, every in _CANDIDATES.items() if (names := [name for name in every if name in PRESETS])
+}
 
 
 def preset_named(name: str) -> Preset:

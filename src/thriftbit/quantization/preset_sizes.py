@@ -36,6 +36,15 @@ def describe_presets() -> str:
     )
 
 
+def markdown_rows() -> list[str]:
+    """-> the presets as rows of the table in docs/formats.md"""
+    return [
+        f"| {preset.name} | {typical_bits_per_weight(preset):.2f} | {preset.most} | "
+        f"{'yes' if preset.wants_importance else ''} | {preset.summary} |"
+        for preset in PRESETS.values()
+    ]
+
+
 @cache
 def typical_bits_per_weight(preset: Preset) -> float:
     model = _mixture() if any(rule.stacked for rule in preset.rules) else _typical_model()

@@ -61,7 +61,9 @@ _COMMON = (
     "IQ3_XXS",
     "IQ2_XXS",
 )
-_SCALING = ("Q4_K", "Q8_0")  # timed with every number of threads; the common ones with the best and with one
+# Timed with every number of threads, and once however long all before took, as other commands need them; the common
+# ones with the best number and with one.
+_SCALING = ("Q4_K", "Q8_0")
 _STEP_SHARE = 0.012
 
 
@@ -198,7 +200,8 @@ class _Run:
         visits: dict[tuple[str, int], list[tuple[ProbeModel, Timings]]] = {}
         for name, counts in self._first_round(threads, formats) * _ROUNDS:
             counts = [count for count in counts if _label(name, count) not in self.failures]
-            if not counts or (visits and self._elapsed() + len(counts) * _VISIT_SECONDS > self.budget_seconds):
+            over = self._elapsed() + len(counts) * _VISIT_SECONDS > self.budget_seconds
+            if not counts or (over and (name not in _SCALING or (name, threads) in visits)):
                 continue
             self._tell(_label(name, counts[0]))
             model = write_probe_model(folder / "rate.gguf", name, layers_for(name, size_bytes))

@@ -32,6 +32,9 @@ from thriftbit.sources.open_model import open_model
 
 DEMO_MODEL = Path(__file__).parents[1] / "demo_model"
 CONTEXT_TOKENS = 2048
+MOST_LAYERS = 512
+"""LLAMA_MAX_LAYERS of llama.cpp, which aborts beyond. A processor with 230 MB of last-level cache and more would have
+such small layers in larger numbers; as many as are allowed are still more than its cache holds."""
 _EMBEDDING, _SAMPLE = "token_embd.weight", "blk.0.ffn_gate.weight"
 _SAMPLE_WEIGHTS = 128 << 10
 _CHUNK_BYTES = 4 << 20
@@ -89,8 +92,9 @@ class ProbeModel:
 
 
 def layers_for(format_name: str, size_bytes: int, shape: Shape = WIDE) -> int:
-    """-> how many layers have at least `size_bytes` in that format"""
-    return max(1, math.ceil(size_bytes * 8 / (_format(format_name).bits_per_weight * shape.layer_weights)))
+    """-> how many layers have at least `size_bytes` in that format, or as many as llama.cpp takes"""
+    wanted = math.ceil(size_bytes * 8 / (_format(format_name).bits_per_weight * shape.layer_weights))
+    return min(max(1, wanted), MOST_LAYERS)
 
 
 def write_probe_model(path: Path, format_name: str, layers: int, shape: Shape = WIDE) -> ProbeModel:

@@ -70,6 +70,16 @@ def test_speed_is_what_the_weights_may_take(model: Model, monkeypatch: pytest.Mo
         budget_for(model, Request(tokens_per_second=1e7))
 
 
+def test_a_speed_is_understood_where_only_one_format_was_measured(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = Spread(1e9, 0.9e9, 1.1e9)
+    profile = Profile(detect(), rates=(FormatRate("Q4_K", 2, rate, rate),), best_threads=2)
+    monkeypatch.setattr(budgets, "stored_profile", lambda facts: profile)
+    budget = budget_for(model, Request(tokens_per_second=10))
+    assert budget.rates == {"Q4_K": 1e9} and budget.seconds_per_token is not None and budget.seconds_per_token < 0.1
+
+
 def test_a_computer_that_was_not_measured(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "stored_profile", lambda facts: None)
     with pytest.raises(NotMeasuredError, match="doctor --measure") as error:

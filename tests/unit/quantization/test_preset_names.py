@@ -10,6 +10,8 @@ from thriftbit.errors import UsageError
 from thriftbit.quantization.preset_names import preset_named
 from thriftbit.quantization.presets import PRESETS
 
+TWO_BITS = "IQ2_M" if "IQ2_M" in PRESETS else "Q2_K"
+
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_any_spelling_of_a_preset(preset: str) -> None:
@@ -33,6 +35,7 @@ def test_usual_spellings(typed: str, preset: str, told: list[str]) -> None:
     [
         *(("4bit", "Q4_K_M"), ("4-bit", "Q4_K_M"), ("int4", "Q4_K_M"), ("INT8", "Q8_0"), ("q4", "Q4_K_M")),
         *(("8bit", "Q8_0"), ("5 bits", "Q5_K_M"), ("3", "Q3_K_M")),
+        *(("2bit", TWO_BITS), ("2-bit", TWO_BITS), ("q2", TWO_BITS)),
     ],
 )
 def test_a_number_of_bits_takes_the_usual_preset_and_says_so(typed: str, preset: str, told: list[str]) -> None:
@@ -43,7 +46,7 @@ def test_a_number_of_bits_takes_the_usual_preset_and_says_so(typed: str, preset:
 @pytest.mark.parametrize(
     ("typed", "suggestion"),
     [
-        ("IQ1_S", "does not make IQ1_S; the nearest that it makes is "),
+        *(("IQ2_KS", f"does not make IQ2_KS; the nearest that it makes is {TWO_BITS}"), ("IQ5_K", "nearest .* Q5_K_M")),
         *(("AWQ", "does not make AWQ; .* Q4_K_M"), ("GPTQ", "Q4_K_M"), ("nf4", "Q4_K_M"), ("fp8", "Q8_0")),
         *(("Q4_K_N", "do you mean .*Q4_K_M"), ("Q7_K", "do you mean .*_K"), ("Q4_K_XL", "nearest .* Q4_K_M")),
         *(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from thriftbit.quantization.preset_sizes import describe_presets, typical_bits_per_weight
+from thriftbit.quantization.preset_sizes import describe_presets, markdown_rows, typical_bits_per_weight
 from thriftbit.quantization.presets import PRESETS
 
 # As llama.cpp's own documentation of `llama-quantize` gives them for Llama 3.1 8B
@@ -24,6 +26,12 @@ PUBLISHED = {
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_sizes_are_those_that_llama_cpp_publishes(preset: str) -> None:
     assert typical_bits_per_weight(PRESETS[preset]) == pytest.approx(PUBLISHED[preset], abs=0.01)
+
+
+def test_the_documentation_has_every_preset() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    missing = [row for row in markdown_rows() if row not in documented]
+    assert missing == [], "docs/formats.md lacks these rows of `markdown_rows`"
 
 
 def test_every_preset_is_explained_in_a_line_that_fits() -> None:

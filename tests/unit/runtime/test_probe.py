@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from conftest import RunThriftbit
-from thriftbit.containers.ggml_types import format_for
+from thriftbit.containers.ggml_types import format_for, format_of
 from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
+from thriftbit.machine.bandwidth import beyond_caches_bytes
 from thriftbit.machine.facts import known
 from thriftbit.machine.profile import Profile, StepCost, load_profile
 from thriftbit.machine.rates import busiest_tokens
@@ -62,6 +63,16 @@ def test_layers_reach_the_size() -> None:
         format_bytes = WIDE.layer_weights * (FORMATS[name].bits_per_weight if name in FORMATS else 1.5625) / 8
         assert layers * format_bytes >= 100 << 20 > (layers - 1) * format_bytes
     assert layers_for("F32", 0) == 1
+
+
+def test_a_very_large_cache_asks_for_no_more_layers_than_llama_cpp_takes() -> None:
+    size_bytes = beyond_caches_bytes(480 << 20, 64 << 30)
+    for name in PROBED_FORMATS:
+        for shape in (WIDE, NARROW):
+            layers = layers_for(name, size_bytes, shape)
+            assert layers <= 512
+            stored = layers * shape.layer_weights * format_of(name).bits_per_weight / 8
+            assert stored >= size_bytes or layers == 512
 
 
 def test_llama_cpp_runs_a_probe_model(tmp_path: Path) -> None:
