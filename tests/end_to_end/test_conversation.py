@@ -264,8 +264,8 @@ def test_a_note_in_the_middle_of_a_line_waits_for_its_end(
     monkeypatch.setattr("thriftbit.cli.chat_screen.announce_at_once", order.append)
     monkeypatch.setattr("thriftbit.cli.chat_screen.print", lambda: order.append("end of line"), raising=False)
     logging.getLogger("thriftbit").setLevel(logging.INFO)
-    settings: dict[str, Value] = {"temperature": 0.0, "max-tokens": 400}
-    with Conversation(path, context_tokens=64, threads=1, settings=settings) as conversation:
+    with Conversation(path, context_tokens=64, threads=1) as conversation:
+        conversation._sampling = lambda: {"grammar": 'root ::= "on " root'}  # type: ignore[method-assign]
         assert answer_once(conversation, "Where is it?", as_json=False) == 0
     assert not capsys.readouterr().out.endswith("\n")
     assert order[0] == "end of line" and order[1].startswith("The context is full")
