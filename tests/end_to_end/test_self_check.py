@@ -12,6 +12,7 @@ import pytest
 
 from conftest import RunThriftbit
 from thriftbit import make_plan, open_model, quantize
+from thriftbit.machine.room import Room
 from thriftbit.quantization.logit_check import check_logits
 from thriftbit.quantization.self_check import TEXTS, LogitCheck, TokenCheck, check_tokens
 from thriftbit.sources.model import Model
@@ -60,12 +61,17 @@ def test_broken_files_are_told_from_coarse_ones(tiny_llama: Path, tmp_path: Path
     assert check.is_wrong and "4 of 29 weight matrices and vectors are not the original's" in check.describe()
 
 
-def test_what_would_take_long_is_left_out_with_a_reason(tiny_llama: Path, tmp_path: Path) -> None:
+def test_what_would_take_long_or_much_memory_is_left_out_with_a_reason(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = open_model(tiny_llama)
     path = quantize(model, make_plan(model, "Q8_0"), tmp_path / "tiny.gguf").path
     check = check_logits(model, path, longest_seconds=0)
     assert not check.is_wrong and check.compared == 2 + 9  # the tables and the first layer
     assert "Logits not checked: that takes about" in check.describe()
+    monkeypatch.setattr("thriftbit.quantization.logit_check.room_here", lambda: Room(1 << 20, 0, "", False, "free now"))
+    check = check_logits(model, path)
+    assert check.compared == 2 and "of memory, and 1.05 MB are free" in check.describe()
 
 
 def logits_checked(made: Model, original: Model, level: str, folder: Path) -> LogitCheck:

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.room import estimated_need, room_here
 from thriftbit.network.checkpoint_parameters import CheckpointParameters
 from thriftbit.network.configuration import configuration_of
 from thriftbit.network.network import Network
@@ -36,6 +37,7 @@ from thriftbit.network.skeleton import without_weights
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.self_check import LogitCheck
 from thriftbit.runtime import Engine
+from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import open_checkpoint
 from thriftbit.sources.gguf_source import open_gguf
 from thriftbit.sources.model import Model
@@ -51,6 +53,7 @@ VOCABULARY_ROWS = 4096  # of the output matrix in memory at once
 ROWS_COMPARED = 256  # of the embedding and of the output matrix
 CONTEXT_TOKENS = 512
 LONGEST_SECONDS = 60.0
+_FLOAT_BYTES = 2 * 4  # of a layer's weights: the file's, and one of the original's beside them
 
 # Root mean square of what log-probabilities differ by, in units of the standard deviation of transformers' logits.
 # Right files: 0.0005 with weights in 16 bits, 0.01 to 0.03 with quantized weights of a trained model, and up to 0.15 of
@@ -92,6 +95,8 @@ def check_logits(model: Model, path: Path, longest_seconds: float = LONGEST_SECO
         return LogitCheck(skipped=f"transformers cannot compute it: {_first_line(error)}")
     comparison = WeightComparison(source, file.quantized_source)
     comparison.compare_tables(weights)
+    if lack := _lack_of_memory(file, path):
+        return comparison.result(LogitCheck(skipped=lack))
     try:
         texts, theirs = engine_predictions(path)
         found = predictions(network, weights, texts, comparison.compare_layer, longest_seconds)
@@ -101,6 +106,19 @@ def check_logits(model: Model, path: Path, longest_seconds: float = LONGEST_SECO
     except ThriftbitError as error:
         return comparison.result(LogitCheck(skipped=str(error)))
     return comparison.result(judged(found, theirs, file))
+
+
+def _lack_of_memory(file: Model, path: Path) -> str:
+    """-> why the logits cannot be compared in the memory that is free now; "" where they can"""
+    layers: dict[str, int] = {}
+    for tensor in file.tensors:
+        layer = ".".join(tensor.name.split(".")[:2])
+        layers[layer] = layers.get(layer, 0) + tensor.parameters
+    needed = estimated_need(path.stat().st_size) + _FLOAT_BYTES * max(layers.values())
+    free = room_here().main
+    if free is None or needed <= free:
+        return ""
+    return f"that takes {describe_bytes(needed)} of memory, and {describe_bytes(free)} are free"
 
 
 def judged(found: Predictions, theirs: Sequence[dict[int, float]], file: Model) -> LogitCheck:
