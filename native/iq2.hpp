@@ -5,6 +5,7 @@
 //   struct Format : IQ2 {
 //       static constexpr int block_bytes, elements (of a sub-block);
 //       static constexpr bool even_signs;  // in every eight weights an even number is minus
+//       static constexpr float starts[];  // where the largest weight of a sub-block is put, as a share of 43
 //       static const Codewords<group, levels>& codewords();
 //       // llama.cpp's search: its settings (neighbours.hpp), and
 //       static constexpr float their_factor;  // of d
@@ -90,7 +91,9 @@ class IQ2Search {
         }
     }
 
-    // The best codewords at scale s, and with them the signs; their cost.
+    // The best codewords at scale s, and with them the signs; their cost. hurried: the codewords are chosen as if all signs
+    // were possible, and the wrong signs afterwards.
+    template <bool hurried = false>
     Lanes choose_codes(const Lanes& s, Parts& parts) const {
         Lanes numbers[IQ2::levels], cost = 0.0f;
         for (int level = 0; level < IQ2::levels; ++level) numbers[level] = s * Lanes(IQ2::values[level]);
@@ -100,14 +103,16 @@ class IQ2Search {
                 const Lanes residual = sizes[e] - numbers[level];
                 return w[e] * residual * residual;
             };
-            if constexpr (Format::even_signs) {
+            if constexpr (Format::even_signs && !hurried) {
                 const auto flip = [&](int e, int level) { return flip_cost[e] * numbers[level]; };
                 cost += Format::codewords().nearest_with_odd_sign(cost_of, flip, parts.codes[g]);
+            } else {
+                cost += Format::codewords().nearest(cost_of, parts.codes[g]);
+            }
+            if constexpr (Format::even_signs) {
                 Lanes v[group];
                 Format::codewords().look_up(parts.codes[g], v);
                 parts.flipped[g] = least_place(odd_[g], [&](int e) { return flip_cost[e] * v[e]; });
-            } else {
-                cost += Format::codewords().nearest(cost_of, parts.codes[g]);
             }
         }
         return cost;
@@ -249,10 +254,10 @@ class IQ2Search {
         // each sub-block's own scale, from llama.cpp's codewords and from scales that cut off large weights
         Sums sums = sums_of(best.parts);
         Lanes s = sums.fit(0.0f), curvature = sums.vv, gain = s * sums.yv;
-        for (const float share : {0.6f, 0.4f}) {
+        for (const float share : Format::starts) {
             Parts parts;
             const Lanes start = largest_size() * Lanes(share / IQ2::values[IQ2::levels - 1]);
-            choose_codes(start, parts);
+            choose_codes<true>(start, parts);
             sums = sums_of(parts);
             const Lanes fitted = sums.fit(start);
             const Mask better = fitted * sums.yv > gain;

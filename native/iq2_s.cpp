@@ -5,6 +5,7 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct IQ2S : IQ2, IQ2Steps {
     static constexpr int block_bytes = 82, elements = 16;
     static constexpr bool even_signs = false;
+    static constexpr float starts[] = {0.6f, 0.4f};
     static constexpr float their_factor = 0.9875f;
 
     static const Codewords<group, levels>& codewords() {

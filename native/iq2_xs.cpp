@@ -5,6 +5,7 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct IQ2XS : IQ2, IQ2Steps {
     static constexpr int block_bytes = 74, elements = 16;
     static constexpr bool even_signs = true;
+    static constexpr float starts[] = {0.6f, 0.4f};
     static constexpr float their_factor = 1.0f;
 
     static const Codewords<group, levels>& codewords() {

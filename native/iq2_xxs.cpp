@@ -5,6 +5,7 @@ namespace thriftbit::THRIFTBIT_ISA {
 struct IQ2XXS : IQ2 {
     static constexpr int block_bytes = 66, elements = 32, steps = 13;
     static constexpr bool even_signs = true;
+    static constexpr float starts[] = {0.5f};
     static constexpr float their_factor = 1.0f;
     static constexpr auto second_look = SecondLook::kAll;
     static constexpr float factor(int k) { return largest_number + float(k - 6) * 0.1f; }

@@ -13,28 +13,29 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "codebooks.hpp"
+#include "codewords.hpp"
 #include "llama_cpp.hpp"
 
 namespace thriftbit::THRIFTBIT_ISA {
 
-// A pattern has the levels of a group, `bits` bits for each, the first number in the lowest bits.
+// A pattern has the levels of a group, `bits` bits for each, the first number in the lowest bits. A key is a number whose
+// digits are the levels, the first number in the lowest digit: there are fewer keys, and their table fits into the cache.
 template <int group, int levels>
 class Neighbours {
   public:
-    static constexpr int bits = levels <= 4 ? 2 : 3, kPatterns = 1 << bits * group;
+    static constexpr int bits = levels <= 4 ? 2 : 3, keys = power(levels, group);
 
   private:
     static constexpr int kMostChunks = 32;  // of sixteen neighbours
     static constexpr float kUncertain = 1e-5f;  // what rounding may change is far less
 
-    struct List {
-        int begin, count;
+    struct Place {  // of the neighbours; without any, `begin` is the pattern of the codeword itself
+        int32_t begin = -1, count = 0;
     };
 
   public:
     // shells: how many distances count as near.
-    Neighbours(const Codebook& book, int shells) : place_(kPatterns, 0) {
+    Neighbours(const Codebook& book, int shells) : places_(keys), codes_(1 << bits * group) {
         for (int lane = 0; lane < kLanes; ++lane) {
             lane_numbers_[lane] = float(lane);
             numbers_[lane] = float(2 * (lane % (1 << bits)) + 1);
@@ -44,31 +45,33 @@ class Neighbours {
         for (int e = 0; e < group; ++e)
             for (int code = 0; code < count; ++code) level_of[e].push_back(book.codeword(code)[e]);
         for (int code = 0; code < count; ++code) {
-            int pattern = 0;
-            for (int e = 0; e < group; ++e) pattern |= level_of[e][code] << bits * e;
-            pattern_of_.push_back(uint16_t(pattern));
-            place_[pattern] = code + 1;
-        }
-        for (int pattern = 0; pattern < kPatterns; ++pattern) {
-            bool possible = place_[pattern] == 0;
-            std::fill(distance.begin(), distance.end(), 0);
-            for (int e = 0; e < group; ++e) {
-                const int level = pattern >> bits * e & ((1 << bits) - 1);
-                possible = possible && level < levels;
-                for (int code = 0; code < count; ++code)
-                    distance[code] += (level_of[e][code] - level) * (level_of[e][code] - level);
+            int pattern = 0, key = 0;
+            for (int e = group - 1; e >= 0; --e) {
+                pattern |= level_of[e][code] << bits * e;
+                key = key * levels + level_of[e][code];
             }
-            if (possible) add_list(pattern, distance, shells);
+            pattern_of_.push_back(uint16_t(pattern));
+            codes_[pattern] = uint16_t(code);
+            places_[key] = {pattern, 0};
+        }
+        for (int key = 0; key < keys; ++key) {
+            if (places_[key].begin >= 0) continue;
+            std::fill(distance.begin(), distance.end(), 0);
+            for (int e = 0, rest = key; e < group; ++e, rest /= levels)
+                for (int code = 0; code < count; ++code)
+                    distance[code] += (level_of[e][code] - rest % levels) * (level_of[e][code] - rest % levels);
+            add_list(key, distance, shells);
         }
     }
 
-    bool is_codeword(int pattern) const { return place_[pattern] > 0; }
-    int code_of(int pattern) const { return place_[pattern] - 1; }
+    // The pattern, if the key is a codeword's; else -1.
+    int codeword(int key) const { return places_[key].count ? -1 : places_[key].begin; }
+    int code_of(int pattern) const { return codes_[pattern]; }
 
-    // Which of a pattern's neighbours has the least sum of w·(s·number − x)², numbers being 1, 3, 5, …; of equals, the
+    // Which of a key's neighbours has the least sum of w·(s·number − x)², numbers being 1, 3, 5, …; of equals, the
     // first. It is the pattern that is returned. x, w: of the group.
-    int nearest(int pattern, const float* x, const float* w, float s) const {
-        const List& list = lists_[-place_[pattern]];
+    int nearest(int key, const float* x, const float* w, float s) const {
+        const Place list = places_[key];
         Lanes tables[group];
         for (int e = 0; e < group; ++e) {
             const Lanes difference = Lanes(s) * numbers_ - Lanes(x[e]);
@@ -92,8 +95,8 @@ class Neighbours {
     class Lines {
         const Neighbours& neighbours_;
         Lanes slopes_[group], starts_[group];  // of the numbers
-        Lanes slope_[kMostChunks], start_[kMostChunks];  // of the neighbours of the pattern
-        const List* list_;
+        Lanes slope_[kMostChunks], start_[kMostChunks];  // of the neighbours of the key
+        Place list_;
 
       public:
         Lines(const Neighbours& neighbours, const float* x, const float* w) : neighbours_(neighbours) {
@@ -103,11 +106,11 @@ class Neighbours {
             }
         }
 
-        void set_pattern(int pattern) {
-            list_ = &neighbours_.lists_[-neighbours_.place_[pattern]];
-            for (int first = 0, chunk = 0; first < list_->count; first += kLanes, ++chunk) {
-                const Ints entry = load_ints(neighbours_.entries_.data() + list_->begin + first);
-                const Mask real = neighbours_.lane_numbers_ < Lanes(float(list_->count - first));
+        void set_key(int key) {
+            list_ = neighbours_.places_[key];
+            for (int first = 0, chunk = 0; first < list_.count; first += kLanes, ++chunk) {
+                const Ints entry = load_ints(neighbours_.entries_.data() + list_.begin + first);
+                const Mask real = neighbours_.lane_numbers_ < Lanes(float(list_.count - first));
                 slope_[chunk] = select(real, sum_of(slopes_, entry), kInfinity);
                 start_[chunk] = sum_of(starts_, entry);
             }
@@ -116,7 +119,7 @@ class Neighbours {
         // The pattern of the neighbour that is clearly the lowest at scale s, or -1.
         int lowest(float s) const {
             Lanes least = kInfinity, second = kInfinity, chunk_of_least = 0.0f;
-            const int chunks = (list_->count + kLanes - 1) / kLanes;
+            const int chunks = (list_.count + kLanes - 1) / kLanes;
             for (int chunk = 0; chunk < chunks; ++chunk) {
                 const Lanes cost = slope_[chunk] * Lanes(s) + start_[chunk];
                 second = minimum(second, maximum(least, cost));
@@ -130,15 +133,14 @@ class Neighbours {
             const Mask here = neighbours_.lane_numbers_ == Lanes(float(lane));
             const float next = least_of(minimum(second, select(here, kInfinity, least)));
             const float uncertain = kUncertain * (slope_[chunk][lane] * s + std::abs(start_[chunk][lane]));
-            return next - lowest > uncertain ? neighbours_.entries_[list_->begin + chunk * kLanes + lane] : -1;
+            return next - lowest > uncertain ? neighbours_.entries_[list_.begin + chunk * kLanes + lane] : -1;
         }
     };
 
   private:
     Lanes lane_numbers_, numbers_;
-    std::vector<int> place_;  // code + 1 of a codeword; else minus the number of the list
-    std::vector<List> lists_{{0, 0}};
-    std::vector<uint16_t> entries_, pattern_of_;  // lists are padded to whole registers
+    std::vector<Place> places_;  // of the keys
+    std::vector<uint16_t> entries_, pattern_of_, codes_;  // lists of entries are padded to whole registers
 
     static Lanes sum_of(const Lanes* tables, const Ints& entry) {
         Lanes sum = look_up(tables[0], entry, 0, bits);
@@ -146,9 +148,8 @@ class Neighbours {
         return sum;
     }
 
-    void add_list(int pattern, const std::vector<int>& distance, int shells) {
-        place_[pattern] = -int(lists_.size());
-        List list{int(entries_.size()), 0};
+    void add_list(int key, const std::vector<int>& distance, int shells) {
+        Place list{int(entries_.size()), 0};
         int last = -1;
         for (int shell = 0; shell < shells; ++shell) {
             int next = INT32_MAX;
@@ -161,7 +162,7 @@ class Neighbours {
         list.count = int(entries_.size()) - list.begin;
         if (list.count > kMostChunks * kLanes) throw std::length_error("a pattern with too many neighbours");
         entries_.resize((entries_.size() + kLanes - 1) / kLanes * kLanes, entries_[list.begin]);
-        lists_.push_back(list);
+        places_[key] = list;
     }
 };
 
@@ -200,22 +201,22 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
         for (int lane = 0; lane < kLanes; ++lane) xs[lane][e] = x[e][lane], roots[lane][e] = root_w[lane];
     }
 
-    // the patterns of rounded levels of all groups, for a factor that turns weights into numbers
-    const auto round_all = [&](const Lanes& factor, int32_t (*patterns)[kLanes]) {
+    // the keys of rounded levels of all groups, for a factor that turns weights into numbers
+    const auto round_all = [&](const Lanes& factor, int32_t (*keys)[kLanes]) {
         for (int g = 0; g < groups; ++g) {
-            Lanes pattern = 0.0f;
+            Lanes key = 0.0f;
             for (int e = group - 1; e >= 0; --e) {
                 const Lanes y = Lanes(0.5f) * (factor * x[g * group + e] - Lanes(1.0f));
-                pattern = pattern * Lanes(float(1 << Table::bits)) + nearest(y, 0, Search::levels - 1);
+                key = key * Lanes(float(Search::levels)) + nearest(y, 0, Search::levels - 1);
             }
-            for (int lane = 0; lane < kLanes; ++lane) patterns[g][lane] = int32_t(pattern[lane]);
+            for (int lane = 0; lane < kLanes; ++lane) keys[g][lane] = int32_t(key[lane]);
         }
     };
-    const auto choose = [&](int lane, int g, int pattern, float s) {
-        return neighbours.nearest(pattern, xs[lane] + g * group, roots[lane] + g * group, s);
+    const auto choose = [&](int lane, int g, int key, float s) {
+        return neighbours.nearest(key, xs[lane] + g * group, roots[lane] + g * group, s);
     };
 
-    int32_t patterns[steps][groups][kLanes];  // rounded, then the chosen codewords
+    int32_t patterns[steps][groups][kLanes];  // first the keys, then the patterns of the chosen codewords
     Lanes scales[steps];
     for (int k = 0; k < steps; ++k) {
         const Lanes factor = Lanes(Search::factor(k)) / highest;
@@ -228,17 +229,17 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
         for (int g = 0; g < groups; ++g) {
             typename Table::Lines lines(neighbours, xs[lane] + g * group, roots[lane] + g * group);
             for (int first = 0, last; first < steps; first = last + 1) {
-                const int pattern = patterns[first][g][lane];
-                for (last = first; last + 1 < steps && patterns[last + 1][g][lane] == pattern;) ++last;
-                if (neighbours.is_codeword(pattern)) {
-                    for (int k = first; k <= last; ++k) patterns[k][g][lane] |= is_codeword;
+                const int key = patterns[first][g][lane], codeword = neighbours.codeword(key);
+                for (last = first; last + 1 < steps && patterns[last + 1][g][lane] == key;) ++last;
+                if (codeword >= 0) {
+                    for (int k = first; k <= last; ++k) patterns[k][g][lane] = codeword | is_codeword;
                     continue;
                 }
-                lines.set_pattern(pattern);
+                lines.set_key(key);
                 // from both ends towards the middle; -1 where it is not clear
                 const auto clear = [&](int k) {
                     const int lowest = lines.lowest(scales[k][lane]);
-                    patterns[k][g][lane] = lowest >= 0 ? lowest : choose(lane, g, pattern, scales[k][lane]);
+                    patterns[k][g][lane] = lowest >= 0 ? lowest : choose(lane, g, key, scales[k][lane]);
                     return lowest;
                 };
                 const auto between = [&](const auto& again, int from, int to, int at_from, int at_to) -> void {
@@ -284,9 +285,9 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
     }
 
     // once more at the scale that was found
-    int32_t final_patterns[groups][kLanes], kept_patterns[groups][kLanes];
+    int32_t final_keys[groups][kLanes], kept_patterns[groups][kLanes];
     for (int g = 0; g < groups; ++g) store_ints(kept[g], kept_patterns[g]);
-    round_all(Lanes(1.0f) / found.scale, final_patterns);
+    round_all(Lanes(1.0f) / found.scale, final_keys);
     Lanes looked_again = 0.0f;
     for (int lane = 0; lane < kLanes; ++lane) {
         bool none = Search::second_look == SecondLook::kAll;
@@ -297,8 +298,9 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
             int& pattern = kept_patterns[g][lane];
             const bool keep = Search::second_look == SecondLook::kThoseThatAreNone && (pattern & is_codeword);
             if (again && !keep) {
-                pattern = final_patterns[g][lane];
-                if (!neighbours.is_codeword(pattern)) pattern = choose(lane, g, pattern, found.scale[lane]);
+                const int key = final_keys[g][lane];
+                pattern = neighbours.codeword(key);
+                if (pattern < 0) pattern = choose(lane, g, key, found.scale[lane]);
             }
             pattern &= is_codeword - 1;
             found.codes[g][lane] = in_use[lane] != 0.0f ? uint16_t(neighbours.code_of(pattern)) : 0;

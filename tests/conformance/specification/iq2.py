@@ -5,10 +5,10 @@ stores an even number of minus signs in every group, and a group has an odd numb
 sign. Which one is part of the choice of the codeword.
 
 llama.cpp's own search (`neighbours.py`) comes first; its result is kept where nothing better is found. Its codewords
-give each sub-block a scale by least squares, and so do those that are best at two smaller scales, which cut off large
-weights; the one that explains most is taken. Candidates for d are rated with parabolas around these scales. At the best
-d each sub-block tries three scales, with the best codewords of each. Then d is fitted to the whole super-block by least
-squares, and the codewords are chosen once more.
+give each sub-block a scale by least squares, and so do those that are best at other scales, at which the largest weight
+is more than the largest number; the one that explains most is taken. Candidates for d are rated with parabolas around
+these scales. At the best d each sub-block tries three scales, with the best codewords of each. Then d is fitted to the
+whole super-block by least squares, and the codewords are chosen once more.
 
 Sub-blocks without any importance are fitted as if all their weights counted alike. They do not count for d, unless the
 whole super-block is like that; llama.cpp's search is then given an importance of one.
@@ -18,7 +18,7 @@ Arrays are (elements of a sub-block, sub-blocks), as in `search.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +41,13 @@ HALVES = np.stack(np.meshgrid(*[np.arange(3)] * 4, indexing="ij")).reshape(4, -1
 
 @dataclass(frozen=True)
 class Search:
-    """grid: of the format. levels: of its codebook. factor: of d, in llama.cpp's search. weights: (x, importance or
-    None, mean square) -> the weights that it minimises with. sub_blocks: (x, these weights) -> its result."""
+    """grid: of the format. levels: of its codebook. starts: the scales that a sub-block begins with, as shares of the
+    one that makes its largest weight the largest number. factor: of d, in llama.cpp's search. weights: (x, importance
+    or None, mean square) -> the weights that it minimises with. sub_blocks: (x, these weights) -> its result."""
 
     grid: VectorGrid
     levels: NDArray[np.uint8]
+    starts: Sequence[float]
     factor: np.float32
     weights: Callable[[FloatArray, FloatArray | None, FloatArray], FloatArray]
     sub_blocks: Callable[[FloatArray, FloatArray], TheirSubBlocks]
@@ -127,9 +129,9 @@ class _SuperBlocks:
         sum_yv, curvature = self._sums(theirs)
         s = _fit(sum_yv, curvature, ZERO)
         gain = s * sum_yv
-        for share in (0.6, 0.4):
+        for share in self.search.starts:
             start = self.sizes.max(axis=0) * (np.float32(share) / np.float32(43))
-            _, codes, flipped = self._choose(start)
+            _, codes, flipped = self._choose(start, hurried=True)
             sum_yv, sum_vv = self._sums(Parts(start, codes, flipped))
             fitted = _fit(sum_yv, sum_vv, start)
             better = fitted * sum_yv > gain
@@ -204,12 +206,13 @@ class _SuperBlocks:
             least, best = np.where(better, cost, least), best.where(better, Parts(scale, codes, flipped))
         return best
 
-    def _choose(self, s: FloatArray) -> tuple[FloatArray, Codes, NDArray[np.bool_]]:
-        """Return the cost of the best codewords at scale s, the codewords, and which weights get the wrong sign."""
+    def _choose(self, s: FloatArray, hurried: bool = False) -> tuple[FloatArray, Codes, NDArray[np.bool_]]:
+        """Return the cost of the best codewords at scale s, the codewords, and which weights get the wrong sign.
+        hurried: the codewords are chosen as if all signs were possible, and the wrong signs afterwards."""
         numbers = s * np.array([8, 25, 43], np.float32)[:, None]
         residual = self.sizes[:, None] - numbers
         cost_of_levels = self.w[:, None] * residual * residual
-        flip_of_levels = self.flip_cost[:, None] * numbers
+        flip_of_levels = np.zeros_like(residual) if hurried else self.flip_cost[:, None] * numbers
         cost, codes = np.zeros_like(s), []
         for first in range(0, len(self.x), GROUP):
             costs = [_sums_of_halves(cost_of_levels[first + start :][:4]) for start in (0, 4)]

@@ -23,4 +23,4 @@ _BOOK = codebook("iq2_s")
 _NEIGHBOURS = Neighbours(_BOOK, 1, STEPS, look_again_at_all=False)
 _SUB_BLOCKS = search_from_highest(_NEIGHBOURS.search, 1e-8)
 
-encode = Search(iq2_s.GRID, _BOOK.levels, np.float32(0.9875), their_weights, _SUB_BLOCKS).encode
+encode = Search(iq2_s.GRID, _BOOK.levels, (0.6, 0.4), np.float32(0.9875), their_weights, _SUB_BLOCKS).encode

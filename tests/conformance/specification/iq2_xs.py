@@ -22,4 +22,4 @@ _BOOK = codebook("iq2_xs")
 _NEIGHBOURS = Neighbours(_BOOK, 2, STEPS, look_again_at_all=False)
 _SUB_BLOCKS = search_from_highest(_NEIGHBOURS.search, 1e-15)
 
-encode = Search(iq2_xs.GRID, _BOOK.levels, np.float32(1), their_weights, _SUB_BLOCKS).encode
+encode = Search(iq2_xs.GRID, _BOOK.levels, (0.6, 0.4), np.float32(1), their_weights, _SUB_BLOCKS).encode

@@ -64,4 +64,4 @@ _BOOK = codebook("iq2_xxs")
 _STEPS = [np.float32(5) + np.float32(k) * np.float32(0.1) for k in range(-6, 7)]
 _NEIGHBOURS = Neighbours(_BOOK, 2, _STEPS, look_again_at_all=True)
 
-encode = Search(iq2_xxs.GRID, _BOOK.levels, np.float32(1), their_weights, _sub_blocks).encode
+encode = Search(iq2_xxs.GRID, _BOOK.levels, (0.5,), np.float32(1), their_weights, _sub_blocks).encode
