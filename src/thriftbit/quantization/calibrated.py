@@ -54,7 +54,7 @@ def encode_calibrated(rows: FloatArray, format: Format, calibration: Calibration
     if not calibration.can_check:
         return Outcome(plain, None, None, TOO_SHORT)
     try:
-        rounded = round_matrix(rows, format, calibration.curvature(name), plain)
+        rounded = round_matrix(rows, format, calibration.curvature(name), plain, spend=True)
     except ThriftbitError as error:
         return Outcome(plain, None, None, str(error))
     check = calibration.check(name)

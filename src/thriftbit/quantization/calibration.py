@@ -80,12 +80,12 @@ from thriftbit.quantization.calibration_tasks import (
 )
 from thriftbit.quantization.engine.memory import Memory, calibration_needs
 from thriftbit.quantization.engine.pool import Pool, pool_of
+from thriftbit.quantization.moments import LARGEST_ROWS
 from thriftbit.quantization.presets import is_quantizable
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
 
-LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 CALIBRATING = "calibrating"  # what progress says
 FORWARD, END, BACKWARD = 0.2, 0.3, 1.0  # share of the work that is done after each pass, roughly
 _UNFINISHED = "unfinished"  # the folder within a calibration for what only its making needs
@@ -124,7 +124,7 @@ def calibrate_windows(
             except DamagedCalibrationError as error:
                 _logger.info(f"{error}. It is made again")
         network = Network(configuration_of(model), device or torch.device("cpu"))
-        needs = calibration_needs(model, windows.size, windows.shape[1], network.width, LARGEST_ROWS)
+        needs = calibration_needs(model, windows.size, windows.shape[1], network.width)
         make_room(
             made,
             needs.kept_bytes,

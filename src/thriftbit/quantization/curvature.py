@@ -41,14 +41,15 @@ class Curvature:
     rows: FloatArray | None = None
     tokens: float | None = None
 
-    def damped(self) -> Curvature:
+    def damped(self, *, in_place: bool = False) -> Curvature:
         """Return a positive definite curvature, scaled to a diagonal around one, because products of small numbers
-        leave the range of float32. Raises ThriftbitError for values that are not finite."""
+        leave the range of float32. in_place: overwrite these moments, which are symmetric to the last bit. Raises
+        ThriftbitError for values that are not finite."""
         chance = 1 / self.tokens if self.tokens else 0.0
-        columns, _ = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns))
+        columns, _ = damped(self.columns, COLUMN_DAMPING, COLUMN_CHANCE * chance * len(self.columns), in_place)
         if self.rows is None:
             return Curvature(columns)
-        rows, _ = damped(self.rows, ROW_DAMPING, ROW_CHANCE * chance * len(self.rows))
+        rows, _ = damped(self.rows, ROW_DAMPING, ROW_CHANCE * chance * len(self.rows), in_place)
         return Curvature(columns, rows)
 
     def cost(self, errors: FloatArray) -> float:
@@ -77,31 +78,35 @@ class Curvature:
                 yield piece, gradient
 
 
-def damped(moment: FloatArray, share_of_mean: float, share_of_own: float) -> tuple[FloatArray, float]:
+def damped(
+    moment: FloatArray, share_of_mean: float, share_of_own: float, in_place: bool = False
+) -> tuple[FloatArray, float]:
     """Add these shares of the mean diagonal, and of the diagonal itself, to the diagonal of `moment`, float32 (n, n).
-    Return the result divided by the mean of the old diagonal, and that mean."""
-    if not np.isfinite(moment).all():
+    Return the result divided by the mean of the old diagonal, and that mean. in_place: the result is in `moment`, which
+    is symmetric to the last bit."""
+    if not all(np.isfinite(row).all() for row in moment):
         raise ThriftbitError("calibration data with values that are not finite; calibrate again")
     mean = float(moment.diagonal().mean(dtype=np.float64))
     if not mean > 0:
         return np.eye(len(moment), dtype=np.float32), 1.0
-    result: FloatArray = moment + moment.T
-    result *= np.float32(0.5 / mean)
+    result: FloatArray = moment if in_place else moment + moment.T
+    result *= np.float32((1.0 if in_place else 0.5) / mean)
     diagonal = np.diag_indices(len(result))
     result[diagonal] += result[diagonal] * np.float32(share_of_own) + np.float32(share_of_mean)
     return result, mean
 
 
-def factored(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ. ThriftbitError if it is not definite."""
-    lower = _cholesky(matrix)
+def factored(matrix: FloatArray, *, in_place: bool = False) -> tuple[FloatArray, FloatArray]:
+    """Return L, unit lower triangular, and D with matrix = L · diag(D) · Lᵀ. in_place: L may be in the matrix.
+    ThriftbitError if it is not definite."""
+    lower = _cholesky(matrix if in_place else matrix.copy())
     pivots = lower.diagonal().copy()
     lower /= pivots
     return lower.astype(np.float32, copy=False), (pivots * pivots).astype(np.float32)
 
 
 def _cholesky(matrix: FloatArray) -> NDArray[np.floating[Any]]:
-    """Return the lower triangular factor: of a large matrix in float32 where that works, else in float64."""
+    """Return the lower triangular factor: of a large matrix in its own memory where that works, else in float64."""
     if len(matrix) > LARGE:
         with suppress(np.linalg.LinAlgError):
             return _large_cholesky(matrix)
@@ -117,16 +122,33 @@ def _cholesky(matrix: FloatArray) -> NDArray[np.floating[Any]]:
 
 
 def _large_cholesky(matrix: FloatArray) -> FloatArray:
-    """Return the factor in float32, in a third of the time and a quarter of the memory of float64. LinAlgError where
-    rounding errors make the matrix indefinite."""
-    lower = np.tril(matrix)
-    for start in range(0, len(lower), LARGE):
-        stop = start + LARGE
-        corner = np.linalg.cholesky(lower[start:stop, start:stop].astype(np.float64))
-        lower[start:stop, start:stop] = corner
-        below = lower[stop:, start:stop]
-        below[:] = below @ np.linalg.inv(corner).T.astype(np.float32)
-        for column in range(stop, len(lower), LARGE):
-            rows = below[column - stop :]
-            lower[column:, column : column + LARGE] -= rows @ rows[:LARGE].T
+    """Return the factor in the matrix's own memory, float32, in a third of the time of float64. LinAlgError where
+    rounding errors make the matrix indefinite; the matrix is as it was then."""
+    diagonal, lower = matrix.diagonal().copy(), matrix
+    try:
+        for start in range(0, len(lower), LARGE):
+            _eliminate(lower, start)
+    except np.linalg.LinAlgError:
+        for row in range(len(matrix)):  # above the diagonal, nothing was changed
+            matrix[row:, row] = matrix[row, row:]
+        matrix[np.diag_indices(len(matrix))] = diagonal
+        raise
+    for row in range(len(lower)):
+        lower[row, row + 1 :] = 0
     return lower
+
+
+def _eliminate(lower: FloatArray, start: int) -> None:
+    """One step of the factoring, in place: LARGE columns from `start` on. What is above the diagonal stays."""
+    stop = min(start + LARGE, len(lower))
+    block = lower[start:stop, start:stop]
+    own = np.tri(stop - start, dtype=np.bool_)
+    corner = np.linalg.cholesky(np.where(own, block, 0).astype(np.float64))  # which reads the lower triangle
+    np.copyto(block, corner, where=own, casting="same_kind")
+    below = lower[stop:, start:stop]
+    below[:] = below @ np.linalg.inv(corner).T.astype(np.float32)
+    for column in range(stop, len(lower), LARGE):
+        rows = below[column - stop :]
+        change = rows @ rows[:LARGE].T
+        change[: change.shape[1]] *= np.tri(change.shape[1], dtype=np.float32)
+        lower[column:, column : column + LARGE] -= change

@@ -8,8 +8,8 @@ an error of a third: different products run at different speeds, and other progr
 from __future__ import annotations
 
 from thriftbit.network.threads import multiplications_per_second
-from thriftbit.quantization.calibration import LARGEST_ROWS
 from thriftbit.quantization.engine.threads import available_cores, one_thread
+from thriftbit.quantization.moments import LARGEST_ROWS
 from thriftbit.quantization.rounding import TURNS
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from thriftbit.formats.format import FloatArray
 
 PANEL = 1024
+LARGEST_ROWS = 8192  # more outputs than that have no moment of gradients: it would take more than a layer
 
 
 def panel_starts(width: int) -> range:

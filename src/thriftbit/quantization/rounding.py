@@ -44,17 +44,19 @@ def round_matrix(
     blocks: ByteArray,
     *,
     turns: int = TURNS,
+    spend: bool = False,
 ) -> ByteArray:
     """Return uint8 (n, row bytes): blocks that cost less, by `curvature`, than the given ones.
 
-    weights: float32 (n, width). blocks: the result of `format.encode`. The result is the same on every run. On another
+    weights: float32 (n, width). blocks: the result of `format.encode`. spend: overwrite the curvature, whose moments
+    are symmetric to the last bit: less memory. The result is the same on every run. On another
     machine, matrix products may differ in the last bit, and so may codes. Raises ThriftbitError for a format without a
     grid, or without compiled kernels.
     """
     if not can_round(format):
         raise ThriftbitError(f"{format.name}: has nothing to choose, or the compiled kernels are missing")
     kind = ScalarState if isinstance(format.grid, Grid) else VectorState
-    state = kind.of(weights, format, curvature.damped(), blocks)
+    state = kind.of(weights, format, curvature.damped(in_place=spend), blocks)
     state.feed_back()
     for _ in range(turns):
         state.fit_steps()

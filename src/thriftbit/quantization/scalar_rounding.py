@@ -57,11 +57,11 @@ class ScalarState:
         assert _native is not None
         width, n = self.weights.shape
         columns = np.argsort(self.curvature.columns.diagonal(), kind="stable")
-        lower = factored(self.curvature.columns[np.ix_(columns, columns)])[0]
+        lower = factored(self.curvature.columns[np.ix_(columns, columns)], in_place=True)[0]
         rows, by_row = np.arange(n), None
         if self.curvature.rows is not None:
             rows = np.argsort(self.curvature.rows.diagonal(), kind="stable")
-            by_row = factored(self.curvature.rows[np.ix_(rows, rows)])[0]
+            by_row = factored(self.curvature.rows[np.ix_(rows, rows)], in_place=True)[0]
         errors = np.zeros((width, n), np.float32)
         codes = np.zeros((width, n), np.uint8)
         for stop in range(width, 0, -PIECE):

@@ -233,9 +233,9 @@ def round_tuned(task: MatrixTask) -> tuple[ByteArray, str]:
     rows = task.calibration.rows(task.name) if task.with_rows else None
     try:
         columns = from_panels((np.load(path) for path in task.columns), None, task.weights.shape[1])
-        curvature = Curvature(columns, rows, task.tokens)
+        curvature = Curvature(columns, None if rows is None else rows.copy(), task.tokens)  # rows judge as well
         wanted = _wanted(task, curvature)
-        blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance, 1))
+        blocks = round_matrix(wanted, format, curvature, format.encode(wanted, importance, 1), spend=True)
     except ThriftbitError as error:
         return plain, str(error)
     cost, plain_cost = _costs(task, [format.decode(blocks), format.decode(plain)], rows)

@@ -111,11 +111,11 @@ class VectorState:
         matters = self.curvature.columns.diagonal().reshape(-1, SIGN_GROUP).sum(axis=1)
         units = np.argsort(matters, kind="stable")
         columns = _members(units, SIGN_GROUP)
-        lower, pivots = factored(self.curvature.columns[np.ix_(columns, columns)])
+        lower, pivots = factored(self.curvature.columns[np.ix_(columns, columns)], in_place=True)
         rows, by_row = np.arange(n), None
         if self.curvature.rows is not None:
             rows = np.argsort(self.curvature.rows.diagonal(), kind="stable")
-            by_row = factored(self.curvature.rows[np.ix_(rows, rows)])[0]
+            by_row = factored(self.curvature.rows[np.ix_(rows, rows)], in_place=True)[0]
         back = np.argsort(rows)
         scales = self._scales()
         errors = np.zeros((n, width), np.float32)

@@ -29,6 +29,7 @@ from thriftbit.network.network import Network
 from thriftbit.network.weights import Weights
 from thriftbit.quantization.calibration_data import Calibration, held_back
 from thriftbit.quantization.calibration_text import WINDOW_TOKENS, calibrate, calibration_windows
+from thriftbit.quantization.engine.pool import pool_of
 from thriftbit.quantization.importance import ImportanceMatrix
 
 
@@ -62,9 +63,12 @@ def test_the_file_is_the_same_every_time(calibration: Calibration, tmp_path: Pat
     model = open_demo_model()
     plan = make_plan(model, "Q2_K", importance=True)
     first, again = (
-        quantize(model, plan, tmp_path / f"{name}.gguf", calibration=calibration, threads=threads).path.read_bytes()
-        for name, threads in (("first", 1), ("again", 2))
+        quantize(
+            model, plan, tmp_path / f"{count}.gguf", calibration=calibration, threads=count, workers=count
+        ).path.read_bytes()
+        for count in (1, 2)
     )
+    pool_of(2).close()
     assert first == again
 
 
@@ -106,11 +110,11 @@ def test_text_that_cannot_be_calibrated_on(content: bytes, words: str, tmp_path:
         calibration_windows(open_demo_model(), tmp_path / "missing.txt", 4)
 
 
-def test_ten_words_give_a_correct_file(
+def test_half_a_page_gives_a_correct_file(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
-    (tmp_path / "text.txt").write_text("Ten words are not much, but the file is right.")
+    (tmp_path / "text.txt").write_text("Ten words are not much, but the file is right. " * 4)
     model = open_model(tiny_llama)
     calibration = calibrate(model, tmp_path / "text.txt")
     assert "too few to check a rounding on" in told[0]

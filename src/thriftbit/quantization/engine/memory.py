@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psutil
 
 from thriftbit.errors import ThriftbitError
-from thriftbit.quantization.moments import PANEL
+from thriftbit.quantization.moments import LARGEST_ROWS, PANEL
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
 from thriftbit.sources.model import Model
@@ -70,9 +70,8 @@ class Memory:
         return max(1, min(wanted, room // max(1, needs.task_bytes)))
 
 
-def calibration_needs(model: Model, tokens: int, length: int, width: int, largest_rows: int) -> Needs:
-    """tokens: of the text. length: of a window. width: of the hidden states. largest_rows: more outputs than that have
-    no moment of gradients."""
+def calibration_needs(model: Model, tokens: int, length: int, width: int) -> Needs:
+    """tokens: of the text. length: of a window. width: of the hidden states."""
     layers, vocabulary = _layers(model), _vocabulary(model)
     batch = max(length, _BATCH_TOKENS)
     largest = max(layers, key=_parameters)
@@ -84,7 +83,7 @@ def calibration_needs(model: Model, tokens: int, length: int, width: int, larges
     layer_bytes = _FLOAT * _parameters(largest)
     captured = 2 * tokens * inside
     moments = sum(
-        matrix.width**2 + (matrix.matrix_rows**2 if matrix.matrix_rows <= largest_rows else 0)
+        matrix.width**2 + (matrix.matrix_rows**2 if matrix.matrix_rows <= LARGEST_ROWS else 0)
         for layer in layers
         for matrix in _matrices(layer)
         if len(matrix.shape) == 2
@@ -111,7 +110,7 @@ def tuning_needs(model: Model, tokens: int, length: int, file_bytes: int) -> Nee
     passes = _FLOAT * batch * (inside + 4 * width)
     sums = _FLOAT * (2 * PANEL * widest.width + 4 * _CHUNK_TOKENS * (widest.width + width))
     rounding = max(
-        _FLOAT * 3 * matrix.width**2 + rounding_bytes(matrix.matrix_rows, matrix.width, True)
+        _FLOAT * 3 * matrix.width**2 + rounding_bytes(matrix.matrix_rows, matrix.width)
         for layer in layers
         for matrix in _matrices(layer)
     )
@@ -127,24 +126,25 @@ def tuning_needs(model: Model, tokens: int, length: int, file_bytes: int) -> Nee
 
 def rounding_needs(matrices: Iterable[Tensor]) -> Needs:
     """matrices: to be rounded, all rows of each together."""
-    largest = max(matrices, key=lambda matrix: rounding_bytes(matrix.rows, matrix.width, True))
+    largest = max(matrices, key=lambda matrix: rounding_bytes(matrix.rows, matrix.width))
     return Needs(
         2 * _FLOAT * largest.parameters + SMALL_PROCESS_BYTES,  # a matrix that is read, and one that is sent
-        SMALL_PROCESS_BYTES + rounding_bytes(largest.rows, largest.width, True),
+        SMALL_PROCESS_BYTES + rounding_bytes(largest.rows, largest.width),
         0,
         0,
         f"its largest matrix, {largest.name}, is {largest.rows} × {largest.width}",
     )
 
 
-def rounding_bytes(n: int, width: int, with_rows: bool) -> int:
+def rounding_bytes(n: int, width: int) -> int:
     """Return the memory for rounding a matrix of n rows: the moments, what is computed from them, and the matrix."""
+    with_rows = n <= LARGEST_ROWS
     moments = MOMENTS_AT_ONCE * width**2 + (MOMENTS_AT_ONCE * n**2 if with_rows else 0)
     return int(_FLOAT * (moments + MATRICES_AT_ONCE * n * width))
 
 
-# Copies in memory at once, in float32; `test_memory.py` holds them against what is allocated
-MOMENTS_AT_ONCE, MATRICES_AT_ONCE = 5.0, 9.0
+# Copies in memory at once, in float32; `test_memory_needed.py` holds them against what is allocated
+MOMENTS_AT_ONCE, MATRICES_AT_ONCE = 2.6, 6.0
 
 
 def _layers(model: Model) -> list[list[Tensor]]:
