@@ -16,16 +16,22 @@ MOST_ROWS = 8
 
 def unbeaten(options: Sequence[Option]) -> list[Option]:
     """-> in the same order; what the model was made in is always among them"""
-    return [option for option in options if option.native or not any(_beats(other, option) for other in options)]
+    marks = [_marks(option) for option in options]
+    return [
+        option
+        for option, own in zip(options, marks, strict=True)
+        if option.native or not any(_beats(other, own) for other in marks)
+    ]
 
 
 def worth_choosing(options: Sequence[Option], wanted: Iterable[Option | None]) -> list[Option]:
     """wanted: that have to be among them. -> at most MOST_ROWS, the largest first"""
     kept = {id(option) for option in wanted if option is not None} | {id(each) for each in options if each.native}
-    rows = [option for option in options if id(option) in kept or option in unbeaten(options)]
+    shown = kept | {id(option) for option in unbeaten(options)}
+    rows = [option for option in options if id(option) in shown]
     if any(option.fits for option in rows):
-        too_large = [option for option in rows if not option.fits and id(option) not in kept]
-        rows = [option for option in rows if option not in too_large[:-1]]  # the smallest of them shows where it ends
+        too_large = [id(option) for option in rows if not option.fits and id(option) not in kept]
+        rows = [option for option in rows if id(option) not in too_large[:-1]]  # the smallest shows where it ends
     rows.sort(key=lambda option: -_size(option))
     while len(rows) > MOST_ROWS:
         places = [place for place in range(1, len(rows) - 1) if id(rows[place]) not in kept]
@@ -35,14 +41,17 @@ def worth_choosing(options: Sequence[Option], wanted: Iterable[Option | None]) -
     return rows
 
 
-def _beats(one: Option, other: Option) -> bool:
-    """-> whether one is no worse in anything, and better in something"""
-    if one is other or (other.fits and not one.fits):
-        return False
-    pairs = [(_size(one), _size(other)), (_work(one), _work(other)), (_lost(one), _lost(other))]
-    if one.speed.value and other.speed.value:
-        pairs.append((-one.speed.value, -other.speed.value))
+def _beats(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
+    """-> whether one is no worse in anything that is known of both, and better in something"""
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _marks(option: Option) -> tuple[float | None, ...]:
+    """-> what options are compared by, the less the better; None where it is not known"""
+    lost = option.loss.share.value
+    slowness = -option.speed.value if option.speed.value else None
+    return float(not option.fits), _size(option), _work(option), float("inf") if lost is None else lost, slowness
 
 
 def _size(option: Option) -> float:
@@ -52,7 +61,3 @@ def _size(option: Option) -> float:
 def _work(option: Option) -> float:
     """-> bytes that are read for a token"""
     return sum(option.shape.bytes_per_token().values())
-
-
-def _lost(option: Option) -> float:
-    return float("inf") if option.loss.share.value is None else option.loss.share.value

@@ -256,7 +256,6 @@ def test_losses_from_the_literature_agree_with_one_another() -> None:
     assert all(row.address.startswith("https://") for row in published())
 
 
-@pytest.mark.skipif("IQ3_XXS" not in PRESETS, reason="the formats of these presets are not written yet")
 @pytest.mark.parametrize(("memory_gb", "level"), [(25.2, "IQ2_XXS"), (33.5, "IQ3_XXS")])
 def test_a_70b_model_fits_into_24_and_32_gb(memory_gb: float, level: str, tmp_path: Path, empty_store: Path) -> None:
     """24 and 32 GiB, of which the system reports a little less"""
@@ -294,8 +293,8 @@ def test_what_others_lost_has_to_be_accepted_whole(tmp_path: Path, empty_store: 
 
 
 def test_at_most_eight_rows_and_none_that_another_beats(tmp_path: Path, empty_store: Path) -> None:
-    for name in ("mistral-7b", "llama-3-70b", "qwen3-30b-a3b"):
-        for memory_gb in (4, 16, 64):
+    for name in ("mistral-7b", "llama-3-70b"):
+        for memory_gb in (4, 64):
             advice = advise(name, computer(tmp_path, memory_gb))
             shown = advice.shown
             assert 2 <= len(shown) <= 8

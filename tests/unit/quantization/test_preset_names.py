@@ -10,7 +10,7 @@ from thriftbit.errors import UsageError
 from thriftbit.quantization.preset_names import preset_named
 from thriftbit.quantization.presets import PRESETS
 
-TWO_BITS = "IQ2_M" if "IQ2_M" in PRESETS else "Q2_K"
+TWO_BITS = "IQ2_M"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -23,7 +23,15 @@ def test_any_spelling_of_a_preset(preset: str) -> None:
     ("typed", "preset"),
     [
         *(("q4km", "Q4_K_M"), ("Q4KM", "Q4_K_M"), ("q4_k", "Q4_K_M"), ("Q4_KM", "Q4_K_M"), ("q5_k", "Q5_K_M")),
-        *(("iq4nl", "IQ4_NL"), ("fp16", "F16"), ("float16", "F16"), ("bfloat16", "BF16"), ("fp32", "F32")),
+        *(
+            ("iq2m", "IQ2_M"),
+            ("IQ3-XXS", "IQ3_XXS"),
+            ("iq4nl", "IQ4_NL"),
+            ("fp16", "F16"),
+            ("float16", "F16"),
+            ("bfloat16", "BF16"),
+            ("fp32", "F32"),
+        ),
     ],
 )
 def test_usual_spellings(typed: str, preset: str, told: list[str]) -> None:
@@ -35,7 +43,7 @@ def test_usual_spellings(typed: str, preset: str, told: list[str]) -> None:
     [
         *(("4bit", "Q4_K_M"), ("4-bit", "Q4_K_M"), ("int4", "Q4_K_M"), ("INT8", "Q8_0"), ("q4", "Q4_K_M")),
         *(("8bit", "Q8_0"), ("5 bits", "Q5_K_M"), ("3", "Q3_K_M")),
-        *(("2bit", TWO_BITS), ("2-bit", TWO_BITS), ("q2", TWO_BITS)),
+        *(("2bit", TWO_BITS), ("2-bit", TWO_BITS), ("q2", TWO_BITS), ("1bit", "IQ1_M")),
     ],
 )
 def test_a_number_of_bits_takes_the_usual_preset_and_says_so(typed: str, preset: str, told: list[str]) -> None:
