@@ -59,7 +59,7 @@ def offered_formats(tensor: Tensor) -> tuple[Format, ...]:
     if not is_quantizable(tensor):
         return ()
     without = formats_that_need_importance(CUSTOM) if tensor.name in COMMONLY_MISSING else ()
-    formats = (FORMATS[name] for name in OFFERED if name in FORMATS and name not in without)
+    formats = (FORMATS[name] for name in OFFERED if name not in without)
     return tuple(format for format in formats if format.can_encode and tensor.width % format.block_size == 0)
 
 
