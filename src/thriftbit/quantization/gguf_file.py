@@ -27,6 +27,7 @@ from thriftbit.quantization.presets import PRESETS
 from thriftbit.sources.model import Model
 
 REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making
+FILE_TYPES_BEYOND_GGUF = {"Q2_0": 41}  # llama.cpp's numbers that the gguf package does not have
 NO_FINGERPRINT = "0" * 64
 
 
@@ -71,11 +72,13 @@ def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None,
     return metadata
 
 
-def _file_type(model: Model, plan: Plan) -> LlamaFileType:
-    """Return llama.cpp's name for the mix of formats: the preset's, or else the format with the most weights."""
+def _file_type(model: Model, plan: Plan) -> int:
+    """Return llama.cpp's number for the mix of formats: the preset's, or else the format's with the most weights."""
     most = plan.most_common_format(model)
     names = [plan.preset] if plan.preset in PRESETS else [f"{most}_M", most]
     for name in names:
+        if name in FILE_TYPES_BEYOND_GGUF:
+            return FILE_TYPES_BEYOND_GGUF[name]
         for kind in (f"MOSTLY_{name}", f"ALL_{name}"):
             if kind in LlamaFileType.__members__:
                 return LlamaFileType[kind]

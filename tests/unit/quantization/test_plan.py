@@ -124,7 +124,7 @@ def test_metadata_of_the_file(model: Model) -> None:
     assert "quantize.imatrix.file" not in metadata
 
 
-@pytest.mark.parametrize(("formats", "file_type"), [("F32", 0), ("F16", 1), ("BF16", 32), ("Q8_0", 7)])
+@pytest.mark.parametrize(("formats", "file_type"), [("F32", 0), ("F16", 1), ("BF16", 32), ("Q8_0", 7), ("Q2_0", 41)])
 def test_the_file_type_of_a_plan_without_preset_is_that_of_most_weights(
     model: Model, formats: str, file_type: int
 ) -> None:
