@@ -30,7 +30,7 @@ def test_a_tokenizer_that_llama_cpp_follows(tiny_llama: Path, tmp_path: Path, ru
     path, defaults = tmp_path / "tiny.gguf", {"THRIFTBIT_CONFIG": str(tmp_path / "none.toml")}
     result = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", path, **defaults)
     assert "Tokenizer checked: llama.cpp reads" in result.stdout
-    assert "llama.cpp computes with them what transformers does" in result.stdout
+    assert "llama.cpp computes the same with them as transformers" in result.stdout
     again = run_thriftbit("quantize", tiny_llama, "--to", "Q8_0", "-o", path, "--force", "--json", **defaults)
     document = json.loads(again.stdout)
     assert document["check"]["texts"] > len(TEXTS) and document["check"]["differing"] == 0

@@ -68,23 +68,21 @@ def check_importance(
             f"about it{_and_others(missing)}; make the data from this model, or choose a format of more bits"
         )
     if calibration is None:
-        _warn(
-            needing, coverage.unreached, "the importance data is all zero for some experts or rows: these are rounded"
-        )
+        _warn(needing, coverage.unreached, "the importance data is all zero for some experts or rows")
     else:
-        _warn(needing, calibration.missing, "the calibration has no data on it: it is rounded")
+        _warn(needing, calibration.missing, "the calibration has no data here")
 
 
 def refusal(preset: str, format_name: str) -> str:
     """-> why a file without importance data is refused, and what to do"""
     named = preset if preset != "custom" else f"a plan with {format_name}"
-    return f"{named} needs importance data: in so few bits, the weights that matter have to come first. {REMEDY}"
+    return f"{named} needs importance data: with so few bits, rounding has to know which weights matter. {REMEDY}"
 
 
-def _warn(names: Sequence[str], concerned: Container[str], what: str) -> None:
+def _warn(names: Sequence[str], concerned: Container[str], why: str) -> None:
     found = [name for name in names if name in concerned]
     if found:
-        _logger.warning(f"{enumeration(found)}: {what} in few bits without importance data, and loses more.")
+        _logger.warning(f"{enumeration(found)}: {why}, so rounding to so few bits loses more than elsewhere.")
 
 
 def _and_others(names: Sequence[str]) -> str:

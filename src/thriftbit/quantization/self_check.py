@@ -121,7 +121,7 @@ class LogitCheck:
         if self.skipped:
             return f"{weights}. Logits not checked: {self.skipped}" if self.compared else self.skipped
         return (
-            f"{weights}; llama.cpp computes with them what transformers does "
+            f"{weights}; llama.cpp computes the same with them as transformers "
             f"({self.apart:.3f} apart, the limit is {self.limit:.3f})"
         )
 
