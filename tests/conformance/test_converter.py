@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from thriftbit.sources.converter.process import ConverterProcess
 
 from .converter import real_converter
 from .test_architectures import TOLERANCE, llama_cpp_logits, write_f32
+from .tiny_converted import BY_CONVERTER
 from .tiny_models import SHAPE, VOCABULARY, tokens
 
 DEMO_MODEL = Path(thriftbit.__file__).parent / "demo_model"
@@ -32,13 +34,15 @@ CLASSES = {
     "Glm4MoeForCausalLM": SHAPE | EXPERTS | GLM,
     "Lfm2MoeForCausalLM": SHAPE | EXPERTS | LFM,
     "HunYuanDenseV1ForCausalLM": SHAPE | {"head_dim": 16},
+    "ApertusForCausalLM": BY_CONVERTER["ApertusForCausalLM"],
 }
 
 
 def build(name: str, **other: object) -> transformers.PreTrainedModel:
     model_class = getattr(transformers, name)
     torch.manual_seed(0)
-    model = model_class(model_class.config_class(**CLASSES[name] | other)).eval()
+    settings = deepcopy(CLASSES[name]) | other  # transformers writes into what it is given
+    model = model_class(model_class.config_class(**settings)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)  # no norm of ones, no bias of zeros
@@ -77,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
     """-> a model of a class without a table, with the demo model's tokenizer"""
     vocabulary = json.loads((DEMO_MODEL / "config.json").read_text())["vocab_size"]
     path = tmp_path / "model"
-    build("Lfm2MoeForCausalLM", vocab_size=vocabulary).save_pretrained(path)
+    build("ApertusForCausalLM", vocab_size=vocabulary).save_pretrained(path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(DEMO_MODEL / name, path / name)
     return path
@@ -88,11 +92,11 @@ def test_it_is_quantized_like_any_other(folder: Path, tmp_path: Path) -> None:
     model = open_model(folder, converter=options)
     result = quantize(model, make_plan(model, "Q8_0"), tmp_path / "model.gguf")
     file = read_gguf(result.path)
-    assert file.metadata["general.architecture"] == "lfm2moe"
+    assert file.metadata["general.architecture"] == "apertus"
     assert len(file.metadata["tokenizer.ggml.tokens"]) == model.tensors[0].rows  # type: ignore[arg-type]
     assert "general.name" in file.metadata
     types = {info.name: info.ggml_type.name for info in file.tensors}
-    assert types["blk.1.ffn_down_exps.weight"] == "Q8_0" and types["blk.0.shortconv.conv.weight"] == "F32"
+    assert types["blk.1.ffn_down.weight"] == "Q8_0" and types["blk.0.attn_norm.weight"] == "F32"
 
 
 def test_without_a_converter_it_is_said_what_works(
@@ -103,7 +107,7 @@ def test_without_a_converter_it_is_said_what_works(
     with pytest.raises(ThriftbitError) as caught:
         open_model(folder)
     first, second = str(caught.value).split("\n")
-    assert "Lfm2MoeForCausalLM" in first and "--converter" in first and "pip install" in first
+    assert "ApertusForCausalLM" in first and "--converter" in first and "pip install" in first
     assert "thriftbit quantize FILE.gguf" in second
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ WINDOWS = np.random.default_rng(0).integers(3, VOCABULARY, (16, 24))
 def build(name: str) -> transformers.PreTrainedModel:
     model_class = getattr(transformers, name)
     torch.manual_seed(0)
-    model = model_class(model_class.config_class(**CLASSES[name])).eval()
+    model = model_class(model_class.config_class(**deepcopy(CLASSES[name]))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn_like(parameter)

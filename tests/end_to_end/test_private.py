@@ -122,7 +122,7 @@ def test_no_socket_is_opened_but_to_this_computer(
     watched = tmp_path / "sockets"
     environment = {key: value for key, value in thriftbit_environment.items() if key != "HF_HUB_OFFLINE"}
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "watch"), environment["PYTHONPATH"]])
-    environment["WATCHED"] = str(watched)
+    environment |= {"WATCHED": str(watched), "THRIFTBIT_CONFIG": str(tmp_path / "none.toml")}  # with quantize's check
     events: dict[str, list[list[str]]] = {}
     for verb, command in commands.items():
         watched.write_text("")

@@ -1,4 +1,4 @@
-"""Files in types, and of architectures, that llama.cpp runs and the `gguf` package does not know, or cannot decode."""
+"""Files in types, and of architectures, that llama.cpp runs and the `gguf` package does not know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from peers import llama_cpp
 
 import thriftbit
 from conftest import RunThriftbit
-from thriftbit import ThriftbitError
 from thriftbit.containers.entry import Entry
 from thriftbit.containers.ggml_types import EngineType, block_of, format_for, ggml_type
 from thriftbit.containers.gguf_reader import read_gguf
@@ -21,7 +20,7 @@ from thriftbit.formats import FORMATS
 from thriftbit.runtime.architectures import llama_cpp_knows
 
 Q1_0, Q2_0 = 41, 42
-RUN_ONLY = pytest.mark.parametrize("number", [Q1_0, Q2_0], ids=["Q1_0", "Q2_0"])
+NEW_TYPES = pytest.mark.parametrize("number", [Q1_0, Q2_0], ids=["Q1_0", "Q2_0"])
 
 
 def write(source: Path, path: Path, number: int) -> Path:
@@ -54,7 +53,7 @@ def test_llama_cpp_is_asked_for_types_that_gguf_does_not_have() -> None:
         assert ggml_type(number) is None
 
 
-@RUN_ONLY
+@NEW_TYPES
 def test_whatever_needs_no_decoding_works(
     tiny_llama: Path, tmp_path: Path, run_thriftbit: RunThriftbit, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -70,16 +69,6 @@ def test_whatever_needs_no_decoding_works(
     assert "decode_rate" in speed.stdout
     with thriftbit.Engine(path) as engine:
         assert engine.generate("a", max_tokens=2).generated_tokens == 2
-
-
-@RUN_ONLY
-def test_what_needs_decoding_says_so(tiny_llama: Path, tmp_path: Path, number: int) -> None:
-    path = write(tiny_llama, tmp_path / "tiny.gguf", number)
-    with pytest.raises(ThriftbitError, match=rf"to Q{number - 40}_0, which can be run here but not decoded"):
-        thriftbit.open_model(path, allow_requantize=True)
-    settings = thriftbit.MeasureSettings(parts=["accuracy"])
-    with pytest.raises(ThriftbitError, match="can only be run here"):
-        list(thriftbit.measure([path], settings=settings))
 
 
 def test_files_in_such_types_are_told_apart_by_their_weights(tiny_llama: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from thriftbit.library.content import IN_LAYERS, Content, Group
 from thriftbit.library.header_cache import HeaderCache
 from thriftbit.library.kinds import KINDS, TEXT
 from thriftbit.machine.corrections import Run, read_correction, record
+from thriftbit.machine.private_files import private_folder
 from thriftbit.machine.profile import Profile, load_profile, stored_profile
 from thriftbit.measurement.store import read as read_rows
 from thriftbit.quantization import model_map
@@ -91,7 +92,9 @@ def test_a_map_with_odd_values_is_computed_again_there(
 ) -> None:
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path))
     model = open_model(tiny_llama)
-    path = model_map._folder(model, None) / "map.jsonl"
+    made = model_map._made_of(model, None)
+    made.write(private_folder(made.folder))
+    path = made.folder / "map.jsonl"
     sound = {
         "losses blk.0.attn_q.weight": {"Q4_K": 0.1, "Q8_0": 0.01},
         "saving blk.0.attn_q.weight": 0.5,
@@ -100,7 +103,6 @@ def test_a_map_with_odd_values_is_computed_again_there(
         "plan plain 0.1": {"effort": "plain", "predicted": 0.1, "measured": 0.1, "spread": 0.01},
         "finished plain": 100,
     }
-    path.parent.mkdir(parents=True)
     path.write_text("".join(json.dumps(item) + "\n" for item in sound.items()))
     known = model_map.read_map(model, "plain")
     assert known is not None and known.losses["output.weight"] == {"Q4_K": 0.1}

@@ -57,7 +57,7 @@ def test_more_tokens_or_merges_than_any_model_has(
     tokenizer: dict[str, Any] = json.loads(path.read_bytes())
     tokenizer["model"]["merges"] = [["a", "b"]] * 101
     path.write_text(json.dumps(tokenizer))
-    assert f"{what}, more than any model" in refusal(folder)
+    assert f"{what}, more than any real model" in refusal(folder)
 
 
 def test_the_limits_are_above_what_models_have() -> None:

@@ -19,7 +19,7 @@ def configuration_of(model: Model) -> PretrainedConfig:
     from a GGUF. Raises ThriftbitError where that cannot be done, or if transformers does not take it."""
     config = model.config or _from_gguf(model)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
-    settings = plain_numbers(settings) | _left_of_multipliers(config)
+    settings = plain_numbers(settings) | left_of_multipliers(config)
     settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
     model_type = str(config.get("model_type"))
     if (other := _computed_as(config)) is not None:
@@ -32,7 +32,7 @@ def configuration_of(model: Model) -> PretrainedConfig:
         raise ThriftbitError(f"{model.source}: transformers does not take its configuration: {error}") from None
 
 
-def _left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """-> settings without the multipliers that the weights, as the container has them, are multiplied by already"""
     architecture = _table(config)
     return architecture.multipliers if architecture else {}

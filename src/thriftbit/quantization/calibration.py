@@ -197,14 +197,17 @@ class _Making:
     @torch.no_grad()
     def _embed(self) -> None:
         """Find what enters the first layer, and how the network calls its layers for such batches."""
-        entering = Growing(self._entering(0))
+        entering = None
         for batch in self.batches:
             self.network.texts = batch.number
-            entering.append(self.network.embed(self.weights, self._tokens(batch)).cpu())
+            states = self.network.embed(self.weights, self._tokens(batch)).cpu()
+            entering = entering or Growing(self._entering(0))  # the network knows its width from here on
+            entering.append(states)
             if not batch.number and self.network.texts_differ:
                 # an earlier layer leaves something for a later one, in this process only: what is there is of no use
                 self.workers = 1
                 self._remove_states()
+        assert entering is not None
         entering.finish()
 
     def _remove_states(self) -> None:

@@ -31,7 +31,7 @@ from torch import nn
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.room import estimated_need, room_here
 from thriftbit.network.checkpoint_parameters import CheckpointParameters
-from thriftbit.network.configuration import configuration_of
+from thriftbit.network.configuration import configuration_of, left_of_multipliers
 from thriftbit.network.network import Network
 from thriftbit.network.skeleton import without_weights
 from thriftbit.network.weights import Weights
@@ -210,12 +210,14 @@ def _likeliest(logits: torch.Tensor) -> dict[int, float]:
 @dataclass(frozen=True)
 class OriginalParameters:
     """The original's parameters under the names of transformers' code. load: one of them. rows: some rows of one of
-    them. embedding, output: names of the matrices before the first layer and after the last."""
+    them. embedding, output: names of the matrices before the first layer and after the last. are_multiplied: whether
+    the file's rows have multipliers of the configuration in them, so that only their directions can be compared."""
 
     load: Read
     rows: Callable[[str, Sequence[int]], torch.Tensor]
     embedding: str
     output: str
+    are_multiplied: bool = False
 
 
 def original_parameters(model: Model) -> OriginalParameters:
@@ -235,7 +237,8 @@ def original_parameters(model: Model) -> OriginalParameters:
             output,
         )
     found = CheckpointParameters(code, open_checkpoint(model.folder).tensors, model.source)
-    return OriginalParameters(found.load, found.rows, embedding, output if output in found.names else embedding)
+    last = output if output in found.names else embedding
+    return OriginalParameters(found.load, found.rows, embedding, last, bool(left_of_multipliers(model.config or {})))
 
 
 class WeightComparison:
@@ -261,6 +264,8 @@ class WeightComparison:
         return replace(check, compared=self.compared, differing=dict(self.differing))
 
     def _compare(self, name: str, ours: torch.Tensor, original: torch.Tensor) -> None:
+        if self._source.are_multiplied and ours.dim() > 1:
+            ours, original = (nn.functional.normalize(each.flatten(1)) for each in (ours, original))
         size = float(original.norm())
         difference = float((ours - original).norm())
         share = difference / size if size else difference
