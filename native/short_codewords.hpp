@@ -11,7 +11,7 @@ namespace thriftbit::THRIFTBIT_ISA {
 
 constexpr float kMostCost = 16383;
 
-// Thirty-two whole numbers: those of two groups in sixteen lanes.
+// Thirty-two whole numbers: sixteen lanes of one group, then sixteen lanes of another.
 struct Shorts {
     typedef uint16_t Register __attribute__((vector_size(kRegister * 4)));
     typedef uint16_t Half __attribute__((vector_size(kRegister * 2)));
@@ -73,8 +73,8 @@ inline Shorts minimum(const Shorts& a, const Shorts& b) {
 // Codewords of four numbers with eight levels each.
 class ShortCodewords {
     static constexpr int group = 4, levels = 8, pairs = levels * levels, longest = 32;
-    // Rows of codewords with the same first two levels, by the number of codewords in them. A row is the places of its
-    // two levels, then those of the pairs of last levels; all in bytes.
+    // Codewords with the same first two levels are a row. Rows are sorted by how many codewords they have. A row stores
+    // the place of its two first levels, then the place of each pair of last levels. Places are in bytes.
     std::vector<uint16_t> rows_[longest + 1];
 
     static const Shorts& at(const Shorts* table, int offset) {

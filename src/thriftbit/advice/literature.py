@@ -119,7 +119,8 @@ def _widening(billions: float, known: Iterable[float]) -> float:
 
 
 def _loss(row: Published, preset: str) -> float | None:
-    """-> published, or read between the nearest presets that are; None outside of what a table has"""
+    """-> the loss of the preset in this table. Where the table lacks the preset, the loss is read between the nearest
+    presets that it has; None beyond them."""
     if preset in row.losses:
         return row.losses[preset]
     steps = _steps()
@@ -135,7 +136,7 @@ def _loss(row: Published, preset: str) -> float | None:
 
 @cache
 def _steps() -> Mapping[str, float]:
-    """-> for each preset, the logarithm of its loss beside that of others, over all tables"""
+    """-> for each preset, the logarithm of its loss above the middle of its table, averaged over all tables"""
     tables = [{preset: math.log(loss) for preset, loss in row.losses.items()} for row in published()]
     steps = dict.fromkeys(sorted({preset for table in tables for preset in table}), 0.0)
     for _ in range(_ROUNDS):

@@ -101,7 +101,7 @@ def all_options(
 
 
 def _merged(options: Sequence[Option]) -> Option:
-    """-> one of options whose files are the same, tensor for tensor: the one that is said to lose least"""
+    """options: their files are the same, tensor for tensor. -> one row for all: the option with the least known loss"""
     if len(options) == 1:
         return options[0]
     first = min(options, key=lambda option: (not option.native, option.loss.share.value or 0.0))
@@ -155,8 +155,8 @@ def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
 
 
 def _is_for(preset: str, outline: Outline) -> bool:
-    """-> whether the preset is for such a model: those of one bit and of ternary weights destroy every other, and
-    MXFP4_MOE and NVFP4 are for weights that were trained in them"""
+    """-> whether the preset suits the model. One-bit and ternary presets destroy a model that was not trained for them.
+    MXFP4_MOE and NVFP4 are for weights that were trained in these formats."""
     kind = outline.born.kind if outline.born else ""
     return kind == _KINDS_OF.get(preset, kind)
 

@@ -15,7 +15,8 @@ MOST_ROWS = 8
 
 
 def unbeaten(options: Sequence[Option]) -> list[Option]:
-    """-> in the same order; what the model was made in is always among them"""
+    """-> the options that no other option beats in everything, in the same order. The format that the model was made in
+    is always among them."""
     marks = [_marks(option) for option in options]
     return [
         option

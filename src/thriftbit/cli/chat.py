@@ -28,7 +28,7 @@ from thriftbit.errors import UsageError
 @click.command(short_help="Talk to a model, on this computer alone.")
 @click.argument("model", metavar="[MODEL]", required=False, shell_complete=complete_models)
 @click.option("-p", "--prompt", metavar="TEXT", help="Answer this, and leave. Piped text is added to it.")
-@click.option("--system", default="", metavar="TEXT", help="The system prompt: what the model is told first.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt: the model reads it first.")
 @click.option(
     "--set",
     "assignments",

@@ -319,7 +319,7 @@ def _columns(rows: Iterable[tuple[str, str]]) -> None:
 
 COMMANDS: dict[str, tuple[str, str, Callable[[Chat, str], Next | None]]] = {
     "help": ("/help", "this", _help),
-    "system": ("/system [TEXT]", "the system prompt: what the model is told first; /system none removes it", _system),
+    "system": ("/system [TEXT]", "the system prompt, which the model reads first; /system none removes it", _system),
     "set": ("/set [NAME VALUE]", "how it answers, for example /set temperature 0.2; VALUE default undoes it", _set),
     "retry": ("/retry", "another answer to the last question", _retry),
     "save": ("/save FILE", "write the conversation", _save),

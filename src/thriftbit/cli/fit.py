@@ -124,7 +124,8 @@ def fit(
     return 0 if advice.fits else NOTHING_FITS
 
 
-_LEFT_OUT = ((116, "loss known from"), (98, "you may notice"), (78, ">memory"))  # below so many characters
+# The width of the terminal, in characters, below which the table leaves out a column
+_LEFT_OUT = ((116, "loss known from"), (98, "you may notice"), (78, ">memory"))
 _CHOSEN = "→"
 _SHORT_PROVENANCE = {
     "measured here": "measured here",

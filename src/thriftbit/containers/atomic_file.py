@@ -182,7 +182,7 @@ def abandoned_partials(folder: Path) -> list[Path]:
 
 
 def clear_abandoned_partials(folder: Path) -> None:
-    """Removes the partial files in a folder that no run is writing any more. Those of other users are left alone."""
+    """Remove the partial files in a folder that no run is writing any more. Other users' files stay."""
     for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
         _if_abandoned(path, path.unlink)
 

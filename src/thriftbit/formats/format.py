@@ -40,7 +40,7 @@ native_kernels: frozenset[str] = frozenset(_native.kernels()) if _native is not 
 
 
 def give_codebook(name: str, values: FloatArray, levels: ByteArray) -> None:
-    """Hand a codebook to the kernels, if there are any. values, levels: those of `codebooks.Codebook`."""
+    """Hand a codebook to the compiled kernels, where there are kernels. values, levels: as in `codebooks.Codebook`."""
     if _native is not None:
         _native.give_codebook(name, values, levels)
 
