@@ -1,4 +1,4 @@
-// llama.cpp's search for the scale and the codewords of a sub-block, in the formats IQ2_* and IQ3_*.
+// llama.cpp's search for the scale and the codewords of a sub-block, in the formats IQ2_*.
 //
 // llama.cpp tries a row of scales. At each it rounds every number to its own level; where the levels of a group are no
 // codeword, it looks among the codewords nearest to them, the neighbours of the pattern. It keeps the scale that
@@ -166,9 +166,8 @@ class Neighbours {
     }
 };
 
-// Which groups are searched once more at the final scale: all of them, all if some rounded pattern was no codeword, or
-// those whose rounded pattern was none.
-enum class SecondLook { kAll, kAllIfSomeAreNone, kThoseThatAreNone };
+// Which groups are searched once more at the final scale: all of them, or those whose rounded pattern was no codeword.
+enum class SecondLook { kAll, kThoseThatAreNone };
 
 // Search has the settings of a format: elements (of a sub-block), group, levels; steps, and factor(k): which number the
 // highest weight is at step k; second_look.
@@ -259,7 +258,7 @@ TheirSubBlocks<Search> search_neighbours(const Neighbours<Search::group, Search:
     }
 
     Ints kept[groups];
-    for (auto& pattern : kept) pattern = all_ints(Search::second_look == SecondLook::kAllIfSomeAreNone ? 0 : is_codeword);
+    for (auto& pattern : kept) pattern = all_ints(is_codeword);
     Lanes best = 0.0f;
     found.scale = first_scale;
     const auto sums_of = [&](const Ints* chosen, Lanes& sum_qx, Lanes& sum_qq) {

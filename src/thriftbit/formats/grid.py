@@ -63,6 +63,11 @@ class Numbers:
         """Blocks whose scales come from a table. scales: (blocks, sub-blocks)."""
         return cls.of_multiples(codes, np.ones(len(scales), np.float32), scales)
 
+    def symmetric_weights(self, zero: int) -> FloatArray:
+        """Blocks with one scale. -> float32 (blocks, block size): d·(code − zero)"""
+        weights: FloatArray = self.d * (self.codes.astype(np.float32) - zero)
+        return weights
+
     def affine_weights(self) -> FloatArray:
         """-> float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves"""
         levels = self.codes.reshape(*self.scales.shape, -1)

@@ -8,6 +8,7 @@ again. "Nearest" is exact: all entries are compared, by matrix products.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def _fitted(blocks: FloatArray, weights: FloatArray, grid: VectorGrid) -> FloatA
     one, none = np.ones((len(blocks), 1), np.float32), np.zeros((len(blocks), grid.sub_blocks), np.uint8)
     best: FloatArray = np.zeros_like(largest)
     least = np.full(largest.shape, np.inf, np.float32)
-    unit = _with_scale_one(grid)
+    unit = replace(grid, scales=np.ones(1, np.float32))  # its weights are the levels of any scale
     for share in SHARES:
         scales = largest * np.float32(share)
         for _ in range(FITS):
@@ -61,20 +62,6 @@ def _fitted(blocks: FloatArray, weights: FloatArray, grid: VectorGrid) -> FloatA
             pull, size = ((weights * blocks).reshape(shape) * levels, weights.reshape(shape) * levels**2)
             scales = np.maximum(pull.sum(axis=2) * inverse(size.sum(axis=2)), np.float32(0))
     return best
-
-
-def _with_scale_one(grid: VectorGrid) -> VectorGrid:
-    """Return the grid with one scale, which is 1: its weights are the levels of any scale."""
-    return VectorGrid(
-        grid.vectors,
-        np.ones(1, np.float32),
-        grid.signs,
-        grid.sub_blocks,
-        grid.unpack,
-        grid.pack,
-        grid.shift_blocks,
-        grid.shifts,
-    )
 
 
 def _chosen(

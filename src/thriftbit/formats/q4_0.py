@@ -10,8 +10,7 @@ from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    numbers = unpack(blocks)
-    return numbers.d * (numbers.codes.astype(np.float32) - 8)
+    return unpack(blocks).symmetric_weights(8)
 
 
 def unpack(blocks: ByteArray) -> Numbers:

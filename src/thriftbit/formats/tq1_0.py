@@ -8,7 +8,6 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values
-from thriftbit.formats.plain import plain_encoder
 
 PARTS = ((0, 32, 5), (32, 16, 5), (48, 4, 4))
 """(first byte, bytes, digits in each byte): digit i of byte j is weight i * bytes + j of the part."""
@@ -17,8 +16,7 @@ POWERS = np.array([81, 27, 9, 3, 1])
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    numbers = unpack(blocks)
-    return numbers.d * (numbers.codes.astype(np.float32) - 1)
+    return unpack(blocks).symmetric_weights(1)
 
 
 def unpack(blocks: ByteArray) -> Numbers:
@@ -47,7 +45,6 @@ FORMAT = Format(
     block_size=256,
     block_bytes=54,
     decode_blocks=decode,
-    encode_blocks=plain_encoder(GRID, 256),
     fallback="Q4_0",
     summary="for ternary models",
     grid=GRID,

@@ -7,12 +7,10 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray, Format
 from thriftbit.formats.grid import Grid, Numbers, ScaleKind, whole_numbers
 from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_bits
-from thriftbit.formats.plain import plain_encoder
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    numbers = unpack(blocks)
-    return numbers.d * (numbers.codes.astype(np.float32) - 1)
+    return unpack(blocks).symmetric_weights(1)
 
 
 def unpack(blocks: ByteArray) -> Numbers:
@@ -31,7 +29,6 @@ FORMAT = Format(
     block_size=256,
     block_bytes=66,
     decode_blocks=decode,
-    encode_blocks=plain_encoder(GRID, 256),
     fallback="Q4_0",
     summary="for ternary models",
     grid=GRID,

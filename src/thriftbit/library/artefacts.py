@@ -20,6 +20,8 @@ import logging
 import os
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -44,6 +46,8 @@ INDEX = "made-of.json"
 MODELS_AT_MOST = 2  # the default limit, in sizes of the largest model
 _LARGEST_INDEX_BYTES = 16 << 20
 _LOCK_SUFFIX = ".lock"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What numpy raises for a file of arrays that is damaged: zipfile has NotImplementedError for a bad compression."""
 
 
 @dataclass(frozen=True)

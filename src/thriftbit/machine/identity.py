@@ -20,15 +20,16 @@ def describe_machine() -> dict[str, str | int]:
     return {
         "processor": _processor(),
         "architecture": platform.machine(),
-        "physical_cores": psutil.cpu_count(logical=False) or _usable_cores(),
-        "logical_cores": _usable_cores(),
+        "physical_cores": psutil.cpu_count(logical=False) or usable_cores(),
+        "logical_cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
     }
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -15,12 +15,13 @@ from thriftbit.errors import ThriftbitError
 from thriftbit.formats import Format, WeightError, format_named
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.library.artefacts import locked, make_room
+from thriftbit.machine.identity import usable_cores
 from thriftbit.machine.private_files import private_folder
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.engine.memory import Memory, rounding_needs
 from thriftbit.quantization.engine.pool import pool_of
-from thriftbit.quantization.engine.threads import available_cores, one_thread
+from thriftbit.quantization.engine.threads import one_thread
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.rounded import Rounded, rounded_for
 from thriftbit.quantization.rounding import can_round, round_matrix
@@ -109,7 +110,7 @@ def round_all(
         make_room(made, plan.weights_bytes(model), limit_bytes=cache_limit_bytes, staying=(calibration.folder,))
         if left:
             if workers is None:
-                workers = available_cores() if sum(tensor.parameters for tensor in left) > WORTH_WORKERS else 1
+                workers = usable_cores() if sum(tensor.parameters for tensor in left) > WORTH_WORKERS else 1
             doing = f"rounding {model.source}"
             workers = Memory.of(memory_bytes).workers(rounding_needs(left), workers, doing)
             tasks = (MatrixTask(t.load(), plan.formats[t.name], calibration, t.name) for t in left)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats.format import FloatArray
-from thriftbit.library.artefacts import CALIBRATION, MadeOf, full_disk_explained, made_of, read_made_of
+from thriftbit.library.artefacts import CALIBRATION, DAMAGE, MadeOf, full_disk_explained, made_of, read_made_of
 from thriftbit.machine.private_files import open_private, private_folder, write_private
 from thriftbit.quantization.curvature import Curvature
 from thriftbit.quantization.moments import from_panels, roots, unpacked
@@ -37,7 +36,6 @@ _LARGEST_INDEX_BYTES = 64 << 20
 FEWEST_TOKENS = 32  # that reach an expert, for what matters to it to be more than chance
 HELD_BACK = 5  # windows are kept for checking, or one in eight if that is less
 FEWEST_WINDOWS = 8  # of which one can be held back
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 def what_it_is_made_of(model: Model, windows: NDArray[np.int64], seed: int = 0) -> MadeOf:
@@ -181,7 +179,7 @@ class Calibration:
     def _damage_explained(self, name: str) -> Iterator[None]:
         try:
             yield
-        except _DAMAGE:
+        except DAMAGE:
             with suppress(OSError):
                 (self.folder / INDEX).unlink(missing_ok=True)
             raise DamagedCalibrationError(

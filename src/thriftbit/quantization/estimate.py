@@ -7,8 +7,9 @@ an error of a third: different products run at different speeds, and other progr
 
 from __future__ import annotations
 
+from thriftbit.machine.identity import usable_cores
 from thriftbit.network.threads import multiplications_per_second
-from thriftbit.quantization.engine.threads import available_cores, one_thread
+from thriftbit.quantization.engine.threads import one_thread
 from thriftbit.quantization.moments import LARGEST_ROWS
 from thriftbit.quantization.rounding import TURNS
 from thriftbit.sources.architectures.rows import EMBEDDING, OUTPUT
@@ -28,7 +29,7 @@ def calibration_seconds(model: Model, tokens: int, workers: int = 1) -> float:
 def worthwhile_workers(model: Model, tokens: int) -> int:
     """tokens: of the calibration text. Return how many processes are worth their start: a core each, or only this one
     for work of seconds."""
-    return available_cores() if sum(_calibration_work(model, tokens)) > WORTH_WORKERS else 1
+    return usable_cores() if sum(_calibration_work(model, tokens)) > WORTH_WORKERS else 1
 
 
 def _calibration_work(model: Model, tokens: int) -> tuple[float, float]:

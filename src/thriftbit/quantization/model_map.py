@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from thriftbit.containers.regular_files import read_regular
 from thriftbit.library.artefacts import MAP, MadeOf, locked, made_of, make_room, read_made_of, used
+from thriftbit.machine.identity import usable_cores
 from thriftbit.machine.private_files import private_folder
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization import calibration_data, calibration_text
@@ -25,7 +26,6 @@ from thriftbit.quantization.calibrated import WORTH_WORKERS
 from thriftbit.quantization.calibration_text import CORPORA, LARGEST_TEXT_BYTES, WINDOWS, calibrate
 from thriftbit.quantization.engine.memory import Memory, rounding_needs
 from thriftbit.quantization.engine.pool import pool_of
-from thriftbit.quantization.engine.threads import available_cores
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.journal import Journal
 from thriftbit.quantization.map_journal import FINISHED, is_sound, sensitivities_in
@@ -94,7 +94,7 @@ def map_model(
         make_room(made, model.size_bytes // 2, limit_bytes=cache_limit_bytes, staying=(calibration.folder,))
         matrices = [tensor for tensor in model.tensors if tensor.name in calibration.names]
         if workers is None:
-            workers = available_cores() if sum(tensor.parameters for tensor in matrices) > WORTH_WORKERS else 1
+            workers = usable_cores() if sum(tensor.parameters for tensor in matrices) > WORTH_WORKERS else 1
         if matrices:
             doing = f"mapping {model.source}"
             workers = Memory.of(memory_bytes).workers(rounding_needs(matrices), workers, doing)

@@ -23,12 +23,12 @@ import numpy as np
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.formats import WeightError, format_named
 from thriftbit.formats.format import ByteArray
+from thriftbit.machine.identity import usable_cores
 from thriftbit.progress import Progress, no_progress, part_of
 from thriftbit.quantization.ahead import Ahead
 from thriftbit.quantization.calibrated import round_all
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.container import Container, Making
-from thriftbit.quantization.engine.threads import available_cores
 from thriftbit.quantization.gguf_file import gguf_file
 from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.importance_needed import check_importance
@@ -119,7 +119,7 @@ def quantize(
                 model, plan, calibration, names, workers=workers, memory_bytes=memory_bytes, progress=rounding
             )
         encoding = _Encoding(
-            plan, same, importance, calibration, kept, threads or available_cores(), _not_rounded(calibration)
+            plan, same, importance, calibration, kept, threads or usable_cores(), _not_rounded(calibration)
         )
         with Ahead(_read(model, encoding)) as rows, Ahead(_encode(rows, encoding)) as blocks:
             for name, pieces in groupby(_reported(blocks, plan.weights_bytes(model), written), itemgetter(0)):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import zipfile
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +21,13 @@ import numpy as np
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import format_named
 from thriftbit.formats.format import ByteArray
-from thriftbit.library.artefacts import ROUNDED, MadeOf, full_disk_explained, made_of
+from thriftbit.library.artefacts import DAMAGE, ROUNDED, MadeOf, full_disk_explained, made_of
 from thriftbit.machine.private_files import open_private, private_folder
 from thriftbit.quantization.calibration_data import Calibration
 from thriftbit.quantization.plan import Plan
 from thriftbit.sources.model import Model
 
 _logger = logging.getLogger(__name__)
-
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Rounded:
                 if str(file["key"]) != self.made_of.key:
                     raise ValueError("of something else")
                 return file[part]
-        except _DAMAGE:
+        except DAMAGE:
             raise ThriftbitError(f"{self._path(name)}: is damaged; run again, and {name} is rounded again") from None
 
 

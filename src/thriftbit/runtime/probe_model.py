@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from gguf import GGMLQuantizationType, Keys
+from gguf import Keys
 
 from thriftbit.containers.entry import Entry
-from thriftbit.containers.ggml_types import read_only
 from thriftbit.containers.gguf_values import Metadata
 from thriftbit.containers.gguf_writer import layout
 from thriftbit.errors import ThriftbitError
@@ -39,10 +38,7 @@ _EMBEDDING, _SAMPLE = "token_embd.weight", "blk.0.ffn_gate.weight"
 _SAMPLE_WEIGHTS = 128 << 10
 _CHUNK_BYTES = 4 << 20
 
-# Formats that are only read here: where in their block the half-precision scale is. Everything else may be any bits.
-_SCALE_AT = {"IQ1_S": 0}
-_SMALL_SCALE = np.array([0.001], np.float16).view(np.uint8)
-PROBED_FORMATS = (*FORMATS, *_SCALE_AT)
+PROBED_FORMATS = tuple(FORMATS)
 
 
 @dataclass(frozen=True)
@@ -93,14 +89,14 @@ class ProbeModel:
 
 def layers_for(format_name: str, size_bytes: int, shape: Shape = WIDE) -> int:
     """-> how many layers have at least `size_bytes` in that format, or as many as llama.cpp takes"""
-    wanted = math.ceil(size_bytes * 8 / (_format(format_name).bits_per_weight * shape.layer_weights))
+    wanted = math.ceil(size_bytes * 8 / (FORMATS[format_name].bits_per_weight * shape.layer_weights))
     return min(max(1, wanted), MOST_LAYERS)
 
 
 def write_probe_model(path: Path, format_name: str, layers: int, shape: Shape = WIDE) -> ProbeModel:
     """path: of the file. Raises ThriftbitError if it cannot be written."""
     demo = _demo_model()
-    entries = _entries(_format(format_name), layers, shape, _vocabulary_size(demo))
+    entries = _entries(FORMATS[format_name], layers, shape, _vocabulary_size(demo))
     plan = layout(_metadata(demo, layers, shape), entries)
     try:
         with path.open("wb") as file:
@@ -158,13 +154,7 @@ def _vocabulary_size(demo: Model) -> int:
 @cache
 def _sample_blocks(format_name: str) -> ByteArray:
     """-> (bytes,): blocks of the format, which may follow one another in a matrix of any width that they divide"""
-    format = _format(format_name)
-    if format.can_encode:
-        return format.encode(_sample()).reshape(-1)
-    blocks = np.random.default_rng(0).integers(0, 256, (512, format.block_bytes), np.uint8)
-    start = _SCALE_AT[format_name]
-    blocks[:, start : start + 2] = _SMALL_SCALE
-    return blocks.reshape(-1)
+    return FORMATS[format_name].encode(_sample()).reshape(-1)
 
 
 @cache
@@ -172,10 +162,6 @@ def _sample() -> FloatArray:
     """-> rows of one of the demo model's matrices"""
     (tensor,) = (tensor for tensor in _demo_model().tensors if tensor.name == _SAMPLE)
     return tensor.load(0, min(tensor.rows, _SAMPLE_WEIGHTS // tensor.width))
-
-
-def _format(name: str) -> Format:
-    return FORMATS[name] if name in FORMATS else read_only(GGMLQuantizationType[name])
 
 
 def _metadata(demo: Model, layers: int, shape: Shape) -> Metadata:

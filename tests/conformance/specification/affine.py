@@ -26,20 +26,10 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.grid import Numbers
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 
 from . import llama_cpp
-from .search import (
-    POSITIONS,
-    ZERO,
-    FloatArray,
-    Scalar,
-    error,
-    inverse,
-    nearest,
-    per_super_block,
-    shrinking,
-    total,
-)
+from .search import POSITIONS, ZERO, FloatArray, Scalar, error, nearest, per_super_block, shrinking, total
 
 RATED_TICKETS = 2
 """How many pairs (d, d_min) are tried in earnest, beside llama.cpp's."""

@@ -19,9 +19,10 @@ from thriftbit.formats.codebooks import codebook
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.iq1_s import EIGHTHS
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.vector_grid import VectorNumbers
 
-from .search import ZERO, inverse, nearest, per_super_block, total
+from .search import ZERO, nearest, per_super_block, total
 
 GROUP = 8
 STARTS = (0.8, 1.0, 1.3, 1.7, 2.2, 3.0)

@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.vector_grid import Signs, VectorGrid, VectorNumbers
 
 from . import llama_cpp
 from .neighbours import Codes, TheirSubBlocks
-from .search import POSITIONS, ZERO, error, inverse, nearest, per_super_block, total
+from .search import POSITIONS, ZERO, error, nearest, per_super_block, total
 
 GROUP = 8
 UNIT = np.float32(1 / 8)

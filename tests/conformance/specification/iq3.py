@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 
 from thriftbit.formats.format import FloatArray
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.vector_grid import VectorGrid, VectorNumbers
 
-from .search import POSITIONS, inverse, nearest, per_super_block, total
+from .search import POSITIONS, nearest, per_super_block, total
 
 ELEMENTS, GROUP, GROUPS, SUB_BLOCKS, HIGHEST = 32, 4, 8, 8, 15
 STEP = np.float32(0.12)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.grid import Numbers
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.q4_0 import pack
 
 from .iq4_values import IQ4Values, levels_of, search_as_llama_cpp
-from .search import columns, inverse
+from .search import columns
 from .symmetric import search_block
 
 

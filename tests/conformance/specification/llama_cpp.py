@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 
-from .search import ZERO, FloatArray, inverse, nearest, signed_extreme, total
+from .search import ZERO, FloatArray, nearest, signed_extreme, total
 
 NOTHING = np.float32(1e-15)
 ONE = np.float32(1)

@@ -7,9 +7,10 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.mxfp4 import SCALES
 from thriftbit.formats.packing import join_bits
+from thriftbit.formats.plain import inverse
 
 from .e2m1 import nearest_size, nibbles_of
-from .search import columns, error, inverse
+from .search import columns, error
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.nvfp4 import SCALES
 from thriftbit.formats.packing import join_bits
+from thriftbit.formats.plain import inverse
 
 from .e2m1 import nearest_size, nibbles_of
-from .search import columns, error, inverse
+from .search import columns, error
 
 _TRIED = range(-3, 7)
 """The scales next to the one that puts the largest weight at the largest value, and further up."""

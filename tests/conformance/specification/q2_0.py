@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.formats.grid import Numbers
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.q2_0 import pack
 
-from .search import columns, inverse, nearest, signed_extreme
+from .search import columns, nearest, signed_extreme
 from .symmetric import search_block
 
 

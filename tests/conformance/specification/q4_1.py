@@ -6,10 +6,11 @@ import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.grid import Numbers
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.q4_1 import pack
 
 from .affine import search_block
-from .search import columns, inverse, nearest
+from .search import columns, nearest
 
 
 def encode(x: FloatArray, importance: FloatArray | None) -> ByteArray:

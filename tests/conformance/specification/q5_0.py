@@ -6,9 +6,10 @@ import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.grid import Numbers
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.q5_0 import pack
 
-from .search import columns, inverse, nearest
+from .search import columns, nearest
 from .symmetric import search_whole_numbers
 
 

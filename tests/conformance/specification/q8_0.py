@@ -7,9 +7,10 @@ import numpy as np
 from thriftbit.formats.format import ByteArray, FloatArray
 from thriftbit.formats.grid import Numbers
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 from thriftbit.formats.q8_0 import pack
 
-from .search import columns, error, inverse, nearest
+from .search import columns, error, nearest
 
 PLACES = (127, 127.25, 127.5, 128, 129, 131, 135, 140)
 """Which level the largest weight would take. What is above 127 is cut off, so that the others get finer steps."""

@@ -60,13 +60,6 @@ def nearest(values: FloatArray, lowest: int, highest: int) -> FloatArray:
     return rounded
 
 
-def inverse(values: FloatArray) -> FloatArray:
-    """Return 1 / values, and 0 for values below 1e-30."""
-    usable = np.abs(values) > np.float32(1e-30)
-    inverted: FloatArray = np.where(usable, np.float32(1) / np.where(usable, values, np.float32(1)), ZERO)
-    return inverted
-
-
 def error(x: FloatArray, w: FloatArray, approximation: FloatArray) -> FloatArray:
     """Return (blocks,): the sum of w·(x - approximation)²."""
     residual = x - approximation

@@ -22,20 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thriftbit.formats.packing import half
+from thriftbit.formats.plain import inverse
 
 from . import llama_cpp
-from .search import (
-    POSITIONS,
-    FloatArray,
-    Scalar,
-    error,
-    inverse,
-    nearest,
-    per_super_block,
-    shrinking,
-    signed_extreme,
-    total,
-)
+from .search import POSITIONS, FloatArray, Scalar, error, nearest, per_super_block, shrinking, signed_extreme, total
 
 STARTS_IN_GROUP = 4
 """The best of this many neighbouring starts is fitted a second time."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from thriftbit.formats.format import ByteArray, FloatArray
+from thriftbit.formats.plain import inverse
 
-from .search import columns, inverse, nearest, signed_extreme
+from .search import columns, nearest, signed_extreme
 from .symmetric import search_block
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from thriftbit.advice.feedback import learn
 from thriftbit.advice.fit import Advice, computer_for, fit
-from thriftbit.advice.literature import literature_loss, published
+from thriftbit.advice.literature import literature_loss
 from thriftbit.advice.options import measured_watts
 from thriftbit.advice.ranking import rank_local
 from thriftbit.advice.wishes import Wishes
@@ -245,42 +245,12 @@ def test_then_what_was_measured_of_its_family(tiny_llama: Path, tmp_path: Path, 
     assert loss.share.low and loss.share.high and loss.share.low < 0.02 < loss.share.high
 
 
-def test_losses_from_the_literature_agree_with_one_another() -> None:
-    order = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q3_K_S", "Q2_K")
-    losses = [literature_loss(preset, 7e9) for preset in order]
-    values = [loss.value for loss in losses if loss and loss.value]
-    assert len(values) == len(order) and values == sorted(values)
-    assert literature_loss("TQ1_0", 7e9) is None
-    for loss in losses:
-        assert loss and loss.low and loss.high and loss.value and loss.low < loss.value < loss.high
-    assert all(row.address.startswith("https://") for row in published())
-
-
 @pytest.mark.parametrize(("memory_gb", "level"), [(25.2, "IQ2_XXS"), (33.5, "IQ3_XXS")])
 def test_a_70b_model_fits_into_24_and_32_gb(memory_gb: float, level: str, tmp_path: Path, empty_store: Path) -> None:
     """24 and 32 GiB, of which the system reports a little less"""
     advice = advise("llama-3-70b", computer(tmp_path, memory_gb))
     assert chosen(advice) == level and advice.rescue == ()
     assert "may lose more than" in advice.choice.misses[0]
-
-
-def test_published_losses_are_ranges_by_size_and_kind_from_at_least_twelve_tables() -> None:
-    assert len({row.address for row in published()}) >= 12
-    large, middle = literature_loss("Q4_K_M", 70e9), literature_loss("Q4_K_M", 8e9)
-    mixture = literature_loss("Q4_K_M", 35e9, mixture=True)
-    assert large and middle and mixture
-    assert "Llama 3.3 70B" in large.reason and "Llama 3.3 70B" not in middle.reason
-    assert "mixtures of experts" in mixture.reason and "Qwen3.6 35B-A3B" in mixture.reason
-    assert middle.low and middle.high and middle.high > 2 * middle.low
-
-
-def test_a_published_loss_lies_within_its_range() -> None:
-    for row in published():
-        for preset, loss in row.losses.items():
-            found = literature_loss(preset, 1e9 * row.billions, mixture=row.mixture)
-            assert found and found.low and found.high
-            # never less than of a preset that loses less in all tables together, so the low end may be above it
-            assert loss <= found.high * 1.000001, (row.model, preset)
 
 
 def test_what_others_lost_has_to_be_accepted_whole(tmp_path: Path, empty_store: Path) -> None:
@@ -370,11 +340,6 @@ def test_files_on_the_disk_are_ranked(tiny_llama: Path, tmp_path: Path, empty_st
 def test_a_task_that_is_neither(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="chat, code, math, science"):
         Wishes(task=str(tmp_path / "absent.txt"))
-
-
-def test_the_table_of_the_literature_is_what_llama_cpp_published() -> None:
-    document = json.loads((Path(literature_loss.__code__.co_filename).with_name("literature.json")).read_text())
-    assert {row["source"] for row in document["rows"]} == set(document["sources"])
 
 
 def test_energy_is_known_where_a_counter_gave_it(tiny_llama: Path, empty_store: Path) -> None:

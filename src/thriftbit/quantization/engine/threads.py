@@ -6,7 +6,6 @@ work is over tasks.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +32,6 @@ def one_thread() -> Iterator[None]:
         finally:
             if torch is not None and before != 1:
                 torch.set_num_threads(before)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
