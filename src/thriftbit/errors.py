@@ -35,3 +35,14 @@ def shown(value: Any) -> str:
 def enumeration(names: Sequence[str]) -> str:
     """-> the names as a message lists them: three at most, then how many more"""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
+_WORDS_FOR_MEMORY = ("allocate memory", "could not create a primitive")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether numpy, torch or the system said that there is no memory. torch is not imported for its class."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in _WORDS_FOR_MEMORY)

@@ -64,9 +64,10 @@ class Numbers:
         return cls.of_multiples(codes, np.ones(len(scales), np.float32), scales)
 
     def symmetric_weights(self, zero: int) -> FloatArray:
-        """Blocks with one scale. -> float32 (blocks, block size): d·(code − zero)"""
-        weights: FloatArray = self.d * (self.codes.astype(np.float32) - zero)
-        return weights
+        """-> float32 (blocks, block size): d·scale·(code − zero)"""
+        levels = self.codes.reshape(*self.scales.shape, -1).astype(np.float32) - zero
+        weights: FloatArray = (self.d * self.scales)[:, :, None] * levels
+        return weights.reshape(self.codes.shape)
 
     def affine_weights(self) -> FloatArray:
         """-> float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves"""

@@ -10,9 +10,7 @@ from thriftbit.formats.packing import half_bytes, half_values, join_bits, split_
 
 
 def decode(blocks: ByteArray) -> FloatArray:
-    numbers = unpack(blocks)
-    values = (numbers.codes.astype(np.float32) - 32).reshape(-1, 16, 16)
-    return ((numbers.d * numbers.scales)[:, :, None] * values).reshape(-1, 256)
+    return unpack(blocks).symmetric_weights(32)
 
 
 def unpack(blocks: ByteArray) -> Numbers:

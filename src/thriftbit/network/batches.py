@@ -10,15 +10,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import psutil
-import torch
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, is_out_of_memory
 from thriftbit.sizes import describe_bytes
 
 BATCH_TOKENS = 1024
 FEWEST_TOKENS = 128
-# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
-_WORDS = ("allocate memory", "could not create a primitive")
 
 Result = TypeVar("Result")
 
@@ -34,14 +31,10 @@ def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
         try:
             return compute(tokens)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         tokens //= 2
     raise ThriftbitError(
         f"{doing}: there is not enough memory, with {describe_bytes(psutil.virtual_memory().available)} free now; "
         "close other programs, or use a computer with more"
     )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _WORDS)

@@ -28,7 +28,7 @@ from typing import BinaryIO, TypeVar, cast
 
 import psutil
 
-from thriftbit.errors import ThriftbitError
+from thriftbit.errors import ThriftbitError, is_out_of_memory
 from thriftbit.quantization.engine.messages import receive, send
 from thriftbit.quantization.engine.threads import ENVIRONMENT, one_thread
 from thriftbit.sizes import describe_bytes
@@ -40,8 +40,6 @@ Result = TypeVar("Result")
 
 _LOOK_SECONDS = 0.5  # between two looks for Ctrl-C, where waiting for a thread cannot be interrupted
 _LIVES = 2  # workers that a task may outlive
-# What torch says of a processor's memory, and what the library that multiplies bfloat16 says
-_WORDS_FOR_MEMORY = ("allocate memory", "could not create a primitive")
 
 
 class Pool:
@@ -177,11 +175,6 @@ def pool_of(workers: int) -> Pool:
 def _close_all() -> None:
     for pool in _pools.values():
         pool.close()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether numpy, torch or the system said that there is no memory."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS_FOR_MEMORY)
 
 
 def _explained(compute: Callable[[], Result], doing: str) -> Result:
