@@ -54,7 +54,7 @@ PERCENT = ("token_probability_change_rms", "same_top_token")
 def theirs(
     tool: Path, original: Path, quantized: Path, text: str, windows: int, threads: int
 ) -> dict[str, tuple[float, float]]:
-    """-> value and standard error of each row; not a number where the tool gives none"""
+    """Return value and standard error of each row; not a number where the tool gives none."""
     with tempfile.TemporaryDirectory() as folder:
         source, logits = Path(folder) / "text.txt", Path(folder) / "logits"
         source.write_text(text, encoding="utf-8")

@@ -92,7 +92,7 @@ def _files(model: Model, known: Sensitivities, preset: str, efforts: Sequence[st
 
 
 def _at_random(model: Model, known: Sensitivities, random: np.random.Generator, number: int) -> File:
-    """-> a plan in which every tensor has a format drawn from a range of sizes that is drawn first"""
+    """Return a plan in which every tensor has a format drawn from a range of sizes that is drawn first."""
     fewest = random.uniform(2, 6)
     most = fewest + random.uniform(1, 4)
     formats = dict(make_plan(model, "Q8_0").formats)
@@ -129,7 +129,7 @@ def _judge(
 
 
 def _compared(files: Sequence[tuple[File, Verdict]]) -> dict[str, Any]:
-    """-> each file of a preset's size, as a ratio to llama.cpp's, which is the first"""
+    """Return each file of a preset's size, as a ratio to llama.cpp's, which is the first."""
     file, theirs = files[0]
     result: dict[str, Any] = {"preset": file.of, "size_bytes": file.size_bytes, LLAMA_CPP: theirs.summary}
     for file, verdict in files[1:]:
@@ -140,7 +140,7 @@ def _compared(files: Sequence[tuple[File, Verdict]]) -> dict[str, Any]:
 
 
 def _errors(judged: Sequence[tuple[File, Verdict]]) -> Mapping[str, Any]:
-    """-> of log(measured ÷ predicted): mean and scatter, for each effort"""
+    """Return the mean and the scatter of log(measured ÷ predicted) for each effort."""
     found = {}
     for effort in (PLAIN, CALIBRATED, TUNED):
         logarithms = [

@@ -73,7 +73,7 @@ def compare(format: Format, column_weights: NDArray[np.float32] | None, rounds: 
 def losses(
     format: Format, rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """-> (weighted) squared error of every block, ours and llama.cpp's"""
+    """Return (weighted) squared error of every block, ours and llama.cpp's."""
     encoded = format.encode(rows, column_weights), llama_cpp.encode(rows, format, column_weights)
     factor = 1.0 if column_weights is None else column_weights
     errors = [factor * (format.decode(blocks).astype(np.float64) - rows) ** 2 for blocks in encoded]
@@ -83,7 +83,8 @@ def losses(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """-> of processor time: both encoders use the calling thread alone, and other work on the machine does not count"""
+    """Return the seconds of processor time that a call takes. Both encoders use the calling thread alone, so other
+    work on the machine does not count."""
     started = time.thread_time()
     call()
     return time.thread_time() - started
@@ -101,7 +102,7 @@ def described(result: dict[str, Any]) -> str:
 
 
 def markdown(results: list[dict[str, Any]]) -> str:
-    """-> a table with a row for each format whose encoder has a choice"""
+    """Return a table with a row for each format whose encoder has a choice."""
     lines = ["| format | speed | with importance | error | with importance |", "| --- | ---: | ---: | ---: | ---: |"]
     for plain, weighted in zip(results[::2], results[1::2], strict=True):
         if FORMATS[plain["format"]].block_size > 1:

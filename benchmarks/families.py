@@ -113,7 +113,7 @@ class Family:
 
 
 def tried(models: list[TinyModel], attempt: Callable[[TinyModel, Path], float | None]) -> str:
-    """-> "yes", the largest number that an attempt gave, or what went wrong in the first that failed"""
+    """Return "yes", the largest number that an attempt gave, or what went wrong in the first that failed."""
     numbers = []
     for tiny in models:
         with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +193,7 @@ def by_converter(name: str) -> Family:
 
 
 def rows_before() -> dict[str, str]:
-    """-> by class, the rows that the page has"""
+    """Return the rows that the page has already, by class."""
     lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
     return {line.split("|")[1].strip(): line for line in lines if line.count("|") == 8 and line.endswith("|")}
 

@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def examine(source: str, presets: list[str], known: str, windows: int) -> dict[str, Any]:
-    """-> for every preset what was measured and predicted, and the errors of all but the one that was known"""
+    """Return for every preset what was measured and predicted, and the errors of all but the one that was known."""
     model = open_model(source)
     measured = measured_losses(model, presets, windows)
     errors = weight_errors(model, measured)
@@ -81,7 +81,7 @@ def examine(source: str, presets: list[str], known: str, windows: int) -> dict[s
 
 
 def measured_losses(model: Model, presets: list[str], windows: int) -> dict[str, float]:
-    """-> mean KL divergence of each preset, of levels that are the same only the first"""
+    """Return mean KL divergence of each preset, of levels that are the same only the first."""
     plans: dict[tuple[str, ...], str] = {}
     for preset in presets:
         formats = make_plan(model, preset, importance=PRESETS[preset].wants_importance).formats
@@ -97,7 +97,7 @@ def measured_losses(model: Model, presets: list[str], windows: int) -> dict[str,
 
 
 def encoded(model: Model, formats: Mapping[str, str]) -> Weights:
-    """-> the weights as a file in these formats would have them, encoded when they are read"""
+    """Return the weights as a file in these formats would have them, encoded when they are read."""
 
     def as_encoded(tensor: Tensor) -> Tensor:
         format = format_named(formats[tensor.name])

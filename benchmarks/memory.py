@@ -53,7 +53,7 @@ def llama_shapes(layers: int, vocabulary: int, width: int, ffn: int) -> Shapes:
 
 
 def checkpoint_of(kind: str, size_bytes: int) -> tuple[dict[str, Any], Shapes]:
-    """-> (config.json, tensor shapes) of about this size in bfloat16"""
+    """Return (config.json, tensor shapes) of about this size in bfloat16."""
     if kind == "many layers":
         vocabulary, width, ffn = (32000, 4096, 11008) if size_bytes >= 1e9 else (8000, 1024, 2816)
         rest, layer = 2 * vocabulary * width, 4 * width * width + 3 * width * ffn
@@ -146,7 +146,7 @@ def quantize_and_report(folder: Path, preset: str) -> None:
 
 
 def peak_bytes() -> int:
-    """-> the most memory this process has had resident; on Linux ru_maxrss would count its parent's too"""
+    """Return the most memory this process has had resident; on Linux ru_maxrss would count its parent's too."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

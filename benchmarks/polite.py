@@ -153,7 +153,7 @@ def bare_server(path: Path) -> Iterator[Write]:
 
 
 def speed(write: Write, seconds: float) -> float:
-    """-> tokens/s, for so long; a slow piece is finished"""
+    """Return tokens/s, for so long; a slow piece is finished."""
     tokens, spent, end = 0, 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
         more, took = write()
@@ -174,7 +174,7 @@ def computing_programs(count: int) -> Iterator[None]:
 
 
 def beside_the_foreground(write: Write | None, seconds: float, seed: int) -> tuple[dict[str, list[float]], float]:
-    """-> the foreground's milliseconds, and tokens/s meanwhile"""
+    """Return the foreground's milliseconds, and tokens/s meanwhile."""
     command = [sys.executable, __file__, "--foreground", str(seconds), "--seed", str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         found: list[str] = []
@@ -195,7 +195,7 @@ def beside_the_foreground(write: Write | None, seconds: float, seed: int) -> tup
 
 
 def measure_mode(mode: str, path: Path, arguments: argparse.Namespace, number: int) -> dict[str, float]:
-    """-> one round of one mode"""
+    """Return one round of one mode."""
     with ExitStack() as stack:
         write: Write | None = None
         if mode == BARE:
@@ -233,13 +233,13 @@ def _tokens(write: Write, seconds: float) -> int:
 
 
 def ratio(rounds: list[dict[str, dict[str, float]]], name: str, of: str, to: str) -> tuple[float, float, float]:
-    """-> the median over rounds, the lowest and the highest"""
+    """Return the median over rounds, the lowest and the highest."""
     ratios = [each[of][name] / each[to][name] for each in rounds]
     return round(median(ratios), 3), round(min(ratios), 3), round(max(ratios), 3)
 
 
 def report(rounds: list[dict[str, dict[str, float]]], modes: list[str]) -> dict[str, object]:
-    """Prints a table. -> the summary"""
+    """Prints a table. Returns the summary."""
     names = list(rounds[0][POLITE])
     print("| median of rounds | " + " | ".join(modes) + " |\n| --- |" + " ---: |" * len(modes))
     medians: dict[str, dict[str, float]] = {}

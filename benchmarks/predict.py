@@ -138,7 +138,7 @@ def measure(case: Case, profile: Profile, first: bool, tokens: int) -> None:
 
 
 def learned(case: Case, cases: Sequence[Case], profile: Profile) -> Prediction:
-    """-> the prediction as it is after runs of other files, this one's left out"""
+    """Return the prediction as it is after runs of other files, this one's left out."""
     correction = correction_from([other.run() for other in cases if other.path != case.path])
     filled = case.context_tokens // FILLED_SHARE
     plain = decode_rate(case.shape, profile, filled_tokens=filled, threads=case.threads)
@@ -148,7 +148,7 @@ def learned(case: Case, cases: Sequence[Case], profile: Profile) -> Prediction:
 
 
 def outcome(case: Case, cases: Sequence[Case], profile: Profile) -> dict[str, float]:
-    """-> errors, as shares of what was measured, of us and of the others"""
+    """Return errors, as shares of what was measured, of us and of the others."""
     bandwidth = max((each.bytes_per_second.median for each in profile.bandwidth), default=1e10)
     operations = 2 * max(rate.prefill_weights_per_second.median for rate in profile.rates)
     parameters, context, after = case.shape.parameters, case.context_tokens, learned(case, cases, profile)
@@ -169,7 +169,7 @@ def outcome(case: Case, cases: Sequence[Case], profile: Profile) -> dict[str, fl
 
 
 def report(cases: Sequence[Case], profile: Profile) -> dict[str, object]:
-    """Prints a table. -> the summary"""
+    """Prints a table. Returns the summary."""
     print("| model | preset | context | threads | size | memory | error | tokens/s | error | interval |", end="")
     print(" learned | llmfit: memory | speed | gguf-parser: memory | speed |\n|" + " --- |" * 15)
     outcomes = [outcome(case, cases, profile) for case in cases]
@@ -212,7 +212,7 @@ def report(cases: Sequence[Case], profile: Profile) -> dict[str, object]:
 
 
 def measured_now(cases: Sequence[Case], folder: Path) -> Profile:
-    """-> a profile of this moment; the user's own stays as it is"""
+    """Return a profile of this moment; the user's own stays as it is."""
     formats = {name for case in cases for name in case.shape.bytes_per_token()} - {"F32"}
     kept = os.environ.get("THRIFTBIT_CACHE")
     os.environ["THRIFTBIT_CACHE"] = str(folder / "profile")

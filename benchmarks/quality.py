@@ -113,7 +113,7 @@ def _text(model: Model, tokenizer: Tokenizer, arguments: argparse.Namespace, usu
 def _files(
     arguments: argparse.Namespace, model: Model, calibrations: Mapping[str, Calibration], preset: str, folder: Path
 ) -> dict[str, Encoded]:
-    """-> by the encoder. llama.cpp's importance matrix is of the text that the greatest effort has"""
+    """Return one file for each encoder. llama.cpp's importance matrix is of the text that the greatest effort has."""
     files = dict[str, Encoded]()
     for effort in arguments.effort:
         for encoder in (THEIRS[effort], OURS[effort]):
@@ -163,7 +163,7 @@ def _print_table(results: Sequence[Mapping[str, Any]]) -> None:
 def _distances(
     model: Model, calibrations: Mapping[str, Calibration], files: Mapping[str, Encoded]
 ) -> dict[str, dict[str, float]]:
-    """-> for each matrix with data, by the encoder. Not of what is tuned: that aims at another matrix than the
+    """Return for each matrix with data, by the encoder. Not of what is tuned: that aims at another matrix than the
     original's, to make up for others."""
     calibration = calibrations.get(CALIBRATED) or next(iter(calibrations.values()))
     distances: dict[str, dict[str, float]] = {name: {} for name in files if name != TUNED}

@@ -52,7 +52,7 @@ def messages_to(listen: Callable[[str], object]) -> Iterator[None]:
 
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    """-> what the package logs during the test, information and above"""
+    """Yield what the package logs during the test, information and above."""
     messages: list[str] = []
     with messages_to(messages.append):
         yield messages
@@ -60,7 +60,7 @@ def told() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """-> the folder of a tiny Llama with random weights, every row of which takes blocks of 256"""
+    """Return the folder of a tiny Llama with random weights, every row of which takes blocks of 256."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     folder.mkdir()
     config = {
@@ -120,8 +120,8 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def thriftbit_environment() -> dict[str, str]:
-    """-> the environment for a process of ours: this source tree, no network, no terminal, and defaults of its own:
-    `quantize` leaves out the check at its end, which loads torch; tests of the check name another THRIFTBIT_CONFIG"""
+    """Return the environment for a process of ours: this source tree, no network, no terminal, and defaults of its own:
+    `quantize` leaves out the check at its end, which loads torch; tests of the check name another THRIFTBIT_CONFIG."""
     ours = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     ours["THRIFTBIT_CONFIG"] = str(ROOT / "tests" / "config.toml")
     return {key: value for key, value in os.environ.items() if key != "COLUMNS"} | ours
@@ -129,7 +129,7 @@ def thriftbit_environment() -> dict[str, str]:
 
 @pytest.fixture
 def run_thriftbit(tmp_path: Path, thriftbit_environment: dict[str, str]) -> RunThriftbit:
-    """-> runs `thriftbit ARGUMENTS` in an empty folder"""
+    """Return a function that runs `thriftbit ARGUMENTS` in an empty folder."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -63,7 +63,7 @@ def room_of(file: Path) -> str:
 
 
 def imported_names(file: Path) -> Iterator[str]:
-    """-> "json" or "thriftbit.sources.tensor.Tensor", for everything that a file imports, wherever in it"""
+    """Yield "json" or "thriftbit.sources.tensor.Tensor", for everything that a file imports, wherever in it."""
     yield from _names_in(ast.parse(file.read_text(encoding="utf-8")))
 
 
@@ -81,7 +81,7 @@ def module_of(file: Path) -> str:
 
 
 def needed_modules(file: Path, modules: Iterable[str]) -> set[str]:
-    """-> those of `modules` that a file imports when it runs, wherever in it; not those for the type checker"""
+    """Return those of `modules` that a file imports when it runs, wherever in it; not those for the type checker."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -91,7 +91,8 @@ def needed_modules(file: Path, modules: Iterable[str]) -> set[str]:
 
 
 def first_circle(imports: Mapping[str, Iterable[str]]) -> list[str]:
-    """imports: of each module. -> modules of which each imports the next one, the first also being the last; or []"""
+    """imports: of each module. Returns modules of which each imports the
+    next one, the first also being the last; or []."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -108,7 +109,7 @@ def imported_rooms(file: Path) -> Iterator[str]:
 
 
 def violations() -> set[tuple[str, str]]:
-    """-> (file, room) for every import against the order"""
+    """Return (file, room) for every import against the order."""
     return {
         (file.relative_to(PACKAGE).as_posix(), imported)
         for file in PACKAGE.rglob("*.py")

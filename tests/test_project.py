@@ -32,13 +32,13 @@ def code_blocks(document: Path, language: str) -> list[str]:
 
 
 def command_lines() -> list[str]:
-    """-> every line of a document that runs thriftbit, without its comment"""
+    """Return every line of a document that runs thriftbit, without its comment."""
     lines = [line for document in DOCUMENTS for block in code_blocks(document, "sh") for line in block.splitlines()]
     return sorted({line.partition(" #")[0].strip() for line in lines if line.startswith("thriftbit ")})
 
 
 def loaded_after(code: str, environment: dict[str, str]) -> set[str]:
-    """-> the names of all modules that are loaded after running `code` in a fresh interpreter"""
+    """Return the names of all modules that are loaded after running `code` in a fresh interpreter."""
     command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return set(result.stdout.split())
@@ -85,7 +85,7 @@ def test_public_names_are_told_to_type_checkers_where_they_are() -> None:
 
 
 def own_types(annotation: Any) -> Iterator[type]:
-    """-> the classes of the package that an annotation names"""
+    """Yield the classes of the package that an annotation names."""
     if isinstance(annotation, type) and annotation.__module__.startswith("thriftbit."):
         yield annotation
     for inner in typing.get_args(annotation):

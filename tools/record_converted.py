@@ -57,7 +57,7 @@ def convert(source: Path, folder: Path, made: Path) -> None:
 
 
 def described(made: Path) -> dict[str, Any]:
-    """-> keys of the architecture, and every tensor with its shape and a hash of its values as float32"""
+    """Return keys of the architecture, and every tensor with its shape and a hash of its values as float32."""
     import gguf
     from tests.conformance.test_converted import digest
 

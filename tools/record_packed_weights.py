@@ -161,7 +161,7 @@ def _affine(bits: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _forward(layer: torch.nn.Module) -> torch.Tensor:
-    """-> (inputs, outputs): what the layer multiplies with, read off one unit vector after another"""
+    """Return (inputs, outputs): what the layer multiplies with, read off one unit vector after another."""
     with torch.no_grad():
         return layer(torch.eye(WIDTH, dtype=torch.float32)).float()
 

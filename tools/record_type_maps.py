@@ -112,7 +112,7 @@ MODELS = {
 
 
 def metadata(shape: Shape) -> dict[str, int | float]:
-    """-> the keys, without the architecture in front, that llama.cpp needs to know such a model"""
+    """Return the keys, without the architecture in front, that llama.cpp needs to know such a model."""
     keys: dict[str, int | float] = {
         "block_count": shape.layers,
         "context_length": 4096,
@@ -139,8 +139,8 @@ def metadata(shape: Shape) -> dict[str, int | float]:
 
 
 def tensors(shape: Shape) -> list[Row]:
-    """-> (name with {} for the layer, first layer, layer after the last, shape) of every kind of tensor;
-    0, 0 for tensors outside of the layers"""
+    """Return (name with {} for the layer, first layer, layer after the last, shape) of every kind of tensor;
+    0, 0 for tensors outside of the layers."""
     n, width, dense = shape.layers, shape.width, shape.dense_layers if shape.experts else shape.layers
     head = shape.head_width or width // shape.heads
     queries, values = head * shape.heads, head * shape.value_heads
@@ -203,7 +203,7 @@ class Subject:
     rows: list[Row]
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """-> (name, shape) of every tensor, in the order in which types are recorded"""
+        """Yield (name, shape) of every tensor, in the order in which types are recorded."""
         for name, first, last, dimensions in self.rows:
             for layer in range(first, last) if last else [0]:
                 yield name.format(layer), dimensions
@@ -214,7 +214,7 @@ def of_shape(shape: Shape) -> Subject:
 
 
 def of_config(config: Path) -> Subject:
-    """-> the model that a config.json describes, as Thriftbit converts it"""
+    """Return the model that a config.json describes, as Thriftbit converts it."""
     with tempfile.TemporaryDirectory() as folder:
         model = open_outline(shutil.copy(config, Path(folder) / "config.json"), offline=True).model
     shapes: dict[tuple[str, tuple[int, ...]], list[int]] = {}
@@ -229,14 +229,14 @@ def of_config(config: Path) -> Subject:
 
 
 def runs(layers: list[int]) -> Iterator[tuple[int, int]]:
-    """-> (first, after the last) of layers that follow one another; 0, 0 for what is in no layer"""
+    """Yield (first, after the last) of layers that follow one another; 0, 0 for what is in no layer."""
     for _, group in itertools.groupby(enumerate(layers), lambda pair: pair[1] - pair[0]):
         numbers = [layer for _, layer in group]
         yield (0, 0) if numbers[0] < 0 else (numbers[0], numbers[-1] + 1)
 
 
 def plain(value: Any) -> Any:
-    """-> a metadata value as JSON has it"""
+    """Return a metadata value as JSON has it."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
@@ -276,7 +276,7 @@ def write_imatrix(path: Path) -> None:
 
 
 def chosen_types(quantize: Path, model: Path, preset: str, imatrix: Path | None) -> dict[str, str] | None:
-    """-> tensor name to GGML type name, as llama-quantize prints them; None where it has none for some rows"""
+    """Return tensor name to GGML type name, as llama-quantize prints them; None where it has none for some rows."""
     options = ["--imatrix", str(imatrix)] if imatrix else []
     command = [str(quantize), *options, "--dry-run", str(model), preset]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -42,7 +42,7 @@ class Encoded:
     kept_plain: Mapping[str, str]
 
     def decoded(self, tensor: Tensor, start: int, stop: int) -> NDArray[np.float32]:
-        """-> float32 (stop - start, width): those rows, as the file has them"""
+        """Return float32 (stop - start, width): those rows, as the file has them."""
         format = format_named(self.plan.formats[tensor.name])
         blocks = np.load(self.folder / f"{tensor.name}.npy", mmap_mode="r")[start:stop]
         return format.decode(np.ascontiguousarray(blocks))
@@ -69,7 +69,7 @@ def encoded(source: str, plan: Plan, encoder: str, calibration: Path | None, fol
 
 
 def calibrated(source: str, windows: NDArray[np.int64], folder: Path) -> tuple[Calibration, Cost | None]:
-    """-> a calibration on those windows, and what it cost if it was not there before"""
+    """Return a calibration on those windows, and what it cost if it was not there before."""
     cost = None
     if not (folder / INDEX).exists():
         cost = in_own_process(1, _calibrate, source, windows, folder)[1]
@@ -81,7 +81,7 @@ def _calibrate(source: str, windows: NDArray[np.int64], folder: Path) -> None:
 
 
 def _encode(source: str, json_plan: str, encoder: str, calibration: Path | None, folder: Path) -> dict[str, str]:
-    """-> of tensors that were not rounded as a whole, why"""
+    """Return why tensors were not rounded as a whole, by the tensor's name."""
     model, kept_plain = open_model(source), dict[str, str]()
     plan = Plan.from_json(json_plan, model)
     encode = _encoder(model, plan, encoder, open_calibration(calibration) if calibration else None, folder)

@@ -29,7 +29,7 @@ BOOTSTRAPS = 2000
 
 
 def cut_windows(tokenizer: Tokenizer, name_or_path: str, count: int) -> NDArray[np.int64]:
-    """-> (count, CONTEXT_TOKENS) token ids, spread over the text"""
+    """Return (count, CONTEXT_TOKENS) token ids, spread over the text."""
     tokens = tokenizer.tokenize([read_text(name_or_path).text], add_special=False)[0]
     cut = windows(tokens, CONTEXT_TOKENS, None)
     return cut[np.sort(spread(len(cut), count))]
@@ -44,7 +44,7 @@ class Verdict:
 
     @cached_property
     def of_windows(self) -> NDArray[np.float64]:
-        """-> mean KL divergence in each window, nats"""
+        """Mean KL divergence in each window, nats."""
         return np.array([score.divergence.mean() for score in self.scores])
 
     @property
@@ -61,7 +61,7 @@ class Verdict:
         return Verdict([self.scores[number] for number in chosen], self.domains[chosen])
 
     def against(self, theirs: Verdict) -> dict[str, Any]:
-        """-> the ratio of mean divergences, its 95% interval, and the same for each domain"""
+        """Return the ratio of mean divergences, its 95% interval, and the same for each domain."""
         return self._ratio(theirs) | {
             "domains": {
                 domain: self.only(domain).summary | self.only(domain)._ratio(theirs.only(domain)) for domain in DOMAINS
@@ -93,7 +93,7 @@ class Judge:
 
 
 def describe(theirs: Verdict, ours: Verdict, number: Callable[[float], str] = "{:.5f}".format) -> str:
-    """-> a line that compares two files"""
+    """Return a line that compares two files."""
     before, after, found = theirs.summary, ours.summary, ours.against(theirs)
     by_domain = ", ".join(f"{domain} {part['ratio']:.2f}" for domain, part in found["domains"].items())
     return (

@@ -30,7 +30,7 @@ def decibels_above_limit(
 
 
 def _mean_logarithm(matrix: NDArray[np.float32]) -> float:
-    """-> log(det(matrix)) ÷ its size"""
+    """Return log(det(matrix)) ÷ its size."""
     sign, logarithm = np.linalg.slogdet(matrix.astype(np.float64))
     assert sign > 0
     return float(logarithm) / len(matrix)

@@ -52,10 +52,9 @@ def _library() -> ctypes.CDLL:
 def encode(
     rows: NDArray[np.float32], format: Format, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """rows: float32 (n, width), contiguous. importance: float32 (width,). -> uint8 (n, bytes of a row)
+    """rows: float32 (n, width), contiguous. importance: float32 (width,). Returns uint8 (n, bytes of a row).
 
-    Where llama.cpp refuses to encode without importance, it is given an importance of one.
-    """
+    Where llama.cpp refuses to encode without importance, it is given an importance of one."""
     if importance is None and _library().ggml_quantize_requires_imatrix(number_of(format)):
         importance = np.ones(rows.shape[1], np.float32)
     blocks = np.empty((len(rows), format.row_bytes(rows.shape[1])), np.uint8)
@@ -67,7 +66,7 @@ def encode(
 
 
 def decode(blocks: NDArray[np.uint8], format: Format) -> NDArray[np.float32]:
-    """blocks: uint8 (n, bytes of a row), contiguous. -> float32 (n, width)"""
+    """blocks: uint8 (n, bytes of a row), contiguous. Returns float32 (n, width)."""
     rows = np.empty((len(blocks), blocks.shape[1] // format.block_bytes * format.block_size), np.float32)
     traits = _library().ggml_get_type_traits(number_of(format)).contents
     assert (traits.block_size, traits.block_bytes) == (format.block_size, format.block_bytes)

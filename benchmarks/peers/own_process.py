@@ -31,7 +31,7 @@ class Cost:
 
 
 def in_own_process(threads: int, function: Callable[..., Result], *arguments: Any) -> tuple[Result, Cost]:
-    """function: of a module, as it is found there again. threads: of torch. -> what it returned, and its cost"""
+    """function: of a module, as it is found there again. threads: of torch. Returns what it returned, and its cost."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_measured, threads, function, arguments).result()
 

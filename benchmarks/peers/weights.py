@@ -11,7 +11,7 @@ KINDS = ("gaussian", "heavy-tailed", "demo model")
 
 
 def weights(kind: str, rows: int, width: int = 1024, seed: int = 0) -> FloatArray:
-    """-> float32 (rows, width), about the size of a language model's weights"""
+    """Return float32 (rows, width), about the size of a language model's weights."""
     random = np.random.default_rng(seed)
     match kind:
         case "gaussian":
@@ -26,7 +26,7 @@ def weights(kind: str, rows: int, width: int = 1024, seed: int = 0) -> FloatArra
 
 
 def importance(width: int = 1024, seed: int = 1) -> FloatArray:
-    """-> float32 (width,): as uneven as activations are, the largest some hundred times the median"""
+    """Return float32 (width,): as uneven as activations are, the largest some hundred times the median."""
     return np.random.default_rng(seed).lognormal(0, 1.2, width).astype(np.float32)
 
 

@@ -49,7 +49,7 @@ def open_demo_model() -> Model:
 
 
 def quantize_levels(model: Model, folder: Path) -> Iterator[Level]:
-    """-> every level, as it is written into the folder"""
+    """Yield every level, as it is written into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for preset in LEVELS:
         result = quantize(model, make_plan(model, preset), folder / f"demo-{preset}.gguf", force=True)
@@ -58,20 +58,20 @@ def quantize_levels(model: Model, folder: Path) -> Iterator[Level]:
 
 
 def measure_levels(levels: Sequence[Level], *, command: str, progress: Progress) -> Iterator[Measurement]:
-    """-> rows of every level beside the original; those on accuracy only if torch is installed"""
+    """Return rows of every level beside the original; those on accuracy only if torch is installed."""
     files = [level.path for level in levels]
     return measure(files, DEMO_MODEL, MEASURED, offline=True, command=command, progress=progress)
 
 
 def write_text(levels: Sequence[Level]) -> Generation:
-    """-> what the 4-bit level makes of the prompt, through llama.cpp"""
+    """Return what the 4-bit level makes of the prompt, through llama.cpp."""
     path = next(level.path for level in levels if level.preset == WRITER)
     with Engine(path, context_tokens=256, chat_template=NOT_CHATTING) as engine:
         return engine.generate(PROMPTS[0], max_tokens=MAX_TOKENS, temperature=0.7, seed=1)
 
 
 def markdown_table(levels: Sequence[Level]) -> str:
-    """-> the README's table: what is the same on every machine, so no times"""
+    """Return the README's table: what is the same on every machine, so no times."""
     rows = [
         f"| {level.preset} | {describe_bytes(level.size_bytes)} | {level.share:.0%} | {level.bits_per_weight:.2f} "
         f"| {PRESETS[level.preset].summary} |"

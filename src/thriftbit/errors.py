@@ -28,12 +28,12 @@ class UsageError(ThriftbitError):
 
 
 def shown(value: Any) -> str:
-    """-> `value` as an error message shows it: escaped, and not too long, whatever it is"""
+    """Return `value` as an error message shows it: escaped, and not too long, whatever it is."""
     return _short_repr.repr(value)
 
 
 def enumeration(names: Sequence[str]) -> str:
-    """-> the names as a message lists them: three at most, then how many more"""
+    """Return the names as a message lists them: three at most, then how many more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

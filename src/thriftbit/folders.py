@@ -9,10 +9,10 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """-> the user's cache for thriftbit; THRIFTBIT_CACHE moves it"""
+    """Return the user's cache for thriftbit; THRIFTBIT_CACHE moves it."""
     return Path(os.environ.get("THRIFTBIT_CACHE") or platformdirs.user_cache_dir("thriftbit", appauthor=False))
 
 
 def data_folder() -> Path:
-    """-> where the user's own is, which nothing can make again; THRIFTBIT_DATA moves it"""
+    """Return where the user's own is, which nothing can make again; THRIFTBIT_DATA moves it."""
     return Path(os.environ.get("THRIFTBIT_DATA") or platformdirs.user_data_dir("thriftbit", appauthor=False))

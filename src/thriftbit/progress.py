@@ -13,8 +13,8 @@ def no_progress(what: str, fraction: float) -> None:
 
 
 def part_of(progress: Progress, start: float, stop: float, what: str = "") -> Progress:
-    """-> the progress of a part of the work: its 0 to 1 are `start` to `stop` of the whole. what: said in place of the
-    part's own words."""
+    """Return the progress of a part of the work: its 0 to 1 are `start` to `stop` of the whole. what: said in place of
+    the part's own words."""
 
     def report(own: str, fraction: float) -> None:
         progress(what or own, start + (stop - start) * fraction)

@@ -7,17 +7,17 @@ COUNT_UNITS = ("", "k", "M", "B", "T")
 
 
 def describe_bytes(size_bytes: int) -> str:
-    """-> "812 bytes", "4.10 kB", "4.13 GB\""""
+    """Return "812 bytes", "4.10 kB", "4.13 GB"."""
     return _scaled(size_bytes, UNITS)
 
 
 def describe_count(count: int) -> str:
-    """-> "812", "141 k", "28.3 M", "8.03 B": B for billions, as models are named"""
+    """Return "812", "141 k", "28.3 M", "8.03 B": B for billions, as models are named."""
     return _scaled(count, COUNT_UNITS).rstrip()
 
 
 def describe_seconds(seconds: float) -> str:
-    """-> "1 second", "40 seconds", "7 minutes", "1.5 hours": as rough as an estimate is"""
+    """Return "1 second", "40 seconds", "7 minutes", "1.5 hours": as rough as an estimate is."""
     if round(seconds) < 60:
         return counted(max(1, round(seconds)), "second")
     minutes = round(seconds / 60)
@@ -25,7 +25,7 @@ def describe_seconds(seconds: float) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """-> "1 thread", "4 threads", "1,024 threads\""""
+    """Return "1 thread", "4 threads", "1,024 threads"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 

@@ -21,12 +21,13 @@ _INVISIBLE_IN_WRITING = "\u200c\u200d\u00ad"
 
 
 def harmless(text: str, keep: str = "\n") -> str:
-    """-> the text with everything that could drive a terminal as escapes, such as "\\x1b"; keep: characters to leave"""
+    """Return the text with everything that could drive a terminal as
+    escapes, such as "\\x1b"; keep: characters to leave."""
     return "".join(c if _is_harmless(c) or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def harmless_json(document: Any) -> str:
-    """-> JSON for a program that a terminal can be shown as well: the same escapes, in keys and values, as JSON has
+    """Return JSON for a program that a terminal can be shown as well: the same escapes, in keys and values, as JSON has
     them. ValueError for numbers that are not finite."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     # outside its strings JSON is ASCII, and in its strings ASCII's controls are escaped already
@@ -34,7 +35,7 @@ def harmless_json(document: Any) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """-> the text in one line of at most `limit` characters; the middle goes, as names differ at their ends"""
+    """Return the text in one line of at most `limit` characters; the middle goes, as names differ at their ends."""
     text = harmless(" ".join(text.split()))
     if len(text) <= limit:
         return text
@@ -43,10 +44,10 @@ def shortened(text: str, limit: int) -> str:
 
 
 def quoted(word: str | Path) -> str:
-    """-> a word of a command that is printed to be pasted, so that a shell takes it as one word and runs nothing in it
+    """Return a word of a command that is printed to be pasted, so that a shell takes it as one word and runs nothing in
+    it.
 
-    A name that begins with "-" gets "./" in front, so that the command does not take it for an option.
-    """
+    A name that begins with "-" gets "./" in front, so that the command does not take it for an option."""
     text = str(word)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 

@@ -37,7 +37,7 @@ HEADS = {"num_attention_heads": 8, "n_head": 8, "num_key_value_heads": 2}
 
 
 def widened(config: dict[str, Any]) -> dict[str, Any]:
-    """-> the same settings with lengths that blocks divide"""
+    """Return the same settings with lengths that blocks divide."""
     wide = {key: value for key, value in (WIDER | HEADS).items() if config.get(key) is not None}
     wide = {key: value for key, value in wide.items() if key in HEADS or config[key] % 256}
     if "kv_lora_rank" in config:
@@ -81,7 +81,7 @@ OLDER_KINDS = {"linear_attention": "mamba", "full_attention": "attention"}  # wh
 
 
 def save_wide(tiny: TinyModel, folder: Path) -> Path:
-    """-> the folder, with one layer that guesses ahead if the family counts them"""
+    """Return the folder, with one layer that guesses ahead if the family counts them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Casting complex values")  # Llama 4's rotary table, not stored
         tiny.build().to(torch.bfloat16).save_pretrained(folder)

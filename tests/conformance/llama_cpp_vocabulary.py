@@ -46,7 +46,7 @@ class Vocabulary:
         return list(self._vocabulary.tokenize(text, ends, special))
 
     def stops(self) -> list[int]:
-        """-> the tokens that end generation"""
+        """Return the tokens that end generation."""
         return [token for token in range(self._vocabulary.n_vocab) if self._vocabulary.is_eog(token)]
 
 

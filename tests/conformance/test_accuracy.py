@@ -37,7 +37,7 @@ def quiet_single_thread() -> None:
 
 
 def llama_cpp_log_probabilities(path: Path, tokens: list[int], vocabulary: int) -> Floats:
-    """-> float64 (tokens, vocabulary), with a cache in float32 and without repacked weights"""
+    """Return float64 (tokens, vocabulary), with a cache in float32 and without repacked weights."""
 
     class SizedModel(llama_cpp.LlamaModel):
         n_vocab = vocabulary  # which cyllama 0.2.18 asks its model for and does not find

@@ -59,7 +59,7 @@ def write_f32(path: Path, metadata: Metadata, tensors: list[Tensor]) -> None:
 
 
 def llama_cpp_logits(path: Path) -> FloatArray:
-    """-> (TOKENS, vocabulary)"""
+    """Return (TOKENS, vocabulary)."""
     model_settings = llama_cpp.LlamaModelParams()
     model_settings.n_gpu_layers = 0
     model_settings.use_extra_bufts = False  # no repacked weights: they are computed with in fewer bits
@@ -88,8 +88,8 @@ def to_gguf(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def first_of_every_class() -> list[TinyModel]:
-    """-> of models with few layers: every tensor of them is tried, and more of the same kind show nothing new. Nor do
-    models that see pictures, where their text part alone is one of them."""
+    """Return one model of each class, with few layers. Every tensor of it is tried, and a second model of the class
+    would show nothing new. Neither would a model that sees pictures whose text part is here already."""
     few = [tiny for tiny in TINY_MODELS if tiny.config.get("num_hidden_layers", 0) <= MANY_LAYERS]
     first = list({tiny.model_class: tiny for tiny in reversed(few)}.values())
     texts = [tiny.config for tiny in first]
@@ -146,7 +146,7 @@ def test_a_misplaced_tensor_would_be_noticed(tiny: TinyModel) -> None:
 
 
 def text_parameters(model: PreTrainedModel) -> dict[str, FloatArray]:
-    """-> the text model's parameters, under the names that it has for them where it is alone"""
+    """Return the text model's parameters, under the names that it has for them where it is alone."""
     prefixes = find_architecture(model.config.to_dict()).prefixes
     named = {text_name(name, prefixes): values for name, values in model.state_dict().items() if not other_part(name)}
     return {name: values.numpy() for name, values in named.items()}

@@ -58,7 +58,8 @@ KNOWN = {
 
 
 def digest(values: np.ndarray[Any, Any], stored: str) -> str:
-    """-> of numbers in 16 bits, rounded to those; of others, to the digits that every exponential agrees in"""
+    """Return a hash of the values. Values stored in 16 bits are rounded to bfloat16 first, float32 values to five
+    digits, in which all implementations of the exponential agree."""
     plain = np.ascontiguousarray(values, dtype="<f4")
     if stored == "F32":
         return hashlib.sha256(" ".join(f"{value:.5g}" for value in plain.ravel()).encode()).hexdigest()[:16]

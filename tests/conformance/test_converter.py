@@ -78,7 +78,7 @@ def test_rows_are_the_same_however_they_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """-> a model of a class without a table, with the demo model's tokenizer"""
+    """Return a model of a class without a table, with the demo model's tokenizer."""
     vocabulary = json.loads((DEMO_MODEL / "config.json").read_text())["vocab_size"]
     path = tmp_path / "model"
     build("ApertusForCausalLM", vocab_size=vocabulary).save_pretrained(path)

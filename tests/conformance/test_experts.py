@@ -56,7 +56,8 @@ def calibration(model: Model, tmp_path: Path) -> Calibration:
 def multiplied(
     tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """-> by the container's names, seen in transformers' own loop: mean squares (experts, width), tokens (experts,)"""
+    """Return the mean squares (experts, width) and tokens (experts,) of each tensor, by its name in the container, as
+    they are seen in transformers' own loop."""
     whole, linear = tiny.build(), torch.nn.functional.linear
     whole.config._experts_implementation = "eager"
     squares: dict[int, torch.Tensor] = {}

@@ -28,7 +28,7 @@ weighted = pytest.mark.parametrize("column_weights", [None, importance(WIDTH)], 
 
 
 def awkward_rows(format: Format) -> NDArray[np.float32]:
-    """-> rows that encoders stumble over, and some that they do not"""
+    """Return rows that encoders stumble over, and some that they do not."""
     large = min(LARGEST_HALF, format.largest)
     random = np.random.default_rng(7)
     ordinary = random.standard_normal(WIDTH).astype(np.float32) * np.float32(0.02)
@@ -64,7 +64,7 @@ def every_instruction_set() -> Iterator[list[str]]:
 def specified(
     format: Format, rows: NDArray[np.float32], column_weights: NDArray[np.float32] | None
 ) -> NDArray[np.uint8]:
-    """-> what the readable encoder gives"""
+    """Return what the readable encoder gives."""
     shares = None
     if column_weights is not None:
         exponent = np.frexp(column_weights.max())[1]
@@ -130,7 +130,7 @@ def test_decoding_is_ggml_s_bit_for_bit(format: Format) -> None:
 
 
 def decoded_by_ggml(format: Format, blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """-> as the gguf package decodes, or ggml's library where the package cannot"""
+    """Return as the gguf package decodes, or ggml's library where the package cannot."""
     try:
         return gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[format.name])
     except (KeyError, NotImplementedError):
@@ -209,7 +209,8 @@ def test_no_encoder_loses_less(format: Format, column_weights: NDArray[np.float3
 
 
 def full_of_ties() -> NDArray[np.float32]:
-    """-> rows on a coarse grid: several weights are the largest, of either sign, and many lie between two levels"""
+    """Return rows on a coarse grid: several weights are the largest, of
+    either sign, and many lie between two levels."""
     return np.round(weights("gaussian", 128, WIDTH, seed=13) * 500) / np.float32(512)
 
 

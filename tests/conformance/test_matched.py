@@ -82,7 +82,7 @@ def build(name: str) -> transformers.PreTrainedModel:
 
 
 def converted(folder: Path) -> Model:
-    """-> as `open_model` would, but these models have no tokenizer"""
+    """Return as `open_model` would, but these models have no tokenizer."""
     checkpoint = open_checkpoint(folder)
     process = ConverterProcess(real_converter(), checkpoint)
     conversion = Conversion(checkpoint, process.tensors)

@@ -56,7 +56,7 @@ class Planned:
 
 
 def ask(path: Path, context_tokens: int, *cache_type: str) -> Planned:
-    """-> what llama.cpp plans; it is stopped before it loads"""
+    """Return what llama.cpp plans; it is stopped before it loads."""
     command = [sys.executable, "-c", ASKING, str(path), str(context_tokens), *cache_type]
     lines = []
     with subprocess.Popen(
@@ -103,7 +103,7 @@ def tiny(name: str) -> tuple[Metadata, list[Entry]]:
 
 
 def hollow_model(name: str, preset: str, path: Path) -> tuple[Path, ModelShape]:
-    """-> a published model by its configuration, with no vocabulary but its length"""
+    """Return a published model by its configuration, with no vocabulary but its length."""
     model = open_outline(CONFIGURATIONS / name).model
     plan = make_plan(model, preset)
     entries = plan.entries(model)

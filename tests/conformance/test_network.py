@@ -25,7 +25,7 @@ MANY_LAYERS = 20
 
 
 def open_tiny(tiny: TinyModel, folder: Path) -> Model:
-    """-> as `open_model` would, but these models have no tokenizer"""
+    """Return as `open_model` would, but these models have no tokenizer."""
     checkpoint = open_checkpoint(save(tiny.build(), folder))
     architecture = find_architecture(checkpoint.config)
     return Model(
@@ -41,7 +41,7 @@ def open_tiny(tiny: TinyModel, folder: Path) -> Model:
 def layer_by_layer(
     model: Model, texts: torch.Tensor, look: Callable[[str, torch.nn.Module], None] = lambda prefix, layer: None
 ) -> torch.Tensor:
-    """look: is shown each layer. -> float32 (texts, TOKENS, VOCABULARY)"""
+    """look: is shown each layer. Returns float32 (texts, TOKENS, VOCABULARY)."""
     network, weights = Network(configuration_of(model), torch.device("cpu")), Weights(model)
     batches = texts.split(1)  # each on its own, and all of them through one layer before the next
     hidden = []

@@ -61,7 +61,7 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def as_stored(values: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
-    """-> float32, rounded to the type that the other library unpacks to"""
+    """Return float32, rounded to the type that the other library unpacks to."""
     kinds = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
     return torch.from_numpy(values).to(kinds[dtype]).float().numpy()
 

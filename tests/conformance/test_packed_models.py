@@ -42,7 +42,7 @@ def words(codes: torch.Tensor) -> torch.Tensor:
 
 
 def symmetric(weight: torch.Tensor, group: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> codes from -8 to 7 (n, groups, group), scales (n, groups)"""
+    """Return codes from -8 to 7 (n, groups, group), scales (n, groups)."""
     groups = weight.reshape(len(weight), -1, group)
     scales = (groups.abs().amax(-1) / 7).to(dtype)
     return (groups / scales.float()[:, :, None]).round().clamp(-8, 7), scales
@@ -112,7 +112,7 @@ FORMS: dict[str, tuple[Pack, dict[str, Any], str]] = {
 
 
 def packed(tiny_llama: Path, folder: Path, pack: Pack, settings: dict[str, Any]) -> Path:
-    """-> the tiny model with the matrices in its layers packed, and all else in 16 bits"""
+    """Return the tiny model with the matrices in its layers packed, and all else in 16 bits."""
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | settings | {"dtype": "bfloat16"}))
@@ -126,7 +126,7 @@ def packed(tiny_llama: Path, folder: Path, pack: Pack, settings: dict[str, Any])
 
 
 def decoded(path: Path) -> dict[str, tuple[str, NDArray[np.float32]]]:
-    """-> the type and the values of every tensor of the file, read by gguf's own code"""
+    """Return the type and the values of every tensor of the file, read by gguf's own code."""
     return {
         tensor.name: (tensor.tensor_type.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
         for tensor in gguf.GGUFReader(path).tensors
@@ -260,7 +260,7 @@ def test_gpt_oss_as_it_is_published(tmp_path: Path) -> None:
 
 
 def carried_over(folder: Path) -> Path:
-    """-> the model without a tokenizer, its weights unchanged"""
+    """Return the model without a tokenizer, its weights unchanged."""
     from thriftbit.quantization.quantize import quantize
     from thriftbit.quantization.same import same_plan
     from thriftbit.sources.architectures import find_architecture

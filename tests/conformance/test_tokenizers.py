@@ -107,7 +107,7 @@ def assert_same_ids(folder: Path, reader: Vocabulary, texts: list[str], differen
 
 
 def open_folder(folder: Path, config: JSON | None = None) -> Vocabulary:
-    """-> llama.cpp with what we make of the folder's tokenizer"""
+    """Return an engine of llama.cpp with what we make of the folder's tokenizer."""
     source = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = max(source.get_vocab(with_added_tokens=True).values()) + 1 + PADDING_ROWS
     return Vocabulary(folder / "vocabulary.gguf", tokenizer_metadata(Checkpoint(folder, config or {}, {}), rows))
@@ -117,7 +117,7 @@ def open_folder(folder: Path, config: JSON | None = None) -> Vocabulary:
 
 
 def pre_tokenizer_json(known: PreTokenizer) -> JSON:
-    """-> the structure as published tokenizers spell it"""
+    """Return the structure as published tokenizers spell it."""
     if known.splits[-1] == GPT2:
         steps: list[JSON] = [{"type": "Digits", "individual_digits": True}] if EACH_DIGIT in known.splits else []
         return sequence([*steps, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}])
@@ -226,7 +226,7 @@ def train_sentencepiece(folder: Path, *, space_prefix: bool) -> sentencepiece.Se
 
 
 def as_tokenizer_json(model: sentencepiece.SentencePieceProcessor, spaces: JSON) -> JSON:
-    """-> the model as transformers' converter writes it: a merge for every split of a token, best token first"""
+    """Return the model as transformers' converter writes it: a merge for every split of a token, best token first."""
     pieces = {model.id_to_piece(index): index for index in range(model.vocab_size())}
     scores = {piece: model.get_score(index) for piece, index in pieces.items()}
     ordinary = {
@@ -321,7 +321,7 @@ def test_merges_in_an_order_of_their_own(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def fetched() -> Path:
-    """-> the folder with the tokenizers of real models"""
+    """Return the folder with the tokenizers of real models."""
     script = Path(__file__).parents[2] / "tools" / "fetch_test_tokenizers.py"
     result = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
     return Path(result.stdout.splitlines()[-1])

@@ -145,7 +145,7 @@ def tokens() -> list[int]:
 
 
 def reference_logits(model: PreTrainedModel) -> torch.Tensor:
-    """-> float32 (TOKENS, vocabulary)"""
+    """Return float32 (TOKENS, vocabulary)."""
     with torch.no_grad():
         return with_ggml_gelu(model)(input_ids=torch.tensor([tokens()])).logits[0]
 

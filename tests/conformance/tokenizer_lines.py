@@ -76,7 +76,7 @@ SPECIAL_LOOKING = (
 
 
 def lines(count: int = 3000, seed: int = 20240229) -> list[str]:
-    """-> the hand-written lines, each also in pieces, and random combinations, `count` in all"""
+    """Return the hand-written lines, each also in pieces, and random combinations, `count` in all."""
     choose = random.Random(seed)
     fixed = [*SENTENCES, *(" " + line for line in SENTENCES), *SPECIAL_LOOKING]
     fixed += [line[start : start + 12] for line in SENTENCES for start in range(0, len(line), 12)]

@@ -19,7 +19,7 @@ COMMANDS = ("quantize", "inspect", "demo")
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:
-    """-> what stands on the error output: one line, beginning with "error:" """
+    """Return what stands on the error output: one line, beginning with "error:"."""
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     first, _, rest = result.stderr.partition("\n")
@@ -249,7 +249,7 @@ def listen_to_ctrl_c() -> None:
 
 
 def large_model(tiny_llama: Path, folder: Path) -> Path:
-    """-> a model of 2 GB, all zeros and so without a byte on the disk, that takes seconds to encode"""
+    """Return a model of 2 GB, all zeros and so without a byte on the disk, that takes seconds to encode."""
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
     ffn, width = 1 << 19, config["hidden_size"]

@@ -37,7 +37,7 @@ HOSTILE = 'root ::= "<script>window.pwned=1</script><img src=x onerror=window.pw
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """-> the 4-bit file before the original, which is found out all the same"""
+    """Return the 4-bit file before the original, which is found out all the same."""
     model, folder = open_demo_model(), tmp_path_factory.mktemp("compare")
     return [quantize(model, make_plan(model, level), folder / f"demo-{level}.gguf").path for level in ("Q4_0", "Q8_0")]
 
@@ -58,7 +58,8 @@ def compared(files: list[Path], votes_folder: Path) -> Iterator[ComparePage]:
 
 @contextmanager
 def opened(browser: Browser, address: str, width: int = 1100) -> Iterator[Page]:
-    """-> the page; afterwards it has asked nobody but its own server, and the browser has complained about nothing"""
+    """Yield the page; afterwards it has asked nobody but its own server,
+    and the browser has complained about nothing."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     complaints: list[str] = []

@@ -74,7 +74,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_loaded(
 
 
 def refused_file(original: Path, folder: Path) -> Path:
-    """-> a copy that is read here and that llama.cpp refuses: its first layer lacks a norm"""
+    """Return a copy that is read here and that llama.cpp refuses: its first layer lacks a norm."""
     path = folder / "refused.gguf"
     path.write_bytes(original.read_bytes().replace(b"blk.0.attn_norm.weight", b"blk.0.attn_nori.weight"))
     return path

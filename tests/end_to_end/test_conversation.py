@@ -36,7 +36,7 @@ def nothing(text: str, is_thought: bool) -> None:
 
 @pytest.fixture(scope="module")
 def with_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None], Path]:
-    """-> makes the demo model with that chat template"""
+    """Return a function that makes the demo model with a chat template."""
     made: dict[str | None, Path] = {}
 
     def make(template: str | None) -> Path:

@@ -30,7 +30,7 @@ def levels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> dict[str, str]:
-    """-> the environment in which the user's cache is an empty folder"""
+    """Return the environment in which the user's cache is an empty folder."""
     return {"THRIFTBIT_CACHE": str(tmp_path / "cache")}
 
 

@@ -28,13 +28,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(run_thriftbit: RunThriftbit, tmp_path: Path) -> Run:
-    """-> runs a command at home in an empty folder"""
+    """Return a function that runs a command at home in an empty folder."""
     home = {name: str(tmp_path / name) for name in ("HOME", "THRIFTBIT_CACHE", "THRIFTBIT_DATA", "HF_HOME")}
     return lambda *arguments: run_thriftbit(*arguments, **home)
 
 
 def write_embedding_model(path: Path) -> Path:
-    """-> a whole nomic-bert, as llama.cpp's converter names its parts"""
+    """Return a whole nomic-bert, as llama.cpp's converter names its parts."""
     writer = gguf.GGUFWriter(path, "nomic-bert")
     for key, value in (("block_count", 1), ("context_length", 64), ("embedding_length", 32), ("pooling_type", 1)):
         writer.add_uint32(f"nomic-bert.{key}", value)

@@ -75,7 +75,7 @@ LISTENS_TO_SLICES = LINUX >= (6, 12) and platform.machine() in ("x86_64", "aarch
 
 
 def slice_ns(process: int, thread: int) -> int:
-    """-> of time, that the thread has when it is its turn"""
+    """Return the nanoseconds of one turn of the thread."""
     found = re.search(
         r"^se\.slice\s*:\s*(\d+)$", Path(f"/proc/{process}/task/{thread}/sched").read_text(), re.MULTILINE
     )

@@ -82,7 +82,7 @@ def smaller(demo: Path) -> Path:
 
 @pytest.fixture
 def commands(demo: Path, smaller: Path, tiny_llama: Path) -> dict[str, list[str]]:
-    """-> the lines that do something with each verb, from its start to its end"""
+    """Return the lines that do something with each verb, from its start to its end."""
     ours, short = [sys.executable, "-P", "-m", "thriftbit"], ["--threads", "1", "--json"]
     asking = [sys.executable, "-c", ASK, *ours]
     return {

@@ -31,7 +31,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def opened(browser: Browser, file: Path, width: int, theme: Theme = "light", script: bool = True) -> Iterator[Page]:
-    """-> the page; afterwards it has loaded nothing but itself, and the browser has complained about nothing"""
+    """Yield the page; afterwards it has loaded nothing but itself, and the browser has complained about nothing."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=theme,

@@ -75,13 +75,13 @@ def test_what_would_take_long_or_much_memory_is_left_out_with_a_reason(
 
 
 def logits_checked(made: Model, original: Model, level: str, folder: Path) -> LogitCheck:
-    """-> of a file that was made of one model, as if it were of another"""
+    """Return the check of a file that was made of one model, held against another."""
     path = quantize(made, make_plan(made, level), folder / "made.gguf", force=True).path
     return check_logits(original, path)
 
 
 def exchanged(model: Model, one: str, other: str) -> Model:
-    """-> the model with the weights of two tensors in each other's place"""
+    """Return the model with the weights of two tensors in each other's place."""
     names = {one: other, other: one}
     by_name = {tensor.name: tensor for tensor in model.tensors}
     tensors = (replace(by_name[names.get(each.name, each.name)], name=each.name) for each in model.tensors)
@@ -89,7 +89,7 @@ def exchanged(model: Model, one: str, other: str) -> Model:
 
 
 def rolled(model: Model, name: str) -> Model:
-    """-> the model with each row of a matrix where the next should be"""
+    """Return the model with each row of a matrix where the next should be."""
 
     def moved(tensor: Tensor) -> Tensor:
         return replace(tensor, read=lambda start, stop: np.roll(tensor.load(), 1, axis=0)[start:stop])

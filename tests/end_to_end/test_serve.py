@@ -45,7 +45,7 @@ class Served:
         return str(answer.choices[0].message.content)
 
     def post(self, path: str, body: bytes, **headers: str) -> int:
-        """-> the status"""
+        """Return the status."""
         return self.request("POST", path, body, **{"Content-Type": "application/json", **headers})[0]
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
@@ -62,7 +62,7 @@ class Served:
             connection.close()
 
     def predicted(self) -> bytes:
-        """-> how many tokens llama.cpp has written, as it says"""
+        """Return how many tokens llama.cpp has written, as it says."""
         metrics = self.request("GET", "/metrics")[1]
         return next(line for line in metrics.splitlines() if line.startswith(b"llamacpp:tokens_predicted_total"))
 

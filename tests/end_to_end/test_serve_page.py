@@ -55,7 +55,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, thriftbit_environment: dic
 
 @pytest.fixture(scope="module")
 def misled_browser() -> Iterator[Browser]:
-    """-> one for which the name evil.test is this computer, as after DNS rebinding"""
+    """Yield one for which the name evil.test is this computer, as after DNS rebinding."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None) or str(MAC_BROWSER)
     arguments = ["--host-resolver-rules=MAP evil.test 127.0.0.1"]
     arguments += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []

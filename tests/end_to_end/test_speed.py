@@ -63,7 +63,7 @@ def small(folder: Path) -> File:
 
 @pytest.fixture(scope="module")
 def damaged(folder: Path, small: File) -> File:
-    """-> cut off"""
+    """Return a GGUF that is cut off."""
     path = folder / "damaged.gguf"
     path.write_bytes(small[0].read_bytes()[:-50_000])
     return path, replace(small[1], name=path.name, fingerprint="damaged")
@@ -71,7 +71,7 @@ def damaged(folder: Path, small: File) -> File:
 
 @pytest.fixture(scope="module")
 def incomplete(folder: Path) -> File:
-    """-> whole as a file, and refused by llama.cpp: its last matrix is missing"""
+    """Return a file that is whole, but that llama.cpp refuses: its last matrix is missing."""
     model = open_demo_model()
     model = replace(model, tensors=model.tensors[:-1])
     path = quantize(model, make_plan(model, "Q4_0"), folder / "incomplete.gguf").path
@@ -80,7 +80,7 @@ def incomplete(folder: Path) -> File:
 
 @pytest.fixture(scope="module")
 def chat(folder: Path) -> File:
-    """-> with a chat template"""
+    """Return a Q8_0 file of the demo model with a chat template."""
     model = open_demo_model()
     template = "{% for message in messages %}Q: {{ message.content }} A:{% endfor %}"
     model = replace(model, metadata={**model.metadata, "tokenizer.chat_template": template})

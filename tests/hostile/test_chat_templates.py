@@ -72,7 +72,7 @@ def nothing_found_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def with_template(tmp_path: Path) -> Callable[[str | None], Path]:
-    """-> a file that llama.cpp runs, with this chat template"""
+    """Return a file that llama.cpp runs, with this chat template."""
 
     def make(template: str | None, **more: str) -> Path:
         tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -176,7 +176,7 @@ with Engine(sys.argv[1], context_tokens=128, threads=1, chat_template=sys.argv[2
 
 
 def engine_of(run: subprocess.Popen[str]) -> psutil.Process:
-    """-> the engine's process, also while it loads"""
+    """Return the engine's process, also while it loads."""
     while True:
         for child in psutil.Process(run.pid).children():
             if "thriftbit.runtime.engine_process" in child.cmdline():

@@ -67,7 +67,7 @@ SMALL = gguf_bytes(KEYS, TENSORS, bytes(96 + 32))
 
 
 def outcome(path: Path, raw: bytes) -> str | None:
-    """-> what the error says; None if the file was taken, after every tensor was read"""
+    """Return what the error says; None if the file was taken, after every tensor was read."""
     path.write_bytes(raw)
     try:
         file = read_gguf(path, any_byte_order=True)

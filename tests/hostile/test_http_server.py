@@ -69,7 +69,7 @@ def connected(port: int) -> socket.socket:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """-> what comes until the server hangs up"""
+    """Return what comes until the server hangs up."""
     data = b""
     while piece := connection.recv(1 << 16):
         data += piece

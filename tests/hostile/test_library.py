@@ -26,7 +26,7 @@ WEIGHTS = packed({"model.layers.0.w.qweight": entry("I32", [2, 3], 0, 24)}, byte
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """-> the current folder, and the only one in which models are looked for"""
+    """Return the current folder, and the only one in which models are looked for."""
     for variable in ("HF_HUB_CACHE", "HF_HOME", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(variable, raising=False)
     for variable, path in {"HOME": "h", "USERPROFILE": "h", "THRIFTBIT_CACHE": "c", "THRIFTBIT_CONFIG": "f"}.items():

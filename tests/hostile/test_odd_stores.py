@@ -34,7 +34,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 def variations(document: Any) -> Iterator[Any]:
-    """-> the document with each of its parts replaced by every odd value, and without each of its keys"""
+    """Yield the document with each of its parts replaced by every odd value, and without each of its keys."""
     yield from ODD
     places: list[tuple[Any, ...]] = []
 

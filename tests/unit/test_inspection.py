@@ -49,7 +49,7 @@ def write(path: Path, metadata: Mapping[str, Any] = SOUND, entries: Sequence[Ent
 
 
 def oddities(folder: Path, changes: Mapping[str, Any], entries: Sequence[Entry] = ENTRIES) -> tuple[str, ...]:
-    """-> what is odd about the sound model after these changes to its metadata; None takes a key away"""
+    """Return what is odd about the sound model after these changes to its metadata; None takes a key away."""
     metadata = {key: value for key, value in {**SOUND, **changes}.items() if value is not None}
     return inspect(write(folder / "model.gguf", metadata, entries)).oddities
 

@@ -61,11 +61,11 @@ class Request:
 
 
 def budget_for(model: Model, request: Request, facts: Facts | None = None) -> Budget:
-    """facts: of this computer, found out if they are needed. -> the limits that the request means for this model here
+    """facts: of this computer, found out if they are needed. Returns the limits that the request means for this model
+    here.
 
     Raises CannotFitError where memory does not suffice for any file, NotMeasuredError for a speed on a computer that
-    was not measured, and UsageError for a request that contradicts itself.
-    """
+    was not measured, and UsageError for a request that contradicts itself."""
     request.check()
     if facts is None and (request.fits or request.tokens_per_second is not None):
         from thriftbit.machine.detect import detect
@@ -81,7 +81,7 @@ def budget_for(model: Model, request: Request, facts: Facts | None = None) -> Bu
 
 
 def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int:
-    """-> bytes of a file that still fits, in the larger of the two memories where there is a GPU"""
+    """Return bytes of a file that still fits, in the larger of the two memories where there is a GPU."""
     plan = make_plan(model, MODELLED)
     shape = shape_of(model.architecture, model.metadata, plan.entries(model))
     context = min(context_tokens or DEFAULT_CONTEXT_TOKENS, shape.context_tokens or DEFAULT_CONTEXT_TOKENS)
@@ -103,7 +103,7 @@ def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int
 
 
 def _measured_shape(model: Model, rates: Mapping[str, float]) -> ModelShape:
-    """-> the model at a precision whose format was measured: Q8_0, or else the first that was"""
+    """Return the model at a precision whose format was measured: Q8_0, or else the first that was."""
     for preset in (MODELLED, *PRESETS):
         if PRESETS[preset].most in rates:
             return shape_of(model.architecture, model.metadata, make_plan(model, preset).entries(model))
@@ -111,8 +111,8 @@ def _measured_shape(model: Model, rates: Mapping[str, float]) -> ModelShape:
 
 
 def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> tuple[dict[str, float], float]:
-    """-> bytes per second of each format, and the seconds that a token's weights may take: all that it takes, less what
-    it would take at any precision"""
+    """Return bytes per second of each format, and the seconds that a token's weights may take: all that it takes, less
+    what it would take at any precision."""
     if profile is None or not profile.rates:
         raise NotMeasuredError(f"--min-speed: {NOT_MEASURED}")
     threads = profile.best_threads or profile.rates[0].threads

@@ -63,26 +63,26 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
 
 
 def is_faithful(option: Option, wishes: Wishes) -> bool:
-    """-> whether the loss is accepted; of a sensitive task its pessimistic end has to be, and where only a range is
-    known"""
+    """Return whether the loss is accepted; of a sensitive task its pessimistic
+    end has to be, and where only a range is known."""
     share = option.loss.share
     worst = share.high if wishes.is_sensitive or option.loss.is_of_others else share.value
     return worst is not None and worst <= wishes.loss
 
 
 def _is_fast(option: Option, wishes: Wishes) -> bool:
-    """-> whether it is fast enough, or nothing is known against it"""
+    """Return whether it is fast enough, or nothing is known against it."""
     return option.speed.value is None or option.speed.value >= wishes.speed
 
 
 def _better(options: Sequence[Option], chosen: Option) -> Option | None:
-    """-> the smallest of those that lose clearly less"""
+    """Return the smallest of those that lose clearly less."""
     less = [option for option in options if _loss(option) < 0.8 * _loss(chosen) and _size(option) > _size(chosen)]
     return min(less, key=_size, default=None)
 
 
 def _cheaper(options: Sequence[Option], chosen: Option) -> Option | None:
-    """-> of those clearly smaller, the one that loses least for it"""
+    """Return the option that loses least among those that are clearly smaller than the chosen one."""
     smaller = [option for option in options if _size(option) < 0.95 * _size(chosen)]
     return _first(smaller, key=lambda option: (_loss(option), _size(option)))
 
@@ -92,7 +92,7 @@ def _first(options: Sequence[Option], key: Callable[[Option], tuple[float, float
 
 
 def _work(option: Option) -> float:
-    """-> what a token costs in energy: joules where they are known, else bytes that are moved for it"""
+    """Return what a token costs in energy: joules where they are known, else bytes that are moved for it."""
     moved = sum(option.shape.bytes_per_token().values())
     return moved if option.energy.value is None else option.energy.value
 

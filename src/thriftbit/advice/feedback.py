@@ -23,7 +23,7 @@ _LEARNED = ("decode_rate", "prefill_rate")
 
 
 def learn(rows: Sequence[Measurement], files: Iterable[str | Path], profile: Profile | None = None) -> list[Run]:
-    """rows: just measured here. files: that they are about. profile: the stored one by default. -> what was kept:
+    """rows: just measured here. files: that they are about. profile: the stored one by default. Returns what was kept:
     nothing if this computer was never measured. Never fails for a file: it is passed over."""
     speeds = [row for row in rows if row.what in _LEARNED and row.value]
     profile = profile or (read_profile() if speeds else None)

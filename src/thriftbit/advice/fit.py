@@ -62,7 +62,7 @@ class Advice:
 
     @property
     def is_undecided(self) -> bool:
-        """-> whether the speed that was asked for may or may not be reached, or memory is not known"""
+        """Whether the speed that was asked for may or may not be reached, or memory is not known."""
         option = self.choice.option
         if option is None:
             return not self.choice.misses and any(each.place.where == "unknown" for each in self.options)
@@ -95,12 +95,11 @@ def fit(
     machine: str | Path | None = None,
     offline: bool = False,
 ) -> Advice:
-    """-> every precision of a model on a computer, and the one that suits
+    """Return every precision of a model on a computer, and the one that suits.
 
     source: whatever `locate` understands, or a config.json; weights are not needed. machine: a profile of another
     computer, as `thriftbit doctor --json` prints it.
-    Raises ThriftbitError for a model that cannot be described and a profile that cannot be read.
-    """
+    Raises ThriftbitError for a model that cannot be described and a profile that cannot be read."""
     wishes = wishes or Wishes()
     outline = _outline(source, offline)
     profile, is_here = computer_profile(machine)
@@ -131,7 +130,7 @@ def fit(
 
 
 def _outline(source: str | Path, offline: bool) -> Outline:
-    """-> the description of whatever `locate` understands. Raises ThriftbitError for what is no language model."""
+    """Return the description of whatever `locate` understands. Raises ThriftbitError for what is no language model."""
     located = locate(source, offline=offline).source
     path = Path(located)
     if path.is_dir() or (path.is_file() and path.name != CONFIG):
@@ -148,7 +147,8 @@ def _outline(source: str | Path, offline: bool) -> Outline:
 
 
 def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:
-    """-> of the computer asked about, and whether it is this one. Without measurements if it was never measured."""
+    """Return the profile of the computer in question, and whether that is this one. A computer that was never measured
+    has a profile without measurements."""
     if machine is not None:
         return load_profile(Path(machine)), False
     facts = detect()
@@ -181,8 +181,8 @@ def _stored_rows() -> list[Measurement]:
 
 
 def _map_of(model: Model) -> Callable[[str], PredictedLoss | None] | None:
-    """-> what the model's own map says of a preset, None for one with formats that it does not know; None if no map was
-    made, or only a description of the model is here"""
+    """Return what the model's own map says of a preset, None for one with formats that it does not know; None if no map
+    was made, or only a description of the model is here."""
     from thriftbit.quantization.model_map import read_map
     from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN
 

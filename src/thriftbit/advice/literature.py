@@ -48,15 +48,15 @@ class Published:
 
 
 def literature_loss(preset: str, parameters: float, mixture: bool = False) -> Prediction | None:
-    """parameters: of the model, all of them. mixture: of experts. -> by what share perplexity rises, for a preset of
-    llama.cpp's: low and high are the range, value is the middle that presets are ordered by; None where nothing is
-    published"""
+    """parameters: of the model, all of them. mixture: of experts. Returns by what share perplexity rises, for a preset
+    of llama.cpp's: low and high are the range, value is the middle that presets are ordered by; None where nothing is
+    published."""
     return _ranges(parameters / 1e9, mixture).get(preset)
 
 
 @cache
 def _ranges(billions: float, mixture: bool) -> Mapping[str, Prediction]:
-    """-> for every preset. A preset that loses more than another in all tables together is never said to lose less
+    """Return for every preset. A preset that loses more than another in all tables together is never said to lose less
     because another choice of tables has it."""
     found: dict[str, Prediction] = {}
     value = low = high = 0.0
@@ -100,7 +100,8 @@ def _row(row: Mapping[str, Any], source: Mapping[str, str]) -> Published:
 
 
 def _near(billions: float, mixture: bool, preset: str) -> dict[Published, float]:
-    """-> the loss of the preset in the tables that are nearest in size, of models of the kind; in three at least"""
+    """Return the loss of the preset in the tables that are nearest in
+    size, of models of the kind; in three at least."""
     losses = {row: loss for row in published() if row.mixture == mixture and (loss := _loss(row, preset)) is not None}
     rows = sorted(losses, key=lambda row: _apart(row, billions))
     near = [row for row in rows if _apart(row, billions) <= math.log(_NEAR)]
@@ -112,15 +113,15 @@ def _apart(row: Published, billions: float) -> float:
 
 
 def _widening(billions: float, known: Iterable[float]) -> float:
-    """-> a factor for a model that is smaller or larger than all of which something is published"""
+    """Return a factor for a model that is smaller or larger than all of which something is published."""
     sizes = list(known)
     beyond = max(min(sizes) / max(billions, 1e-3), billions / max(sizes), 1.0)
     return min(_WIDEST, math.sqrt(beyond))
 
 
 def _loss(row: Published, preset: str) -> float | None:
-    """-> the loss of the preset in this table. Where the table lacks the preset, the loss is read between the nearest
-    presets that it has; None beyond them."""
+    """Return the loss of the preset in this table. Where the table lacks the preset, the loss is read between the
+    nearest presets that it has; None beyond them."""
     if preset in row.losses:
         return row.losses[preset]
     steps = _steps()
@@ -136,7 +137,7 @@ def _loss(row: Published, preset: str) -> float | None:
 
 @cache
 def _steps() -> Mapping[str, float]:
-    """-> for each preset, the logarithm of its loss above the middle of its table, averaged over all tables"""
+    """Return for each preset, the logarithm of its loss above the middle of its table, averaged over all tables."""
     tables = [{preset: math.log(loss) for preset, loss in row.losses.items()} for row in published()]
     steps = dict.fromkeys(sorted({preset for table in tables for preset in table}), 0.0)
     for _ in range(_ROUNDS):

@@ -42,7 +42,7 @@ class ExpectedLoss:
 
     @property
     def is_of_others(self) -> bool:
-        """-> whether it is what other models lost, and a range rather than a number"""
+        """Whether it is what other models lost, and a range rather than a number."""
         return self.provenance in (FAMILY, LITERATURE)
 
 
@@ -92,7 +92,7 @@ def evidence_for(
 
 
 def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss:
-    """preset: of llama.cpp's. -> what a file of it loses against the model as it is"""
+    """preset: of llama.cpp's. Returns what a file of it loses against the model as it is."""
     if preset in _FLOATS:
         return _float_loss(model, preset)
     own = [row for row in evidence.rows if row.against and row.against.fingerprint == evidence.fingerprint]
@@ -113,7 +113,7 @@ def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss
 
 
 def loss_of_file(model: Model, level: str, evidence: Evidence) -> ExpectedLoss:
-    """-> what a file that is quantized already lost against its original. level: that it says it is"""
+    """Return what a file that is quantized already lost against its original. level: that it says it is."""
     own = [row for row in evidence.rows if row.subject.fingerprint == evidence.fingerprint]
     if row := _newest(own, level, evidence.domain):
         return ExpectedLoss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
@@ -147,7 +147,7 @@ def _from_map(predicted: PredictedLoss) -> ExpectedLoss:
 
 
 def _newest(rows: Sequence[Measurement], preset: str, domain: str) -> Measurement | None:
-    """-> of this preset; about the task's domain if there is one, else about everything"""
+    """Return the newest row of this preset: about the task's domain if there is one, else about all domains."""
     about = [row for row in rows if row.subject.level == preset]
     for wanted in (domain, _EVERYTHING):
         of_domain = [row for row in about if row.settings.get("domain") == wanted]

@@ -91,7 +91,7 @@ class Computer:
 def all_options(
     outline: Outline, computer: Computer, wishes: Wishes, evidence: Evidence, *, as_it_is: bool = False
 ) -> list[Option]:
-    """-> from 32-bit floats down; with what a model is small in already, if it is. as_it_is: only a file's own"""
+    """Return from 32-bit floats down; with what a model is small in already, if it is. as_it_is: only a file's own."""
     plans = [own_formats(outline)] if as_it_is else list(_plans(outline))
     alike: dict[tuple[str, ...], list[Option]] = {}
     for name, plan in plans:
@@ -101,7 +101,8 @@ def all_options(
 
 
 def _merged(options: Sequence[Option]) -> Option:
-    """options: their files are the same, tensor for tensor. -> one row for all: the option with the least known loss"""
+    """options: their files are the same, tensor for tensor. Returns one row
+    for all: the option with the least known loss."""
     if len(options) == 1:
         return options[0]
     first = min(options, key=lambda option: (not option.native, option.loss.share.value or 0.0))
@@ -109,7 +110,7 @@ def _merged(options: Sequence[Option]) -> Option:
 
 
 def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: str, machine: object) -> Option:
-    """-> the option with the speed that was measured of such a file here, if there is one. rows: of the store."""
+    """Return the option with the speed that was measured of such a file here, if there is one. rows: of the store."""
     here = [
         row
         for row in rows
@@ -131,7 +132,7 @@ def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: st
 
 
 def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | None:
-    """-> what this computer drew while it wrote: energy of a token over its time, of every file that has both"""
+    """Return what this computer drew while it wrote: energy of a token over its time, of every file that has both."""
     found: dict[tuple[str, object], dict[str, float]] = {}
     for row in rows:
         if row.what in ("energy_per_token", "decode_rate") and row.value is not None and row.machine == machine:
@@ -142,7 +143,7 @@ def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | Non
 
 
 def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
-    """-> names and formats for every tensor; of levels that are named alike, the first"""
+    """Yield names and formats for every tensor; of levels that are named alike, the first."""
     model = outline.model
     native = native_formats(outline)
     if native:
@@ -155,15 +156,15 @@ def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
 
 
 def _is_for(preset: str, outline: Outline) -> bool:
-    """-> whether the preset suits the model. One-bit and ternary presets destroy a model that was not trained for them.
-    MXFP4_MOE and NVFP4 are for weights that were trained in these formats."""
+    """Return whether the preset suits the model. One-bit and ternary presets destroy a model that was not trained for
+    them. MXFP4_MOE and NVFP4 are for weights that were trained in these formats."""
     kind = outline.born.kind if outline.born else ""
     return kind == _KINDS_OF.get(preset, kind)
 
 
 def native_formats(outline: Outline) -> tuple[str, Plan] | None:
-    """-> the model in the format that it is in, or was made for; None for one in full precision, and for one whose
-    format llama.cpp does not have"""
+    """Return the model in the format that it is in, or was made for; None for one in full precision, and for one whose
+    format llama.cpp does not have."""
     model, born = outline.model, outline.born
     if model.quantized_source:
         return own_formats(outline)
@@ -183,7 +184,7 @@ def native_formats(outline: Outline) -> tuple[str, Plan] | None:
 
 
 def _unchanged(model: Model) -> tuple[str, Plan] | None:
-    """-> the weights as they are packed, where GGUF has a format for each"""
+    """Return the weights as they are packed, where GGUF has a format for each."""
     try:
         plan = same_plan(model)
     except ThriftbitError:
@@ -192,7 +193,7 @@ def _unchanged(model: Model) -> tuple[str, Plan] | None:
 
 
 def own_formats(outline: Outline) -> tuple[str, Plan]:
-    """-> a file as it is"""
+    """Return a file as it is."""
     model = outline.model
     plan = Plan({tensor.name: tensor.source_dtype for tensor in model.tensors}, CUSTOM, AS_IT_IS)
     return outline.level or plan.most_common_format(model), plan
@@ -242,7 +243,7 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
 
 
 def _speeds(shape: ModelShape, computer: Computer, where: Placement, wishes: Wishes) -> tuple[Prediction, Prediction]:
-    """-> writing and reading"""
+    """Return writing and reading."""
     profile = computer.profile
     if where.where in ("no", "unknown"):
         return unknown("it does not fit"), unknown("it does not fit")

@@ -43,7 +43,7 @@ class Ranked:
 def rank_local(
     wishes: Wishes, *, machine: str | Path | None = None, paths: Iterable[Path] | None = None
 ) -> list[Ranked]:
-    """paths: of GGUF files; all that are found on this disk if None. -> the best first"""
+    """paths: of GGUF files; all that are found on this disk if None. Returns the best first."""
     profile, is_here = computer_profile(machine)
     computer = computer_for(profile, is_here, wishes)
     found = [(path.name, path, "") for path in paths] if paths is not None else _on_this_disk()
@@ -52,7 +52,7 @@ def rank_local(
 
 
 def _on_this_disk() -> list[tuple[str, Path, str]]:
-    """-> name, path and what it really is, of every GGUF with a whole model; copies once"""
+    """Return name, path and what it really is, of every GGUF with a whole model; copies once."""
     models = take_inventory().models
     return [
         (model.name, model.path, model.label or "")

@@ -73,8 +73,8 @@ def ready_to_run(
 
 
 def context_that_fits(path: Path, wanted: int | None) -> int:
-    """-> tokens of text that fit into the memory that is free, as many as wanted if possible. Raises ThriftbitError if
-    the model does not even fit with a little."""
+    """Return tokens of text that fit into the memory that is free, as many as wanted if possible. Raises ThriftbitError
+    if the model does not even fit with a little."""
     outline = open_outline(path)
     option = _option(outline, wanted or DEFAULT_CONTEXT_TOKENS)
     made_for = option.shape.context_tokens
@@ -96,8 +96,8 @@ def context_that_fits(path: Path, wanted: int | None) -> int:
 
 
 def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
-    """-> whether all fit into the memory that is free now, together and each with a context of its own;
-    where that cannot be told, yes"""
+    """Return whether all fit into the memory that is free now, together and each with a context of its own;
+    where that cannot be told, yes."""
     places = [_option(open_outline(path), context_tokens).place for path in paths]
     room = computer_for(*computer_profile(None), Wishes()).room
     main, gpu = sum(place.main_bytes for place in places), sum(place.gpu_bytes for place in places)
@@ -107,7 +107,7 @@ def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
 
 
 def _option(outline: Outline, context_tokens: int) -> Option:
-    """-> the file as it is, on this computer"""
+    """Return the file as it is, on this computer."""
     wishes = Wishes(context_tokens=context_tokens)
     computer = computer_for(*computer_profile(None), wishes)
     return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)[0]
@@ -129,7 +129,7 @@ def _made_of(
     confirm: Confirm,
     progress: Progress,
 ) -> Path:
-    """-> a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends"""
+    """Return a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends."""
     advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline)
     option = advice.choice.option
     model = _opened(source)
@@ -168,7 +168,7 @@ def _native_plan(outline: Outline) -> Plan:
 
 
 def _opened(source: str) -> Model | None:
-    """-> the model, if its weights are on this disk"""
+    """Return the model, if its weights are on this disk."""
     try:
         return open_model(source, offline=True)
     except ThriftbitError:
@@ -178,8 +178,8 @@ def _opened(source: str) -> Model | None:
 
 
 def _already_made(name: str, model: Model | None, preferred: str) -> Iterator[Path]:
-    """-> files here that were made of the model, what `fit` recommends first, else the largest; only by what they say
-    of their weights, so none if these are not here to compare with"""
+    """Yield files here that were made of the model, what `fit` recommends first, else the largest; only by what they
+    say of their weights, so none if these are not here to compare with."""
     if model is None:
         return
     files = sorted(Path().glob("*.gguf"), key=lambda file: (file.name != f"{name}-{preferred}.gguf", -_size(file)))

@@ -17,7 +17,7 @@ _USUAL_BITS, _OVERHEAD_BYTES = 4.85, 1_000_000_000  # of Q4_K_M, and of cache an
 def what_would_fit(
     evaluate: Callable[[Wishes], Sequence[Option]], wishes: Wishes, room: Room, context_tokens: int
 ) -> list[str]:
-    """evaluate: the options for other wishes. context_tokens: planned for. -> sentences, the mildest first"""
+    """evaluate: the options for other wishes. context_tokens: planned for. Returns sentences, the mildest first."""
     sentences = list(_other_settings(evaluate, wishes, context_tokens))
     options = evaluate(wishes)
     as_made = [option for option in options if option.native]

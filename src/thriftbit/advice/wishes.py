@@ -51,14 +51,14 @@ class Wishes:
 
     @property
     def is_sensitive(self) -> bool:
-        """-> whether the pessimistic end of the estimated loss must meet the limit, not only the estimate"""
+        """Whether the pessimistic end of the estimated loss must meet the limit, not only the estimate."""
         return _TASKS.get(self.task, _OWN_TEXT)[1]
 
     @property
     def domain(self) -> str:
-        """-> of measurements about this task"""
+        """Of measurements about this task."""
         return _TASKS[self.task][2] if self.task in _TASKS else Path(self.task).name
 
     def context(self, model_tokens: int) -> int:
-        """-> the context to plan for; no more than the model was made for, where that is known"""
+        """Return the context to plan for; no more than the model was made for, where that is known."""
         return min(self.context_tokens or DEFAULT_CONTEXT_TOKENS, model_tokens or (1 << 31))

@@ -15,8 +15,8 @@ MOST_ROWS = 8
 
 
 def unbeaten(options: Sequence[Option]) -> list[Option]:
-    """-> the options that no other option beats in everything, in the same order. The format that the model was made in
-    is always among them."""
+    """Return the options that no other option beats in everything, in the same order. The format that the model was
+    made in is always among them."""
     marks = [_marks(option) for option in options]
     return [
         option
@@ -26,7 +26,7 @@ def unbeaten(options: Sequence[Option]) -> list[Option]:
 
 
 def worth_choosing(options: Sequence[Option], wanted: Iterable[Option | None]) -> list[Option]:
-    """wanted: that have to be among them. -> at most MOST_ROWS, the largest first"""
+    """wanted: that have to be among them. Returns at most MOST_ROWS, the largest first."""
     kept = {id(option) for option in wanted if option is not None} | {id(each) for each in options if each.native}
     shown = kept | {id(option) for option in unbeaten(options)}
     rows = [option for option in options if id(option) in shown]
@@ -43,13 +43,13 @@ def worth_choosing(options: Sequence[Option], wanted: Iterable[Option | None]) -
 
 
 def _beats(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
-    """-> whether one is no worse in anything that is known of both, and better in something"""
+    """Return whether one is no worse in anything that is known of both, and better in something."""
     pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def _marks(option: Option) -> tuple[float | None, ...]:
-    """-> what options are compared by, the less the better; None where it is not known"""
+    """Return what options are compared by, the less the better; None where it is not known."""
     lost = option.loss.share.value
     slowness = -option.speed.value if option.speed.value else None
     return float(not option.fits), _size(option), _work(option), float("inf") if lost is None else lost, slowness
@@ -60,5 +60,5 @@ def _size(option: Option) -> float:
 
 
 def _work(option: Option) -> float:
-    """-> bytes that are read for a token"""
+    """Return bytes that are read for a token."""
     return sum(option.shape.bytes_per_token().values())

@@ -105,7 +105,8 @@ def main() -> None:
 
 
 def run() -> int:
-    """-> the exit code: 0 done, 1 failed, 2 wrong usage, 3 the verdict is no, 4 cannot be measured, 130 interrupted"""
+    """Return the exit code: 0 done, 1 failed, 2 wrong usage, 3 the verdict is no, 4 cannot be measured, 130
+    interrupted."""
     try:
         exit_code: int = commands.main(prog_name="thriftbit", standalone_mode=False) or 0
         sys.stdout.flush()

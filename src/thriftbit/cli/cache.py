@@ -99,7 +99,8 @@ def clear(what: str | None, limit_bytes: int | None, yes: bool) -> None:
 
 
 def _of_models() -> list[tuple[str, str, int, float, Path]]:
-    """-> of each calibration, map and folder of rounded matrices: kind, model, bytes, when it was last used, where"""
+    """Return one entry for each calibration, map and folder of rounded matrices: its kind, model, bytes, time of last
+    use and folder."""
     from thriftbit.library.artefacts import artefacts
 
     return [

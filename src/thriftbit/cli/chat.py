@@ -126,7 +126,7 @@ def chat(
 
 
 def _last(named: Path | None) -> tuple[Path, str]:
-    """-> the conversation that was saved last, and its model"""
+    """Return the conversation that was saved last, and its model."""
     from thriftbit.runtime.conversation_file import last_saved
 
     if named is not None:
@@ -138,7 +138,7 @@ def _last(named: Path | None) -> tuple[Path, str]:
 
 
 def _question(prompt: str | None, as_json: bool) -> str | None:
-    """-> what a script asks; None for a person at a terminal"""
+    """Return what a script asks; None for a person at a terminal."""
     if prompt is None and sys.stdin.isatty():
         if as_json or not sys.stdout.isatty():
             raise UsageError("a chat takes a terminal; for a script, give the question with -p or pipe it in")

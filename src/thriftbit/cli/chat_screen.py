@@ -121,8 +121,8 @@ class _Bottom:
 
 
 def finished_length(text: str) -> int:
-    """-> how much of Markdown that is still being written nothing can change any more: up to the last empty line that
-    is outside a fenced block, and after which something begins that is no part of what stood before"""
+    """Return how much of Markdown that is still being written nothing can change any more: up to the last empty line
+    that is outside a fenced block, and after which something begins that is no part of what stood before."""
     finished = position = 0
     fence, empty_at = "", 0
     for line in text.splitlines(keepends=True):
@@ -142,14 +142,15 @@ def finished_length(text: str) -> int:
 
 
 def markdown(text: str) -> Markdown:
-    """text: harmless already. -> as it is printed"""
+    """Return the text as it is printed. text: harmless already."""
     result = Markdown(text, code_theme="ansi_dark", hyperlinks=False)
     result.parsed = list(_without_html(result.parsed))
     return result
 
 
 def _without_html(tokens: list[Any]) -> Iterator[Any]:
-    """-> the parsed Markdown in which HTML is text: rich would leave it out, and an answer about HTML be nonsense"""
+    """Yield the parsed Markdown in which HTML is text: rich would leave
+    it out, and an answer about HTML be nonsense."""
     for token in tokens:
         if token.type == "html_inline":
             token.type = "text"
@@ -166,7 +167,7 @@ def _without_html(tokens: list[Any]) -> Iterator[Any]:
 
 
 def written(piece: str) -> str:
-    """-> a piece of what a model writes, for the terminal: tabs as spaces, and nothing that could drive it"""
+    """Return a piece of what a model writes, for the terminal: tabs as spaces, and nothing that could drive it."""
     return harmless(piece.replace("\t", "    ").replace("\r", ""))
 
 
@@ -186,8 +187,8 @@ def ctrl_c_stops(conversation: Conversation) -> Iterator[None]:
 
 
 def answer_once(conversation: Conversation, question: str, as_json: bool) -> int:
-    """-> the exit code. On the standard output is the answer, as it is written, and nothing else. What is to be told in
-    the middle of a line waits for its end, as a terminal shows both outputs."""
+    """Return the exit code. On the standard output is the answer, as it is written, and nothing else. What is to be
+    told in the middle of a line waits for its end, as a terminal shows both outputs."""
     last = "\n"
     waiting: list[str] = []
 

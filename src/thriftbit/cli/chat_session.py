@@ -96,7 +96,7 @@ def _answer(chat: Chat, ask: Callable[[Listen], Generation]) -> None:
 
 
 def _reason_to_wait(conversation: Conversation) -> Callable[[], str]:
-    """-> tells what the model is doing before it writes"""
+    """Yield a function that tells what the model is doing before it writes."""
     load = conversation.load_of_others()
 
     def words() -> str:

@@ -124,6 +124,6 @@ def _tell(page: Page, as_json: bool) -> None:
 
 
 def has_browser() -> bool:
-    """-> whether a person sits here, with a browser that does not take over the terminal"""
+    """Return whether a person sits here, with a browser that does not take over the terminal."""
     has_windows = sys.platform in ("win32", "darwin") or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))
     return sys.stdout.isatty() and has_windows

@@ -49,7 +49,7 @@ def complete_presets(context: click.Context, parameter: click.Parameter, begun: 
 
 
 def complete_models(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """-> the models on this disk as `thriftbit find` calls them, and files"""
+    """Return the models on this disk as `thriftbit find` calls them, and files."""
     from thriftbit.library.disk_search import candidates
 
     found = candidates(
@@ -60,7 +60,7 @@ def complete_models(context: click.Context, parameter: click.Parameter, begun: s
 
 
 def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """-> what `thriftbit explain` knows"""
+    """Return what `thriftbit explain` knows."""
     from thriftbit.library.schemes import SCHEMES
     from thriftbit.library.terms import TERMS
 
@@ -69,5 +69,5 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
 
 
 def beginning_with(begun: str, known: Iterable[tuple[str, str]]) -> list[CompletionItem]:
-    """known: (name, its help). -> those whose name begins with what was typed"""
+    """known: (name, its help). Returns those whose name begins with what was typed."""
     return [CompletionItem(name, help=text) for name, text in known if name.lower().startswith(begun.lower())]

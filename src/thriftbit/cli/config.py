@@ -42,7 +42,7 @@ class OptionDefault(NamedTuple):
         return f"{self.command}.{name}" if self.command else name
 
     def checked(self, value: Any) -> Any:
-        """-> the value as the file has it; UsageError if the option does not take it"""
+        """Return the value as the file has it; UsageError if the option does not take it."""
         if self.option.is_flag and not isinstance(value, bool):
             raise UsageError(f"{self.key}: {value!r} is not true or false")
         if self.option.multiple and not isinstance(value, list):
@@ -57,12 +57,12 @@ class OptionDefault(NamedTuple):
 
 
 def option_name(option: click.Option) -> str:
-    """-> "min-speed" for --min-speed"""
+    """Return "min-speed" for --min-speed."""
     return max(option.opts, key=len).lstrip("-")
 
 
 def known_settings(group: click.Group) -> dict[str, OptionDefault]:
-    """-> every setting by its key: those of one command, and those of all commands that have the option"""
+    """Return every setting by its key: those of one command, and those of all commands that have the option."""
     settings: dict[str, OptionDefault] = {}
     for name, command in sorted(group.commands.items()):
         context = click.Context(command, info_name=name)
@@ -74,7 +74,8 @@ def known_settings(group: click.Group) -> dict[str, OptionDefault]:
 
 
 def defaults_for(group: click.Group, document: Mapping[str, Any], file: Path) -> dict[str, dict[str, Any]]:
-    """document: config.toml. -> click's default_map, by command and parameter; ThriftbitError for what is wrong"""
+    """document: config.toml. Returns click's default_map, by command and
+    parameter; ThriftbitError for what is wrong."""
     settings = known_settings(group)
     defaults: dict[str, dict[str, Any]] = {name: {} for name in group.commands}
     for key, value in sorted(_flat(document, settings), key=lambda item: "." in item[0]):
@@ -93,7 +94,7 @@ def defaults_for(group: click.Group, document: Mapping[str, Any], file: Path) ->
 
 
 def setting_of(key: str, settings: Mapping[str, OptionDefault]) -> OptionDefault:
-    """-> the setting of this key; UsageError, with what was perhaps meant, if there is none"""
+    """Return the setting of this key; UsageError, with what was perhaps meant, if there is none."""
     wanted = key.replace("_", "-").lower()
     if wanted in settings:
         return settings[wanted]
@@ -111,7 +112,7 @@ def _flat(document: Mapping[str, Any], settings: Mapping[str, OptionDefault]) ->
 
 
 def _as_text(value: Any) -> Any:
-    """-> as a shell would give it, so that 8192 and "8k" both are tokens"""
+    """Return the value as a shell would give it, so that 8192 and "8k" both are tokens."""
     return [str(each) for each in value] if isinstance(value, list) else str(value)
 
 
@@ -160,7 +161,7 @@ def _group(context: click.Context) -> click.Group:
 
 
 def _effective(chosen: Mapping[str, Any], settings: Mapping[str, OptionDefault]) -> list[tuple[str, Any, str]]:
-    """-> key, value and origin of every setting of a command, and of what counts for all"""
+    """Return key, value and origin of every setting of a command, and of what counts for all."""
     rows: list[tuple[str, Any, str]] = []
     for key, setting in settings.items():
         shared = option_name(setting.option)
@@ -174,7 +175,7 @@ def _effective(chosen: Mapping[str, Any], settings: Mapping[str, OptionDefault])
 
 
 def _plain(value: Any) -> Any:
-    """-> as JSON has it"""
+    """Return as JSON has it."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -187,7 +188,7 @@ def _shown(value: Any) -> str:
 
 
 def complete_settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """-> the keys of config.toml that begin with what was typed"""
+    """Return the keys of config.toml that begin with what was typed."""
     settings = known_settings(_group(context))
     return beginning_with(begun, ((key, setting.option.help or "") for key, setting in settings.items()))
 
@@ -216,7 +217,7 @@ def set_value(context: click.Context, key: str, values: tuple[str, ...]) -> None
 
 
 def _typed(text: str, setting: OptionDefault) -> Any:
-    """-> what a person typed, as TOML has it"""
+    """Return what a person typed, as TOML has it."""
     if setting.option.is_flag:
         return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(
             text.lower(), text

@@ -99,7 +99,7 @@ def _bits(size_bytes: int, parameters: int) -> str:
 
 
 def _one_line(value: Any) -> str:
-    """-> a metadata value; a summarised array as its length and first values"""
+    """Return a metadata value; a summarised array as its length and first values."""
     if isinstance(value, dict):
         return f"{value['length']:,} × {value['array_of']}: {_one_line(value['first'])}, …"
     if isinstance(value, list):

@@ -175,7 +175,7 @@ def _print(rows: Sequence[Measurement]) -> None:
 
 
 def _verdict(rows: Sequence[Measurement], max_loss: float | None) -> int:
-    """-> the exit code; of several files the worst decides"""
+    """Return the exit code; of several files the worst decides."""
     if max_loss is None:
         return 0
     from thriftbit.measurement.measure import decide_loss

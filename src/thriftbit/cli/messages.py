@@ -58,7 +58,7 @@ def show_messages(level: int = logging.INFO) -> None:
 
 
 def are_shown() -> bool:
-    """-> whether more than warnings is shown"""
+    """Return whether more than warnings is shown."""
     return _library.isEnabledFor(logging.INFO)
 
 
@@ -79,7 +79,7 @@ def shown_by(show: Callable[[str], None]) -> Iterator[None]:
 
 
 def message_options() -> list[click.Option]:
-    """-> the options on what is told and how, which every command has"""
+    """Return the options on what is told and how, which every command has."""
     quiet = _level_option(["-q", "--quiet"], logging.WARNING, "Show results, warnings and errors only.")
     verbose = _level_option(["-v", "--verbose"], logging.DEBUG, "Show more of what is done.")
     color = click.Option(

@@ -136,15 +136,14 @@ _CHOOSING = ("preset", "plan_file", "size_bytes", "bits_per_weight", "max_loss",
 
 
 def from_command_line(context: click.Context, parameter: str) -> bool:
-    """-> whether the option was given, and not taken from config.toml"""
+    """Return whether the option was given, and not taken from config.toml."""
     return context.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
 
 
 def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """-> the command with these options, which it gets as one `request: Request`
+    """Return the command with these options, which it gets as one `request: Request`
 
-    A choice of formats on the command line replaces the one in config.toml, of whichever kind they are.
-    """
+    A choice of formats on the command line replaces the one in config.toml, of whichever kind they are."""
 
     @wraps(function)
     def with_request(**options: Any) -> Any:
@@ -173,7 +172,7 @@ unload_option = click.option(
 
 
 def minutes_to_keep(asked: float | None, full_speed: bool) -> float | None:
-    """asked: by the option. -> after which the model is unloaded; None for never"""
+    """asked: by the option. Returns after which the model is unloaded; None for never."""
     from thriftbit.runtime.polite import UNLOAD_AFTER_MINUTES
 
     if asked is None:
@@ -222,7 +221,7 @@ _WORK_OPTIONS = (
 
 
 def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """-> the command with these options, which it gets as one `work`, a dictionary of arguments for `calibrate`"""
+    """Return the command with these options, which it gets as one `work`, a dictionary of arguments for `calibrate`."""
 
     @wraps(function)
     def with_work(workers: int | None, memory_bytes: int | None, cache_limit_bytes: int | None, **options: Any) -> Any:
@@ -235,7 +234,7 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def converter_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """-> the command with these options, which it gets as one `converter: ConverterOptions`"""
+    """Return the command with these options, which it gets as one `converter: ConverterOptions`."""
 
     @wraps(function)
     def with_converter(converter_path: Path | None, trust_code: bool, **options: Any) -> Any:
@@ -249,7 +248,7 @@ def converter_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _ask(question: str) -> bool:
-    """-> a person's answer; no where there is no person at the terminal"""
+    """Return a person's answer; no where there is no person at the terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     return click.confirm(question, default=False, err=True)

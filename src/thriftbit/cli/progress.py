@@ -45,7 +45,7 @@ class TimeLeft:
             del self._reports[1:-1:2]
 
     def seconds(self, now: float) -> float | None:
-        """-> the time left; None while it cannot be trusted"""
+        """Return the time left; None while it cannot be trusted."""
         if len(self._reports) < 3:
             return None
         begun, last = self._reports[0], self._reports[-1]

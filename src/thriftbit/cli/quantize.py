@@ -212,7 +212,7 @@ def _refuse_without_importance(preset: str) -> None:
 
 
 def _is_same(preset: str | None) -> bool:
-    """-> whether the weights are to be kept as they are"""
+    """Return whether the weights are to be kept as they are."""
     return preset is not None and preset.lower() == "same"
 
 
@@ -235,7 +235,7 @@ def _say_what_calibration_takes(model: Model, text: Path | None, effort: str) ->
 
 
 def _target(model: Model, output: Path, force: bool, no_check: bool) -> AbstractContextManager[Path]:
-    """-> where to write the file; what llama.cpp's converter made is proven before it gets its name"""
+    """Return where to write the file; what llama.cpp's converter made is proven before it gets its name."""
     if model.conversion is None or no_check:
         return nullcontext(output)
     from thriftbit.measurement.proof import proven
@@ -272,7 +272,7 @@ def _best(
     text: Path | None,
     work: dict[str, Any],
 ) -> tuple[Allocation, ImportanceMatrix | None]:
-    """-> the best plan, and for plain rounding the importance data that the map was made with"""
+    """Return the best plan, and for plain rounding the importance data that the map was made with."""
     budget = thriftbit.budget_for(model, request)
     with ProgressLine() as line:
         known = thriftbit.map_model(model, effort, text, **work, progress=line.update)
@@ -298,7 +298,7 @@ def _plan(model: Model, preset: str | None, plan_file: Path | None, knows_import
 def _learn(
     model: Model, plan: Plan, text: Path | None, effort: str, work: dict[str, Any]
 ) -> tuple[Calibration, Rounded | None]:
-    """-> the calibration, and for `tuned` what was rounded with it"""
+    """Return the calibration, and for `tuned` what was rounded with it."""
     from thriftbit.quantization import calibration_text, tuned
 
     windows = tuned.WINDOWS if effort == "tuned" else calibration_text.WINDOWS
@@ -312,8 +312,8 @@ def _learn(
 
 
 def _name_of(source: str, asked: str) -> str:
-    """-> the model's name: the folder's, the repository's, or the file's without its level and part. asked: what the
-    user typed, which names it where the file is named by its content, as Ollama's are"""
+    """Return the model's name: the folder's, the repository's, or the file's without its level and part. asked: what
+    the user typed, which names it where the file is named by its content, as Ollama's are."""
     if Path(source).name.startswith("sha256-"):
         return re.sub(r"[^\w.-]+", "-", asked)
     if not Path(source).is_file():

@@ -115,7 +115,7 @@ def print_result(
 
 
 def _describe_prediction(found: Allocation) -> str:
-    """-> what a plan that a budget led to is predicted to lose, and how far from the best it may be"""
+    """Return what a plan that a budget led to is predicted to lose, and how far from the best it may be."""
     from thriftbit.report.numbers import significant
 
     loss = found.loss

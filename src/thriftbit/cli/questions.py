@@ -39,14 +39,14 @@ def make_ready(model: str, *, context_tokens: int | None, offline: bool, yes: bo
 
 
 def model_here(name: str, *, to_run: bool = False, offline: bool = False, yes: bool = False) -> str:
-    """-> a path or a hub id that `open_model` takes, for whatever a person calls a model. A GGUF on the Hub is
+    """Return a path or a hub id that `open_model` takes, for whatever a person calls a model. A GGUF on the Hub is
     downloaded, after a question if it is large. to_run: prefer GGUF files to safetensors."""
     return thriftbit.obtain(name, to_run=to_run, offline=offline, confirm=lambda words: yes or _confirmed(words))
 
 
 def choose_model() -> str:
-    """-> the path of a model on this disk that a person chose from a list. Raises UsageError where nobody can be asked,
-    and where there is none."""
+    """Return the path of a model on this disk that a person chose from a list. Raises UsageError where nobody can be
+    asked, and where there is none."""
     with Waiting(notes, lambda: "searching this disk"):
         found = [each for each in thriftbit.find(local=True).local if each.can_chat and each.problem is None]
     if not found:

@@ -68,7 +68,7 @@ def report(sources: tuple[Path, ...], output: Path, force: bool, opening: bool, 
 
 
 def _rows(sources: Sequence[Path]) -> list[Measurement]:
-    """-> the rows to report; ThriftbitError if there are none"""
+    """Return the rows to report; ThriftbitError if there are none."""
     from thriftbit.measurement.store import store_path
 
     if not sources:
@@ -82,7 +82,7 @@ def _rows(sources: Sequence[Path]) -> list[Measurement]:
 
 
 def _kept_about(models: Sequence[Path]) -> list[Measurement]:
-    """-> what the store has about the files and what they were measured against"""
+    """Return what the store has about the files and what they were measured against."""
     from thriftbit.measurement.store import store_path
     from thriftbit.measurement.subject import describe_subject
     from thriftbit.report import identity, rows_about

@@ -50,7 +50,7 @@ _met: dict[str, EngineType] = {}
 
 
 def ggml_type(number: int) -> GGMLType | None:
-    """-> the type of that number; None if neither the `gguf` package nor llama.cpp has one"""
+    """Return the type of that number; None if neither the `gguf` package nor llama.cpp has one."""
     if number in gguf.GGML_QUANT_SIZES:
         return GGMLQuantizationType(number)
     found = _ask_llama_cpp(number)
@@ -60,17 +60,18 @@ def ggml_type(number: int) -> GGMLType | None:
 
 
 def type_named(name: str) -> GGMLType:
-    """-> the type of that name: one of the `gguf` package, or one that a file had before. KeyError for any other"""
+    """Return the type of that name: one of the `gguf` package, or one
+    that a file had before. KeyError for any other."""
     return _met[name] if name in _met else GGMLQuantizationType[name]
 
 
 def block_of(kind: GGMLType) -> tuple[int, int]:
-    """-> weights in a block, bytes in a block"""
+    """Return weights in a block, bytes in a block."""
     return (kind.block_size, kind.block_bytes) if isinstance(kind, EngineType) else gguf.GGML_QUANT_SIZES[kind]
 
 
 def number_of(format: Format) -> int:
-    """-> the number by which a GGUF names the format. KeyError for a format that GGML does not have"""
+    """Return the number by which a GGUF names the format. KeyError for a format that GGML does not have."""
     return _BEYOND_GGUF.get(format.name) or int(type_named(format.name))
 
 
@@ -103,7 +104,7 @@ def read_only(ggml_type: GGMLType) -> Format:
 
 @cache
 def _gguf_decodes(ggml_type: GGMLQuantizationType) -> bool:
-    """-> whether `gguf` can decode the type: it is asked to decode one block of zeros"""
+    """Return whether `gguf` can decode the type: it is asked to decode one block of zeros."""
     _, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
     try:
         gguf.quants.dequantize(np.zeros((1, block_bytes), np.uint8), ggml_type)
@@ -147,7 +148,8 @@ class _Settings(ctypes.Structure):
 
 
 def _answer(number: int) -> list[str | int] | None:
-    """-> name, block size and bytes, from llama.cpp. Its functions do not check the number, its reader of files does"""
+    """Return name, block size and bytes, from llama.cpp. Its functions do
+    not check the number, its reader of files does."""
     library = _library()
     file = _file_with_a_tensor_of(number)
     if not library.gguf_init_from_buffer(file, ctypes.c_size_t(len(file)), _Settings(True, None)):
@@ -157,7 +159,7 @@ def _answer(number: int) -> list[str | int] | None:
 
 
 def _file_with_a_tensor_of(number: int) -> bytes:
-    """-> a GGUF whose one tensor, of one row, has that type"""
+    """Return a GGUF whose one tensor, of one row, has that type."""
     header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0)
     header += struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, _WIDTH, number, 0)
     return header + b"\0" * (-len(header) % 32) + b"\0" * (4 * _WIDTH)

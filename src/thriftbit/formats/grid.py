@@ -64,13 +64,13 @@ class Numbers:
         return cls.of_multiples(codes, np.ones(len(scales), np.float32), scales)
 
     def symmetric_weights(self, zero: int) -> FloatArray:
-        """-> float32 (blocks, block size): d·scale·(code − zero)"""
+        """Return float32 (blocks, block size): d·scale·(code − zero)."""
         levels = self.codes.reshape(*self.scales.shape, -1).astype(np.float32) - zero
         weights: FloatArray = (self.d * self.scales)[:, :, None] * levels
         return weights.reshape(self.codes.shape)
 
     def affine_weights(self) -> FloatArray:
-        """-> float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves"""
+        """Return float32 (blocks, block size): d·scale·code − d_min·min, where codes are the values themselves."""
         levels = self.codes.reshape(*self.scales.shape, -1)
         weights = (self.d * self.scales)[:, :, None] * levels - (self.d_min * self.mins)[:, :, None]
         return weights.reshape(self.codes.shape)

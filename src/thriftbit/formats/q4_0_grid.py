@@ -25,7 +25,8 @@ _LARGEST_CODES = (-8, 7, 6, 5, 4, 3, 2, 1)  # codes are signed; only -8 has no o
 
 def q4_0_on_grid(rows: FloatArray, dtype: str) -> tuple[ByteArray, NDArray[np.bool_]]:
     """rows: float32 (n, width), width a multiple of 32, which were stored as `dtype` ("BF16", "F16" or "F32").
-    -> uint8 (n · width / 32, 18): blocks of Q4_0; and for each whether it gives the very same weights in `dtype`"""
+    Returns uint8 (n · width / 32, 18): blocks of Q4_0; and for each whether it gives the very same weights in
+    `dtype`."""
     x = np.ascontiguousarray(rows, np.float32).reshape(-1, BLOCK)
     scale = np.zeros((len(x), 1), np.float32)
     held: NDArray[np.bool_] = np.abs(x).max(axis=1) == 0  # nothing but zeros
@@ -43,7 +44,8 @@ def q4_0_on_grid(rows: FloatArray, dtype: str) -> tuple[ByteArray, NDArray[np.bo
 
 
 def _scales(x: FloatArray, guess: FloatArray, dtype: str) -> FloatArray:
-    """-> float32 (n, 1): a scale in half precision between the bounds that all weights set, 0 where there is none"""
+    """Return float32 (n, 1): a scale in half precision between the bounds
+    that all weights set, 0 where there is none."""
     codes = _codes(x, guess)
     fits = (codes != 0) & (codes >= -8) & (codes <= 7)
     size, of = np.abs(x).astype(np.float64), np.where(fits, np.abs(codes), 1)
@@ -64,7 +66,7 @@ def _codes(x: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def _rounded(values: FloatArray, dtype: str) -> FloatArray:
-    """-> the values as `dtype` has them, to the nearest, of two the even one"""
+    """Return the values as `dtype` has them, to the nearest, of two the even one."""
     if dtype == "F32":
         return values
     if dtype == "F16":

@@ -71,7 +71,7 @@ class ModelDescription:
 
     @property
     def file_type(self) -> str | None:
-        """-> "Q4_K_M" for general.file_type 15; None for a number that stands for nothing"""
+        """ "Q4_K_M" for general.file_type 15; None for a number that stands for nothing."""
         number = self.number("general.file_type")
         name = next((each.name for each in gguf.LlamaFileType if each == number), None)
         return name and name.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -82,7 +82,7 @@ class ModelDescription:
         return len(tokens) if isinstance(tokens, list) else 0
 
     def text(self, key: str) -> str | None:
-        """-> a metadata value; None where it is absent or, as strangers' metadata may be, something else"""
+        """Return a metadata value; None where it is absent or, as strangers' metadata may be, something else."""
         value = self.metadata.get(key)
         return as_utf8(value) if isinstance(value, str) else None
 
@@ -92,7 +92,7 @@ class ModelDescription:
 
 
 def as_utf8(text: str) -> str:
-    """-> the text with ? for what is not Unicode, as metadata and names of files may hold it"""
+    """Return the text with ? for what is not Unicode, as metadata and names of files may hold it."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -108,7 +108,7 @@ def describe_model(path: Path) -> ModelDescription:
 
 
 def describe_remote_model(located: Located) -> ModelDescription:
-    """-> a GGUF that is only on the Hub, by its header; of a split file every part's is read"""
+    """Return a GGUF that is only on the Hub, by its header; of a split file every part's is read."""
     assert located.repository is not None
     parts = []
     for name in located.files:
@@ -178,14 +178,14 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 
 def _kind(tensor: Tensor, checkpoint: Checkpoint) -> str:
-    """-> how the tensor is stored: "BF16", or as what it is packed ("FP8", "GPTQ")"""
+    """Return how the tensor is stored: "BF16", or as what it is packed ("FP8", "GPTQ")."""
     if tensor.is_packed and checkpoint.packing is not None:
         return kind_of(checkpoint.packing)
     return tensor.source_dtype
 
 
 def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:
-    """-> what `describe` gives; None if the folder does not allow it, and then the reason goes to the problems"""
+    """Return what `describe` gives; None if the folder does not allow it, and then the reason goes to the problems."""
     try:
         return describe()
     except ThriftbitError as error:
@@ -194,7 +194,7 @@ def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:
 
 
 def _named_architecture(config: Mapping[str, Any]) -> str | None:
-    """-> what config.json calls an architecture that we do not know"""
+    """Return what config.json calls an architecture that we do not know."""
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else config.get("model_type")
     return as_utf8(name) if isinstance(name, str) else None

@@ -74,7 +74,7 @@ class Inspection:
     tensors: tuple[InspectedTensor, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """-> the same for JSON, with the parameters and bits per weight of each tensor"""
+        """Return the same for JSON, with the parameters and bits per weight of each tensor."""
         tensors = [
             asdict(tensor) | {"parameters": tensor.parameters, "bits_per_weight": tensor.bits_per_weight}
             for tensor in self.tensors
@@ -148,7 +148,7 @@ def _tokenizer(description: ModelDescription) -> TokenizerFacts | None:
 
 
 def _plain(value: MetadataValue) -> Plain:
-    """-> the value as JSON has it: numbers that are not finite as text"""
+    """Return the value as JSON has it: numbers that are not finite as text."""
     if isinstance(value, str):
         return as_utf8(value)
     if isinstance(value, list | np.ndarray):

@@ -227,24 +227,26 @@ MODEL_CHECKS = (
 
 
 def _matrices(description: ModelDescription) -> list[InspectedTensor]:
-    """-> the tensors that a file type is about: those of embedding and output have formats of their own"""
+    """Return the tensors that a file type is about: those of embedding and output have formats of their own."""
     return [t for t in description.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
 
 
 def _fallen(description: ModelDescription) -> list[InspectedTensor]:
-    """-> the tensors that cannot have the promised format, as its blocks do not divide their rows; F32 is by choice"""
+    """Return the tensors that cannot have the promised format, as its
+    blocks do not divide their rows; F32 is by choice."""
     block_size = _promised_block_size(description)
     return [t for t in description.tensors if len(t.shape) > 1 and t.shape[-1] % block_size and t.type != "F32"]
 
 
 def _promised_block_size(description: ModelDescription) -> int:
-    """-> weights; 1, which divides all rows, where no format is promised"""
+    """Return weights; 1, which divides all rows, where no format is promised."""
     promised = _promised_format(description)
     return GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0] if promised else 1
 
 
 def _promised_format(description: ModelDescription) -> str | None:
-    """-> the format that most weights should have by the file type: "Q4_K" for "Q4_K_M"; None if it promises none"""
+    """Return the format that most weights should have by the file type:
+    "Q4_K" for "Q4_K_M"; None if it promises none."""
     file_type = description.file_type or ""
     for name in (FORMAT_OF_FILE_TYPE.get(file_type, file_type), re.sub("_[SML]$", "", file_type)):
         if name in GGMLQuantizationType.__members__:

@@ -20,7 +20,7 @@ def aliases_file() -> Path:
 
 
 def read_aliases() -> dict[str, str]:
-    """-> alias: path or name on the Hub. What is damaged counts as empty: it must not keep anybody from a model."""
+    """Return alias: path or name on the Hub. What is damaged counts as empty: it must not keep anybody from a model."""
     try:
         document = json.loads(read_regular(aliases_file(), _LARGEST_BYTES))
     except (ThriftbitError, ValueError, RecursionError):
@@ -41,7 +41,7 @@ def set_alias(name: str, target: str) -> None:
 
 
 def remove_alias(name: str) -> str:
-    """-> what it stood for"""
+    """Return what it stood for."""
     aliases = read_aliases()
     if name not in aliases:
         known = f"There are: {', '.join(sorted(aliases))}" if aliases else "There are none yet"

@@ -26,12 +26,12 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """-> what other commands take"""
+        """What other commands take."""
         return self.folder or self.files[0]
 
 
 def whole_files(names: Iterable[str]) -> list[list[str]]:
-    """-> the GGUF files among them; parts of a split file together, in order"""
+    """Return the GGUF files among them; parts of a split file together, in order."""
     whole: dict[str, list[str]] = {}
     for name in sorted(names):
         if name.lower().endswith(".gguf") and not name.rpartition("/")[2].startswith("._"):

@@ -18,12 +18,11 @@ _LISTED = 12
 
 
 def choose_file(owner: str, sizes: Mapping[str, int], wanted: str) -> str:
-    """-> one of the files
+    """Return the file that the user means.
 
     owner: the folder or repository, for messages. sizes: of whole files in bytes, by the name of the first part.
     wanted: a level ("Q4_K_M", "q4km", "4bit"), a file name, or "" for the sensible default, which is logged. Raises
-    UsageError for a level that no file has, or that several have.
-    """
+    UsageError for a level that no file has, or that several have."""
     models = [name for name in sizes if KINDS[hub_kind(None, None, name)].is_whole] or list(sizes)
     models.sort(key=lambda name: sizes[name])
     if wanted and wanted.lower() != "latest":
@@ -60,7 +59,7 @@ def _wanted(owner: str, models: list[str], sizes: Mapping[str, int], wanted: str
 
 
 def _default(names: list[str], sizes: Mapping[str, int]) -> str:
-    """-> Q4_K_M if it fits, else the largest that is smaller and fits, else the smallest of all"""
+    """Return Q4_K_M if it fits, else the largest that is smaller and fits, else the smallest of all."""
     room = room_here()
     usual = [name for name in names if (level := parse_quantization(name)) and level.name.endswith(USUAL_LEVEL)]
     limit = sizes[usual[0]] if usual else _usual_size(names, sizes)
@@ -75,7 +74,8 @@ def _default(names: list[str], sizes: Mapping[str, int]) -> str:
 
 
 def _usual_size(names: list[str], sizes: Mapping[str, int]) -> int:
-    """-> the size of the first file with about five bits for each weight or less, of the smallest if there is none"""
+    """Return the size of the first file with about five bits for each
+    weight or less, of the smallest if there is none."""
     stated = {name: level.bits_per_weight for name in names if (level := parse_quantization(name))}
     small = [sizes[name] for name, bits in stated.items() if bits and bits < 5.2]
     return max(small, default=min(sizes[name] for name in names))

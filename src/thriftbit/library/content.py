@@ -74,12 +74,12 @@ class Content:
 
     @property
     def bits_per_weight(self) -> float | None:
-        """-> of all weights, embedding included; None where their number is not known"""
+        """Of all weights, embedding included; None where their number is not known."""
         return 8 * self.weights_bytes / self.parameters if self.parameters else None
 
     @property
     def main_type(self) -> str | None:
-        """-> the type of most weights in layers; of most weights, where there are no layers"""
+        """The type of most weights in layers; of most weights, where there are no layers."""
         for parts in ((IN_LAYERS,), (NARROW,), (OUTSIDE, SMALL)):
             found = _most([group for group in self.groups if group.part in parts])
             if found:
@@ -88,7 +88,7 @@ class Content:
 
     @property
     def is_narrow(self) -> bool:
-        """-> whether blocks of 256 divide the rows of no layer"""
+        """Whether blocks of 256 divide the rows of no layer."""
         return all(group.part != IN_LAYERS for group in self.groups)
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def gguf_content(parts: Iterable[GGUFFile]) -> Content:
 
 
 def judge(content: Content, name: str) -> Verdict:
-    """-> what the content really is; name: the file's or the model's, whose claim is held against it"""
+    """Return what the content really is; name: the file's or the model's, whose claim is held against it."""
     if not KINDS[content.kind].is_whole:
         return Verdict(content.kind)
     claim = parse_quantization(name)
@@ -173,7 +173,7 @@ def _judge_checkpoint(content: Content, claim: QuantizationName | None) -> Verdi
 
 
 def agrees(claim: QuantizationName, content: Content) -> bool:
-    """-> whether a GGUF may bear that name"""
+    """Return whether a GGUF may bear that name."""
     main, bits = content.main_type, content.bits_per_weight
     if main is None or main in claim.scheme.formats:
         return True
@@ -199,7 +199,7 @@ def grouped(items: Iterable[tuple[str, str, int, int]]) -> tuple[Group, ...]:
 
 
 def _running_bytes(architecture: str | None, metadata: Metadata, tensors: list[TensorInfo]) -> int | None:
-    """-> memory that it takes, by its metadata, which is a stranger's and may make no sense"""
+    """Return memory that it takes, by its metadata, which is a stranger's and may make no sense."""
     try:
         entries = [Entry(info.name, info.shape, format_for(info.ggml_type)) for info in tensors]
         lasting = memory_needed(shape_of(architecture or "", metadata, entries), CONTEXT_TOKENS).lasting.high
@@ -228,7 +228,7 @@ def _is_uniform(content: Content) -> bool:
 
 
 def _file_type(value: Any) -> str | None:
-    """-> "Q4_K_M" for general.file_type 15"""
+    """Return "Q4_K_M" for general.file_type 15."""
     number = _number(value)
     name = next((each.name for each in gguf.LlamaFileType if each == number), None)
     return name.removeprefix("MOSTLY_").removeprefix("ALL_") if name and name != "GUESSED" else None

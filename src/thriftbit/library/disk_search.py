@@ -38,7 +38,7 @@ Identity = tuple[int, int] | Path
 
 
 def candidates(current: Path, warn: Warn) -> list[Candidate]:
-    """-> everything on this disk that may be a model, each file once, the current folder's first
+    """Return everything on this disk that may be a model, each file once, the current folder's first.
 
     warn: is given a sentence on each thing that could not be searched."""
     found: dict[Identity, Candidate] = {}
@@ -50,12 +50,12 @@ def candidates(current: Path, warn: Warn) -> list[Candidate]:
 
 
 def every_name(current: Path) -> list[Candidate]:
-    """-> the same, but each name of a file on its own"""
+    """Return the same, but each name of a file on its own."""
     return list(_all(current, lambda message: None))
 
 
 def from_here(path: Path) -> str:
-    """-> the path as somebody in the current folder writes it"""
+    """Return the path as somebody in the current folder writes it."""
     try:
         relative = str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -131,7 +131,8 @@ def _walk(
 
 
 def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterator[Candidate]:
-    """-> the models among the files of one folder. names: of its files. shown: the folder, as it stands before names"""
+    """Yield the models among the files of one folder. names: of its files.
+    shown: the folder, as it stands before names."""
     for parts in whole_files(names):
         files = tuple(folder / part for part in parts)
         named = f"{shown}/{parts[0]}" if shown else parts[0]
@@ -148,7 +149,7 @@ def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterat
 
 
 def _hash_in_cache(files: tuple[Path, ...]) -> str | None:
-    """-> the SHA-256 that the Hub's cache uses as the name of a file's content"""
+    """Return the SHA-256 that the Hub's cache uses as the name of a file's content."""
     if len(files) > 1 or not files[0].is_symlink():
         return None
     target = files[0].readlink().name
@@ -177,7 +178,7 @@ def _children(folder: Path, warn: Warn) -> list[Path]:
 
 
 def _identity(path: Path) -> Identity:
-    """-> the same for every link to a file"""
+    """Return the same for every link to a file."""
     try:
         state = path.stat()
     except OSError:

@@ -53,13 +53,13 @@ class Explanation:
 
 
 def explain(name: str) -> str:
-    """-> what a quantization is, in plain words: its bits, what runs it, how it compares. `name` may be a file's.
+    """Return what a quantization is, in plain words: its bits, what runs it, how it compares. `name` may be a file's.
     Raises UsageError, with similar names, for one that is not known."""
     return str(explanation_of(name))
 
 
 def explanation_of(name: str) -> Explanation:
-    """-> the same, in pieces"""
+    """Return the same, in pieces."""
     return _describe(name, parse_quantization(name))
 
 
@@ -92,7 +92,7 @@ def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
 
 
 def format_bits(ggml_type: str) -> float | None:
-    """-> bits per weight of one of GGML's formats, exactly; None for a name that is none"""
+    """Return bits per weight of one of GGML's formats, exactly; None for a name that is none."""
     try:
         return format_of(ggml_type).bits_per_weight
     except UsageError:
@@ -100,7 +100,7 @@ def format_bits(ggml_type: str) -> float | None:
 
 
 def whole_model_bits(scheme: Scheme, bits: float) -> float:
-    """-> bits per weight over Llama 3.1 8B, of which embedding and output matrix may stay in 16"""
+    """Return bits per weight over Llama 3.1 8B, of which embedding and output matrix may stay in 16."""
     if scheme.family.outer_bits is None:
         return bits
     outer = _OUTER_WEIGHTS / _WEIGHTS
@@ -134,7 +134,7 @@ def _size(quantization: QuantizationName) -> list[tuple[str, str]]:
 
 
 def _signs(quantization: QuantizationName) -> list[tuple[str, str]]:
-    """-> what the marks around the level mean"""
+    """Return what the marks around the level mean."""
     signs = {
         "UD": quantization.dynamic,
         "importance matrix": quantization.importance,

@@ -83,7 +83,7 @@ class Finding:
 
     @property
     def can_chat(self) -> bool:
-        """-> whether `thriftbit chat` runs it as it is"""
+        """Whether `thriftbit chat` runs it as it is."""
         return self.kind == TEXT and self.is_ready
 
     @property
@@ -135,7 +135,7 @@ def _next_for_local(model: LocalModel, name_is_unique: bool) -> str:
 
 
 def _typed(name: str, path: Path, name_is_unique: bool) -> str:
-    """-> what to type for a model here: its path from here if it is below, else its name if that is its alone"""
+    """Return what to type for a model here: its path from here if it is below, else its name if that is its alone."""
     return from_here(path) if path.is_relative_to(Path.cwd()) or not name_is_unique else name
 
 
@@ -167,7 +167,7 @@ def hub_finding(file: HubFile, room: Room) -> Finding:
 
 
 def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str | None]:
-    """-> its precision, how that is known, bits per weight, and a warning if the name says something else"""
+    """Return its precision, how that is known, bits per weight, and a warning if the name says something else."""
     if file.content is not None:
         verdict = judge(file.content, file.name)
         return verdict.label, "header", file.content.bits_per_weight, verdict.warning
@@ -190,7 +190,7 @@ def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str 
 
 
 def _unpacked(file: HubFile, claim: QuantizationName) -> int | None:
-    """-> how many weights a checkpoint has, of which the Hub counts the numbers that they are packed into"""
+    """Return how many weights a checkpoint has, of which the Hub counts the numbers that they are packed into."""
     if file.parameters or not claim.bits_per_weight:
         return file.parameters
     packed = {"I32": 32, "U32": 32, "U8": 8}
@@ -199,7 +199,7 @@ def _unpacked(file: HubFile, claim: QuantizationName) -> int | None:
 
 
 def _next_for_hub(file: HubFile) -> str:
-    """-> a command that tells the size of a download before it begins"""
+    """Return a command that tells the size of a download before it begins."""
     if file.files:
         name = quoted(f"{file.repository}:{file.files[0]}")
         return f"thriftbit {'chat' if file.kind == TEXT else 'pull'} {name}"
@@ -223,7 +223,7 @@ class Findings:
 
     @property
     def next_steps(self) -> tuple[tuple[str, str], ...]:
-        """-> what to do, and the command for it: with the best that is here, the best ready-made, the best original"""
+        """What to do, and the command for it: with the best that is here, the best ready-made, the best original."""
         return tuple(_next_steps(self))
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,12 +256,11 @@ def find(
     look: bool = False,
     parts: bool = False,
 ) -> Findings:
-    """-> models whose names or contents have all words: on this disk and, unless `local` or `offline`, on the Hub
+    """Return models whose names or contents have all words: on this disk and, unless `local` or `offline`, on the Hub.
 
     Without words, everything on this disk. look: read headers on the Hub too, some megabytes for each GGUF file.
     parts: also adapters, picture parts and other files that belong to models.
-    Never fails for a file or a Hub that cannot be read: that is in the findings.
-    """
+    Never fails for a file or a Hub that cannot be read: that is in the findings."""
     words = [part for word in words for part in word.split()]
     if look and (local or offline or not words):
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
@@ -293,7 +292,7 @@ def find(
 
 
 def _is_level(word: str) -> bool:
-    """-> whether it names a precision that files have in their names; the Hub searches those of repositories"""
+    """Return whether it names a precision that files have in their names; the Hub searches those of repositories."""
     quantization = parse_quantization(word)
     return quantization is not None and (
         quantization.scheme.family.container == "GGUF" or quantization.scheme.family.name == "float"
@@ -311,7 +310,7 @@ def _order(finding: Finding) -> tuple[bool, bool, float, float, str]:
 
 
 def expected_quality(parameters: int | None, bits_per_weight: float | None) -> float:
-    """-> a number that orders models of one family by what they may be worth; 0 where nothing is known"""
+    """Return a number that orders models of one family by what they may be worth; 0 where nothing is known."""
     if not parameters or not bits_per_weight:
         return 0.0
     return parameters * (1 - math.exp(-min(bits_per_weight, _FULL_BITS) / _GAMMA))
@@ -336,7 +335,7 @@ def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _best_value(findings: Sequence[Finding]) -> Finding | None:
-    """-> the first with at most about 8 bits for each weight, since more cost memory and speed and show no difference;
-    otherwise the first. findings: the best first"""
+    """Return the first with at most about 8 bits for each weight, since more cost memory and speed and show no
+    difference; otherwise the first. findings: the best first."""
     small = (finding for finding in findings if 0 < (finding.bits_per_weight or 0) <= _READY_BITS)
     return next(small, findings[0] if findings else None)

@@ -31,7 +31,8 @@ class HeaderCache:
         self._changed = False
 
     def content(self, files: Sequence[Path], read: Callable[[], Content]) -> Content:
-        """-> what `read` gives for these files, from the cache where they are unchanged. ThriftbitError as it raised"""
+        """Return what `read` gives for these files, from the cache where they
+        are unchanged. ThriftbitError as it raised."""
         record = self._record(files)
         if isinstance(record.get("problem"), str):
             raise ThriftbitError(record["problem"])
@@ -48,7 +49,7 @@ class HeaderCache:
         return content
 
     def hash(self, file: Path, kind: str, compute: Callable[[], str]) -> str:
-        """-> a hash of one file; kind: which, as a file may have several"""
+        """Return a hash of one file; kind: which, as a file may have several."""
         record = self._record([file])
         hashes = record.get("hashes")
         if not isinstance(hashes, dict):
@@ -68,7 +69,7 @@ class HeaderCache:
             write_private(self._path, json.dumps({"version": VERSION, "files": there}).encode())
 
     def _record(self, files: Sequence[Path]) -> dict[str, Any]:
-        """-> what is known of these files as they are now; {} to be filled where nothing is"""
+        """Return what is known of these files as they are now; {} to be filled where nothing is."""
         states = [_state(file) for file in files]
         key = str(files[0])
         record = self._records.get(key)

@@ -77,8 +77,8 @@ class HubAnswer:
 
 
 def search_hub(words: Sequence[str], *, look: bool = False) -> HubAnswer:
-    """-> GGUF files and originals whose repositories all words are in the names of. Raises nothing: a Hub that cannot
-    answer is a problem in words. look: read the headers of the GGUF files."""
+    """Return GGUF files and originals whose repositories all words are in the names of. Raises nothing: a Hub that
+    cannot answer is a problem in words. look: read the headers of the GGUF files."""
     if constants.HF_HUB_OFFLINE:
         return HubAnswer((), "HF_HUB_OFFLINE is set, so the Hub was not asked.")
     try:
@@ -98,7 +98,7 @@ def search_hub(words: Sequence[str], *, look: bool = False) -> HubAnswer:
 
 
 def plain_reason(error: Exception) -> str:
-    """-> why the Hub did not answer, and what to do"""
+    """Return why the Hub did not answer, and what to do."""
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so the Hub was not asked."
     if isinstance(error, HfHubHTTPError) and error.response is not None:
@@ -160,7 +160,7 @@ def _types(info: ModelInfo) -> tuple[tuple[str, int], ...]:
 
 
 def _files_of(info: ModelInfo) -> HubAnswer:
-    """-> the GGUF files of a repository, parts of one together"""
+    """Return the GGUF files of a repository, parts of one together."""
     try:
         detailed = HfApi().model_info(info.id, files_metadata=True, timeout=_PATIENCE_SECONDS)
     except (HTTPError, OSError, ValueError) as error:
@@ -185,7 +185,7 @@ def _files_of(info: ModelInfo) -> HubAnswer:
 
 
 def _looked_into(file: HubFile) -> HubFile:
-    """-> with what is really in it; parts of a split file are looked at one after the other"""
+    """Return the file with what its headers say is in it. The parts of a split file are read one after the other."""
     if not file.files:
         return file
     try:

@@ -64,12 +64,12 @@ class LocalModel:
 
     @property
     def kind(self) -> str:
-        """-> one of `kinds.KINDS`; OTHER where it could not be read"""
+        """One of `kinds.KINDS`; OTHER where it could not be read."""
         return self.content.kind if self.content else OTHER
 
     @property
     def is_whole(self) -> bool:
-        """-> whether it is more than a part of another model; True where it could not be read"""
+        """Whether it is more than a part of another model; True where it could not be read."""
         return self.content is None or KINDS[self.kind].is_whole
 
     @property
@@ -78,7 +78,7 @@ class LocalModel:
 
     @property
     def searched(self) -> str:
-        """-> all that words are looked for in"""
+        """All that words are looked for in."""
         content = self.content
         facts = (content.name, content.architecture, content.kind) if content else ()
         return " ".join(filter(None, (self.name, *self.aliases, self.label, *facts)))
@@ -98,10 +98,9 @@ def take_inventory(
     current: Path | None = None,
     cache: HeaderCache | None = None,
 ) -> Inventory:
-    """-> the models on this disk that all words are in the names or contents of, from their headers alone
+    """Return the models on this disk that all words are in the names or contents of, from their headers alone.
 
-    current: the folder that is searched besides those of programs.
-    """
+    current: the folder that is searched besides those of programs."""
     cache = cache or HeaderCache()
     warnings: list[str] = []
     found = list(candidates(current or Path.cwd(), warnings.append))
@@ -119,7 +118,7 @@ def take_inventory(
 
 
 def kind_of(path: Path) -> str:
-    """-> what a GGUF file or a folder of safetensors is for, one of `kinds.KINDS`; TEXT for a folder that cannot be
+    """Return what a GGUF file or a folder of safetensors is for, one of `kinds.KINDS`; TEXT for a folder that cannot be
     judged, so that whoever opens it says what is wrong. Raises ThriftbitError for a GGUF that cannot be read."""
     if path.is_dir():
         try:
@@ -145,8 +144,8 @@ def check_quantizable(source: str) -> None:
 
 
 def matches(words: Sequence[str], text: str) -> bool:
-    """-> whether every word is in the text, without regard to case and to what separates words ("qwen3 8b" is in
-    "Qwen3-8B"); a number must be whole, so that 8b is not found in 18b"""
+    """Return whether every word is in the text, without regard to case and to what separates words ("qwen3 8b" is in
+    "Qwen3-8B"); a number must be whole, so that 8b is not found in 18b."""
     plain = _plain(text)
     return all(_is_in(_plain(word), plain) for word in words)
 
@@ -216,7 +215,7 @@ def _size(file: Path) -> int:
 
 
 def _find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[list[Candidate]]:
-    """-> groups of candidates with the same bytes"""
+    """Return groups of candidates with the same bytes."""
     single = [candidate for candidate in found if candidate.folder is None and len(candidate.files) == 1]
     tied = [
         group
@@ -230,7 +229,7 @@ def _find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[lis
 
 
 def _alike(candidates: Sequence[Candidate], key: Callable[[Candidate], str | int | None]) -> list[list[Candidate]]:
-    """-> groups of two and more with the same key; what has none is in no group"""
+    """Return groups of two and more with the same key; what has none is in no group."""
     groups: dict[str | int, list[Candidate]] = {}
     for candidate in candidates:
         value = key(candidate)

@@ -46,7 +46,7 @@ _OTHER = "files of another version of Thriftbit"
 
 
 def kept() -> tuple[Kept, ...]:
-    """-> all that Thriftbit keeps in the user's cache, and what it installed"""
+    """Return all that Thriftbit keeps in the user's cache, and what it installed."""
     cache = cache_folder()
     known = [
         Kept(name, what, is_yours, tuple(path for each in below if (path := cache / each).exists()))
@@ -72,8 +72,8 @@ def kept() -> tuple[Kept, ...]:
 
 
 def clear(name: str | None = None) -> tuple[Kept, ...]:
-    """-> what was removed: the group of that name, or all that can be made again without the user. Raises UsageError
-    for a name that there is not, ThriftbitError for a file that cannot be removed."""
+    """Return what was removed: the group of that name, or all that can be made again without the user. Raises
+    UsageError for a name that there is not, ThriftbitError for a file that cannot be removed."""
     groups = kept()
     if name is not None and name not in _names():
         raise UsageError(f"{shown(name)} is not one of the names here: {', '.join(_names())}")

@@ -140,7 +140,7 @@ _LORA = re.compile(r"\.lora_[aAbB]$")
 
 
 def gguf_kind(metadata: Metadata, tensors: Collection[str]) -> str:
-    """-> which of KINDS a GGUF file is. tensors: the names of all its tensors"""
+    """Return which of KINDS a GGUF file is. tensors: the names of all its tensors."""
     architecture = metadata.get("general.architecture")
     architecture = architecture if isinstance(architecture, str) else ""
     declared = metadata.get("general.type")
@@ -191,7 +191,7 @@ _SENTENCE_TRANSFORMERS = ("modules.json", "config_sentence_transformers.json", "
 
 
 def folder_kind(config: Mapping[str, Any], names: Collection[str]) -> str:
-    """-> which of KINDS a folder in Hugging Face's layout is. config: of its config.json. names: of its files"""
+    """Return which of KINDS a folder in Hugging Face's layout is. config: of its config.json. names: of its files."""
     if "adapter_config.json" in names:
         return ADAPTER
     if "model_index.json" in names:
@@ -216,7 +216,7 @@ _BY_TASK = {
 
 
 def hub_kind(task: str | None, architecture: str | None, file: str) -> str:
-    """-> which of KINDS a repository's file is, by what the Hub says of it: a claim until its header is read
+    """Return which of KINDS a repository's file is, by what the Hub says of it: a claim until its header is read.
 
     task: the Hub's "pipeline_tag". architecture: of the repository's GGUF files. file: a name, "" for a checkpoint."""
     words = re.split(r"[-_./]", file.lower())
@@ -232,7 +232,7 @@ def hub_kind(task: str | None, architecture: str | None, file: str) -> str:
 
 
 def cannot(kind: str, path: Path | str, why: str) -> ThriftbitError:
-    """-> the error of a command that needs a language model and was given something else
+    """Return the error of a command that needs a language model and was given something else.
 
     why: it is refused, "it cannot chat"."""
     known = KINDS[kind]

@@ -64,11 +64,10 @@ class Located:
 
 
 def locate(name: str | Path, *, to_run: bool = False, offline: bool = False) -> Located:
-    """-> what the name stands for. Nothing large is downloaded.
+    """Return what the name stands for. Nothing large is downloaded.
 
     to_run: prefer a repository's GGUF files to its safetensors.
-    Raises ThriftbitError for a name that no model has, with the nearest names; UsageError for one that several have.
-    """
+    Raises ThriftbitError for a name that no model has, with the nearest names; UsageError for one that several have."""
     text = str(name)
     if not text.strip():
         raise UsageError("no model is named; `thriftbit ls` lists the models on this disk")
@@ -104,8 +103,8 @@ def obtain(
     offline: bool = False,
     confirm: Confirm = lambda words: True,
 ) -> str:
-    """-> a source whose weights can be read: a path, or the hub id of safetensors. Downloads a GGUF that is only on the
-    Hub, into the Hub's own cache.
+    """Return a source whose weights can be read: a path, or the hub id of safetensors. Downloads a GGUF that is only on
+    the Hub, into the Hub's own cache.
 
     confirm: is asked before more than LITTLE_BYTES are downloaded; a no raises ThriftbitError."""
     located = locate(name, to_run=to_run, offline=offline)
@@ -128,7 +127,7 @@ def _exists(path: Path) -> bool:
 
 
 def _in_folder_of_ggufs(folder: Path, choice: str) -> str:
-    """-> the folder itself, or, if it holds GGUF files and no checkpoint, one of those"""
+    """Return the folder itself, or, if it holds GGUF files and no checkpoint, one of those."""
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_file()]
     except OSError:
@@ -141,7 +140,7 @@ def _in_folder_of_ggufs(folder: Path, choice: str) -> str:
 
 
 def _hub_name(text: str) -> tuple[HubId, str] | None:
-    """-> the repository and which file of it; None for what is no name on the Hub"""
+    """Return the repository and which file of it; None for what is no name on the Hub."""
     match = _HUB_NAME.fullmatch(_HUB_PREFIX.sub("", text, count=1))
     if match is None:
         return None
@@ -150,7 +149,7 @@ def _hub_name(text: str) -> tuple[HubId, str] | None:
 
 
 def _named(text: str, here: Sequence[Candidate]) -> Candidate | None:
-    """-> the model with exactly this name or alias; Ollama's ":latest" may be left out"""
+    """Return the model with exactly this name or alias; Ollama's ":latest" may be left out."""
     for wanted in (text, f"{text}:latest"):
         for same in (str.__eq__, lambda one, other: one.lower() == other.lower()):
             for candidate in here:
@@ -208,7 +207,7 @@ def _size_bytes(candidate: Candidate) -> int:
 
 
 def _only_match(text: str, here: Sequence[Candidate]) -> Candidate | None:
-    """-> the one model that the words are in the name of. Raises UsageError where several are"""
+    """Return the one model that the words are in the name of. Raises UsageError where several are."""
     words = re.split(r"[\s:]+", text.strip())
     if not any(words):
         return None
@@ -223,7 +222,7 @@ def _only_match(text: str, here: Sequence[Candidate]) -> Candidate | None:
 
 
 def _stem(name: str) -> str:
-    """-> the last part of a name without its suffix, in lower case"""
+    """Return the last part of a name without its suffix, in lower case."""
     return name.rpartition("/")[2].lower().removesuffix(".gguf")
 
 
@@ -252,7 +251,7 @@ def _missed(text: str, here: Sequence[Candidate]) -> str:
 
 
 def nearest(text: str, here: Iterable[Candidate]) -> list[str]:
-    """-> up to three names of models here that are spelled like the text"""
+    """Return up to three names of models here that are spelled like the text."""
     names = {name: candidate.name for candidate in here for name in (candidate.name, *candidate.aliases)}
     names = {_stem(name): whole for name, whole in names.items()} | {name.lower(): w for name, w in names.items()}
     names |= {alias.lower(): alias for alias in read_aliases()}

@@ -60,7 +60,8 @@ class QuantizationName:
 
 
 def parse_quantization(name: str) -> QuantizationName | None:
-    """-> what the name of a file, a path, a repository or an Ollama model says of its precision; None if nothing"""
+    """Return what the name of a file, a path, a repository or an Ollama
+    model says of its precision; None if nothing."""
     name = name.strip()[:_LONGEST]
     is_gguf = bool(_GGUF_FILE.search(name))
     parts = [part for part in _SEPARATORS.split(name) if part]
@@ -96,7 +97,7 @@ def _parse_part(stem: str, context: str, is_gguf: bool, alone: bool) -> Quantiza
 
 
 def _level(stem: str) -> QuantizationName | None:
-    """-> llama.cpp's level, or one of its relatives'"""
+    """Return llama.cpp's level, or one of its relatives'."""
     found = [match for match in LEVEL.finditer(stem) if canonical_level(match) in SCHEMES]
     if not found:
         return None
@@ -114,7 +115,7 @@ def _level(stem: str) -> QuantizationName | None:
 
 
 def _method(lower: str, context: str, alone: bool) -> QuantizationName | None:
-    """-> a quantization that is not llama.cpp's"""
+    """Return a quantization that is not llama.cpp's."""
     for scheme_name, pattern, spelling in METHODS:
         match = pattern.search(lower)
         if match:
@@ -130,7 +131,7 @@ def _method(lower: str, context: str, alone: bool) -> QuantizationName | None:
 
 
 def _exllama(lower: str, context: str, alone: bool) -> QuantizationName | None:
-    """-> a branch such as 4.0bpw or 4_25: the repository says which of the two formats it is, if anything does"""
+    """Return a branch such as 4.0bpw or 4_25: the repository says which of the two formats it is, if anything does."""
     average = stated_average_bits(lower)
     branch = _EXL_BRANCH.fullmatch(lower)
     if average is None and branch and (alone or "exl" in context):
@@ -152,12 +153,12 @@ def _spelled(scheme: Scheme, spelling: str, bits: int | None, average: float | N
 
 
 def _decimal(bits: float) -> str:
-    """-> "4.0", "4.25": as people write them"""
+    """Return "4.0", "4.25": as people write them."""
     return f"{bits:g}" if bits % 1 else f"{bits:.1f}"
 
 
 def _bare_level(bits: int) -> QuantizationName:
-    """-> "Q4": about so many bits, in one of llama.cpp's formats"""
+    """Return "Q4": about so many bits, in one of llama.cpp's formats."""
     usual = _USUAL_LEVELS[bits]
     known = SCHEMES[usual]
     scheme = replace(

@@ -98,7 +98,7 @@ _AVERAGE = re.compile(r"(?<![A-Za-z0-9.])(\d{1,2}(?:[._]\d{1,4})?)[-_ ]?bpw(?![A
 
 
 def canonical_level(match: re.Match[str], complete: bool = True) -> str:
-    """-> the usual spelling of a level that LEVEL found, which may be none that exists
+    """Return the usual spelling of a level that LEVEL found, which may be none that exists.
 
     complete: give Q4_K, which is a format and no level, the letter of the level that is meant, Q4_K_M."""
     text = match["level"].upper().replace("-", "_")
@@ -115,12 +115,12 @@ def canonical_level(match: re.Match[str], complete: bool = True) -> str:
 
 
 def canonical_float(text: str) -> str:
-    """-> "BF16" for what FLOAT found"""
+    """Return "BF16" for what FLOAT found."""
     return "BF16" if text.startswith("b") else "F32" if text.endswith("32") else "F16"
 
 
 def stated_bits(text: str) -> int | None:
-    """-> the number of bits that a name in lower case states: int4, 4bit, 4-bit, w4a16, mlx-q4; None for none"""
+    """Return the number of bits that a name in lower case states: int4, 4bit, 4-bit, w4a16, mlx-q4; None for none."""
     for pattern in _BITS:
         found = pattern.findall(text)
         if found:
@@ -129,7 +129,7 @@ def stated_bits(text: str) -> int | None:
 
 
 def stated_average_bits(text: str) -> float | None:
-    """-> 4.25 for a name with "4.25bpw" or "4_25bpw" in it; None for none, or for more than weights can have"""
+    """Return 4.25 for a name with "4.25bpw" or "4_25bpw" in it; None for none, or for more than weights can have."""
     found = _AVERAGE.search(text)
     bits = float(found[1].replace("_", ".")) if found else 0.0
     return bits if 0 < bits <= 32 else None

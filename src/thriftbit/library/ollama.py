@@ -43,7 +43,7 @@ def _manifests(folder: Path) -> Iterator[Path]:
 
 
 def _candidate(folder: Path, manifest: Path) -> Candidate | None:
-    """-> the model of a manifest; None for one without a model, such as an embedding's adapter alone"""
+    """Return the model of a manifest; None for one without a model, such as an embedding's adapter alone."""
     name = _name(manifest.relative_to(folder / "manifests").parts)
     try:
         layers = read_json_object(manifest).get("layers")
@@ -61,7 +61,7 @@ def _candidate(folder: Path, manifest: Path) -> Candidate | None:
 
 
 def _blob(folder: Path, hash: str) -> Path:
-    """-> where the content is: with a colon in its name before version 0.1.30"""
+    """Return where the content is: with a colon in its name before version 0.1.30."""
     path, older = folder / "blobs" / f"sha256-{hash}", folder / "blobs" / f"sha256:{hash}"
     return older if older.exists() and not path.exists() else path
 

@@ -74,13 +74,13 @@ def checkpoint_content(folder: Path) -> Content:
 
 def quantization_settings(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """folder: the model's, for files beside config.json.
-    -> what they say of quantization, with its method under "quant_method"; {} for plain weights"""
+    Returns what they say of quantization, with its method under "quant_method"; {} for plain weights."""
     packing = find_packing(config, folder)
     return {} if packing is None else {**packing.settings, "quant_method": packing.method}
 
 
 def declared_precision(settings: Mapping[str, Any]) -> str | None:
-    """-> the usual name of what the settings describe, "AWQ-Int4"; None for {}"""
+    """Return the usual name of what the settings describe, "AWQ-Int4"; None for {}."""
     if not settings:
         return None
     method = str(settings.get("quant_method") or settings.get("quant_algo") or "quantized").lower()[:40]
@@ -97,7 +97,7 @@ def declared_precision(settings: Mapping[str, Any]) -> str | None:
 
 
 def _compressed(settings: Mapping[str, Any]) -> str:
-    """-> what compressed-tensors calls its formats, in the names that people use"""
+    """Return what compressed-tensors calls its formats, in the names that people use."""
     format = str(settings.get("format", ""))[:40]
     bits = _stated_bits(settings) or 4
     if "nvfp4" in format:
@@ -125,7 +125,7 @@ def _stated_bits(settings: Mapping[str, Any]) -> float | None:
 
 
 def _weights(tensor: Tensor, settings: Mapping[str, Any]) -> int | None:
-    """-> how many weights the tensor holds: 0 for scales and the like, None where that is not known"""
+    """Return how many weights the tensor holds: 0 for scales and the like, None where that is not known."""
     name, dtype, stored = tensor.name, tensor.source_dtype, tensor.parameters
     if not settings:
         return stored
@@ -142,7 +142,7 @@ def _weights(tensor: Tensor, settings: Mapping[str, Any]) -> int | None:
 
 
 def _bits_of(name: str, settings: Mapping[str, Any], otherwise: float | None) -> float | None:
-    """-> bits of a packed weight; MLX may have other bits for some modules, listed by name"""
+    """Return bits of a packed weight; MLX may have other bits for some modules, listed by name."""
     own = settings.get(name.rpartition(".")[0])
     if isinstance(own, dict):
         return _stated_bits(own)

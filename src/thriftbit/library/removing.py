@@ -53,7 +53,7 @@ class Removal:
 
 
 def removal_of(name: str) -> Removal:
-    """name: whatever `locate` understands. -> what removing it means; nothing is removed yet
+    """name: whatever `locate` understands. Returns what removing it means; nothing is removed yet.
 
     Raises UsageError for a name that leads to no model here, ThriftbitError for what Thriftbit does not remove."""
     candidate = _candidate(name)
@@ -97,7 +97,7 @@ def _candidate(name: str) -> Candidate:
 
 
 def _in_hub_cache(candidate: Candidate) -> tuple[Path, ...]:
-    """-> the links of a file and, where nothing else needs it, its content; of safetensors the whole repository"""
+    """Return the links of a file and, where nothing else needs it, its content; of safetensors the whole repository."""
     repository = next(
         parent for parent in candidate.files[0].parents if parent.parent.name == "snapshots"
     ).parent.parent
@@ -131,7 +131,8 @@ def _is_of_model(entry: Path) -> bool:
 
 
 def _freed_bytes(paths: Sequence[Path]) -> int:
-    """-> of the disk; content with another hard link stays, and so does what a link only leads to"""
+    """Return the bytes of disk that removing these paths frees. Content with another hard link stays, and so does the
+    target of a symbolic link."""
     states = [file.lstat() for path in paths for file in _files(path)]
     going: dict[tuple[int, int], int] = {}
     for state in states:
@@ -147,7 +148,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _other_names(candidate: Candidate) -> list[str]:
-    """-> names in other places that lead to the same file"""
+    """Return names in other places that lead to the same file."""
     if candidate.folder is not None:
         return []
     first = candidate.files[0]

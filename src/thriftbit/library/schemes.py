@@ -41,7 +41,7 @@ class Scheme:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """-> the GGML formats that most weights may have; () where the name does not say"""
+        """The GGML formats that most weights may have; () where the name does not say."""
         return (self.most, *self.also) if self.most else ()
 
 
@@ -79,7 +79,7 @@ SCHEMES: Mapping[str, Scheme] = {
 
 
 def integers(bits: int) -> Scheme:
-    """-> plain integers of so many bits, for numbers that the table does not list"""
+    """Return plain integers of so many bits, for numbers that the table does not list."""
     known = SCHEMES.get(f"INT{bits}")
     if known is not None:
         return known

@@ -37,7 +37,7 @@ def term_named(name: str) -> Term | None:
 
 
 def spellings() -> Mapping[str, str]:
-    """-> all spellings of all terms, in lower case, and the terms' names"""
+    """Return all spellings of all terms, in lower case, and the terms' names."""
     return {spelling.lower(): term.name for term in TERMS.values() for spelling in (term.name, *term.also)}
 
 

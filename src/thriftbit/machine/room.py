@@ -47,12 +47,12 @@ class Room:
 
     @property
     def free_bytes(self) -> int | None:
-        """-> for one model, in all memories together"""
+        """For one model, in all memories together."""
         return _together(self.main, self.gpu, self.shared)
 
     @property
     def most_bytes(self) -> int | None:
-        """-> the same when other programs are closed"""
+        """The same when other programs are closed."""
         return _together(self.main_when_idle, self.gpu_when_idle, self.shared)
 
     def fits(self, needed_bytes: int | None, needs: str | None = None) -> Fits:
@@ -83,7 +83,7 @@ class Placement:
 
 
 def room_here() -> Room:
-    """-> of this computer, now"""
+    """Return the room on this computer now."""
     nowhere: Fact[int] = unknown("is not asked for", "")
     return room_in(facts_of(LiveSurroundings(), "", nowhere, nowhere), None, is_here=True)
 
@@ -116,7 +116,7 @@ def room_in(facts: Facts, leave_free_bytes: int | None, *, is_here: bool) -> Roo
 
 
 def place(shape: ModelShape, memory: MemoryNeeded, room: Room) -> Placement:
-    """-> where a model with this shape goes, and how much of it"""
+    """Return where a model with this shape goes, and how much of it."""
     layers = len(shape.layers or ())
     if memory.cache is None or memory.lasting.high is None or room.main is None:
         return Placement("unknown", 0, layers, 0, memory.weights)
@@ -131,13 +131,13 @@ def place(shape: ModelShape, memory: MemoryNeeded, room: Room) -> Placement:
 
 
 def estimated_need(size_bytes: int) -> int:
-    """-> what running weights of that size takes with a conversation of 4,096 tokens, about: a tenth and half a
-    gigabyte more, which covers the common families"""
+    """Return what running weights of that size takes with a conversation of 4,096 tokens, about: a tenth and half a
+    gigabyte more, which covers the common families."""
     return round(size_bytes * (1 + _ROOM_SHARE)) + _ROOM_BYTES
 
 
 def _gpu_share(shape: ModelShape, memory: MemoryNeeded, gpu_bytes: int) -> tuple[int, int]:
-    """-> how many layers, the output among them, fit into a GPU's memory, and the bytes they take there"""
+    """Return how many layers, the output among them, fit into a GPU's memory, and the bytes they take there."""
     by_layer, output = [0] * len(shape.layers or ()), 0
     for entry in shape.entries:
         match = _LAYER.match(entry.name)
@@ -160,7 +160,7 @@ def _free_on(gpu: Gpu) -> int:
 
 
 def _together(main: int | None, gpu: int, shared: bool) -> int | None:
-    """-> of both memories, which layers may be divided among"""
+    """Return the bytes of both memories together, since a model's layers may be divided between them."""
     if shared or not gpu:
         return main
     return gpu if main is None else main + gpu

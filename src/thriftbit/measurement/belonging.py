@@ -46,7 +46,7 @@ def check_belongs(quantized: Model, original: Model) -> None:
 
 
 def _without_layers_ahead(model: Model) -> Model:
-    """-> the model without layers that guess the tokens after the next, which take no part in what is measured"""
+    """Return the model without layers that guess the tokens after the next, which take no part in what is measured."""
     prefix = f"{model.architecture}."
     layers, ahead = (model.metadata.get(prefix + key) for key in ("block_count", "nextn_predict_layers"))
     if not isinstance(layers, np.integer) or not isinstance(ahead, np.integer) or not 0 < ahead < layers:

@@ -17,8 +17,8 @@ _NEGLIGIBLE = 1e-12
 
 
 def clopper_pearson(successes: float, trials: float, confidence: float) -> tuple[float, float]:
-    """successes: of `trials`; need not be whole numbers. -> (low, high), which covers the probability at least as often
-    as `confidence` says. Raises ValueError for more successes than trials, and for none of both."""
+    """successes: of `trials`; need not be whole numbers. Returns (low, high), which covers the probability at least as
+    often as `confidence` says. Raises ValueError for more successes than trials, and for none of both."""
     if not 0 <= successes <= trials or not trials:
         raise ValueError(f"{successes} of {trials}")
     tail, failures = (1 - confidence) / 2, trials - successes
@@ -31,7 +31,7 @@ def clopper_pearson(successes: float, trials: float, confidence: float) -> tuple
 
 
 def _halved(is_below: Callable[[float], bool]) -> float:
-    """-> the share up to which `is_below` holds"""
+    """Return the share up to which `is_below` holds."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -40,7 +40,7 @@ def _halved(is_below: Callable[[float], bool]) -> float:
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """-> the regularized incomplete beta function I_x(a, b); a, b > 0, 0 < x < 1"""
+    """Return the regularized incomplete beta function I_x(a, b); a, b > 0, 0 < x < 1."""
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     if x < (a + 1) / (a + b + 2):  # where the fraction converges fast; elsewhere by symmetry
         return math.exp(scale) * _fraction(a, b, x) / a

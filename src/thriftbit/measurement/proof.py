@@ -34,9 +34,8 @@ _logger = logging.getLogger(__name__)
 def proven(model: Model, output: Path, force: bool) -> Iterator[Path]:
     """model: from llama.cpp's converter. output: the file's name. force: replace an existing file.
 
-    -> where to write the file; it gets its name at the end of `with`, if llama.cpp and transformers agree on it
-    Raises ThriftbitError if they do not; nothing is left then. Where transformers lacks the class, that is logged.
-    """
+    Yields where to write the file; it gets its name at the end of `with`, if llama.cpp and transformers agree on it.
+    Raises ThriftbitError if they do not; nothing is left then. Where transformers lacks the class, that is logged."""
     check_target(output, output, force)
     with temporary_folder("unproven", output.parent) as folder:
         unproven = folder / output.name
@@ -60,10 +59,9 @@ def proven(model: Model, output: Path, force: bool) -> Iterator[Path]:
 
 
 def disagreement(model: Model, path: Path) -> LogitCheck:
-    """path: of a GGUF made of the model. -> how far the logits are apart; or why transformers' side is missing
+    """path: of a GGUF made of the model. Returns how far the logits are apart; or why transformers' side is missing.
 
-    Raises ThriftbitError if llama.cpp does not run the file.
-    """
+    Raises ThriftbitError if llama.cpp does not run the file."""
     texts, theirs = engine_predictions(path)
     file = open_gguf(path)
     try:

@@ -23,9 +23,8 @@ Result = TypeVar("Result")
 def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
     """compute: is given how many tokens should pass a layer at once, at least one text. doing: "calibrating MODEL".
 
-    -> its result; with fewer tokens at once if there is not memory enough, from its beginning
-    Raises ThriftbitError if there is no memory for the fewest either.
-    """
+    Returns its result; with fewer tokens at once if there is not memory enough, from its beginning.
+    Raises ThriftbitError if there is no memory for the fewest either."""
     tokens = BATCH_TOKENS
     while tokens >= FEWEST_TOKENS:
         try:

@@ -40,14 +40,14 @@ class CheckpointParameters:
 
     @property
     def names(self) -> list[str]:
-        """-> of the parameters that the checkpoint has"""
+        """Of the parameters that the checkpoint has."""
         return list(self._first)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._names[name].shape)
 
     def load(self, name: str) -> torch.Tensor:
-        """-> float32, as transformers shapes the parameter. Raises ThriftbitError if the checkpoint has none."""
+        """Return float32, as transformers shapes the parameter. Raises ThriftbitError if the checkpoint has none."""
         if name not in self._first:
             raise ThriftbitError(f"{self._source}: has no tensor for {name}, which the model computes with")
         first = self._first[name]
@@ -61,7 +61,7 @@ class CheckpointParameters:
         return value.float()
 
     def rows(self, name: str, numbers: Sequence[int]) -> torch.Tensor:
-        """-> float32 (len(numbers), width): these rows of a matrix that the checkpoint stores as it is"""
+        """Return float32 (len(numbers), width): these rows of a matrix that the checkpoint stores as it is."""
         origins = self._origins[self._first[name]]
         if len(origins) > 1 or origins[0][1] is not None:
             return self.load(name)[list(numbers)]
@@ -82,7 +82,7 @@ class CheckpointParameters:
             self._first[parameter] = renamed
 
     def _given_with(self, first: str, pattern: str | None) -> Iterator[str]:
-        """-> all parameters that the rule gives at once"""
+        """Yield all parameters that the rule gives at once."""
         if pattern is None:
             yield first
             return

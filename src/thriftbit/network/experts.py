@@ -43,7 +43,7 @@ class ExpertInputs:
                 self.squares[name][expert] += inputs.float().square().sum(dim=0)
 
     def _between(self, entering: torch.Tensor, expert: int) -> torch.Tensor:
-        """-> what the expert's last matrix gets: what its first ones make of `entering`"""
+        """Return what the expert's last matrix gets: what its first ones make of `entering`."""
         first = self._module.get_parameter(self._first)[expert]
         bias = self._module.get_parameter(f"{self._first}_bias")[expert] if self._has_bias() else None
         made = nn.functional.linear(entering, first.T if self._transposed else first, bias)
@@ -59,15 +59,15 @@ class ExpertInputs:
 
 
 def _joined(module: nn.Module, names: tuple[str, ...]) -> str:
-    """-> the first of the names that the module has a tensor of all experts for; "" for none"""
+    """Return the first of the names that the module has a tensor of all experts for; "" for none."""
     parameters = {name: getattr(module, name, None) for name in names}
     return next((name for name, each in parameters.items() if isinstance(each, nn.Parameter) and each.dim() == 3), "")
 
 
 @contextmanager
 def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iterator[dict[str, ExpertInputs]]:
-    """used: is asked, whenever the layer is computed, which of its tokens count, bool (tokens,). -> by the names of the
-    layer's modules of experts, what is gathered while it lasts"""
+    """used: is asked, whenever the layer is computed, which of its tokens count, bool (tokens,). Yields by the names of
+    the layer's modules of experts, what is gathered while it lasts."""
     found = {name: ExpertInputs(module) for name, module in layer.named_modules() if _has_experts(module)}
 
     def hook(inputs: ExpertInputs) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -87,7 +87,7 @@ def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iter
 
 
 def _has_experts(module: nn.Module) -> bool:
-    """-> whether the module's experts lie as it says; some families have others under the same names"""
+    """Return whether the module's experts lie as it says; some families have others under the same names."""
     first = _joined(module, FIRST)
     if not first or not _joined(module, (LAST,)):
         return False

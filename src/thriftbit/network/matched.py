@@ -47,7 +47,7 @@ class Matched:
     layers_name: str
 
     def load(self, name: str, tensors: Sequence[Tensor]) -> torch.Tensor:
-        """tensors: of the original or of a quantized version. -> float32, as transformers shapes the parameter"""
+        """tensors: of the original or of a quantized version. Returns float32, as transformers shapes the parameter."""
         shape = self.checkpoint.shape(name)
         if name not in self.origins:
             return self.checkpoint.load(name)
@@ -63,7 +63,7 @@ class Matched:
         return torch.from_numpy(lines.reshape(shape))
 
     def rows(self, name: str, numbers: Sequence[int], tensors: Sequence[Tensor]) -> torch.Tensor:
-        """-> float32 (len(numbers), width): these rows of a matrix, for example of an embedding"""
+        """Return float32 (len(numbers), width): these rows of a matrix, for example of an embedding."""
         origin = self.origins.get(name)
         if origin is None or not origin.is_plain:
             return self.checkpoint.rows(name, numbers)
@@ -72,10 +72,10 @@ class Matched:
 
 
 def match(model: Model) -> Matched:
-    """model: with its conversion. -> where transformers' parameters lie in the model's tensors; kept for the next time
+    """model: with its conversion. Returns where transformers' parameters lie in the model's tensors; kept for the next
+    time.
 
-    Raises ThriftbitError if a matrix of the container is in no parameter: what it does would be left out.
-    """
+    Raises ThriftbitError if a matrix of the container is in no parameter: what it does would be left out."""
     conversion = model.conversion
     assert conversion is not None
     if conversion in _matched:
@@ -126,7 +126,7 @@ def _refuse_unused(model: Model, origins: Mapping[str, Origin], layers: int) -> 
 
 
 def _is_matrix(tensor: Tensor) -> bool:
-    """-> whether it may be quantized; vectors, also those stored as one column, and norms never are"""
+    """Return whether it may be quantized; vectors, also those stored as one column, and norms never are."""
     return is_matrix(tensor) and tensor.rows > 1 and tensor.name.endswith(".weight") and "norm" not in tensor.name
 
 
@@ -150,7 +150,7 @@ def _fill(lines: FloatArray, origin: Origin, number: int, tensor: Tensor) -> Non
 
 
 def _runs(numbers: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[tuple[int, int]]:
-    """-> (first, last) ranges over which the numbers go up by exactly one"""
+    """Return (first, last) ranges over which the numbers go up by exactly one."""
     breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
     edges = [0, *breaks.tolist(), len(numbers)]
     return ((first, last) for first, last in pairwise(edges) if first < last)
@@ -177,7 +177,7 @@ def _write(path: Path, origins: Mapping[str, Origin]) -> None:
 
 
 def _read(path: Path) -> dict[str, Origin] | None:
-    """-> None if there is nothing of use"""
+    """Return None if there is nothing of use."""
     try:
         with np.load(path) as file:
             names = dict.fromkeys(key.rpartition("/")[0] for key in file.files)

@@ -54,8 +54,7 @@ def find_origins(
 ) -> dict[str, Origin]:
     """tensors: of the container. parameters: names, and what reads them, float32 of at least two axes.
 
-    -> for each parameter that was found as a whole, where it lies
-    """
+    Returns for each parameter that was found as a whole, where it lies."""
     index = _Index(tensors)
     index.add_rows(lambda share: progress(0.5 * share))
     origins: dict[str, Origin] = {}
@@ -110,7 +109,7 @@ class _Index:
         self._sets.finish()
 
     def find(self, values: FloatArray) -> Origin | None:
-        """-> where the parameter is, if its rows, or its columns, are rows of the container"""
+        """Return where the parameter is, if its rows, or its columns, are rows of the container."""
         for turned in (False, True) if values.ndim == 3 else (False,):
             lines = _lines(values, turned)
             found = self._rows.find(lines.shape[1], hashes_of(lines))
@@ -119,7 +118,8 @@ class _Index:
         return None
 
     def find_otherwise(self, values: FloatArray) -> Origin | None:
-        """-> likewise, if rows are columns of the container, or have the values of rows in another order"""
+        """Return where the parameter is, if its rows are columns of the container, or hold the values of rows in
+        another order."""
         for turned in (False, True) if values.ndim == 3 else (False,):
             lines = _lines(values, turned)
             hashes = hashes_of(lines)
@@ -138,7 +138,8 @@ class _Index:
         return None
 
     def _order_of_columns(self, lines: FloatArray, found: _Found) -> Numbers | None:
-        """-> for each column of the lines, which column of the lines' origins it is; None if that differs by line"""
+        """Return for each column of the lines, which column of the lines'
+        origins it is; None if that differs by line."""
         stored = np.concatenate(
             [self._tensors[t].load(n, n + 1) for t, n in zip(found.tensor, found.line, strict=True)]
         )
@@ -182,7 +183,7 @@ class _Table:
         self._added.clear()
 
     def find(self, width: int, wanted: Hashes) -> _Found | None:
-        """-> None if there are no lines of that length"""
+        """Return None if there are no lines of that length."""
         if width not in self._sorted:
             return None
         hashes, tensors, lines = self._sorted[width]
@@ -215,7 +216,7 @@ def _choose_among_equals(
 
 
 def hashes_of(lines: FloatArray) -> Hashes:
-    """lines: float32 (n, width). -> uint64 (n,): a multilinear hash of each line's bits, modulo 2^64"""
+    """lines: float32 (n, width). Returns uint64 (n,): a multilinear hash of each line's bits, modulo 2^64."""
     hashes = np.empty(len(lines), np.uint64)
     for rows in _pieces(lines):
         hashes[rows] = _bits(lines[rows]) @ _MULTIPLIERS[: lines.shape[1]]
@@ -223,7 +224,7 @@ def hashes_of(lines: FloatArray) -> Hashes:
 
 
 def _hashes_of_sets(lines: FloatArray) -> Hashes:
-    """-> likewise, the same whatever the order of a line's values"""
+    """Return a hash of each line that does not depend on the order of the line's values."""
     hashes = np.empty(len(lines), np.uint64)
     for rows in _pieces(lines):
         mixed = _bits(lines[rows])
@@ -234,7 +235,7 @@ def _hashes_of_sets(lines: FloatArray) -> Hashes:
 
 
 def _bits(lines: FloatArray) -> Hashes:
-    """-> those of every value; of zero without its sign, which converters lose"""
+    """Return the bits of each value. A zero has no sign here, because converters lose it."""
     return (np.ascontiguousarray(lines, np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64)
 
 
@@ -244,12 +245,12 @@ def _pieces(lines: FloatArray) -> Iterator[slice]:
 
 
 def _lines(values: FloatArray, turned: bool) -> FloatArray:
-    """-> (lines, entries): the rows of all matrices one behind the other, or their columns"""
+    """Return (lines, entries): the rows of all matrices one behind the other, or their columns."""
     if turned:
         values = values.swapaxes(-1, -2)
     return np.ascontiguousarray(values).reshape(-1, values.shape[-1])
 
 
 def is_matrix(tensor: Tensor) -> bool:
-    """-> whether it has rows that can be told apart"""
+    """Return whether it has rows that can be told apart."""
     return len(tensor.shape) > 1 and 1 < tensor.width <= _LONGEST_ROW

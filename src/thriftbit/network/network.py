@@ -82,36 +82,36 @@ class Network:
 
     @property
     def width(self) -> int:
-        """-> of the hidden states; where a family carries several streams of them, of all together, once `embed` has
-        seen them"""
+        """Of the hidden states; where a family carries several streams of them,
+        of all together, once `embed` has seen them."""
         return self._streams * self._embedding.embedding_dim
 
     @property
     def outside_names(self) -> list[str]:
-        """-> of the parameters that are neither in a layer nor a row for every token"""
+        """Of the parameters that are neither in a layer nor a row for every token."""
         return [*self._outside, *([self._head_bias] if self._head_bias else [])]
 
     @property
     def table_names(self) -> list[str]:
-        """-> of the parameters that hold a row for every token"""
+        """Of the parameters that hold a row for every token."""
         return list(self._tables)
 
     def layer_names(self, index: int) -> list[str]:
-        """-> of the layer's parameters, within it"""
+        """Return the names of the layer's parameters, without the layer's prefix."""
         return list(self._layers[index].state_dict())
 
     def linear_names(self, index: int) -> list[str]:
-        """-> of the layer's linear modules, within it"""
+        """Return the names of the layer's linear modules, without the layer's prefix."""
         return [name for name, module in self._layers[index].named_modules() if isinstance(module, nn.Linear)]
 
     @property
     def texts_differ(self) -> bool:
-        """-> whether layers are called with something that depends on the texts, or that an earlier layer left, so that
-        only this object can call them"""
+        """Whether layers are called with something that depends on the texts, or that an earlier layer left, so that
+        only this object can call them."""
         return any(key is not None for key, _ in self._calls)
 
     def embed(self, weights: Source, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens: int64 (texts, length). -> float32 (texts, length, width): what the first layer gets"""
+        """tokens: int64 (texts, length). Returns float32 (texts, length, width): what the first layer gets."""
         self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)
         vocabulary, compact = torch.unique(tokens, return_inverse=True)
         for name, table in self._tables.items():
@@ -143,7 +143,7 @@ class Network:
 
     @contextmanager
     def layer(self, index: int, weights: Source) -> Iterator[nn.Module]:
-        """-> the layer as transformers built it, with its weights while it is needed; to be used with `call`"""
+        """Yield the layer as transformers built it, with its weights while it is needed; to be used with `call`."""
         module = self._layers[index]
         empty = module.state_dict()
         loaded = weights.load(empty, f"{self.layers_name}.{index}.")
@@ -155,7 +155,7 @@ class Network:
 
     def call(self, index: int, module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """module: layer `index`. hidden: float32 (texts, length, width), of texts and length that `embed` was given
-        before. -> the same after the layer"""
+        before. Returns the same after the layer."""
         shape = hidden.shape[:2]
         calls = self._calls.get((None, shape)) or self._calls[self.texts, shape]
         arguments, options = calls[index]
@@ -163,8 +163,8 @@ class Network:
         return self._joined(cast(torch.Tensor, computed[0] if self._in_tuples else computed))
 
     def head(self, weights: Source, start: int, stop: int) -> Function:
-        """-> the function from hidden states after the last layer, float32 (positions, width), to the logits of the
-        tokens from `start` to `stop`, float32 (positions, stop - start)"""
+        """Return the function from hidden states after the last layer, float32 (positions, width), to the logits of the
+        tokens from `start` to `stop`, float32 (positions, stop - start)."""
         outside, rows = self._load_outside(weights), self._parameter(weights.outputs(start, stop))
         bias = weights.load([self._head_bias])[self._head_bias][start:stop] if self._head_bias else None
 
@@ -182,25 +182,25 @@ class Network:
         return logits
 
     def _joined(self, hidden: torch.Tensor) -> torch.Tensor:
-        """-> (texts, length, width), whatever streams there are"""
+        """Return (texts, length, width), whatever streams there are."""
         if self._streams == 1 or hidden.dim() == 3:
             return hidden
         return (hidden.permute(1, 2, 0, 3) if self._streams_lead else hidden).flatten(2)
 
     def _apart(self, hidden: torch.Tensor) -> torch.Tensor:
-        """-> the same as the layers want it"""
+        """Return the same as the layers want it."""
         if self._streams == 1:
             return hidden
         apart = hidden.reshape(*hidden.shape[:2], self._streams, -1)
         return apart.permute(2, 0, 1, 3) if self._streams_lead else apart
 
     def _key(self, calls: list[Call]) -> Hashable:
-        """-> None if the calls are the same for all texts of one shape"""
+        """Return None if the calls are the same for all texts of one shape."""
         own = any(isinstance(argument, torch.Tensor) for arguments, _ in calls for argument in arguments)
         return self.texts if own or any("shared_kv_states" in options for _, options in calls) else None
 
     def _run(self, layer: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> torch.Tensor:
-        """-> the logits that the model's forward pass gives with `layer` in place of every layer"""
+        """Return the logits that the model's forward pass gives with `layer` in place of every layer."""
         for stand_in in self._stand_ins:
             stand_in.behaviour = (lambda *given, **named: (layer(*given, **named),)) if self._in_tuples else layer
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
@@ -242,8 +242,8 @@ class _StandIn(nn.Module):
 
 
 def _find_tables(model: PreTrainedModel, embedding: nn.Embedding) -> dict[str, nn.Embedding]:
-    """-> by their parameters' names, the tables that hold something for every token: the embedding first, and where a
-    family has them, the vectors that layers get besides"""
+    """Return the tables with a row for each token, by the names of their parameters: the embedding first, then the
+    vectors that layers get besides, where a family has them."""
     tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     (first,) = (name for name, module in tables.items() if module is embedding)
     others = {name: module for name, module in tables.items() if name.startswith(f"{first}_")}

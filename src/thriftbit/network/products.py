@@ -17,13 +17,13 @@ _FASTER_WITH = frozenset({"AVX-512 BF16", "AMX"})  # what torch has kernels for;
 
 
 def short_products(device: torch.device) -> AbstractContextManager[object]:
-    """-> while it lasts, a network's products on the device are of bfloat16, and sums and everything else of float32;
-    where that would not be faster, nothing changes"""
+    """While it lasts, a network's products on the device are of bfloat16, and sums and everything else of
+    float32; where that would not be faster, nothing changes."""
     return torch.autocast(device.type, torch.bfloat16, enabled=are_short(device))
 
 
 def are_short(device: torch.device) -> bool:
-    """-> whether `short_products` are of bfloat16 on the device"""
+    """Return whether `short_products` are of bfloat16 on the device."""
     return device.type != "cpu" or _processor_has_them()
 
 

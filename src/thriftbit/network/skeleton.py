@@ -11,10 +11,10 @@ from thriftbit.errors import ThriftbitError
 
 
 def without_weights(config: PretrainedConfig) -> PreTrainedModel:
-    """-> the model with its buffers (rotary frequencies follow from the configuration) and no memory for parameters
+    """Return the model with its buffers (rotary frequencies follow from the configuration) and no memory for
+    parameters.
 
-    Raises ThriftbitError if transformers has no code for the configuration.
-    """
+    Raises ThriftbitError if transformers has no code for the configuration."""
     import torch
 
     def empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
@@ -31,7 +31,7 @@ def without_weights(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def find_layers(model: PreTrainedModel, count: int) -> tuple[str, nn.ModuleList]:
-    """-> the name of the model's list of layers, and the list"""
+    """Return the name of the model's list of layers, and the list."""
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module

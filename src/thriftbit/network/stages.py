@@ -47,7 +47,8 @@ class _Reached(Exception):  # noqa: N818 - nothing went wrong
 
 
 def inputs_of(network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str) -> torch.Tensor:
-    """layer, hidden: as for `Network.call`. -> what the linear layer `name` gets; what comes behind is not computed"""
+    """layer, hidden: as for `Network.call`. Returns what the linear layer
+    `name` gets; what comes behind is not computed."""
 
     def stop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         raise _Reached(arguments[0])
@@ -68,8 +69,7 @@ def find_stages(
     """layer: number `index`, with its weights. hidden: float32 (texts, length, width), as for `Network.call`. names: of
     the linear layers in question.
 
-    -> in the order of computation, those of `names` that are computed once for all tokens in order
-    """
+    Returns in the order of computation, those of `names` that are computed once for all tokens in order."""
     called: list[tuple[str, torch.Tensor]] = []
 
     def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
@@ -92,7 +92,7 @@ def find_stages(
 def _writes(
     network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str, order: Sequence[str]
 ) -> bool:
-    """-> whether, with everything after it silent, what is added to its output is added to the layer's"""
+    """Return whether what is added to its output is added to the layer's output, with everything after it silent."""
     linear = layer.get_submodule(name)
     if linear.out_features != hidden.shape[-1]:
         return False

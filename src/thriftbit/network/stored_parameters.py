@@ -26,8 +26,8 @@ class StoredParameter:
 
 
 def stored_parameters(model: Model, network: Network) -> dict[str, StoredParameter]:
-    """-> for each parameter that is one of the container's tensors with its rows and columns in some order. Found by
-    sending the numbers of tensors, rows and columns the way that weights go; without a table, by content."""
+    """Return for each parameter that is one of the container's tensors with its rows and columns in some order. Found
+    by sending the numbers of tensors, rows and columns the way that weights go; without a table, by content."""
     if model.conversion is not None:
         return _matched_parameters(model, network)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
@@ -56,8 +56,8 @@ def _is_order(numbers: FloatArray) -> bool:
 
 
 def stored_experts(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """names: of parameters that join the experts of a layer. -> for each the container's tensors with the matrices that
-    it joins for each expert, in the order of joining"""
+    """names: of parameters that join the experts of a layer. Returns for each the container's tensors with the matrices
+    that it joins for each expert, in the order of joining."""
     if model.conversion is not None:
         return _matched_experts(model, names)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
@@ -96,7 +96,7 @@ def _matched_experts(model: Model, names: Collection[str]) -> dict[str, tuple[st
 
 
 def _named(model: Model) -> list[Tensor]:
-    """-> the model's tensors, each full of its own number"""
+    """Return the model's tensors, each full of its own number."""
     return [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
 
 

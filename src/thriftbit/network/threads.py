@@ -19,7 +19,8 @@ TRIALS = 7
 
 
 def choose_threads() -> int:
-    """Sets torch to the number of threads with which it computes fastest now; -> that number. Takes about a second."""
+    """Set torch to the number of threads with which it computes fastest now, and return that number. Takes about a
+    second."""
     most = torch.get_num_threads()
     counts = sorted({most, max(1, most * 3 // 4), max(1, most // 2), 1})
     matrix = torch.rand(WIDTH, WIDTH)
@@ -30,13 +31,15 @@ def choose_threads() -> int:
 
 
 def multiplications_per_second(*, short: bool = False) -> float:
-    """short: of `short_products`. -> with the threads that torch has now, in products of matrices of WIDTH"""
+    """Return multiplications and additions per second in products of matrices of WIDTH, with torch's current threads.
+
+    short: whether the products are of bfloat16; see `short_products`."""
     with short_products(torch.device("cpu")) if short else nullcontext():
         return 2 * WIDTH**3 / _seconds(torch.rand(WIDTH, WIDTH), torch.get_num_threads())
 
 
 def _seconds(matrix: torch.Tensor, threads: int) -> float:
-    """-> for small operations one after the other, as a layer has them"""
+    """Return the median seconds of a product, an activation and another product, with that many threads."""
     torch.set_num_threads(threads)
     times = []
     for _ in range(TRIALS):

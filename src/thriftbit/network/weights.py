@@ -39,18 +39,18 @@ class Weights:
             self._tensors = {tensor.name: tensor for tensor in found}
 
     def load(self, names: Iterable[str], prefix: str = "") -> dict[str, torch.Tensor]:
-        """names: of parameters, without the prefix. -> float32 tensors, as transformers shapes them"""
+        """names: of parameters, without the prefix. Returns float32 tensors, as transformers shapes them."""
         return {name: self._load(prefix + name) for name in names}
 
     def rows(self, name: str, tokens: Iterable[int]) -> torch.Tensor:
-        """name: of a table with a row for every token. -> float32 (tokens, width): their rows"""
+        """name: of a table with a row for every token. Returns float32 (tokens, width): their rows."""
         if self._matched is not None:
             return self._matched.rows(name, list(tokens), self._container)
         table = self._tensors.get(name, self.embedding)
         return torch.from_numpy(np.concatenate([table.load(token, token + 1) for token in tokens]))
 
     def outputs(self, start: int, stop: int) -> torch.Tensor:
-        """-> float32 (stop - start, width): a range of rows of the output matrix"""
+        """Return float32 (stop - start, width): a range of rows of the output matrix."""
         return torch.from_numpy(self.output.load(start, stop))
 
     def _load(self, name: str) -> torch.Tensor:
@@ -62,13 +62,13 @@ class Weights:
 
 
 def _matched(model: Model, original: Model | None) -> Matched | None:
-    """-> None where a table says what lies where"""
+    """Return None where a table says what lies where."""
     source = original if original is not None and original.conversion is not None else model
     return match(source) if source.conversion is not None else None
 
 
 def _in_order(model: Model, original: Model | None) -> Sequence[Tensor]:
-    """-> the model's tensors, in the order of the original's"""
+    """Return the model's tensors, in the order of the original's."""
     if original is None or original.conversion is None:
         return model.tensors
     by_name = {tensor.name: tensor for tensor in model.tensors}

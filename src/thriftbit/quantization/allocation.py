@@ -85,7 +85,7 @@ class Allocation:
     gap: float
 
     def prediction_document(self) -> dict[str, Any]:
-        """-> as JSON has it"""
+        """Return as JSON has it."""
         loss = self.loss
         return {
             "predicted": {

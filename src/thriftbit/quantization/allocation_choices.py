@@ -108,7 +108,7 @@ def _size_bytes(tensor: Tensor, format_name: str) -> int:
 
 
 def _read_bytes(model: Model, tensor: Tensor, format_name: str) -> float:
-    """-> of the tensor, what is read to write one token: a row of an embedding, the experts that are asked"""
+    """Return how many bytes of the tensor are read to write one token: one row of an embedding, the used experts."""
     size_bytes = _size_bytes(tensor, format_name)
     if tensor.name == "token_embd.weight" and any(other.name == "output.weight" for other in model.tensors):
         return size_bytes / tensor.rows

@@ -56,11 +56,10 @@ def calibrate(
     memory_bytes: what they may take together, what is free less a reserve if None. cache_limit_bytes: what all that is
     kept of models may take, twice the largest model if None. progress: see `Progress`.
 
-    -> the calibration: from the user's cache, if this model was calibrated on this text before. A run that was
+    Returns the calibration: from the user's cache, if this model was calibrated on this text before. A run that was
     interrupted is gone on with.
     Raises ThriftbitError for text that cannot be read or is too short, for want of memory or disk, and if the extra
-    `torch` is not installed.
-    """
+    `torch` is not installed."""
     cut = calibration_windows(model, text, windows)
     say_if_too_short(cut)
     try:
@@ -105,7 +104,8 @@ def say_if_too_short(windows: NDArray[np.int64]) -> None:
 
 
 def what_calibration_takes(model: Model, text: Path | None, windows: int) -> str:
-    """-> "calibrating on 20,480 tokens, about 7 minutes here", or that it was done before; computes nothing long"""
+    """Return "calibrating on 20,480 tokens, about 7 minutes here", or
+    that it was done before; computes nothing long."""
     cut = calibration_windows(model, text, windows)
     try:
         from thriftbit.quantization.estimate import calibration_seconds, worthwhile_workers

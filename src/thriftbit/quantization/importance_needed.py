@@ -31,7 +31,7 @@ class NeedsImportanceError(UsageError):
 
 
 def tensors_that_need_importance(model: Model, plan: Plan) -> list[str]:
-    """-> tensors that the plan rounds to so few bits, in the model's order; never the embedding or the output"""
+    """Return tensors that the plan rounds to so few bits, in the model's order; never the embedding or the output."""
     formats = formats_that_need_importance(plan.preset)
     return [
         tensor.name
@@ -74,7 +74,7 @@ def check_importance(
 
 
 def refusal(preset: str, format_name: str) -> str:
-    """-> why a file without importance data is refused, and what to do"""
+    """Return why a file without importance data is refused, and what to do instead."""
     named = preset if preset != "custom" else f"a plan with {format_name}"
     return f"{named} needs importance data: with so few bits, rounding has to know which weights matter. {REMEDY}"
 

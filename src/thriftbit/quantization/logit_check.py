@@ -85,7 +85,8 @@ class _TooLongError(Exception):
 
 
 def check_logits(model: Model, path: Path, longest_seconds: float = LONGEST_SECONDS) -> LogitCheck:
-    """model: as it was opened, of a family with a table. path: the file made of it. -> what comparing them showed"""
+    """model: as it was opened, of a family with a table. path: the file
+    made of it. Returns what comparing them showed."""
     try:
         source = original_parameters(model)
         network = Network(configuration_of(model), torch.device("cpu"))
@@ -109,7 +110,7 @@ def check_logits(model: Model, path: Path, longest_seconds: float = LONGEST_SECO
 
 
 def _lack_of_memory(file: Model, path: Path) -> str:
-    """-> why the logits cannot be compared in the memory that is free now; "" where they can"""
+    """Return why the logits cannot be compared in the memory that is free now; "" where they can."""
     layers: dict[str, int] = {}
     for tensor in file.tensors:
         layer = ".".join(tensor.name.split(".")[:2])
@@ -122,8 +123,8 @@ def _lack_of_memory(file: Model, path: Path) -> str:
 
 
 def judged(found: Predictions, theirs: Sequence[dict[int, float]], file: Model) -> LogitCheck:
-    """theirs: llama.cpp's log-probabilities of the likeliest tokens after each text. -> how far apart they are, and the
-    limit for this file"""
+    """theirs: llama.cpp's log-probabilities of the likeliest tokens after each text. Returns how far apart they are,
+    and the limit for this file."""
     distance = max(_apart(logits, each) for logits, each in zip(found.logits, theirs, strict=True))
     if not file.quantized_source:
         return LogitCheck(texts=len(theirs), apart=distance, limit=LIMIT)
@@ -168,8 +169,8 @@ def predictions(
 
 
 def engine_predictions(path: Path) -> tuple[list[list[int]], list[dict[int, float]]]:
-    """path: of a GGUF. -> token ids of each of TEXTS, and the log-probabilities of the tokens that llama.cpp finds the
-    likeliest after it. Raises ThriftbitError if llama.cpp does not run the file."""
+    """path: of a GGUF. Returns token ids of each of TEXTS, and the log-probabilities of the tokens that llama.cpp finds
+    the likeliest after it. Raises ThriftbitError if llama.cpp does not run the file."""
     with Engine(path, context_tokens=CONTEXT_TOKENS) as engine:
         texts = [ids for ids in engine.tokenize(list(TEXTS), add_special=True) if ids]
         return texts, [engine.likeliest(ids, LIKELIEST) for ids in texts]
@@ -221,7 +222,8 @@ class OriginalParameters:
 
 
 def original_parameters(model: Model) -> OriginalParameters:
-    """-> read from the folder without our table, which may have the same mistake as the file; of a GGUF through it"""
+    """Return the hashes of the parameters as they are read from the folder without our table, which may have the
+    same mistake as the file; of a GGUF through it."""
     code: Any = without_weights(configuration_of(model))
     embedding, output = (
         next(f"{name}.weight" for name, module in code.named_modules() if module is table)

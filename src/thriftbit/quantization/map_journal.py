@@ -41,7 +41,7 @@ def sensitivities_in(journal: Journal, model: Model) -> Sensitivities:
 
 
 def is_sound(key: str, value: Any) -> bool:
-    """-> whether the value under this key of the journal has the shape and the numbers that were written"""
+    """Return whether the value under this key of the journal has the shape and the numbers that were written."""
     if key.startswith(PLAN):
         try:
             anchor = from_document(Anchor, value)
@@ -61,5 +61,5 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """-> whether it can be a loss, a factor or a count"""
+    """Return whether it can be a loss, a factor or a count."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_LOSS

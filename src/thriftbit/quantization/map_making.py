@@ -101,8 +101,8 @@ class MapMaking:
             self.journal.once(BY_FORMAT + tried, partial(self._by_format, compared))
 
     def _by_format(self, compared: list[Tensor]) -> dict[str, float]:
-        """compared: matrices of one shape of rows. -> for each format, its factor divided by that of the one that they
-        were tried in"""
+        """compared: matrices of one shape of rows. Returns for each format, its factor divided by that of the one that
+        they were tried in."""
         tried = self.journal.under(SAVING)
         differs = {}
         formats = list(filter(can_round, offered_formats(compared[0])))

@@ -62,9 +62,8 @@ def map_model(
     """model: in full precision. effort: how files will be rounded; whatever is more than PLAIN counts as CALIBRATED.
     text: to calibrate on, the texts in the box if None; windows: of it. Other arguments: as for `calibrate`.
 
-    -> the map: from the user's cache, if it was made before
-    Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed.
-    """
+    Returns the map: from the user's cache, if it was made before.
+    Raises ThriftbitError for text that cannot be read, and if the extra `torch` is not installed."""
     effort = PLAIN if effort == PLAIN else CALIBRATED  # more effort than that is not mapped
     if known := read_map(model, effort, text):
         return known
@@ -113,7 +112,8 @@ def map_model(
 
 
 def what_a_map_takes(model: Model, effort: str = CALIBRATED, text: Path | None = None) -> str:
-    """-> what `map_model` would have to compute, in words; "" if it would compute nothing. Computes nothing long."""
+    """Return what `map_model` would have to compute, in words; "" if it
+    would compute nothing. Computes nothing long."""
     if read_map(model, PLAIN if effort == PLAIN else CALIBRATED, text):
         return ""
     return (

@@ -77,7 +77,7 @@ class Plan:
 
     @classmethod
     def from_file(cls, path: Path, model: Model) -> Plan:
-        """-> the plan in a file, as `from_json`; ThriftbitError names the file"""
+        """Return the plan in a file, as `from_json`; ThriftbitError names the file."""
         try:
             text = read_regular(path, LARGEST_PLAN_BYTES).decode("utf-8")
         except UnicodeDecodeError:
@@ -120,14 +120,13 @@ class Plan:
 def make_plan(
     model: Model, preset: str, *, overrides: Iterable[tuple[str, str]] = (), importance: bool = False
 ) -> Plan:
-    """-> what `llama-quantize` would do under this preset's name, with exceptions
+    """Return what `llama-quantize` would do under this preset's name, with exceptions.
 
     overrides: (tensors, format name) pairs, the first that matches a tensor decides. `tensors` is a role
     ("attention-value"), a part of the name ("ffn_down", "output") or a pattern for all of it ("blk.1?.*"); small
     tensors that are always kept in F32 stay so, and rows that do not fit the format get its fallback.
     importance: whether importance data will be used, which changes some presets.
-    Raises UsageError for an unknown preset or format and for an override that matches nothing.
-    """
+    Raises UsageError for an unknown preset or format and for an override that matches nothing."""
     chosen = preset_named(preset)
     formats = choose_formats(model, chosen, importance)
     overrides = [(pattern, format_named(name).name) for pattern, name in overrides]

@@ -24,7 +24,7 @@ class RoleSummary:
 
 
 def describe_fallbacks(model: Model, preset: Preset, importance: bool) -> str:
-    """-> a sentence about rows that the formats of a preset do not divide; "" where all fit"""
+    """Return a sentence about rows that the formats of a preset do not divide; "" where all fit."""
     found = fallbacks(model, preset, importance)
     if not found:
         return ""
@@ -39,7 +39,7 @@ def describe_fallbacks(model: Model, preset: Preset, importance: bool) -> str:
 
 
 def summarize_roles(model: Model, plan: Plan) -> dict[str, RoleSummary]:
-    """-> by role, the largest first"""
+    """Return the summary of each role, the largest first."""
     summaries: dict[str, RoleSummary] = {}
     for tensor, entry in zip(model.tensors, plan.entries(model), strict=True):
         summary = summaries.setdefault(tensor.role or NO_ROLE, RoleSummary())

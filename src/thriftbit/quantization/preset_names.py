@@ -31,11 +31,11 @@ _USUAL = {
 
 
 def preset_named(name: str) -> Preset:
-    """-> the preset of this name: in any spelling (q4km), by its format (Q4_K), or by a number of bits (4bit, int4)
+    """Return the preset of this name: in any spelling (q4km), by its format (Q4_K), or by a number of bits (4bit,
+    int4).
 
     For a number of bits the usual preset is taken, which is logged. Raises UsageError, with what comes near, if there
-    is none.
-    """
+    is none."""
     name = name.strip()
     spelled = _plain(name)
     for preset in PRESETS.values():
@@ -61,7 +61,7 @@ def _plain(name: str) -> str:
 
 
 def stated_bits(preset: str) -> str:
-    """-> "4.89 bits per weight", over a model of usual shapes"""
+    """Return "4.89 bits per weight", over a model of usual shapes."""
     return f"{SCHEMES[preset].bits:.3g} bits per weight"
 
 
@@ -73,7 +73,7 @@ def _unknown(name: str) -> str:
 
 
 def _not_made(quantization: QuantizationName) -> str:
-    """-> that no preset makes this, and which comes nearest"""
+    """Return a sentence that says that no preset makes this, and which comes nearest."""
     digit = re.search(r"\d", quantization.name) if quantization.scheme.family.container == "GGUF" else None
     bits = int(digit[0]) if digit else int(quantization.bits_per_weight or 4)
     nearest = _USUAL[max((known for known in _USUAL if known <= bits), default=min(_USUAL))]

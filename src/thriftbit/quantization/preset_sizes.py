@@ -29,7 +29,7 @@ _LAYER = {
 
 
 def describe_presets() -> str:
-    """-> a line for every preset: its name, gigabytes per billion parameters, and who it is for"""
+    """Return a line for every preset: its name, gigabytes per billion parameters, and who it is for."""
     return "\n".join(
         f"  {preset.name:<10}{typical_bits_per_weight(preset) / 8:5.2f}  {preset.summary}"
         for preset in PRESETS.values()
@@ -37,7 +37,7 @@ def describe_presets() -> str:
 
 
 def markdown_rows() -> list[str]:
-    """-> the presets as rows of the table in docs/formats.md"""
+    """Return the presets as rows of the table in docs/formats.md."""
     return [
         f"| {preset.name} | {typical_bits_per_weight(preset):.2f} | {preset.most} | "
         f"{'yes' if preset.wants_importance else ''} | {preset.summary} |"

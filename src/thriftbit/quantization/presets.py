@@ -126,12 +126,12 @@ class Preset:
 
     @property
     def formats(self) -> frozenset[str]:
-        """-> every format that a tensor may get, but for rows that its blocks do not divide"""
+        """Every format that a tensor may get, but for rows that its blocks do not divide."""
         return frozenset((self.most, *(rule.use for rule in self.rules)))
 
     @property
     def wants_importance(self) -> bool:
-        """-> whether a file of this preset is poor without importance data"""
+        """Whether a file of this preset is poor without importance data."""
         return bool(self.needs_importance)
 
 
@@ -171,7 +171,7 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def formats_that_need_importance(preset: str) -> frozenset[str]:
-    """preset: a name; any other text stands for a plan without one. -> formats that lose too much without it"""
+    """preset: a name; any other text stands for a plan without one. Returns formats that lose too much without it."""
     of_its_own = EVERY_PRESET[preset].needs_importance if preset in EVERY_PRESET else ()
     return frozenset((*_TABLE["needs_importance"], *of_its_own))
 
@@ -183,7 +183,7 @@ def is_quantizable(tensor: Tensor) -> bool:
 
 
 def kept_format(tensor: Tensor) -> str:
-    """-> the format of a tensor that no preset quantizes"""
+    """Return the format of a tensor that no preset quantizes."""
     as_stored = tensor.rows > 1 and _KEPT_AS_STORED.match(tensor.name) and not _NEVER_QUANTIZED.match(tensor.name)
     return tensor.source_dtype if as_stored and tensor.source_dtype in ("F16", "BF16") else KEPT_FORMAT
 
@@ -208,8 +208,8 @@ def choose_formats(model: Model, preset: Preset, importance: bool = False) -> di
 
 
 def fallbacks(model: Model, preset: Preset, importance: bool = False) -> dict[str, tuple[str, str]]:
-    """-> tensor name -> the format that the preset names, and the one that the tensor gets, because its rows do not
-    divide into the blocks of the first"""
+    """Return tensor name -> the format that the preset names, and the one that the tensor gets, because its rows do not
+    divide into the blocks of the first."""
     found = {}
     for tensor, (name, is_output) in zip(model.tensors, _wanted_formats(model, preset, importance), strict=True):
         if name and (fitting := fitting_format(name, tensor.width, is_output)) != name:
@@ -218,8 +218,8 @@ def fallbacks(model: Model, preset: Preset, importance: bool = False) -> dict[st
 
 
 def _wanted_formats(model: Model, preset: Preset, importance: bool) -> list[tuple[str, bool]]:
-    """-> for every tensor, in the model's order, the format that the preset names, "" for one that no preset quantizes;
-    and whether it is the output matrix"""
+    """Return for every tensor, in the model's order, the format that the preset names, "" for one that no preset
+    quantizes; and whether it is the output matrix."""
     facts = _Facts.of(model, importance)
     quantizable = [tensor for tensor in model.tensors if is_quantizable(tensor)]
     kinds = {tensor.name: _kind(tensor.name) for tensor in quantizable}

@@ -28,7 +28,8 @@ _ROWS_TRIED = 32
 
 
 def same_plan(model: Model) -> Plan:
-    """-> the plan whose file holds exactly the weights of the source; UsageError if no format holds some of them"""
+    """Return the plan whose file holds exactly the weights of the source;
+    UsageError if no format holds some of them."""
     formats: dict[str, str] = {}
     changed: list[Tensor] = []
     for tensor in model.tensors:
@@ -45,7 +46,7 @@ def same_plan(model: Model) -> Plan:
 
 
 def held_by(tensor: Tensor) -> str | None:
-    """-> the format that holds the tensor exactly, in the fewest bits that are known to; None if only F32 does"""
+    """Return the format that holds the tensor exactly, in the fewest bits that are known to; None if only F32 does."""
     same = tensor.same_format
     if same is not None and same in FORMATS:
         return same
@@ -55,7 +56,7 @@ def held_by(tensor: Tensor) -> str | None:
 
 
 def is_trained_for_q4_0(tensor: Tensor) -> bool:
-    """-> whether the weights lie on Q4_0's grid, by some of the rows; of plain 16-bit weights only"""
+    """Return whether the weights lie on Q4_0's grid, by some of the rows; of plain 16-bit weights only."""
     if tensor.source_dtype not in PLAIN or tensor.is_packed or tensor.width % BLOCK or tensor.rows < 2:
         return False
     some = np.unique(np.linspace(0, tensor.rows - 1, _ROWS_TRIED).astype(int))
@@ -85,7 +86,7 @@ class CarriedOver:
         return len(self._formats) - len(self._changed)
 
     def blocks(self, tensor: Tensor, start: int, rows: FloatArray) -> ByteArray:
-        """rows: float32 (n, width), those of the tensor from `start` on. -> uint8 (n, bytes of a row)"""
+        """rows: float32 (n, width), those of the tensor from `start` on. Returns uint8 (n, bytes of a row)."""
         format = self._formats[tensor.name]
         if not np.isfinite(rows).all():
             row = start + int(np.argwhere(~np.isfinite(rows))[0, 0])

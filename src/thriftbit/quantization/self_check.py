@@ -69,7 +69,7 @@ class TokenCheck:
     skipped: str = ""
 
     def describe(self) -> str:
-        """-> a sentence for people"""
+        """Return a sentence for people."""
         if self.skipped:
             return f"Tokenizer not checked: {self.skipped}"
         if not self.differing:
@@ -105,7 +105,7 @@ class LogitCheck:
         return bool(self.differing) or not self.apart <= self.limit
 
     def describe(self) -> str:
-        """-> a sentence for people"""
+        """Return a sentence for people."""
         if self.differing:
             worst = max(self.differing, key=lambda name: self.differing[name])
             return (
@@ -127,7 +127,7 @@ class LogitCheck:
 
 
 def check_tokens(model: Model, path: Path) -> TokenCheck:
-    """model: as it was opened. path: the file made of it. -> what comparing their tokenizers showed"""
+    """model: as it was opened. path: the file made of it. Returns what comparing their tokenizers showed."""
     if model.folder is None:
         return TokenCheck(skipped="the source is a GGUF, whose tokenizer was carried over as it is")
     metadata = read_gguf(path).metadata
@@ -155,7 +155,7 @@ def _compared(texts: Sequence[str], expected: Sequence[list[int]], found: Sequen
 
 
 def _prompt(metadata: Metadata) -> list[str]:
-    """-> a dialogue as the chat template renders it; none without a template, or with one that renders nothing"""
+    """Return a dialogue as the chat template renders it; none without a template, or with one that renders nothing."""
     template, tokens = metadata.get(Keys.Tokenizer.CHAT_TEMPLATE), metadata.get(Keys.Tokenizer.LIST)
     if not isinstance(template, str) or not isinstance(tokens, list):
         return []
@@ -170,7 +170,7 @@ def _prompt(metadata: Metadata) -> list[str]:
 
 
 def _around_marks(metadata: Metadata) -> list[str]:
-    """-> texts with white space around some of the tokens that are cut out of a text before anything else"""
+    """Return texts with white space around some of the tokens that are cut out of a text before anything else."""
     texts, kinds = metadata.get(Keys.Tokenizer.LIST), metadata.get(Keys.Tokenizer.TOKEN_TYPE)
     if not isinstance(texts, list) or not isinstance(kinds, np.ndarray):
         return []

@@ -31,11 +31,10 @@ def tune(
     """calibration: of this model, on WINDOWS windows or more. workers, memory_bytes, cache_limit_bytes: as for
     `calibrate`. progress: see `Progress`.
 
-    -> every matrix that the calibration has data on, rounded for this plan, for `quantize`. A run that was interrupted
-    goes on behind the last matrix that was finished. `Rounded.discard` gives the space back.
+    Returns every matrix that the calibration has data on, rounded for this plan, for `quantize`. A run that was
+    interrupted goes on behind the last matrix that was finished. `Rounded.discard` gives the space back.
     Raises ThriftbitError for a calibration of another model, for want of memory or disk, and if the extra `torch` is
-    not installed.
-    """
+    not installed."""
     try:
         from thriftbit.quantization.estimate import tuning_seconds, worthwhile_workers
         from thriftbit.quantization.tuning import METHOD, tune_in

@@ -82,9 +82,8 @@ def tune_in(
     there of the same model, plan and calibration is not computed again, anything else is replaced. Other arguments: as
     for `calibrate_windows`. The same bytes for any number of workers and any memory, on one kind of processor.
 
-    -> the blocks, for `quantize`
-    Raises ThriftbitError for a calibration of another model, and for want of memory or disk.
-    """
+    Returns the blocks, for `quantize`
+    Raises ThriftbitError for a calibration of another model, and for want of memory or disk."""
     calibration.check_belongs(model)
     made = rounded_for(model, plan, calibration, "tuned", METHOD)
     with locked(folder, f"tuning {model.source}"):

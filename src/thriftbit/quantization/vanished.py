@@ -27,8 +27,8 @@ _BLOCKS = 8  # of each size
 
 
 def count_vanished(format: Format, rows: FloatArray, encoded: ByteArray) -> int:
-    """rows: float32 (n, width). encoded: uint8 (n, row_bytes), the rows in that format. -> how many weights other than
-    zero are in blocks of which nothing is left"""
+    """rows: float32 (n, width). encoded: uint8 (n, row_bytes), the rows in that format. Returns how many weights other
+    than zero are in blocks of which nothing is left."""
     largest = vanishing_size(format.name)
     if not largest:
         return 0
@@ -43,7 +43,7 @@ def count_vanished(format: Format, rows: FloatArray, encoded: ByteArray) -> int:
 
 
 def describe_vanished(vanished: Mapping[str, float]) -> str:
-    """vanished: tensors -> the share of their weights. -> a sentence for people"""
+    """vanished: tensors -> the share of their weights. Returns a sentence for people."""
     most = sorted(vanished, key=lambda name: -vanished[name])
     listed = enumeration([f"{name} ({_share(vanished[name])} of it)" for name in most])
     return (
@@ -59,7 +59,8 @@ def _share(share: float) -> str:
 
 @cache
 def vanishing_size(name: str) -> float:
-    """name: of a format. -> the largest magnitude below which a block may vanish, found by trying; 0.0 if none does"""
+    """name: of a format. Returns the largest magnitude below which a block
+    may vanish, found by trying; 0.0 if none does."""
     format = format_named(name)
     if not format.can_decode:
         return 0.0

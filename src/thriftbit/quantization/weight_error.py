@@ -31,8 +31,9 @@ _EMBEDDING = "token_embd.weight"
 
 
 def weight_errors(model: Model, presets: Iterable[str], progress: Progress = no_progress) -> dict[str, float]:
-    """presets: of llama.cpp's. progress: see `Progress`. -> for each, the mean relative squared error of its weights; 0
-    for a preset that changes none. Encoded block by block, without importance data: the same for every preset.
+    """presets: of llama.cpp's. progress: see `Progress`. Returns for each, the mean relative squared error of its
+    weights; 0 for a preset that changes none. Encoded block by block, without importance data: the same for every
+    preset.
 
     Raises ThriftbitError if the weights cannot be read."""
     plans = {
@@ -50,7 +51,7 @@ def weight_errors(model: Model, presets: Iterable[str], progress: Progress = no_
 
 
 def relative_errors(tensor: Tensor, formats: Iterable[str]) -> dict[str, float]:
-    """-> for each format, squared error over squares, of some of the tensor's rows"""
+    """Return for each format, squared error over squares, of some of the tensor's rows."""
     rows = _sample(tensor)
     power = float(np.sum(rows.astype(np.float64) ** 2))
     errors = {}
@@ -63,8 +64,8 @@ def relative_errors(tensor: Tensor, formats: Iterable[str]) -> dict[str, float]:
 
 def predicted_losses(errors: Mapping[str, float], measured: Mapping[str, float]) -> dict[str, float]:
     """errors: of `weight_errors`. measured: the loss of some of these presets, in nats or as a share that is small.
-    -> the loss of every preset: proportional to its error, at the height that the measured ones give, each the more
-    the nearer its error is"""
+    Returns the loss of every preset: proportional to its error, at the height that the measured ones give, each the
+    more the nearer its error is."""
     known = {preset: loss for preset, loss in measured.items() if loss > 0 and errors.get(preset, 0) > 0}
     if not known:
         return {}
@@ -80,7 +81,7 @@ def _predicted(error: float, errors: Mapping[str, float], known: Mapping[str, fl
 
 
 def _counts(model: Model, tensor: Tensor) -> bool:
-    """-> whether the tensor takes part in every token: an embedding that is only looked up hardly does"""
+    """Return whether the tensor takes part in every token: an embedding that is only looked up hardly does."""
     return tensor.name != _EMBEDDING or all(other.name != "output.weight" for other in model.tensors)
 
 

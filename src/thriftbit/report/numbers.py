@@ -43,12 +43,12 @@ def percent(share: float, decimals: int = 0) -> str:
 
 
 def times(ratio: float) -> str:
-    """Return "2.4×", "0.31×", "14×\""""
+    """Return "2.4×", "0.31×", "14×"."""
     return f"{significant(ratio, 2)}×"
 
 
 def significant(value: float, digits: int) -> str:
-    """Return the value in plain decimals, without an exponent: "0.028", "1.3", "140\""""
+    """Return the value in plain decimals, without an exponent: "0.028", "1.3", "140"."""
     if abs(value) < SMALLEST:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
@@ -56,7 +56,7 @@ def significant(value: float, digits: int) -> str:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Return fixed decimals, with a true minus sign and never "−0.0\""""
+    """Return fixed decimals, with a true minus sign and never "−0.0"."""
     text = f"{abs(value):,.{decimals}f}"
     return f"−{text}" if value < 0 and any(digit in text for digit in "123456789") else text
 

@@ -41,7 +41,7 @@ def write_report(rows: Sequence[Measurement], path: str | Path, force: bool = Fa
 
 
 def is_report(path: str | Path) -> bool:
-    """-> whether there is a page at `path` that `write_report` wrote"""
+    """Return whether there is a page at `path` that `write_report` wrote."""
     try:
         with Path(path).open("rb") as file:
             return f'content="{GENERATOR}"'.encode() in file.read(_HEAD_BYTES)

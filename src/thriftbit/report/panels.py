@@ -176,7 +176,7 @@ def _task_mark(task: str, number: int, file: FileSummary, row: Measurement, begi
 
 
 def _task_note(file: FileSummary, task: str) -> str:
-    """Return "−1.0 points (−2.8 to +0.8), could be chance; 4 of 100 changed\""""
+    """Return "−1.0 points (−2.8 to +0.8), could be chance; 4 of 100 changed"."""
     facts = []
     difference = file.task(task, "task_accuracy_difference")
     if difference and difference.low is not None and difference.high is not None:

@@ -54,7 +54,7 @@ def machine_letter(summary: Summary, row: Measurement) -> str:
 
 
 def machine_letters(summary: Summary) -> list[str]:
-    """Return "A", "B", … "Z", "27\""""
+    """Return "A", "B", … "Z", "27"."""
     return [chr(ord("A") + number) if number < 26 else str(number + 1) for number in range(len(summary.machines))]
 
 

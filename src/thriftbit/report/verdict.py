@@ -55,7 +55,7 @@ class LossVerdict:
 
     @property
     def words(self) -> str:
-        """Return "hard to notice", "hard to notice or noticeable\""""
+        """Return "hard to notice", "hard to notice or noticeable"."""
         if self.best == self.worst:
             return LOSS_SCALE[self.best][0]
         return f"{LOSS_SCALE[self.best][0]} {'or' if self.worst == self.best + 1 else 'to'} {LOSS_SCALE[self.worst][0]}"
@@ -110,7 +110,7 @@ def right_answers(file: FileSummary) -> str:
 
 
 def in_a_hundred(share: float) -> str:
-    """Return "94 times in 100", "997 times in 1,000\""""
+    """Return "94 times in 100", "997 times in 1,000"."""
     if 0.99 <= share < 0.9995:
         return f"{round(1000 * share)} times in 1,000"
     return "every time" if share >= 0.9995 else f"{round(100 * share)} times in 100"

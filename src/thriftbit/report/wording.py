@@ -15,7 +15,7 @@ _REASON = "not measurable here: "
 
 
 def describe_machine(machine: Mapping[str, Any]) -> str:
-    """Return "AMD Ryzen 7 7840U, 8 cores, 33.3 GB of memory, Linux 6.12\""""
+    """Return "AMD Ryzen 7 7840U, 8 cores, 33.3 GB of memory, Linux 6.12"."""
     facts = [str(machine.get("processor") or machine.get("architecture") or "unknown processor")]
     if cores := machine.get("physical_cores"):
         facts.append(_counted(cores, "core"))
@@ -28,7 +28,7 @@ def describe_machine(machine: Mapping[str, Any]) -> str:
 
 
 def describe_workload(workload: Mapping[str, Any]) -> str:
-    """Return "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads, 7 repetitions\""""
+    """Return "a prompt of 512 tokens, 128 tokens written, on the CPU with 8 threads, 7 repetitions"."""
     facts = []
     if "prompt_tokens" in workload:
         facts.append(f"a prompt of {workload['prompt_tokens']} tokens")

@@ -45,7 +45,7 @@ class Admission:
     most_body_bytes: int
 
     def refusal(self, method: bytes, target: bytes, headers: Headers) -> Refusal | None:
-        """-> why the request is not answered; None if it is"""
+        """Return why the request is not answered; None if it is."""
         if method not in _METHODS:
             return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this server does not know that method")
         if not target.startswith(b"/"):
@@ -94,8 +94,8 @@ class Admission:
 
 
 def admission_at(host: str, most_body_bytes: int) -> Admission:
-    """host: where the server listens. -> what it answers: at 127.0.0.1 this computer alone, elsewhere also other
-    computers, which know it by its addresses and by its own names"""
+    """host: where the server listens. Returns what it answers: at 127.0.0.1 this computer alone, elsewhere also other
+    computers, which know it by its addresses and by its own names."""
     if is_loopback(host):
         return Admission(frozenset({_LOCAL_NAME}), False, most_body_bytes)
     own = socket.gethostname().lower()
@@ -104,7 +104,7 @@ def admission_at(host: str, most_body_bytes: int) -> Admission:
 
 
 def is_loopback(host: str) -> bool:
-    """-> whether only this computer can reach what listens there"""
+    """Return whether only this computer can reach what listens there."""
     if host.lower() == _LOCAL_NAME:
         return True
     try:

@@ -21,7 +21,7 @@ _REFUSAL = "unknown model architecture"
 
 @cache
 def llama_cpp_knows(architecture: str) -> bool:
-    """architecture: GGUF's `general.architecture`. -> whether the `gguf` package or the llama.cpp here has it"""
+    """architecture: GGUF's `general.architecture`. Returns whether the `gguf` package or the llama.cpp here has it."""
     if architecture in _LISTED:
         return True
     with temporary_folder("architecture") as folder:
@@ -36,5 +36,5 @@ def llama_cpp_knows(architecture: str) -> bool:
 
 
 def _was_read(refusal: str) -> bool:
-    """-> whether llama.cpp came as far as the file's metadata, rather than being absent or damaged"""
+    """Return whether llama.cpp came as far as the file's metadata, rather than being absent or damaged."""
     return "error loading model" in refusal

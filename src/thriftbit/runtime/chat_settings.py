@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 def parse_setting(name: str, text: str) -> tuple[str, Value]:
-    """-> the setting's own name, and its value. Raises UsageError that says what would do."""
+    """Return the setting's own name, and its value. Raises UsageError that says what would do."""
     setting = SETTINGS.get(name.lower().replace("_", "-"))
     if setting is None:
         raise UsageError(f"there is no setting {shown(name)}; there are {', '.join(SETTINGS)}")
@@ -49,7 +49,7 @@ def parse_setting(name: str, text: str) -> tuple[str, Value]:
 
 
 def checked(setting: Setting, given: object) -> Value:
-    """-> the value, given as text or as JSON has it"""
+    """Return the value, given as text or as JSON has it."""
     try:
         value = _WORDS[str(given).lower()] if setting.kind is bool else setting.kind(str(given))
     except (ValueError, KeyError):

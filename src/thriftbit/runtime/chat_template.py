@@ -48,7 +48,7 @@ class Fallback:
 
 
 def fallback_for(path: Path) -> Fallback | None:
-    """-> what to use in place of the file's chat template; None if the file's own can be used"""
+    """Return what to use in place of the file's chat template; None if the file's own can be used."""
     state = path.stat()
     return _fallback_for(path, state.st_mtime_ns, state.st_size)
 
@@ -82,13 +82,13 @@ def _ours(path: Path, metadata: Metadata, reason: str) -> Fallback:
 
 
 def _text(metadata: Metadata, key: str) -> str | None:
-    """-> a template, unless it is none or shows nothing"""
+    """Return a template, unless it is none or shows nothing."""
     value = metadata.get(key)
     return value if isinstance(value, str) and value.strip() else None
 
 
 def _token(metadata: Metadata, name: str) -> str | None:
-    """-> the text of the token "bos" or "eos" """
+    """Return the text of the token "bos" or "eos"."""
     number, tokens = metadata.get(f"tokenizer.ggml.{name}_token_id"), metadata.get(Keys.Tokenizer.LIST)
     try:
         return str(tokens[int(number)])[:200] or None  # type: ignore[index, arg-type]

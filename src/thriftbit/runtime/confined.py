@@ -26,10 +26,10 @@ _ANSWER_BYTES = 64 << 20
 def run_confined(
     module: str, question: bytes, *, patience_seconds: float, memory_bytes: int, environment: Mapping[str, str] = {}
 ) -> bytes | None:
-    """-> what `python -m module` wrote to its standard output when it was given `question`; None if it ended otherwise
+    """Return what `python -m module` wrote to its standard output when it was given `question`; None if it ended
+    otherwise.
 
-    memory_bytes: resident, of the child. The child limits itself further with `limit_this_process`.
-    """
+    memory_bytes: resident, of the child. The child limits itself further with `limit_this_process`."""
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered:
         asked.write(question)
         asked.seek(0)
@@ -62,7 +62,7 @@ def _ends_in_time(child: subprocess.Popen[bytes], patience_seconds: float, memor
 
 
 def resident_bytes(process_id: int) -> int:
-    """-> memory that the process holds now; 0 if it has ended"""
+    """Return memory that the process holds now; 0 if it has ended."""
     try:
         return int(psutil.Process(process_id).memory_info().rss)
     except psutil.Error:
@@ -92,7 +92,8 @@ def limit_this_process(more_bytes: int, processor_seconds: int | None) -> None:
 
 
 def _data_bytes() -> int:
-    """-> what counts against RLIMIT_DATA on Linux: private memory that can be written, files left out; 0 elsewhere"""
+    """Return what counts against RLIMIT_DATA on Linux: private memory that
+    can be written, files left out; 0 elsewhere."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)

@@ -126,11 +126,11 @@ class Conversation:
         self._end()
 
     def ask(self, question: str, on_text: Listen) -> Generation:
-        """-> the answer. on_text: hears every piece as it is written, and whether the piece is thought and not answer
+        """Return the answer. on_text: hears every piece as it is written, and whether the piece is thought and not
+        answer.
 
         Raises ThriftbitError if the question alone is too long, and EngineDiedError if the engine dies; what was said
-        stays as it was before, and `retry` asks again.
-        """
+        stays as it was before, and `retry` asks again."""
         self._question = question
         self._stop_wanted.clear()
         with self._watch.using():
@@ -175,7 +175,7 @@ class Conversation:
         )
 
     def retry(self, on_text: Listen) -> Generation:
-        """-> another answer to the last question, which replaces the one it had"""
+        """Return another answer to the last question, which replaces the one it had."""
         if not self._question:
             raise UsageError("there is no question yet that could be asked again")
         before = list(self.messages)
@@ -215,14 +215,14 @@ class Conversation:
             self._end()
 
     def defaults(self) -> dict[str, Value]:
-        """-> what applies to each of SETTINGS that is not set, as far as llama.cpp tells"""
+        """Return what applies to each of SETTINGS that is not set, as far as llama.cpp tells."""
         with self._watch.using():
             known = self._running().defaults()
         found = {name: known.get(setting.sent_as) for name, setting in SETTINGS.items() if setting.sent_as}
         return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
     def load_of_others(self) -> Callable[[], float]:
-        """-> tells how many cores other programs have kept busy since now, in the mean"""
+        """Return a function that tells how many cores other programs have kept busy since now, on average."""
         before = self._times()
         return lambda: cores_of_others(before, self._times())
 
@@ -268,7 +268,7 @@ class Conversation:
         )
 
     def _room_for(self, engine: Engine, question: str) -> list[dict[str, str]]:
-        """-> what the model is shown, so that an answer fits; drops turns for it, and says so"""
+        """Return what the model is shown, so that an answer fits; drops turns for it, and says so."""
         free = min(_ANSWER_TOKENS, int(_ANSWER_SHARE * self.context_tokens))
         first = self.dropped_messages
         while True:
@@ -303,7 +303,7 @@ class Conversation:
         return sampling
 
     def _running(self) -> Engine:
-        """-> the engine, started if it is not there"""
+        """Return the engine, started if it is not there."""
         if self._engine is None:
             if self._unloaded:
                 if self._polite:

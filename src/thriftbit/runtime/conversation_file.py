@@ -44,7 +44,7 @@ def remember(conversation: Conversation, path: Path) -> None:
 
 
 def last_saved() -> tuple[Path, str] | None:
-    """-> the conversation that was saved last, and the path of its model; None if none was, or its file is gone"""
+    """Return the conversation that was saved last, and the path of its model; None if none was, or its file is gone."""
     try:
         last = json.loads(read_regular(_last_file(), _LARGEST_BYTES))
         path, model = Path(last["conversation"]), str(last["model"])

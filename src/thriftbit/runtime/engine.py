@@ -223,20 +223,20 @@ class Engine:
         self._send({"do": "stop", "answer": self._answers})
 
     def count(self, messages: Sequence[Mapping[str, str]]) -> int:
-        """-> tokens that a conversation takes, put as the chat template puts it"""
+        """Return tokens that a conversation takes, put as the chat template puts it."""
         tokens: int = self._ask({"do": "count", "messages": [dict(message) for message in messages]})["tokens"]
         return tokens
 
     def tokenize(self, texts: Sequence[str], *, add_special: bool, parse_special: bool = False) -> list[list[int]]:
-        """-> token ids of each text, by llama.cpp's own tokenizer. add_special: with the tokens that the model has at
-        the beginning and end of a text. parse_special: reads "<|endoftext|>" in a text as the token of that name.
-        (`Tokenizer` does the same without loading a model's weights.)"""
+        """Return token ids of each text, by llama.cpp's own tokenizer. add_special: with the tokens that the model has
+        at the beginning and end of a text. parse_special: reads "<|endoftext|>" in a text as the token of that name.
+        (`Tokenizer` does the same without loading a model's weights.)."""
         request = {"texts": list(texts), "add_special": add_special, "parse_special": parse_special}
         tokens: list[list[int]] = self._ask({"do": "tokenize", **request})["tokens"]
         return tokens
 
     def likeliest(self, prompt: Sequence[int], count: int) -> dict[int, float]:
-        """prompt: token ids. -> the log-probabilities of the `count` tokens that are the likeliest after it"""
+        """prompt: token ids. Returns the log-probabilities of the `count` tokens that are the likeliest after it."""
         # llama.cpp tells nothing of a token that ends the text or is a part of a character, so it is made to write
         # another one. The probabilities are those before.
         (*_, plain) = self.tokenize(["a"], add_special=False)[0]
@@ -252,12 +252,13 @@ class Engine:
         return EngineMemory(**self._ask({"do": "memory"}))
 
     def defaults(self) -> dict[str, Any]:
-        """-> llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given"""
+        """Return llama.cpp's settings of sampling for this model, by its own names ("top_k"), where none is given."""
         found: dict[str, Any] = self._ask({"do": "defaults"})["defaults"]
         return found
 
     def threads_now(self) -> int | None:
-        """-> that it computes with now: `threads`, or fewer if polite, beside other programs (`thread_limit.py`)"""
+        """Return the number of threads that it computes with now: `threads`, or fewer if polite, beside other programs
+        (`thread_limit.py`)."""
         most: int | None = self._ask({"do": "threads"})["most"]
         return min(most, self.threads) if most and self.threads else self.threads
 
@@ -341,7 +342,7 @@ class Engine:
         return found[1].decode(errors="replace") if found else raised or "it gives no reason"
 
     def _last_logged(self) -> str:
-        """-> ": ImportError: ...", the last line logged, if there is one"""
+        """Return ": ImportError: ...", the last line logged, if there is one."""
         lines = self._logged().decode(errors="replace").strip().splitlines()
         return f": {lines[-1][:_LONGEST_WORDS]}" if lines else ""
 
@@ -351,5 +352,5 @@ class Engine:
 
 
 def engine_version() -> str:
-    """-> what a row calls the engine's version: llama.cpp is known by the package that brings it"""
+    """Return what a row calls the engine's version: llama.cpp is known by the package that brings it."""
     return f"xllamacpp {importlib.metadata.version('xllamacpp')}"

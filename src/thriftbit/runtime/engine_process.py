@@ -88,7 +88,7 @@ class LoadedModel:
         return self._timed("/v1/chat/completions", request)
 
     def stream(self, request: dict[str, Any], tell: Callable[[Answer], None]) -> Answer:
-        """tell: is given every piece of the answer as it comes. -> how it ended"""
+        """tell: is given every piece of the answer as it comes. Returns how it ended."""
         number = request.pop("answer")
         request |= {"stream": True, "timings_per_token": True}
         if refused := self._rendered(request).get("error"):
@@ -137,7 +137,8 @@ class LoadedModel:
         return {"tokens": len(self._post("/tokenize", text)["tokens"])}
 
     def _rendered(self, request: dict[str, Any]) -> Answer:
-        """-> llama.cpp's answer: the conversation as the chat template puts it. If the file's own template takes too
+        """Return llama.cpp's answer: the conversation as the chat template puts it. If the file's own template takes
+        too
         long, this process ends: a program that loops cannot be stopped otherwise. The parent is told before that it
         runs, so that it knows what happened."""
         if not self._has_own_template:
@@ -165,7 +166,8 @@ class LoadedModel:
         return {"peak_bytes": peak_memory_bytes(), "before_loading_bytes": self._bytes_before}
 
     def defaults(self, request: dict[str, Any]) -> Answer:
-        """-> what llama.cpp does where nothing else is asked for, by its own names; the file may have a say in it"""
+        """Return what llama.cpp does where nothing else is asked for, by
+        its own names; the file may have a say in it."""
         connection = self._connection()
         connection.request("GET", "/props", headers=self._headers())
         answer: Answer = json.loads(connection.getresponse().read())
@@ -176,7 +178,7 @@ class LoadedModel:
         return {"most": self._limit.threads if self._limit else None}
 
     def _events(self, connection: http.client.HTTPConnection, request: dict[str, Any]) -> Iterator[Answer]:
-        """-> what the server sends of an answer, piece by piece"""
+        """Yield what the server sends of an answer, piece by piece."""
         if self._stopped == self._streamed:
             return
         connection.request("POST", "/v1/chat/completions", json.dumps(request), self._headers())
@@ -190,7 +192,7 @@ class LoadedModel:
                 yield json.loads(event)
 
     def _timed(self, path: str, request: Answer) -> Answer:
-        """-> llama.cpp's answer, with the seconds until it came"""
+        """Return llama.cpp's answer, with the seconds until it came."""
         started = time.perf_counter()
         answer = self._post(path, request)
         seconds = time.perf_counter() - started

@@ -32,7 +32,7 @@ _BESIDE_BYTES = 2 << 30  # the program, its vocabulary, room to compute, and req
 
 
 def explained_bytes(path: Path, context_tokens: int) -> int:
-    """-> more memory than a model can take with that much context, by its file; a limit, not an estimate"""
+    """Return more memory than a model can take with that much context, by its file; a limit, not an estimate."""
     try:
         parts = read_parts(path)
         files_bytes, metadata = sum(part.file_size_bytes for part in parts), parts[0].metadata

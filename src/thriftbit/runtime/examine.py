@@ -26,12 +26,12 @@ _OWN_GPU = "GGML_BACKEND_DEVICE_TYPE_GPU"
 
 
 def examine() -> Facts:
-    """-> the facts of this computer; what is not known says why. Never fails."""
+    """Return the facts of this computer; what is not known says why. Never fails."""
     return with_engine(detect())
 
 
 def with_engine(facts: Facts) -> Facts:
-    """-> the facts, with the engine in the box, and with what it knows of a GPU that nobody else told"""
+    """Return the facts, with the engine in the box, and with what it knows of a GPU that nobody else told."""
     if importlib.util.find_spec("xllamacpp") is None:
         nothing: Fact[Any] = unknown("xllamacpp is not installed; try: pip install xllamacpp", "xllamacpp")
         return replace(facts, engines=(EngineFound(BUILT_IN, "", nothing, nothing), *facts.engines))
@@ -51,7 +51,7 @@ def with_engine(facts: Facts) -> Facts:
 
 
 def devices_of(facts: Facts) -> tuple[str, ...] | None:
-    """-> the GPUs that the engine in the box computes on; None if it does not say"""
+    """Return the GPUs that the engine in the box computes on; None if it does not say."""
     details = next((engine.details.value for engine in facts.engines if engine.name == BUILT_IN), None)
     return details and tuple(each.removeprefix("GPU: ") for each in details if each.startswith("GPU: "))
 
@@ -79,7 +79,7 @@ def _ask() -> Fact[dict[str, Any]]:
 
 
 def _details(answer: Fact[dict[str, Any]]) -> Fact[tuple[str, ...]]:
-    """-> "CPU: AVX2, FMA", "GPU: NVIDIA GeForce RTX 4090" """
+    """Return "CPU: AVX2, FMA", "GPU: NVIDIA GeForce RTX 4090"."""
     if answer.value is None:
         return Fact(None, answer.source, answer.reason)
     of_processor = answer.value["system"].rpartition("CPU :")[2].split("|")
@@ -89,7 +89,7 @@ def _details(answer: Fact[dict[str, Any]]) -> Fact[tuple[str, ...]]:
 
 
 def _completed(gpus: tuple[Gpu, ...], devices: list[dict[str, Any]]) -> tuple[Gpu, ...]:
-    """-> the GPUs; where there is one and the engine computes on one, with what it says of its memory"""
+    """Return the GPUs; where there is one and the engine computes on one, with what it says of its memory."""
     if len(gpus) != 1 or len(devices) != 1:
         return gpus
     gpu, device = gpus[0], devices[0]

@@ -151,7 +151,7 @@ class FrontDoor:
                 await self._pass_on(scope, receive, send)
 
     def _may(self, path: str, method: str, headers: list[tuple[bytes, bytes]]) -> bool:
-        """-> whether the request has the key, or needs none"""
+        """Return whether the request has the key, or needs none."""
         if not self._key or method == "OPTIONS":
             return True
         if method in _LOOKS_ONLY and (path in _PUBLIC or PurePosixPath(path).suffix in _FILES_OF_THE_PAGE):
@@ -208,7 +208,7 @@ class FrontDoor:
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, scope: MutableMapping[str, Any], body: bytes
     ) -> AsyncIterator[Any]:
-        """-> what llama.cpp answers, in h11's events"""
+        """Yield what llama.cpp answers, in h11's events."""
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         kept = [(n, v) for n, v in scope["headers"] if n not in _OF_ONE_CONNECTION and n not in _REPLACED]
@@ -236,7 +236,7 @@ class FrontDoor:
             yield event
 
     async def _can_be_put(self, scope: MutableMapping[str, Any], body: bytes) -> bool:
-        """-> whether the file's own chat template, a stranger's program, can put this conversation in time; if not,
+        """Return whether the file's own chat template, a stranger's program, can put this conversation in time; if not,
         it is given up. Tried before the request itself, because an answer may take minutes, and this must not."""
         path = next((trial for ending, trial in _TRIALS.items() if str(scope["path"]).endswith(ending)), None)
         if scope["method"] != "POST" or path is None or not self._behind.has_own_template:

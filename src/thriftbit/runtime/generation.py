@@ -31,7 +31,7 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
-        """-> written; the first token belongs to the reading, so there are as many steps as tokens less one"""
+        """Written; the first token belongs to the reading, so there are as many steps as tokens less one."""
         return (self.generated_tokens - 1) / self.generation_seconds if self.generation_seconds else 0.0
 
 

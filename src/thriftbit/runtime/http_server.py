@@ -137,7 +137,7 @@ class HttpServer:
         self._connections.pop(task).close_unless_begun()
 
     def _make_room(self) -> bool:
-        """Ends the connection that has waited longest without a whole request. -> whether there was one"""
+        """Ends the connection that has waited longest without a whole request. Returns whether there was one."""
         for task, connection in self._connections.items():  # the oldest first
             if connection.is_waiting and not task.cancelling():
                 task.cancel()
@@ -174,7 +174,7 @@ class _Connection:
             self._server.report(fault)
 
     async def _request(self) -> bool:
-        """One request and its answer. -> whether another may follow"""
+        """One request and its answer. Returns whether another may follow."""
         try:
             request = await self._head()
             if refusal := self._server.admission.refusal(request.method, request.target, request.headers):
@@ -372,7 +372,7 @@ def _late(what: str, seconds: float) -> Refusal:
 
 
 def _connections_possible() -> int:
-    """-> how many connections are held at a time; an answer may take a second open file"""
+    """Return how many connections are held at a time; an answer may take a second open file."""
     if sys.platform == "win32":
         return _MOST_CONNECTIONS
     import resource

@@ -20,8 +20,9 @@ def check_free(host: str, port: int) -> None:
 
 
 def listening_sockets(host: str, port: int, *, with_ipv6: bool = False) -> list[socket.socket]:
-    """-> sockets that listen already: connections wait in them until somebody accepts them. with_ipv6: for 127.0.0.1 a
-    second one listens on ::1 where that is possible, as programs that are told "localhost" may try IPv6 first.
+    """Return sockets that listen already: connections wait in them until somebody accepts them. with_ipv6: for
+    127.0.0.1 a second one listens on ::1 where that is possible, as programs that are told "localhost" may try IPv6
+    first.
     Raises as `check_free`."""
     if not 0 <= port <= _MOST_PORT:
         raise UsageError(f"--port {port}: ports go from 1 to {_MOST_PORT}, and 0 takes one that is free")

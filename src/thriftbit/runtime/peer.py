@@ -21,7 +21,7 @@ Address = tuple[str, int]
 
 
 def is_gone(client: Address, server: Address) -> bool | None:
-    """client, server: the two ends of a connection. -> whether nobody holds the client's end; None if unknown"""
+    """client, server: the two ends of a connection. Returns whether nobody holds the client's end; None if unknown."""
     address = ipaddress.ip_address(client[0].partition("%")[0])
     if sys.platform != "linux" or not address.is_loopback:
         return None
@@ -37,7 +37,7 @@ def is_gone(client: Address, server: Address) -> bool | None:
 
 
 def _as_in_table(address: Address) -> str:
-    """-> the address as Linux prints it: words of 32 bits in the machine's order, then the port"""
+    """Return the address as Linux prints it: words of 32 bits in the machine's order, then the port."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     packed = socket.inet_pton(family, address[0].partition("%")[0])
     words = (packed[start : start + 4] for start in range(0, len(packed), 4))

@@ -44,7 +44,7 @@ class Readings:
 
 
 def read_now(surroundings: Surroundings | None = None) -> Readings:
-    """-> the readings of this computer, or of the given surroundings"""
+    """Return the readings of this computer, or of the given surroundings."""
     surroundings = surroundings or LiveSurroundings()
     on_linux = surroundings.system == "Linux"
     memory = linux_memory(surroundings, unknown("not asked", "")) if on_linux else None
@@ -58,26 +58,27 @@ def read_now(surroundings: Surroundings | None = None) -> Readings:
 
 
 def stalled_percent(text: str) -> float | None:
-    """text: of Linux's /proc/pressure/memory. -> how much of the last ten seconds some program waited for memory"""
+    """text: of Linux's /proc/pressure/memory. Returns how much of the
+    last ten seconds some program waited for memory."""
     found = re.search(r"^some avg10=(\d{1,3}(?:\.\d+)?) ", text, re.MULTILINE)
     return float(found[1]) if found else None
 
 
 def spared_threads(threads: int | None) -> int:
     """threads: the number that is fastest when nothing else runs; None for llama.cpp's own choice, the physical cores.
-    -> how many to start with now"""
+    Returns how many to start with now."""
     return threads_for(threads or physical_cores(), read_now())
 
 
 def threads_for(threads: int, now: Readings) -> int:
-    """-> on battery half, as the last threads bring the least for their power"""
+    """Return half of the threads on battery, because the last threads gain least for their power."""
     return math.ceil(_BATTERY_SHARE * threads) if now.on_battery else threads
 
 
 def threads_beside(threads: int, cores: int, others: float) -> int:
     """threads: how many the model started with. cores: that it may use. others: how many of them other programs keep
-    busy. -> how many threads it goes on with. A shared core is worse than none, as all threads wait for the slowest one
-    at every step."""
+    busy. Returns how many threads it goes on with. A shared core is worse than none, as all threads wait for the
+    slowest one at every step."""
     return max(1, min(threads, round(cores - others)))
 
 
@@ -90,7 +91,8 @@ def memory_is_short(now: Readings) -> bool:
 
 
 def reason_to_unload(idle_seconds: float, unload_after_minutes: float | None, now: Readings) -> str:
-    """idle_seconds: since the model was last asked anything. -> why it is unloaded now, in words; "" if it stays"""
+    """idle_seconds: since the model was last asked anything. Returns why
+    it is unloaded now, in words; "" if it stays."""
     if unload_after_minutes is not None and idle_seconds >= 60 * unload_after_minutes:
         return f"nobody asked it anything for {describe_minutes(unload_after_minutes)}"
     if idle_seconds >= _SETTLED_SECONDS and memory_is_short(now):
@@ -115,7 +117,7 @@ def describe_minutes(minutes: float) -> str:
 
 
 def physical_cores() -> int:
-    """-> how many physical cores this process may use"""
+    """Return how many physical cores this process may use."""
     allowed = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     usable = len(allowed()) if allowed else psutil.cpu_count() or 1
     return min(psutil.cpu_count(logical=False) or usable, usable)

@@ -78,13 +78,12 @@ def measure_machine(
     formats: Sequence[str] | None = None,
     progress: Progress = no_progress,
 ) -> Profile:
-    """-> what was measured of this computer, which is kept in the user's cache as well
+    """Return what was measured of this computer, which is kept in the user's cache as well.
 
     facts: if they were detected already. budget_seconds: about how long it may take. formats: those to time; all that
     llama.cpp computes with by default, as time allows. progress: is told what is being done and the share of the time
     that is over. What could not be measured is logged, with the reason.
-    Raises CannotMeasure if llama.cpp runs none of them, ThriftbitError if the disk is too full.
-    """
+    Raises CannotMeasure if llama.cpp runs none of them, ThriftbitError if the disk is too full."""
     run = _Run(facts or examine(), budget_seconds, progress)
     profile = run.profile(formats or _in_order())
     try:
@@ -99,7 +98,7 @@ def _in_order() -> list[str]:
 
 
 def thread_counts(usable_cores: int, physical_cores: int) -> list[int]:
-    """-> 1, 2, 4, ... and the numbers of cores themselves"""
+    """Return 1, 2, 4, ... and the numbers of cores themselves."""
     doublings = [1 << step for step in range(usable_cores.bit_length())]
     return sorted({count for count in (*doublings, physical_cores, usable_cores) if 0 < count <= usable_cores})
 
@@ -196,7 +195,7 @@ class _Run:
     def _rates(
         self, folder: Path, size_bytes: int, threads: int, steps: Sequence[StepCost], formats: Sequence[str]
     ) -> list[FormatRate]:
-        """-> in rounds, as whatever else runs may slow down one visit and not the next"""
+        """Return the speeds, measured in rounds, because other programs may slow down one visit and not the next."""
         visits: dict[tuple[str, int], list[tuple[ProbeModel, Timings]]] = {}
         for name, counts in self._first_round(threads, formats) * _ROUNDS:
             counts = [count for count in counts if _label(name, count) not in self.failures]
@@ -216,7 +215,7 @@ class _Run:
         ]
 
     def _first_round(self, threads: int, formats: Sequence[str]) -> list[tuple[str, list[int]]]:
-        """-> formats, and the numbers of threads that each is timed with while its file is there"""
+        """Return formats, and the numbers of threads that each is timed with while its file is there."""
         others = self._other_threads(threads)
         single = [count for count in others if count == 1]
         return [
@@ -239,7 +238,7 @@ class _Run:
         visits.setdefault((model.format, threads), []).append((model, timings))
 
     def _other_threads(self, threads: int) -> list[int]:
-        """-> numbers of threads that there are cores for, and that nobody else keeps busy"""
+        """Return numbers of threads that there are cores for, and that nobody else keeps busy."""
         processor, busy = self.facts.processor, self.facts.load.busy_cores.value or 0.0
         usable = int(processor.usable_cores.value or processor.logical_cores.value or 1)
         idle = max(threads, usable - round(busy))

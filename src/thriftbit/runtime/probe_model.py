@@ -88,7 +88,7 @@ class ProbeModel:
 
 
 def layers_for(format_name: str, size_bytes: int, shape: Shape = WIDE) -> int:
-    """-> how many layers have at least `size_bytes` in that format, or as many as llama.cpp takes"""
+    """Return how many layers have at least `size_bytes` in that format, or as many as llama.cpp takes."""
     wanted = math.ceil(size_bytes * 8 / (FORMATS[format_name].bits_per_weight * shape.layer_weights))
     return min(max(1, wanted), MOST_LAYERS)
 
@@ -153,13 +153,13 @@ def _vocabulary_size(demo: Model) -> int:
 
 @cache
 def _sample_blocks(format_name: str) -> ByteArray:
-    """-> (bytes,): blocks of the format, which may follow one another in a matrix of any width that they divide"""
+    """Return (bytes,): blocks of the format, which may follow one another in a matrix of any width that they divide."""
     return FORMATS[format_name].encode(_sample()).reshape(-1)
 
 
 @cache
 def _sample() -> FloatArray:
-    """-> rows of one of the demo model's matrices"""
+    """Return rows of one of the demo model's matrices."""
     (tensor,) = (tensor for tensor in _demo_model().tensors if tensor.name == _SAMPLE)
     return tensor.load(0, min(tensor.rows, _SAMPLE_WEIGHTS // tensor.width))
 

@@ -84,8 +84,8 @@ def time_model(model: ProbeModel, threads: int, seconds: float, *, reading: bool
 
 
 def time_looking_back(model: ProbeModel, threads: int) -> float:
-    """-> seconds by which a token takes longer in a long text than in a short one (SEEN_TOKENS). As in `step_cost`: by
-    the fastest of each, then as much slower as the usual one is"""
+    """Return seconds by which a token takes longer in a long text than in a short one (SEEN_TOKENS). As in `step_cost`:
+    by the fastest of each, then as much slower as the usual one is."""
     with Engine(model.path, context_tokens=CONTEXT_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.name = f"a model in {model.format}"
         _written(engine, _WARM_UP_TOKENS)
@@ -98,12 +98,12 @@ def time_looking_back(model: ProbeModel, threads: int) -> float:
 
 
 def usual_slowdown(timed: Iterable[Sequence[float]]) -> float:
-    """timed: repetitions, of several things. -> how many times as long as the fastest the usual one takes"""
+    """timed: repetitions, of several things. Returns how many times as long as the fastest the usual one takes."""
     return median(each / min(seconds) for seconds in timed for each in seconds)
 
 
 def _written(engine: Engine, tokens: int, text: Sequence[int] = _PROMPT) -> float:
-    """-> seconds for each of that many tokens, written after a text"""
+    """Return seconds for each of that many tokens, written after a text."""
     answer = engine.generate(text, max_tokens=tokens, temperature=0, ignore_end=True)
     if answer.generated_tokens != tokens:
         raise ThriftbitError(f"{engine.name}: llama.cpp wrote {answer.generated_tokens} tokens, not {tokens}")
@@ -111,7 +111,7 @@ def _written(engine: Engine, tokens: int, text: Sequence[int] = _PROMPT) -> floa
 
 
 def _read(engine: Engine, vocabulary_size: int) -> float:
-    """-> seconds for a prompt of PROMPT_TOKENS"""
+    """Return seconds for a prompt of PROMPT_TOKENS."""
     answer = engine.generate(
         _text(PROMPT_TOKENS, vocabulary_size), max_tokens=1, temperature=0, ignore_end=True, read_anew=True
     )
@@ -126,13 +126,12 @@ def _text(tokens: int, vocabulary_size: int) -> list[int]:
 
 
 def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, Sequence[float]]]) -> StepCost | None:
-    """-> c and s of: seconds = bytes / rate + layers × c + s, through three models
+    """Return c and s of: seconds = bytes / rate + layers × c + s, through three models.
 
     timed: each with its seconds for a token, by repetition: wide layers, narrow layers, one narrow layer. The fastest
     of each tell c and s, since the difference of totals is small and whatever else runs only ever slows one down; then
     both are made as much slower as the usual answer is. None where a layer would cost nothing: then something else
-    disturbed one of the models by more than all layers take.
-    """
+    disturbed one of the models by more than all layers take."""
     terms = np.array([[model.decode_bytes, model.layers, 1.0] for model, _ in timed])
     fastest = np.array([min(seconds) for _, seconds in timed])
     _, layer_seconds, token_seconds = np.linalg.solve(terms, fastest).tolist()
@@ -144,7 +143,7 @@ def step_cost(threads: int, timed: Sequence[tuple[ProbeModel, Sequence[float]]])
 
 def attention_seconds(cost: StepCost, model: ProbeModel, shape: Shape, longer_seconds: float | None) -> StepCost:
     """longer_seconds: how much longer a token takes in a long text; None where it was not measured, and zero or less
-    where noise was larger. -> the cost, with what looking back at one token costs for one number of a query"""
+    where noise was larger. Returns the cost, with what looking back at one token costs for one number of a query."""
     if longer_seconds is None or longer_seconds <= 0:
         return cost
     shortly, at_length = (busiest_tokens(tokens, cost.threads) for tokens in SEEN_TOKENS)
@@ -152,7 +151,7 @@ def attention_seconds(cost: StepCost, model: ProbeModel, shape: Shape, longer_se
 
 
 def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCost | None) -> FormatRate:
-    """-> the rates, the cost of the steps taken off"""
+    """Return the rates, the cost of the steps taken off."""
     apart = 0.0 if step is None else model.layers * step.layer_seconds + step.token_seconds
     written = [model.decode_bytes / max(seconds - apart, seconds / 2) for seconds in timings.token_seconds]
     read = [model.prefill_weights * PROMPT_TOKENS / seconds for seconds in timings.prompt_seconds]
@@ -160,7 +159,7 @@ def format_rate(model: ProbeModel, threads: int, timings: Timings, step: StepCos
 
 
 def pooled(visits: Iterable[Timings]) -> Timings:
-    """-> the repetitions of several visits to one format"""
+    """Return the repetitions of several visits to one format."""
     every = list(visits)
     return Timings(
         token_seconds=[seconds for timings in every for seconds in timings.token_seconds],

@@ -156,7 +156,7 @@ class Server(Engine):
             time.sleep(_POLL_SECONDS)
 
     def answering(self) -> int:
-        """-> how many questions are being answered or wait for that"""
+        """Return how many questions are being answered or wait for that."""
         return self._front.questions if self._front else 0
 
 
@@ -173,7 +173,7 @@ def serving(
     polite: bool = True,
     unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
 ) -> Iterator[Server]:
-    """-> the server, with another chat template where the file has none that can be used, which is logged. The
+    """Yield the server, with another chat template where the file has none that can be used, which is logged. The
     parameters are those of Server."""
     _logger.info(f"Loading {path.name} ...")
     fallback = fallback_for(path)

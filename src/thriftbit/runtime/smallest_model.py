@@ -31,7 +31,7 @@ _MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", 
 
 
 def write_smallest(path: Path, tokenizer: Mapping[str, MetadataValue]) -> Path:
-    """-> the smallest model that llama.cpp loads, with these metadata of a tokenizer"""
+    """Return the smallest model that llama.cpp loads, with these metadata of a tokenizer."""
     f32, small = format_named("F32"), format_named("Q4_0")
     tokens = tokenizer[Keys.Tokenizer.LIST]
     assert isinstance(tokens, list)

@@ -42,7 +42,8 @@ class SourceIds:
 
 
 def source_ids(folder: Path, texts: Sequence[str]) -> SourceIds | None:
-    """-> the ids of the texts by the folder's own tokenizer; None where neither library is installed or can read it"""
+    """Return the ids of the texts by the folder's own tokenizer; None where
+    neither library is installed or can read it."""
     if not any(importlib.util.find_spec(name) for name in ("transformers", "tokenizers")):
         return None
     answer = run_confined(

@@ -57,7 +57,7 @@ _TOOL = {
 
 def why_unusable(template: str, tool_use: str | None, beginning: str | None, end: str | None) -> str:
     """template, tool_use: a file's chat templates. beginning, end: the texts of the tokens that begin and end a text.
-    -> why the model cannot be loaded with them, to stand after "has a chat template that"; "" if it can"""
+    Returns why the model cannot be loaded with them, to stand after "has a chat template that"; "" if it can."""
     if len(template) + len(tool_use or "") > _LONGEST:
         return "is longer than any that is known to be good"
     return _tried(template, tool_use, beginning or _BOS_TEXT, end or _EOS_TEXT)
@@ -77,7 +77,7 @@ def _tried(template: str, tool_use: str | None, beginning: str, end: str) -> str
 
 
 def _found_good(question: bytes) -> Path:
-    """-> an empty file, which is there if this engine got through the trial with these templates before. The trial
+    """Return an empty file, which is there if this engine got through the trial with these templates before. The trial
     takes a second or more; what fails it is tried every time, as a busy computer may have been the reason."""
     identity = question + version("xllamacpp").encode() + _TRIAL_VERSION
     return cache_folder() / "chat-templates" / hashlib.sha256(identity).hexdigest()
@@ -102,7 +102,7 @@ def _reason(question: bytes) -> str:
 
 
 def _conversations() -> list[dict[str, Any]]:
-    """-> requests, the plainest first"""
+    """Return requests, the plainest first."""
     said = [{"role": "user", "content": _MARK}]
     talk = [{"role": "assistant", "content": _ODD}, {"role": "user", "content": _ODD}]
     system = [{"role": "system", "content": _ODD}]
@@ -117,7 +117,7 @@ def _conversations() -> list[dict[str, Any]]:
 
 
 def _try(question: dict[str, Any]) -> str:
-    """-> as `why_unusable`"""
+    """Return the reason, as `why_unusable` does."""
     import xllamacpp
 
     limit_this_process(_MORE_BYTES, question["seconds"])
@@ -143,7 +143,7 @@ def _try(question: dict[str, Any]) -> str:
 
 
 def _shown(host: str, port: int, conversation: dict[str, Any]) -> str | None:
-    """-> what the model would be shown; None if the template refuses the conversation"""
+    """Return what the model would be shown; None if the template refuses the conversation."""
     connection = http.client.HTTPConnection(host, port)
     connection.request("POST", "/apply-template", json.dumps(conversation), {"Content-Type": "application/json"})
     answer = json.loads(connection.getresponse().read())

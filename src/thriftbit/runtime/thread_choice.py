@@ -56,14 +56,14 @@ def choose_threads(path: Path, *, patience_seconds: float) -> int:
 
 
 def numbers_to_try(physical: int, logical: int, idle: int) -> list[int]:
-    """physical, logical, idle: numbers of cores. -> numbers of threads, the likely ones first"""
+    """physical, logical, idle: numbers of cores. Returns numbers of threads, the likely ones first."""
     halves = (physical >> step for step in range(1, physical.bit_length()))
     numbers = dict.fromkeys((min(idle, physical), physical, logical, *halves))
     return [threads for threads in numbers if 0 < threads <= 2 * idle + 1] or [1]
 
 
 def _writing_rate(path: Path, threads: int) -> float:
-    """-> tokens/s: the best of a few answers, because other programs can only slow an answer down"""
+    """Return tokens/s: the best of a few answers, because other programs can only slow an answer down."""
     rates = []
     with Engine(path, context_tokens=_CONTEXT_TOKENS, threads=threads, chat_template=NOT_CHATTING) as engine:
         engine.generate(_PROMPT, max_tokens=1, temperature=0)
@@ -76,7 +76,8 @@ def _writing_rate(path: Path, threads: int) -> float:
 
 
 def _cores() -> tuple[int, int]:
-    """-> how many physical and logical cores this process may use; in a container its share of their time counts"""
+    """Return how many physical and logical cores this process may use; in
+    a container its share of their time counts."""
     machine = describe_machine()
     physical, logical = int(machine["physical_cores"]), int(machine["logical_cores"])
     quota = core_quota(LiveSurroundings()).value

@@ -55,7 +55,7 @@ class ProcessorTimes:
 
 
 def cores_of_others(before: ProcessorTimes, now: ProcessorTimes) -> float:
-    """-> how many cores other programs kept busy between the two times, on average"""
+    """Return how many cores other programs kept busy between the two times, on average."""
     seconds = now.seconds - before.seconds
     return max(0.0, (now.busy - before.busy - (now.own - before.own)) / seconds) if seconds > 0 else 0.0
 
@@ -75,7 +75,7 @@ class ThreadLimit:
 
     @property
     def threads(self) -> int | None:
-        """-> the most threads that llama.cpp computes with; None for as many as it was started with"""
+        """The most threads that llama.cpp computes with; None for as many as it was started with."""
         return None if self._most is None else self._most.value or None
 
     @threads.setter

@@ -50,5 +50,5 @@ class Tokenizer:
         self._stack.close()
 
     def tokenize(self, texts: Sequence[str], *, add_special: bool, parse_special: bool = False) -> list[list[int]]:
-        """-> token ids of each text; see `Engine.tokenize`"""
+        """Return token ids of each text; see `Engine.tokenize`."""
         return self._engine.tokenize(texts, add_special=add_special, parse_special=parse_special)

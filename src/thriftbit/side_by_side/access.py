@@ -45,7 +45,7 @@ class Keys:
         self._lock = threading.Lock()
 
     def ticket(self) -> str:
-        """-> what can be exchanged for the key, once"""
+        """Return what can be exchanged for the key, once."""
         ticket = secrets.token_urlsafe(24)
         with self._lock:
             self._tickets.add(ticket)

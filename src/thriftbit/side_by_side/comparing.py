@@ -41,7 +41,7 @@ class Page:
         self.address = f"{self._place}#key={keys.key}"
 
     def address_for_once(self) -> str:
-        """-> one for a browser that is started with it, which others may see being done"""
+        """Return a key for a browser whose command line carries it, where others may read it."""
         return f"{self._place}#ticket={self._keys.ticket()}"
 
     def wait(self) -> None:
@@ -50,7 +50,7 @@ class Page:
             threading.Event().wait(_POLL_SECONDS)
 
     def results(self) -> list[str]:
-        """-> what the votes of this session say, a sentence for each pair"""
+        """Return what the votes of this session say, a sentence for each pair."""
         return self.session.results()
 
 
@@ -65,12 +65,11 @@ def compare(
     polite: bool = True,
     unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
 ) -> Iterator[Page]:
-    """-> a page on this computer alone, on which all answer the same questions, until the end of `with`
+    """Yield a page on this computer alone, on which all answer the same questions, until the end of `with`
 
     paths: two GGUF files or more. port: 0 takes one that is free. context_tokens: of each. at_once: they write at the
     same time, if they fit into memory together. polite, unload_after_minutes: as in `Conversation`.
-    Raises ThriftbitError for what is missing, damaged or does not fit.
-    """
+    Raises ThriftbitError for what is missing, damaged or does not fit."""
     files = [Path(path) for path in paths]
     check_free(HOST, port)
     contenders = lineup(files)

@@ -38,7 +38,7 @@ class Contender:
 
 
 def lineup(paths: Sequence[Path]) -> tuple[Contender, ...]:
-    """-> the original first, then the others as they were given. Raises ThriftbitError for files that are damaged,
+    """Return the original first, then the others as they were given. Raises ThriftbitError for files that are damaged,
     UsageError for what cannot be compared."""
     if not 2 <= len(paths) <= MOST:
         raise UsageError(f"compare takes two files or more, up to {MOST}, and not {len(paths)}")
@@ -67,7 +67,7 @@ def lineup(paths: Sequence[Path]) -> tuple[Contender, ...]:
 
 
 def _shape(model: Model) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """-> what precisions of one model have in common. The output matrix may be the embedding, and left out"""
+    """Return what precisions of one model have in common. The output matrix may be the embedding, and left out."""
     return model.architecture, {
         tensor.name: tuple(tensor.shape) for tensor in model.tensors if tensor.name != "output.weight"
     }

@@ -82,7 +82,7 @@ class Round:
 
 
 def view(it: Round, lineup: Sequence[Contender]) -> dict[str, Any]:
-    """-> the round for the page, in plain texts"""
+    """Return the round for the page, in plain texts."""
     secret = it.is_secret
     return {
         "number": it.number,
@@ -134,7 +134,7 @@ def _open(it: Round, answer: Answer, lineup: Sequence[Contender]) -> dict[str, A
 
 
 def _differences(it: Round, answer: Answer) -> tuple[Sequence[Passage], str]:
-    """-> the text in pieces that differ from the original or not, and how they compare, if both are whole.
+    """Return the text in pieces that differ from the original or not, and how they compare, if both are whole.
     The original's own pieces are marked where there is one other only."""
     original, text = it.of_model(0), _shown(answer.text)
     plain = (Passage(text, False),)
@@ -148,7 +148,7 @@ def _differences(it: Round, answer: Answer) -> tuple[Sequence[Passage], str]:
 
 
 def _numbers(numbers: AnswerNumbers | None, file: Contender) -> list[list[str]]:
-    """-> rows of a name and a value"""
+    """Return rows of a name and a value."""
     rows = []
     if numbers is not None:
         speed = f"{numbers.tokens_per_second:.{1 if numbers.tokens_per_second < 100 else 0}f} tokens/s"
@@ -169,6 +169,6 @@ def _settings(it: Round) -> str:
 
 
 def _shown(text: str) -> str:
-    """-> what a model wrote, harmless; without the space around it, which belongs to the tokens and not to the
-    answer"""
+    """Return what a model wrote, harmless; without the space around it,
+    which belongs to the tokens and not to the answer."""
     return harmless(text.strip().replace("\r\n", "\n"), "\n\t")

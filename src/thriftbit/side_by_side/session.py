@@ -121,7 +121,8 @@ class Session:
             self._changed(voted)
 
     def results(self) -> list[str]:
-        """-> a sentence for each pair that was voted on in this session, and one for all sessions if there were more"""
+        """Return a sentence for each pair that was voted on in this session,
+        and one for all sessions if there were more."""
         sentences = []
         for other in self.lineup[1:]:
             now = self._tally(other, self._votes[self._votes_before :])
@@ -136,7 +137,7 @@ class Session:
         return bool(self.rounds) and not self.rounds[-1].has_ended
 
     def known(self) -> dict[str, Any]:
-        """-> what does not change, for the page"""
+        """Return what does not change, for the page."""
         return {
             "files": [
                 {
@@ -152,7 +153,7 @@ class Session:
         }
 
     def changes(self, since: int) -> tuple[int, dict[str, Any]]:
-        """-> the revision now, and for the page whatever is newer than the one it knows"""
+        """Return the revision now, and for the page whatever is newer than the one it knows."""
         with self._lock:
             return self._revision, {
                 "busy": self.is_busy,
@@ -161,7 +162,7 @@ class Session:
             }
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """listener: is told that something is new, from any thread. -> ends that"""
+        """listener: is told that something is new, from any thread. Returns ends that."""
         with self._lock:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)

@@ -51,7 +51,7 @@ class Tally:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """-> (low, high) for how often this person is right, exact. Half a vote is rounded down for the lower
+        """(low, high) for how often this person is right, exact. Half a vote is rounded down for the lower
         end and up for the upper end, so that the interval stays on the safe side. Raises ValueError without votes."""
         low, _ = clopper_pearson(math.floor(self.right), self.votes, CONFIDENCE)
         _, high = clopper_pearson(math.ceil(self.right), self.votes, CONFIDENCE)
@@ -69,7 +69,8 @@ def append(vote: Vote, path: Path | None = None) -> None:
 
 
 def read(path: Path | None = None) -> tuple[list[Vote], int]:
-    """-> the votes, oldest first, and how many lines are none, which are passed over; none at all without a file"""
+    """Return the votes, oldest first, and how many lines are none, which
+    are passed over; none at all without a file."""
     path = path or votes_path()
     if not os.path.lexists(path):
         return [], 0
@@ -79,7 +80,7 @@ def read(path: Path | None = None) -> tuple[list[Vote], int]:
 
 
 def tally(votes: Iterable[Vote], original: str, other: str) -> Tally:
-    """-> of the votes on these two contents"""
+    """Return the tally of the votes on these two contents."""
     picked = [vote.picked for vote in votes if (vote.original, vote.other) == (original, other)]
     return Tally(sum(PICKED[each] for each in picked), len(picked), picked.count("cannot tell"))
 

@@ -14,7 +14,7 @@ GUESSING, TELLING = 0.5, 0.75
 
 
 def result(tally: Tally, original: str, other: str) -> str:
-    """original, other: what the two are called. -> "You picked the original in 23 of 40 (…): …\""""
+    """original, other: what the two are called. -> "You picked the original in 23 of 40 (…): …"."""
     if not tally.votes:
         return f"No votes on {original} and {other} yet."
     low, high = tally.interval
@@ -33,7 +33,7 @@ def result(tally: Tally, original: str, other: str) -> str:
 
 
 def halves(right: float) -> str:
-    """-> "23", "23½", "½\""""
+    """Return "23", "23½", "½"."""
     whole, half = divmod(right, 1)
     return f"{whole:.0f}{'½' if half else ''}" if whole or not half else "½"
 

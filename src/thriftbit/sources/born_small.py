@@ -62,7 +62,7 @@ class BornSmall:
 
     @property
     def advice(self) -> str:
-        """-> two or three sentences: what the source is, what is lost by quantizing it, and what to do instead"""
+        """Two or three sentences: what the source is, what is lost by quantizing it, and what to do instead."""
         if self.trained:
             if not self.packed:
                 return f"This model was trained for {self.format} and loses least in that format."
@@ -86,7 +86,7 @@ def born_small(
 ) -> BornSmall | None:
     """config: config.json, {} without one. tensors, architecture: of a GGUF. name: the model's, for checkpoints that
     only their names tell from others. folder: the model's, for files beside config.json.
-    -> None for a model in full precision"""
+    Returns None for a model in full precision."""
     packing = find_packing(config, folder)
     if packing is not None:
         return born_packed(packing, config)
@@ -108,7 +108,7 @@ def born_small(
 
 
 def kind_of(packing: Packing) -> str:
-    """-> how the weights are packed, in words ("MXFP4", "INT4 (compressed-tensors)")"""
+    """Return how the weights are packed, in words ("MXFP4", "INT4 (compressed-tensors)")."""
     if packing.method == "modelopt" or packing.settings.get("quant_algo"):
         algorithm = packing.format.upper()
         return NVFP4 if "NVFP4" in algorithm else FP8 if "FP8" in algorithm else algorithm or "ModelOpt"
@@ -128,7 +128,7 @@ def born_packed(packing: Packing, config: Mapping[str, Any]) -> BornSmall:
 
 
 def _same_format(packing: Packing, kind: str) -> str:
-    """-> the GGML format of the same values, by the settings that all modules have"""
+    """Return the GGML format of the same values, by the settings that all modules have."""
     settings = _of_weights(packing)
     bits, group = settings.get("bits", settings.get("num_bits")), settings.get("group_size")
     if kind == MXFP4:
@@ -146,7 +146,7 @@ def _same_format(packing: Packing, kind: str) -> str:
 
 
 def _of_weights(packing: Packing) -> Mapping[str, Any]:
-    """-> the settings of most weights: of compressed-tensors' first group, else the common ones"""
+    """Return the settings of most weights: of compressed-tensors' first group, else the common ones."""
     groups = packing.settings.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping):

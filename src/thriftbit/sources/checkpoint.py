@@ -49,7 +49,7 @@ class Checkpoint:
     withdrawn: Mapping[str, str] = field(default_factory=dict)
 
     def file(self, name: str) -> Path | None:
-        """-> the folder's file of that name; None if there is none"""
+        """Return the folder's file of that name; None if there is none."""
         path = self.path / name
         if not is_bare_name(name) or not (path.exists() or path.is_symlink()):
             return None
@@ -69,7 +69,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """-> the folder's config.json; ThriftbitError if it is missing or is no JSON object"""
+    """Return the folder's config.json; ThriftbitError if it is missing or is no JSON object."""
     if not folder.is_dir():
         raise ThriftbitError(f"{folder} is not a folder")
     names = _names(folder)
@@ -120,16 +120,15 @@ def pickle_refused(origin: str, name: str) -> ThriftbitError:
 
 
 def is_bare_name(name: str) -> bool:
-    """-> whether it names a file in a folder and cannot lead out of it, on any platform"""
+    """Return whether it names a file in a folder and cannot lead out of it, on any platform."""
     return name not in ("", ".", "..") and name.isprintable() and not any(separator in name for separator in "/\\:")
 
 
 def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """-> every file with weights, each with the tensors that the index promises of it
+    """Return every file with weights, each with the tensors that the index promises of it.
 
     names: all files of the model, in `folder` or still on the Hub; only an index must be in `folder` already.
-    origin: what errors call the model.
-    """
+    origin: what errors call the model."""
     if SINGLE in names:
         return {SINGLE: ()}
     if INDEX in names:
@@ -167,7 +166,7 @@ def _shards(origin: str, index: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _all_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
-    """-> the tensors of all files. One that the index forgot is kept: the architecture knows whether it belongs."""
+    """Return the tensors of all files. One that the index forgot is kept: the architecture knows whether it belongs."""
     tensors: dict[str, Tensor] = {}
     origins: dict[str, Path] = {}
     for file in files:

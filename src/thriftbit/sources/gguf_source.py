@@ -43,13 +43,13 @@ LEFT_BEHIND = (ARCHITECTURE, "general.file_type", "general.quantization_version"
 
 
 def open_gguf(path: Path) -> Model:
-    """-> the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing or
-    does not belong, and for a file that holds no model."""
+    """Return the model in a GGUF file, all parts of it if it is split. Raises ThriftbitError for a part that is missing
+    or does not belong, and for a file that holds no model."""
     return model_of_parts(read_parts(path), path)
 
 
 def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
-    """-> the model that these headers describe, all of them together; path: what errors call it"""
+    """Return the model that these headers describe, all of them together; path: what errors call it."""
     architecture = parts[0].metadata.get(ARCHITECTURE)
     if not isinstance(architecture, str):
         raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
@@ -64,10 +64,10 @@ def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
 
 
 def read_parts(path: Path, *, any_byte_order: bool = False) -> list[GGUFFile]:
-    """-> the headers of all parts of a split GGUF, whichever of them is given; of the file itself if it is not split
+    """Return the headers of all parts of a split GGUF, whichever of them is given; of the file itself if it is not
+    split.
 
-    ThriftbitError if a part is missing or is not what its name says. any_byte_order: see `read_gguf`.
-    """
+    ThriftbitError if a part is missing or is not what its name says. any_byte_order: see `read_gguf`."""
     given = read_gguf(path, any_byte_order=any_byte_order)
     count = _number(given, "split.count") or 1
     if count == 1:
@@ -127,7 +127,7 @@ def check_precision(model: Model, *, allow_requantize: bool) -> None:
 
 
 def undecodable(model: Model) -> str | None:
-    """-> the type of weights in this model that nobody here can decode; None if there is none"""
+    """Return the type of weights in this model that nobody here can decode; None if there is none."""
     return next((tensor.source_dtype for tensor in model.tensors if tensor.undecoded is not None), None)
 
 

@@ -70,7 +70,7 @@ class HubId:
 
     @property
     def cache(self) -> Path:
-        """-> where huggingface_hub keeps the repository: blobs/<etag>, refs/<revision>, snapshots/<commit>/<file>"""
+        """Where huggingface_hub keeps the repository: blobs/<etag>, refs/<revision>, snapshots/<commit>/<file>."""
         return Path(constants.HF_HUB_CACHE) / f"models--{self.repository.replace('/', '--')}"
 
 
@@ -83,20 +83,19 @@ def parse_hub_id(text: str) -> HubId | None:
 
 
 def repository_of(folder: Path) -> str | None:
-    """-> "owner/name" of a snapshot in the Hub's cache; None for any other folder"""
+    """Return "owner/name" of a snapshot in the Hub's cache; None for any other folder."""
     folder = folder.absolute()
     match = CACHE_FOLDER.fullmatch(folder.parent.parent.name)
     return f"{match['owner']}/{match['name']}" if match and folder.parent.name == "snapshots" else None
 
 
 def download(model: HubId, *, offline: bool, check: Callable[[Path], None]) -> Path:
-    """-> the folder with the model's files, fetched as far as they are not in the cache
+    """Return the folder with the model's files, fetched as far as they are not in the cache.
 
     offline: use the cache only; so does HF_HUB_OFFLINE. How much will be downloaded is logged before it is.
     check: given the folder when only its configuration is there; raises ThriftbitError to stop.
     Raises ThriftbitError for a model that is absent, gated or without safetensors, for a full disk, and when the Hub
-    cannot be reached and the cache does not have the model either.
-    """
+    cannot be reached and the cache does not have the model either."""
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model)
     with _plain_errors(model):
@@ -117,11 +116,11 @@ def download(model: HubId, *, offline: bool, check: Callable[[Path], None]) -> P
 
 
 def describe(model: HubId, *, offline: bool) -> tuple[Path, dict[str, int]]:
-    """-> a folder with everything of the model but its weights (configuration, tokenizer, card, index of shards), and
-    all its files with their sizes in bytes: {} where the Hub was not asked
+    """Return a folder with everything of the model but its weights (configuration, tokenizer, card, index of shards),
+    and
+    all its files with their sizes in bytes: {} where the Hub was not asked.
 
-    offline, and what is raised: as for `download`.
-    """
+    offline, and what is raised: as for `download`."""
     if offline or constants.HF_HUB_OFFLINE:
         return _cached_or_refused(model), {}
     with _plain_errors(model):
@@ -135,8 +134,8 @@ def describe(model: HubId, *, offline: bool) -> tuple[Path, dict[str, int]]:
 
 
 def file_sizes(model: HubId) -> dict[str, int] | None:
-    """-> all files of the repository on the Hub, in folders too, with their sizes in bytes; None where the Hub cannot
-    be reached. Raises ThriftbitError for a repository that is absent or gated."""
+    """Return all files of the repository on the Hub, in folders too, with their sizes in bytes; None where the Hub
+    cannot be reached. Raises ThriftbitError for a repository that is absent or gated."""
     try:
         return {name: file.size or 0 for name, file in _all_files(model).items()}
     except (HTTPError, OSError) as error:
@@ -147,7 +146,7 @@ def file_sizes(model: HubId) -> dict[str, int] | None:
 
 
 def download_files(model: HubId, names: Sequence[str]) -> Path:
-    """-> the folder in the Hub's cache that holds these files, fetched as far as they are not there
+    """Return the folder in the Hub's cache that holds these files, fetched as far as they are not there.
 
     names: paths inside the repository. Raises ThriftbitError
     for a file that is absent, a repository that is gated, and a full disk."""
@@ -164,12 +163,12 @@ def download_files(model: HubId, names: Sequence[str]) -> Path:
 
 
 def download_checkpoint(model: HubId, *, offline: bool = False) -> Path:
-    """-> the folder with a model of safetensors, fetched as far as it is not in the cache; of any class"""
+    """Return the folder with a model of safetensors, fetched as far as it is not in the cache; of any class."""
     return download(model, offline=offline, check=lambda folder: None)
 
 
 def file_url(model: HubId, name: str) -> str:
-    """-> where a file of the repository is read from"""
+    """Return where a file of the repository is read from."""
     return hf_hub_url(model.repository, name, revision=model.revision, endpoint=constants.ENDPOINT)
 
 
@@ -188,7 +187,7 @@ def _is_description(name: str) -> bool:
 
 
 def _files(model: HubId) -> dict[str, RepoSibling]:
-    """-> the files at the top of the repository (below are copies for other programs), by name"""
+    """Return the files at the top of the repository (below are copies for other programs), by name."""
     return {name: file for name, file in _all_files(model).items() if "/" not in name}
 
 
@@ -198,7 +197,7 @@ def _all_files(model: HubId) -> dict[str, RepoSibling]:
 
 
 def _files_or_cached(model: HubId) -> tuple[dict[str, RepoSibling], Path | None]:
-    """-> the files on the Hub; or, where it cannot be reached, the folder in the cache"""
+    """Return the files on the Hub; or, where it cannot be reached, the folder in the cache."""
     try:
         return _files(model), None
     except (HTTPError, OSError) as error:
@@ -233,10 +232,9 @@ def _cached(model: HubId) -> Path | None:
 
 
 def _blob(model: HubId, file: RepoSibling) -> Path:
-    """-> where the cache keeps the content of a large file, whatever the file is called in whichever revision
+    """Return where the cache keeps the content of a large file, whatever the file is called in whichever revision.
 
-    Raises ThriftbitError if the server's listing has no SHA-256 of it: a server could name any path in its place.
-    """
+    Raises ThriftbitError if the server's listing has no SHA-256 of it: a server could name any path in its place."""
     sha256 = file.lfs.sha256 if file.lfs else None
     if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
         raise ThriftbitError(
@@ -326,7 +324,7 @@ def _plain_errors(model: HubId) -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """-> whether the Hub answered, and will answer the same next time; not so when it is down"""
+    """Return whether the Hub answered, and will answer the same next time; not so when it is down."""
     return isinstance(error, HfHubHTTPError) and error.response.status_code < 500
 
 

@@ -16,24 +16,23 @@ from thriftbit.errors import ThriftbitError, shown
 
 
 def headers_for(url: str) -> dict[str, str]:
-    """-> the headers of a request to `url`: with the user's Hub token if `url` is on the Hub, else without it
+    """Return the headers of a request to `url`: with the user's Hub token if `url` is on the Hub, else without it.
     Raises ThriftbitError if `url` is not a valid address."""
     return build_hf_headers(token=None if _is_on_the_hub(url) else False)
 
 
 def _is_on_the_hub(url: str) -> bool:
-    """-> whether `url` has the scheme, host and port of the Hub's endpoint, and lies below its path"""
+    """Return whether `url` has the scheme, host and port of the Hub's endpoint, and lies below its path."""
     asked, endpoint = _parsed(url), _parsed(constants.ENDPOINT)
     same_server = (asked.scheme, asked.host, asked.port) == (endpoint.scheme, endpoint.host, endpoint.port)
     return same_server and asked.path.startswith(endpoint.path.rstrip("/") + "/") and not asked.userinfo
 
 
 def _parsed(url: str) -> Any:
-    """-> the address as the client that sends the request takes it apart
+    """Return the address as the client that sends the request takes it apart.
 
     A second parser could read "https://huggingface.co\\@evil.test" otherwise, and see the Hub where the client goes to
-    evil.test.
-    """
+    evil.test."""
     try:
         return get_session().build_request("GET", url).url
     except Exception as error:  # the client's InvalidURL; the client is httpx or httpx2, as huggingface_hub has it

@@ -23,8 +23,8 @@ JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quart
 
 
 def parse_json_object(data: bytes, origin: str, *, python_constants: bool = False) -> dict[str, Any]:
-    """-> the object in `data`; `origin` says in an error where the bytes came from. python_constants: whether NaN,
-    Infinity and -Infinity are taken for numbers"""
+    """Return the object in `data`; `origin` says in an error where the bytes came from. python_constants: whether NaN,
+    Infinity and -Infinity are taken for numbers."""
     constant = float if python_constants else _no_constant
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_constant=constant)
@@ -38,7 +38,8 @@ def parse_json_object(data: bytes, origin: str, *, python_constants: bool = Fals
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """-> the object in a file. Raises ThriftbitError for what is no such file, or is larger than one of its name is."""
+    """Return the object in a file. Raises ThriftbitError for what is no
+    such file, or is larger than one of its name is."""
     limit_bytes = JSON_LIMIT_BYTES if path.name.endswith(_LARGE) else SMALL_JSON_LIMIT_BYTES
     return parse_json_object(read_regular(path, limit_bytes), str(path), python_constants=True)
 

@@ -48,12 +48,11 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """-> 64 hexadecimal digits that identify the weights; reads three rows of every tensor, once
+        """64 hexadecimal digits that identify the weights; reads three rows of every tensor, once.
 
         SHA-256 over the name and shape of every tensor and the values of its first, middle and last row. Any training
         step changes it, the kind of the source's files does not: a checkpoint and its lossless GGUF agree. It does not
-        prove that nobody tampered with a row between.
-        """
+        prove that nobody tampered with a row between."""
         digest = hashlib.sha256()
         for tensor in sorted(self.tensors, key=lambda tensor: tensor.name):
             digest.update(f"{tensor.name} {tensor.shape}\n".encode())
@@ -70,13 +69,13 @@ class Model:
 
     @property
     def size_bytes(self) -> int:
-        """-> bytes of all weights, as the source stores them"""
+        """Bytes of all weights, as the source stores them."""
         return sum(_stored_bytes(tensor) for tensor in self.tensors)
 
     @cached_property
     def identity(self) -> str:
-        """-> 64 hexadecimal digits that identify what the model computes: every weight, and every setting that
-        configures the computation; see `identity_of`"""
+        """64 hexadecimal digits that identify what the model computes: every weight, and every setting that
+        configures the computation; see `identity_of`."""
         return identity_of(self)
 
     def __repr__(self) -> str:

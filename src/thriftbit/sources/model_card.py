@@ -69,7 +69,7 @@ SAMPLING: dict[str, tuple[str, type[np.int32] | type[np.float32]]] = {
 def general_metadata(
     checkpoint: Checkpoint, tensors: Sequence[Tensor], warn: Callable[[str], None] = _logger.warning
 ) -> dict[str, MetadataValue]:
-    """-> the `general.*` keys of a checkpoint whose tensors, in GGUF's terms, are `tensors`"""
+    """Return the `general.*` keys of a checkpoint whose tensors, in GGUF's terms, are `tensors`."""
     card = _model_card(checkpoint, warn)
     metadata: dict[str, MetadataValue] = {"general.type": "model"}
     metadata |= _identity(checkpoint)
@@ -84,8 +84,8 @@ def general_metadata(
 
 
 def size_label(tensors: Sequence[Tensor]) -> str:
-    """-> the number of parameters as people say it: "135M", "1.5B"; "8x7B" for eight experts of seven billion, each
-    counted with everything the experts share"""
+    """Return the number of parameters as people say it: "135M", "1.5B"; "8x7B" for eight experts of seven billion, each
+    counted with everything the experts share."""
     experts = [tensor for tensor in tensors if len(tensor.shape) == 3]
     count = experts[0].shape[0] if experts else 1
     expert_parameters = sum(tensor.parameters for tensor in experts)
@@ -96,7 +96,8 @@ def size_label(tensors: Sequence[Tensor]) -> str:
 
 
 def _model_card(checkpoint: Checkpoint, warn: Callable[[str], None]) -> Mapping[str, Any]:
-    """-> the front matter of README.md, scalars as text (so that the language "no" stays Norwegian); {} without one"""
+    """Return the front matter of README.md, scalars as text (so that the
+    language "no" stays Norwegian); {} without one."""
     path = checkpoint.file("README.md")
     if path is None:
         return {}
@@ -116,7 +117,7 @@ def _model_card(checkpoint: Checkpoint, warn: Callable[[str], None]) -> Mapping[
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, MetadataValue]:
-    """-> name, and where known organization and address, from what the repository or folder is called"""
+    """Return name, and where known organization and address, from what the repository or folder is called."""
     repository = repository_of(checkpoint.path) or next(iter(_texts(checkpoint.config.get("_name_or_path"))), "")
     identifier = parse_hub_id(repository) if repository else None
     if identifier is None:
@@ -130,7 +131,7 @@ def _identity(checkpoint: Checkpoint) -> dict[str, MetadataValue]:
 
 
 def _repositories(kind: str, names: Sequence[str]) -> dict[str, MetadataValue]:
-    """-> `general.<kind>.*`: how many, and of each the name and, for those on the Hub, organization and address"""
+    """Return `general.<kind>.*`: how many, and of each the name and, for those on the Hub, organization and address."""
     metadata: dict[str, MetadataValue] = {f"general.{kind}.count": np.uint32(len(names))} if names else {}
     for index, text in enumerate(names):
         key = f"general.{kind}.{index}"
@@ -171,7 +172,7 @@ def _first_text(card: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def _texts(value: Any) -> list[str]:
-    """-> the value's texts, of one or of a list, without those that are empty or cannot be written as UTF-8"""
+    """Return the value's texts, of one or of a list, without those that are empty or cannot be written as UTF-8."""
     values = value if isinstance(value, list) else [value]
     return [text for item in values if isinstance(item, str) and (text := _clean(item))]
 

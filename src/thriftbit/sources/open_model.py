@@ -40,15 +40,14 @@ def open_model(
     converter: ConverterOptions | None = None,
     next_token_layers: bool = True,
 ) -> Model:
-    """-> the model, described whole; its weights stay where they are until they are read
+    """Return the model, described whole; its weights stay where they are until they are read.
 
     source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
     offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already, with a
     warning. converter: where llama.cpp's converter is and what it may do, for classes that have no table here.
     next_token_layers: take layers that guess the tokens after the next (MTP), where a checkpoint has them.
     How much will be downloaded is logged before it happens.
-    Raises ThriftbitError for everything that is wrong with the model.
-    """
+    Raises ThriftbitError for everything that is wrong with the model."""
     model = open_as_it_is(source, offline=offline, converter=converter, next_token_layers=next_token_layers)
     check_precision(model, allow_requantize=allow_requantize)
     return model
@@ -61,7 +60,7 @@ def open_as_it_is(
     converter: ConverterOptions | None = None,
     next_token_layers: bool = True,
 ) -> Model:
-    """-> the model, as from `open_model`, but not to be quantized: its weights may be quantized already"""
+    """Return the model, as from `open_model`, but not to be quantized: its weights may be quantized already."""
     model = _opened(source, offline, converter or ConverterOptions(), next_token_layers)
     is_as_opened(model)
     return model
@@ -92,7 +91,7 @@ def _open_folder(folder: Path, source: str, options: ConverterOptions, next_toke
 
 
 def has_table(config: Mapping[str, Any]) -> bool:
-    """config: a checkpoint's config.json. -> whether its class is one of the families in `architectures/`"""
+    """config: a checkpoint's config.json. Returns whether its class is one of the families in `architectures/`."""
     try:
         find_architecture(config)
     except ThriftbitError:
@@ -104,7 +103,7 @@ def model_of(checkpoint: Checkpoint, source: str, next_token_layers: bool = True
     """checkpoint: of a class that has a table. source: what the user calls it. next_token_layers: whether layers that
     guess the tokens after the next (MTP) are taken, where there are any.
 
-    -> the checkpoint in GGUF's terms; nothing of its weights is read"""
+    Returns the checkpoint in GGUF's terms; nothing of its weights is read."""
     architecture = find_architecture(checkpoint.config)
     checkpoint = architecture.settled(checkpoint, next_token_layers)
     if left_out := architecture.other_parts(checkpoint):

@@ -68,12 +68,11 @@ class Outline:
 
 
 def open_outline(source: str | Path, *, offline: bool = False) -> Outline:
-    """-> the model's description
+    """Return the model's description.
 
     source: a folder (with weights or with nothing but a config.json), a config.json, a GGUF file here or on a server
     (its address, or "owner/name/file.gguf" on the Hub), or a hub id. offline: nothing but what is here or in the cache.
-    Raises ThriftbitError for what is missing, damaged, out of reach, or not described well enough to say anything.
-    """
+    Raises ThriftbitError for what is missing, damaged, out of reach, or not described well enough to say anything."""
     path, text = Path(source).expanduser(), str(source)
     if path.name == CONFIG and path.is_file():
         return _from_configuration(path.parent, read_json_object(path), str(path.parent))
@@ -156,7 +155,7 @@ def _of_gguf(model: Model, name: str, metadata: Metadata, file_bytes: int) -> Ou
 
 
 def _level(metadata: Metadata) -> str:
-    """-> llama.cpp's name of the mixture that a file says it is; "" for a number that stands for nothing"""
+    """Return llama.cpp's name of the mixture that a file says it is; "" for a number that stands for nothing."""
     number = metadata.get("general.file_type")
     name = next((each.name for each in LlamaFileType if isinstance(number, np.integer) and each == number), "")
     return name.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -202,7 +201,7 @@ def _from_configuration(folder: Path, config: dict[str, Any], source: str, there
 def _with_tokenizer(
     checkpoint: Checkpoint, tensors: tuple[Tensor, ...], metadata: dict[str, MetadataValue]
 ) -> tuple[dict[str, MetadataValue], bool]:
-    """-> the metadata with all that the folder says beside the configuration, and whether that was everything"""
+    """Return the metadata with all that the folder says beside the configuration, and whether that was everything."""
     whole: dict[str, MetadataValue] = general_metadata(checkpoint, tensors, warn=_logger.debug) | metadata
     embedding = next((tensor for tensor in tensors if tensor.name == EMBEDDING), None)
     try:

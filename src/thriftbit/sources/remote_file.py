@@ -84,7 +84,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def open_remote(url: str, name: str) -> tuple[io.BufferedReader, int]:
-    """-> the file, buffered, and its size in bytes"""
+    """Return the file, buffered, and its size in bytes."""
     remote = RemoteFile(url, name)
     return io.BufferedReader(remote, BLOCK_BYTES), remote.size_bytes
 

@@ -50,7 +50,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def gguf_architecture(config: Mapping[str, Any]) -> str:
-    """-> what llama.cpp calls the family, where the package knows it; else the configuration's own name for it"""
+    """Return what llama.cpp calls the family, where the package knows it; else the configuration's own name for it."""
     text = config.get("text_config")
     named = [config.get("model_type"), text.get("model_type") if isinstance(text, Mapping) else None]
     model_types = [name for name in named if isinstance(name, str) and name]
@@ -62,8 +62,8 @@ def gguf_architecture(config: Mapping[str, Any]) -> str:
 
 
 def translated(tensors: Iterable[Tensor], architecture: str, layers: int) -> tuple[Tensor, ...]:
-    """-> the tensors of the text model under GGUF's names, experts stacked; what has no such name keeps its own. Their
-    rows cannot be read from these."""
+    """Return the tensors of the text model under GGUF's names, experts stacked; what has no such name keeps its own.
+    Their rows cannot be read from these."""
     numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     number = numbers.get(architecture, numbers[_NAMED_AS_MOST])
     names = gguf.get_tensor_name_map(number, min(layers, _MOST_LAYERS))
@@ -83,7 +83,7 @@ def translated(tensors: Iterable[Tensor], architecture: str, layers: int) -> tup
 
 
 def translated_metadata(config: Mapping[str, Any], architecture: str) -> dict[str, MetadataValue]:
-    """-> what a configuration says of an unknown family's layers, under the keys that llama.cpp has for it"""
+    """Return what a configuration says of an unknown family's layers, under the keys that llama.cpp has for it."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, Mapping) else dict(config)
     metadata: dict[str, MetadataValue] = {}

@@ -69,11 +69,11 @@ READABLE: dict[str, Callable[[NDArray[Any]], FloatArray]] = {
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """-> the tensors of the file, in the order of their bytes; a tensor of shape () is given as one row of one weight
+    """Return the tensors of the file, in the order of their bytes; a tensor of shape () is given as one row of one
+    weight.
 
     Only the header is read here. Raises ThriftbitError for a file that breaks the format in any way; reading a tensor
-    raises it for a dtype that does not hold plain weights, or when the file has changed since.
-    """
+    raises it for a dtype that does not hold plain weights, or when the file has changed since."""
     with open_regular(path) as file:
         return read_header(path, file, os.fstat(file.fileno()).st_size)
 
@@ -111,7 +111,7 @@ def read_header(path: Path, file: BinaryIO, file_bytes: int) -> dict[str, Tensor
 
 
 def _checked_entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
-    """-> dtype, shape, first byte and end of the tensor's data, all consistent with each other"""
+    """Return dtype, shape, first byte and end of the tensor's data, all consistent with each other."""
     if len(name) > NAME_LIMIT:
         raise _broken(path, f"it names a tensor {shown(name)}")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
@@ -151,7 +151,7 @@ class StoredRows:
     width: int
 
     def __call__(self, start: int, stop: int) -> FloatArray:
-        """-> float32 (stop - start, width), at most three times the bytes of that in memory on the way"""
+        """Return float32 (stop - start, width), at most three times the bytes of that in memory on the way."""
         if self.dtype not in READABLE:
             raise ThriftbitError(
                 f"{self.path}: {self.name!r} is stored as {self.dtype}, and nothing in the folder says how these "
@@ -160,17 +160,16 @@ class StoredRows:
         return READABLE[self.dtype](self.stored(start, stop))
 
     def stored(self, start: int, stop: int) -> NDArray[Any]:
-        """-> (stop - start, width), as stored: numpy's type of that name, or uint8 and uint16 for small floats"""
+        """Return (stop - start, width), as stored: numpy's type of that name, or uint8 and uint16 for small floats."""
         if not 0 <= start <= stop <= self.rows:
             raise IndexError(f"rows {start} to {stop} of {self.name!r}, which has {self.rows}")
         return self._read(self.offset + start * self._row_bytes, (stop - start, self.width))
 
     def stored_columns(self, start: int, stop: int, first: int = 0, last: int | None = None) -> NDArray[Any]:
-        """-> (last - first, stop - start), as stored: columns start to stop of these rows, all of them by default
+        """Return (last - first, stop - start), as stored: columns start to stop of these rows, all of them by default.
 
         Short rows are read whole, some at a time, which is faster than to look for each; of long rows only those
-        columns are read. Neither takes much more memory than what is returned.
-        """
+        columns are read. Neither takes much more memory than what is returned."""
         last = self.rows if last is None else last
         if not (0 <= start <= stop <= self.width and 0 <= first <= last <= self.rows):
             raise IndexError(f"columns {start} to {stop} of {self.name!r}, which has {self.width}")
@@ -190,7 +189,7 @@ class StoredRows:
         return columns
 
     def stored_items(self, start: int, stop: int) -> NDArray[Any]:
-        """-> (stop - start,), as stored: numbers start to stop of the whole tensor, row after row"""
+        """Return (stop - start,), as stored: numbers start to stop of the whole tensor, row after row."""
         if not 0 <= start <= stop <= self.rows * self.width:
             raise IndexError(f"numbers {start} to {stop} of {self.name!r}, which has {self.rows * self.width}")
         return self._read(self.offset + start * self._storage.itemsize, (stop - start,))

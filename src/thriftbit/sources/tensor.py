@@ -76,7 +76,7 @@ class Tensor:
 
     @property
     def matrix_rows(self) -> int:
-        """-> rows of each matrix: of one expert where several are stacked, otherwise of the whole tensor"""
+        """Rows of each matrix: of one expert where several are stacked, otherwise of the whole tensor."""
         return self.shape[-2] if len(self.shape) > 1 else 1
 
     @property
@@ -84,7 +84,7 @@ class Tensor:
         return math.prod(self.shape)
 
     def load(self, start: int = 0, stop: int | None = None) -> FloatArray:
-        """-> float32 (stop - start, width): a range of rows, all of them by default"""
+        """Return float32 (stop - start, width): a range of rows, all of them by default."""
         return self.read(start, self.rows if stop is None else stop)
 
     @property
@@ -93,12 +93,12 @@ class Tensor:
 
     @property
     def same_format(self) -> str | None:
-        """-> the GGML format, quantized, that holds exactly these weights; None if none is known"""
+        """The GGML format, quantized, that holds exactly these weights; None if none is known."""
         return self.read.format() if isinstance(self.read, SameRows) else None
 
     def chunks(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
-        """-> (start, stop) row ranges that cover the tensor, none across two matrices, each of `chunk_bytes` as float32
-        at most, or of one row"""
+        """Yield (start, stop) row ranges that cover the tensor, none across two matrices, each of `chunk_bytes` as
+        float32 at most, or of one row."""
         step = max(1, chunk_bytes // (4 * self.width))
         for first in range(0, self.rows, self.matrix_rows):
             last = first + self.matrix_rows

@@ -25,8 +25,8 @@ _Numbers = Callable[[NDArray[np.intp]], NDArray[np.intp]]
 
 
 def _by_rows(sources: Sequence[Tensor], view: Callable[[Sequence[_Read]], _Read]) -> Callable[[int, int], FloatArray]:
-    """-> a `Tensor.read` that gives rows of these tensors, whole rows and no other; `view` makes it of their readers.
-    Where all of them are the same as rows of one GGML format, so is what is read."""
+    """Return a `Tensor.read` that gives rows of these tensors, whole rows and no other; `view` makes it of their
+    readers. Where all of them are the same as rows of one GGML format, so is what is read."""
     readers = [source.read for source in sources]
     same = [reader for reader in readers if isinstance(reader, SameRows)]
     if len(same) < len(readers):
@@ -94,7 +94,7 @@ def _chosen_rows(read: _Read, source_of: _Numbers, start: int, stop: int) -> NDA
 
 
 def _runs(ascending: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """-> (first, last) ranges of positions over which the numbers go up by `CLOSE` at most"""
+    """Return (first, last) ranges of positions over which the numbers go up by `CLOSE` at most."""
     breaks = np.flatnonzero(np.diff(ascending) > CLOSE) + 1
     edges = [0, *breaks.tolist(), len(ascending)]
     return ((first, last) for first, last in pairwise(edges) if first < last)

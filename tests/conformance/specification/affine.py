@@ -103,7 +103,7 @@ class Fitter:
         return self.fit(nearest((self.x + m) * inverse(s), 0, top))
 
     def excess(self, fit: Fit, s: FloatArray, m: FloatArray) -> FloatArray:
-        """-> what other s and m than the fitted ones cost, for the same levels"""
+        """Return what other s and m than the fitted ones cost, for the same levels."""
         ds, mean_level = s - fit.s, fit.sum_l * self.inverse_sum_w
         shift = ds * mean_level - (m - fit.m)
         cost: FloatArray = self.sum_w * shift * shift + ds * ds * (fit.sum_ll - fit.sum_l * mean_level)

@@ -112,7 +112,7 @@ class _Search:
             self.share = np.where(some | ~known, ONE, np.float32(0))
 
     def _wrong(self) -> NDArray[np.bool_]:
-        """-> (elements, sub-blocks): which weights take the wrong sign"""
+        """Return (elements, sub-blocks): which weights take the wrong sign."""
         self.odd = (self.x < 0).reshape(4, 8, -1).sum(axis=1) % 2 == 1
         smallest = self.size.max(axis=0) * (np.float32(4.4) / self.values[-1])
         wrong, right = self.size + smallest, np.minimum(np.abs(self.size - smallest), smallest)
@@ -140,7 +140,7 @@ class _Search:
         return np.repeat(self.d, SUB_BLOCKS) * self.unit
 
     def _error_at(self, s: FloatArray) -> FloatArray:
-        """-> (sub-blocks,): the least error at scales s, in whole numbers"""
+        """Return (sub-blocks,): the least error at scales s, in whole numbers."""
         residual = self.wanted - (s * self.values[:, None])[:, None]
         cost = np.rint(np.minimum(self.fine_w * residual * residual, MOST_COST)).astype(np.int32)
         least = np.full((GROUPS, len(s)), np.iinfo(np.int32).max, np.int32)
@@ -155,8 +155,8 @@ class _Search:
         return least.sum(axis=0).astype(np.float32)
 
     def _alone(self, largest: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """-> the scale that each sub-block would have alone; the best in the coarse row that is no neighbour of the
-        best there"""
+        """Return the scale that each sub-block would have alone; the best in the coarse row that is no neighbour of the
+        best there."""
         top = largest * (ONE / self.values[-1])
         errors = [self._error_at(top * place) for place in COARSE]
         at, best = np.full_like(top, np.inf), np.zeros_like(top)
@@ -173,7 +173,7 @@ class _Search:
         return top * (best + DISTANCE * np.where(bend > 0, shift, lower)), top * other
 
     def _rated(self, alone: FloatArray) -> FloatArray:
-        """-> d, (super-blocks,): the candidate that moves the scales least, by what sub-blocks have to lose"""
+        """Return d, (super-blocks,): the candidate that moves the scales least, by what sub-blocks have to lose."""
         span = np.float32(2 * HIGHEST + 1) * self.unit
         shrink = [ONE / (span * (ONE + np.float32(i - 6) / np.float32(64))) for i in range(POSITIONS)]
         candidates = half(alone.reshape(-1, SUB_BLOCKS).max(axis=1) * np.array(shrink, np.float32)[:, None])
@@ -186,7 +186,7 @@ class _Search:
         return best
 
     def _choose_scales(self) -> FloatArray:
-        """-> the errors, (sub-blocks,)"""
+        """Return the errors, (sub-blocks,)."""
         first = self._curve()
         first_error, d, scales = self._moved(first), self.d, self.scales
         self._refit(first)
@@ -212,7 +212,7 @@ class _Search:
         return Curve(middle, *(self._error_at(step * multiple(k)) for k in tried))
 
     def _moved(self, curve: Curve) -> FloatArray:
-        """Move each scale to the best of the curve. -> (sub-blocks,): the errors"""
+        """Move each scale to the best of the curve. Returns (sub-blocks,): the errors."""
         lower = np.minimum(curve.below, curve.at)
         shift = np.where(curve.above < lower, ONE, np.where(curve.below < curve.at, -ONE, np.float32(0)))
         self.scales = possible(curve.middle + shift)
@@ -228,7 +228,7 @@ class _Search:
         self.d = half(self.d * np.clip(linear * HALF * inverse(square), np.float32(0.95), np.float32(1.05)))
 
     def _chosen(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """-> the codes (groups, sub-blocks), and which weights are minus (elements, sub-blocks)"""
+        """Return the codes (groups, sub-blocks), and which weights are minus (elements, sub-blocks)."""
         s = self._step() * multiple(self.scales)
         numbers = (s * self.values[:, None])[:, None]
         residual = self.size - numbers

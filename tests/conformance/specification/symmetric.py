@@ -72,7 +72,7 @@ def search_symmetric(x: FloatArray, w: FloatArray, values: Values, theirs: Float
     inverse_extreme = inverse(signed_extreme(x))
 
     def best_fit(factors: Sequence[FloatArray]) -> FloatArray:
-        """-> of the s fitted to the values that the factors give, the one that lowers the error most"""
+        """Return the fitted scale that lowers the error most, one scale being fitted for each factor."""
         best_s, best_gain = np.zeros_like(theirs), np.zeros_like(theirs)
         for factor in factors:
             v = values.nearest(x * factor)

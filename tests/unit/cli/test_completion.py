@@ -12,7 +12,7 @@ from conftest import RunThriftbit
 
 
 def completed(run_thriftbit: RunThriftbit, *words: str, **environment: str) -> list[str]:
-    """-> what bash is offered for the last word"""
+    """Return what bash is offered for the last word."""
     asked = {"_THRIFTBIT_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("thriftbit", *words))}
     done = run_thriftbit(**asked, COMP_CWORD=str(len(words)), **environment)
     assert done.returncode == 0 and done.stderr == ""

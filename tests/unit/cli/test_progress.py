@@ -65,7 +65,7 @@ def test_long_work_shows_a_line_that_is_gone_at_the_end(monkeypatch: pytest.Monk
 
 
 def estimates(steps: list[tuple[float, float]]) -> list[float | None]:
-    """steps: seconds and fractions. -> what is told after each"""
+    """steps: seconds and fractions. Returns what is told after each."""
     left, told = TimeLeft(), list[float | None]()
     for seconds, fraction in steps:
         left.report(seconds, fraction)

@@ -13,7 +13,7 @@ from .fake_hub import FakeHub
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """-> an empty home folder, from which alone programs, caches and settings are found; its `work` is current"""
+    """Return an empty home folder, from which alone programs, caches and settings are found; its `work` is current."""
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
     for variable in ("HF_HUB_CACHE", "HF_HOME", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):

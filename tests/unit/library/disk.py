@@ -29,8 +29,8 @@ def write_gguf(
     metadata: Mapping[str, str | int] | None = None,
     seed: bytes = b"",
 ) -> Path:
-    """-> a Llama whose layers are all of `layer_type`, and whose header says it is of this level; level "": it says
-    nothing. seed: bytes of the first weights, so that files can differ"""
+    """Return a Llama whose layers are all of `layer_type`, and whose header says it is of this level; level "": it says
+    nothing. seed: bytes of the first weights, so that files can differ."""
     number = {each.name.removeprefix("MOSTLY_").removeprefix("ALL_"): int(each) for each in LlamaFileType}.get(level)
     keys: dict[str, Any] = {
         "general.architecture": "llama",
@@ -86,7 +86,7 @@ def write_checkpoint(
     tensors: Mapping[str, tuple[str, tuple[int, ...]]],
     shards: int = 1,
 ) -> Path:
-    """tensors: name -> dtype and shape. -> the folder, with its weights as holes"""
+    """tensors: name -> dtype and shape. Returns the folder, with its weights as holes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     names = [f"model-{n:05d}-of-{shards:05d}.safetensors" for n in range(1, shards + 1)]
@@ -110,7 +110,7 @@ def write_checkpoint(
 
 
 def into_hub_cache(cache: Path, repository: str, files: Mapping[str, Path | bytes], commit: str = "c" * 40) -> Path:
-    """-> the snapshot, which links to blobs under the hash of their content, as huggingface_hub lays it out"""
+    """Return the snapshot, which links to blobs under the hash of their content, as huggingface_hub lays it out."""
     folder = cache / f"models--{repository.replace('/', '--')}"
     for name, content in files.items():
         data = content.read_bytes() if isinstance(content, Path) else content
@@ -126,7 +126,7 @@ def into_hub_cache(cache: Path, repository: str, files: Mapping[str, Path | byte
 
 
 def into_ollama(folder: Path, name: str, content: Path, host: str = "registry.ollama.ai") -> Path:
-    """name: "library/llama3.2:3b". -> the blob"""
+    """name: "library/llama3.2:3b". Returns the blob."""
     digest = hashlib.sha256(content.read_bytes()).hexdigest()
     blob = folder / "blobs" / f"sha256-{digest}"
     blob.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(number: int, size_bytes: int, model_bytes: int = 1000) -> MadeOf:
-    """-> an artefact in the cache, last used at that second"""
+    """Return an artefact in the cache, last used at that second."""
     made = replace(BASE, facts={"number": number}, model_bytes=model_bytes)
     made.write(made.folder)
     rest = size_bytes - (made.folder / module.INDEX).stat().st_size

@@ -246,7 +246,7 @@ def test_memory_decides_what_fits() -> None:
 
 
 def run(home: Path, hub: FakeHub, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """-> `thriftbit ARGUMENTS` as users run it, with a mirror of the Hub"""
+    """Return `thriftbit ARGUMENTS` as users run it, with a mirror of the Hub."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
         [sys.executable, "-P", "-m", "thriftbit", *arguments],

@@ -21,7 +21,7 @@ PLAIN = {"model.layers.0.mlp.up_proj.weight": ("BF16", (64, 64))}
 
 @pytest.fixture
 def full_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """-> a home with a model in every program's store"""
+    """Return a home with a model in every program's store."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("THRIFTBIT_DATA", str(home / "data"))
     hub = {f"Tiny-{level}.gguf": write_gguf(home / "scratch.gguf", level, seed=level.encode()) for level in ("Q4_K_M",)}

@@ -32,7 +32,7 @@ def facts_from(machine: RecordedSurroundings) -> Facts:
 
 
 def fact_at(facts: Any, place: str) -> Any:
-    """-> "gpus.0.name" of the facts; of a list without a number its length"""
+    """Return "gpus.0.name" of the facts; of a list without a number its length."""
     for name in place.split("."):
         facts = facts[int(name)] if name.isdigit() else getattr(facts, name)
     if isinstance(facts, Fact):

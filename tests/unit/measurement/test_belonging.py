@@ -32,7 +32,7 @@ def refusal(quantized: Model, original: Model) -> str:
 
 @pytest.fixture
 def accept(told: list[str]) -> Callable[[Model, Model], None]:
-    """-> asserts that a file belongs to the original, and that nothing is said about it"""
+    """Return a function that asserts that a file belongs to the original, and that nothing is said about it."""
 
     def accept(quantized: Model, original: Model) -> None:
         told.clear()  # what opening the files said

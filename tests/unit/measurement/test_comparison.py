@@ -26,7 +26,7 @@ def single_thread() -> None:
 
 @pytest.fixture
 def models(tiny_llama: Path, tmp_path: Path) -> list[Model]:
-    """-> the original and two quantized versions"""
+    """Return the original and two quantized versions."""
     original = open_model(tiny_llama)
     levels = []
     for preset in ("Q8_0", "Q2_K"):
@@ -44,7 +44,7 @@ def passages() -> list[Passage]:
 
 
 def whole_logits(folder: Path, model: Model, tokens: list[int]) -> torch.Tensor:
-    """-> float64 (tokens, vocabulary), from transformers' own forward pass with the model's weights in it"""
+    """Return float64 (tokens, vocabulary), from transformers' own forward pass with the model's weights in it."""
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     weights = Weights(model)
     names = [name for name, _ in network.named_parameters() if "embed" not in name and "lm_head" not in name]

@@ -33,7 +33,8 @@ def test_impossible_counts(successes: int, trials: int) -> None:
 
 
 def least_coverage(questions: int, confidence: float) -> float:
-    """-> of the interval for a difference, at the worst of a grid of chances, all outcomes added up"""
+    """Return the coverage of the interval for a difference, at the worst point of a grid of chances: the sum over all
+    outcomes."""
     outcomes = [(lost, gained) for lost in range(questions + 1) for gained in range(questions + 1 - lost)]
     low, high = np.array([exact_difference_interval(*counts, questions, confidence) for counts in outcomes]).T
     counts = np.array([(lost, gained, questions - lost - gained) for lost, gained in outcomes])

@@ -22,7 +22,7 @@ def model(tiny_llama: Path) -> Model:
 
 
 def stored_as(model: Model, matrices: str, vectors: str = "F32") -> Model:
-    """-> the model, if its source had stored it so"""
+    """Return the model, if its source had stored it so."""
     tensors = [replace(t, source_dtype=matrices if len(t.shape) > 1 else vectors) for t in model.tensors]
     return replace(model, tensors=tuple(tensors))
 

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
     def run(self, plan: Schedule) -> list[list[int]]:
-        """-> the units of each round"""
+        """Return the units of each round."""
         history = []
         while counts := plan.next():
             history.append(counts)

@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 def chain(random: np.random.Generator, shape: tuple[int, ...], memory: float) -> Floats:
-    """-> standard normal numbers, each of which resembles the one before it (along the last axis)"""
+    """Return standard normal numbers, each of which resembles the one before it (along the last axis)."""
     numbers = random.standard_normal(shape)
     for step in range(1, shape[-1]):
         numbers[..., step] = memory * numbers[..., step - 1] + math.sqrt(1 - memory**2) * numbers[..., step]
@@ -43,7 +43,8 @@ def chain(random: np.random.Generator, shape: tuple[int, ...], memory: float) ->
 
 
 def divergences(random: np.random.Generator, windows: int, between_windows: float = 0.0) -> Floats:
-    """-> (windows, POSITIONS), log-normal, alike within a window, and as much as one likes in neighbouring windows"""
+    """Return (windows, POSITIONS), log-normal, alike within a window, and
+    as much as one likes in neighbouring windows."""
     of_window = chain(random, (windows,), between_windows)[:, None]
     of_token = chain(random, (windows, POSITIONS), 0.3)
     return np.exp(WINDOW_DEVIATION * of_window + TOKEN_DEVIATION * of_token)
@@ -61,7 +62,7 @@ def as_if_tokens_were_independent(values: Floats) -> Interval:
 def coverage(
     interval_of: Callable[[Floats], Interval | None], truth: float, windows: int, between_windows: float = 0.0
 ) -> tuple[float, float]:
-    """-> how often the interval holds the truth, of the times that there is one, and how often there is one"""
+    """Return how often the interval holds the truth, of the times that there is one, and how often there is one."""
     random = np.random.default_rng(0)
     intervals = [interval_of(divergences(random, windows, between_windows)) for _ in range(TRIALS)]
     given = [interval for interval in intervals if interval]

@@ -39,7 +39,7 @@ CIRCUMSTANCES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def tokenize() -> Callable[[list[str]], list[list[int]]]:
-    """-> the demo model's byte-level BPE, each text behind a token for its beginning"""
+    """Return the demo model's byte-level BPE, each text behind a token for its beginning."""
     path = Path(thriftbit.__file__).with_name("demo_model") / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
     return lambda texts: [[BOS, *encoded.ids] for encoded in tokenizer.encode_batch(texts, add_special_tokens=False)]

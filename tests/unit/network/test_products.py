@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def both(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> what leaves a layer, without short products and with them"""
+    """Return what leaves a layer, without short products and with them."""
     model = open_model(folder)
     weights, network = Weights(model), Network(configuration_of(model), CPU)
     with torch.no_grad():

@@ -225,7 +225,7 @@ def test_a_moment_in_panels_is_the_sum(panel: int, tmp_path: Path, monkeypatch: 
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """-> the content of the files, as it counts: that of an archive's members, without when they were written"""
+    """Return the content of the files, as it counts: that of an archive's members, without when they were written."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".npz":

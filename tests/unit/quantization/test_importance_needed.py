@@ -26,7 +26,7 @@ ALL = {"blk.0.attn_v.weight": 1, QUERY: 1, EXPERTS: 2}
 
 @pytest.fixture
 def unread(model: Model) -> Model:
-    """-> the model; it fails where a weight is read"""
+    """Return the model; it fails where a weight is read."""
     return replace(model, tensors=tuple(replace(tensor, read=_never) for tensor in model.tensors))
 
 
@@ -35,7 +35,7 @@ def _never(start: int, stop: int) -> FloatArray:
 
 
 def importance(*names: str, zero: str = "") -> ImportanceMatrix:
-    """-> data that says the same of all columns, and nothing of the last matrix of `zero`"""
+    """Return data that says the same of all columns, and nothing of the last matrix of `zero`."""
 
     def values(name: str) -> FloatArray:
         found = np.ones((ALL[name], 256), np.float32)

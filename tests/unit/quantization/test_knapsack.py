@@ -14,7 +14,7 @@ BITS = np.array([2.6, 3.4, 4.25, 4.5, 5.5, 6.6, 8.5, 16])
 
 
 def problem(items: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """-> costs, bytes and seconds as tensors have them"""
+    """Return costs, bytes and seconds as tensors have them."""
     random = np.random.default_rng(seed)
     weights = random.choice([1e6, 4e6, 11e6, 2e5], items)
     uses = np.round(weights[:, None] * BITS / 8)

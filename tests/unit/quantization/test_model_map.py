@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def measured(model: Model, weights: list[Weights]) -> list[float]:
-    """-> mean divergences on text that nothing was calibrated on"""
+    """Return mean divergences on text that nothing was calibrated on."""
     material = gather(model, [read_text(domain) for domain in DOMAINS], [], 512, windows=2)
     passages = [passage for text in material for number in range(text.units) for passage in text.unit(number)]
     network = Network(configuration_of(model), torch.device("cpu"))

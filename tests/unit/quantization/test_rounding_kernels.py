@@ -36,7 +36,7 @@ def _unit_lower(size: int, seed: int) -> FloatArray:
 
 
 def _matrix(table: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """-> weights, scales, offsets; a block of zeros among them"""
+    """Return weights, scales, offsets; a block of zeros among them."""
     random = np.random.default_rng(7)
     weights = random.standard_normal((WIDTH, N)).astype(np.float32)
     scales = (random.uniform(1.5, 3, (WIDTH, N)) / np.abs(table).max()).astype(np.float32)

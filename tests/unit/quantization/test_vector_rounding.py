@@ -65,7 +65,7 @@ def _weights() -> FloatArray:
 
 
 def _patterns(format: Format) -> FloatArray:
-    """-> (choices, 8): all that a unit can be, without its scale"""
+    """Return (choices, 8): all that a unit can be, without its scale."""
     grid = format.grid
     assert isinstance(grid, VectorGrid)
     parts = np.stack([np.concatenate(chosen) for chosen in product(grid.vectors, repeat=8 // grid.group)])
@@ -78,7 +78,7 @@ def _patterns(format: Format) -> FloatArray:
 
 
 def _plain(format: Format, weights: FloatArray) -> ByteArray:
-    """-> blocks with one scale for all, and in every unit the first vector: where rounding begins"""
+    """Return blocks with one scale for all, and in every unit the first vector: where rounding begins."""
     grid, blocks = format.grid, weights.size // BLOCK
     assert isinstance(grid, VectorGrid)
     numbers = VectorNumbers(

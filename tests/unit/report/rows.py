@@ -88,7 +88,7 @@ QUESTIONS = (
 
 
 def example_rows(levels: Sequence[tuple[str, int, float, float, float]] = LEVELS) -> list[Measurement]:
-    """-> everything that can be measured, of the original and each level; energy could not be"""
+    """Return everything that can be measured, of the original and each level; energy could not be."""
     chance = random.Random(4)
     files = [
         (Subject(f"{MODEL}-{level}.gguf", level, sha256(level.encode()).hexdigest(), size, bits), loss, faster)
@@ -294,7 +294,7 @@ def _row(
 
 
 def crowded_rows() -> list[Measurement]:
-    """-> twenty levels, some of them very close"""
+    """Return twenty levels, some of them very close."""
     levels = [
         (f"Q{2 + n // 4}_{'KXLS'[n % 4]}", 676_000_000 + n**2 * 2_400_000, 3.4 + n / 4, 0.9 * 0.68**n, 2.0)
         for n in range(20)
@@ -303,7 +303,7 @@ def crowded_rows() -> list[Measurement]:
 
 
 def same_level_rows() -> list[Measurement]:
-    """-> two makers' files of one level, which only their names tell apart"""
+    """Return two makers' files of one level, which only their names tell apart."""
     makers = {"Q8_0": "somebody-Q4_K_M-imatrix-v2", "Q4_K_M": f"{MODEL}-Q4_K_M"}
 
     def renamed(subject: Subject) -> Subject:
@@ -316,13 +316,14 @@ def same_level_rows() -> list[Measurement]:
 
 
 def lonely_rows() -> list[Measurement]:
-    """-> speed of one file, compared with nothing"""
+    """Return speed of one file, compared with nothing."""
     rows = [row for row in example_rows() if row.subject.level == "Q4_K_M" and row.what in COSTS]
     return [replace(row, against=None) for row in rows]
 
 
 def accuracy_only_rows() -> list[Measurement]:
-    """-> what text says, in one domain that the user brought, of two files; there was too little of it to be sure"""
+    """Return what text says, in one domain that the user brought, of two
+    files; there was too little of it to be sure."""
     rows = [row for row in example_rows() if row.settings.get("domain") == "prose" and row.subject.level != "Q8_0"]
     return [
         replace(
@@ -351,7 +352,7 @@ HOSTILE = (
 
 
 def hostile_rows() -> list[Measurement]:
-    """-> rows whose every string a stranger chose badly; what they mean stays the same"""
+    """Return rows whose every string a stranger chose badly; what they mean stays the same."""
     strings = itertools.cycle(HOSTILE)
     return [_hostile(row, next(strings), next(strings)) for row in example_rows()]
 

@@ -23,7 +23,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """-> runs `thriftbit report ARGUMENTS` in an empty folder with an empty store; errors of the user are raised"""
+    """Return a function that runs `thriftbit report ARGUMENTS` in an empty folder with an
+    empty store; errors of the user are raised."""
     monkeypatch.setenv("THRIFTBIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

@@ -103,7 +103,7 @@ def write_model(
 
 
 def write_parts(folder: Path, value: float = 0) -> list[Path]:
-    """-> a model in two files. value: of its weights"""
+    """Return a model in two files. value: of its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in (1, 2):

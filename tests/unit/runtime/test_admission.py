@@ -11,7 +11,7 @@ GET = (b"GET", b"/")
 
 
 def status(admission: Admission, method: bytes, target: bytes, **headers: str) -> int:
-    """-> 200 for what is answered. headers: content_length="5" """
+    """Return 200 for what is answered. headers: content_length="5"."""
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     refusal = admission.refusal(method, target, sent)
     return refusal.status if refusal else 200

@@ -30,7 +30,7 @@ VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "OLLAMA_MODELS"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """-> an empty home folder, in which alone programs keep anything; its `work` is current"""
+    """Return an empty home folder, in which alone programs keep anything; its `work` is current."""
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
     for variable in (*VARIABLES, "XDG_CONFIG_HOME"):
@@ -49,7 +49,7 @@ def model(home: Path) -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """-> a folder on another disk than the others"""
+    """Yield a folder on another disk than the others."""
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is only one file system here")
@@ -70,7 +70,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def read_ollama(home: Path, name: str) -> dict[str, Any]:
-    """-> the contents of a model's blobs by their roles, proven to be what the manifest says"""
+    """Return the contents of a model's blobs by their roles, proven to be what the manifest says."""
     models = home / ".ollama" / "models"
     manifest = json.loads((models / "manifests" / "registry.ollama.ai" / name).read_bytes())
     assert manifest["schemaVersion"] == 2

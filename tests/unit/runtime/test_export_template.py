@@ -22,7 +22,7 @@ CONVERSATIONS: tuple[Conversation, ...] = (
 
 
 def jinja(template: str, conversation: Conversation) -> str:
-    """-> the prompt, made here and not where export makes it"""
+    """Return the prompt, made here and not where export makes it."""
 
     def refuse(message: str) -> None:
         raise TemplateError(message)

@@ -25,7 +25,7 @@ NUMBERS = AnswerNumbers(50, 12.5, 0.25, 2_000_000)
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """-> one that is never asked, so that its writers never start"""
+    """Return one that is never asked, so that its writers never start."""
     monkeypatch.setenv("THRIFTBIT_DATA", str(tmp_path))
     (tmp_path / "x.gguf").touch()
     writers = Writers([tmp_path / "x.gguf"] * 3, manner="one loaded at a time", context_tokens=64)

@@ -23,7 +23,7 @@ from .fake_hub import COMMIT, NEEDED, REPOSITORY, SHARDS, FakeHub, is_large, rep
 
 
 def fetch(model: str = REPOSITORY, offline: bool = False) -> tuple[Path, list[str]]:
-    """-> the folder and what was told"""
+    """Return the folder and what was told."""
     said: list[str] = []
     hub_id = parse_hub_id(model)
     assert hub_id is not None

@@ -60,7 +60,7 @@ def weights() -> dict[str, np.ndarray]:
 
 
 def tokenizer_json() -> str:
-    """-> a byte-level tokenizer without merges: 256 bytes and an end of text"""
+    """Return a byte-level tokenizer without merges: 256 bytes and an end of text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

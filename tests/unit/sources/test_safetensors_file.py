@@ -25,7 +25,7 @@ def save(path: Path, tensors: dict[str, tuple[str, np.ndarray]]) -> Path:
 
 
 def exact_values(*shape: int) -> np.ndarray:
-    """-> values that every dtype holds exactly: multiples of 1/8 below 16, of both signs"""
+    """Return values that every dtype holds exactly: multiples of 1/8 below 16, of both signs."""
     return (np.random.default_rng(7).integers(-128, 128, shape) / 8).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from .tokenizer_folders import BYTE_LEVEL, END, JSON, added, byte_level, convert
 
 
 def template(*items: str) -> JSON:
-    """-> a post-processor; "A" stands for the text"""
+    """Return a post-processor; "A" stands for the text."""
     single = [{"Sequence" if item == "A" else "SpecialToken": {"id": item, "type_id": 0}} for item in items]
     return {"type": "Sequence", "processors": [BYTE_LEVEL, {"type": "TemplateProcessing", "single": single}]}
 

@@ -67,7 +67,7 @@ PHI3 = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>", "<|end|>"]
 
 
 def phi3_tokens(**changes: bool) -> list[JSON]:
-    """-> Phi-3's added tokens, which swallow the white space after them; changes: another `rstrip` for a token"""
+    """Return Phi-3's added tokens, which swallow the white space after them; changes: another `rstrip` for a token."""
     plain = ("<unk>", "<s>", "<|endoftext|>")
     return [added(row, text) | {"rstrip": changes.get(text, text not in plain)} for row, text in enumerate(PHI3, 3)]
 
@@ -237,7 +237,7 @@ def test_without_byte_tokens_it_is_refused(tmp_path: Path) -> None:
 
 
 def field(number: int, value: int | bytes | float) -> bytes:
-    """-> one field of a protobuf message"""
+    """Return one field of a protobuf message."""
     if isinstance(value, float):
         return variable_width(number << 3 | 5) + struct.pack("<f", value)
     if isinstance(value, int):
@@ -246,12 +246,12 @@ def field(number: int, value: int | bytes | float) -> bytes:
 
 
 def variable_width(number: int) -> bytes:
-    """-> a number, seven bits to a byte"""
+    """Return a number, seven bits to a byte."""
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + variable_width(number >> 7)
 
 
 def model_file(trainer: bytes = b"", normalizer: bytes = b"") -> bytes:
-    """-> a tokenizer.model with <unk> <s> </s>, 256 bytes and a user-defined ▁▁"""
+    """Return a tokenizer.model with <unk> <s> </s>, 256 bytes and a user-defined ▁▁."""
     pieces = [(b"<unk>", 2), (b"<s>", 3), (b"</s>", 3), *((b"<0x%02X>" % byte, 6) for byte in range(256))]
     pieces.append(("▁▁".encode(), 4))
     content = b"".join(field(1, field(1, text) + field(2, -0.5) + field(3, kind)) for text, kind in pieces)

@@ -20,7 +20,7 @@ def added(token_id: int, text: str, *, special: bool = True) -> JSON:
 
 
 def byte_level(**changes: Any) -> JSON:
-    """-> a tokenizer.json of five tokens, two of them added"""
+    """Return a tokenizer.json of five tokens, two of them added."""
     return {
         "added_tokens": [added(3, "<|end|>"), added(4, "<tool>", special=False)],
         "pre_tokenizer": BYTE_LEVEL,
@@ -30,7 +30,7 @@ def byte_level(**changes: Any) -> JSON:
 
 
 def pieces_json(**changes: Any) -> JSON:
-    """-> a tokenizer.json in SentencePiece's manner: <unk> <s> </s>, 256 bytes, a b c ab abc"""
+    """Return a tokenizer.json in SentencePiece's manner: <unk> <s> </s>, 256 bytes, a b c ab abc."""
     letters = ["a", "b", "c", "ab", "abc"]
     vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
     return {
@@ -60,7 +60,7 @@ def convert(folder: Path, rows: int, config: JSON | None = None, **files: JSON |
 
 
 def notes(folder: Path, rows: int, config: JSON | None = None, name: str = "") -> tuple[dict[str, Any], list[str]]:
-    """-> what is written for the files that are in the folder already, and what is told"""
+    """Return what is written for the files that are in the folder already, and what is told."""
     told: list[str] = []
     metadata = tokenizer_metadata(Checkpoint(folder, config or {}, {}), rows, name, told.append)
     return metadata, told

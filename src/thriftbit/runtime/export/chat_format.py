@@ -72,7 +72,7 @@ def chat_format(exported: ExportedFile) -> ChatFormat:
 
 
 def _without_beginning(exported: ExportedFile, turns: Turns) -> Turns:
-    """-> the pieces without the token of the beginning, where llama.cpp puts it itself"""
+    """Return the pieces without the token of the beginning, where llama.cpp puts it itself."""
     beginning = _token(exported, "bos")
     if not beginning or not _adds_beginning(exported):
         return turns
@@ -89,7 +89,7 @@ def _adds_beginning(exported: ExportedFile) -> bool:
 
 
 def _token(exported: ExportedFile, name: str) -> str | None:
-    """-> the text of the token "bos", "eos", …"""
+    """Return the text of the token "bos", "eos", …."""
     number = exported.number(f"tokenizer.ggml.{name}_token_id")
     tokens = exported.headers[0].metadata.get("tokenizer.ggml.tokens")
     if number is None or not isinstance(tokens, list) or not 0 <= number < len(tokens):
@@ -103,8 +103,8 @@ def _ends(exported: ExportedFile) -> Iterator[str]:
 
 
 def _marks(exported: ExportedFile, turns: Turns) -> list[str]:
-    """-> the tokens that end an answer and begin a question: a model that writes one of them speaks for the user. Where
-    they are no tokens but words ("USER:"), these."""
+    """Return the tokens that end an answer and begin a question: a model that writes one of them speaks for the user.
+    Where they are no tokens but words ("USER:"), these."""
     tokens = exported.headers[0].metadata.get("tokenizer.ggml.tokens")
     types = exported.headers[0].metadata.get("tokenizer.ggml.token_type")
     found: list[tuple[int, str]] = []
@@ -166,7 +166,7 @@ class Turns:
     takes_system: bool = True
 
     def render(self, conversation: Conversation) -> str:
-        """-> what the model is given for questions and answers in turn, perhaps after a system's text"""
+        """Return what the model is given for questions and answers in turn, perhaps after a system's text."""
         text, last, system = "", "", None
         for role, content in conversation:
             if role == SYSTEM:
@@ -184,7 +184,8 @@ class Turns:
 
 
 def find_turns(template: str, bos: str, eos: str) -> Turns | None:
-    """-> the pieces; None if the template is broken, or not a row of pieces. bos, eos: the texts of those tokens."""
+    """Return the pieces; None if the template is broken, or not a row of
+    pieces. bos, eos: the texts of those tokens."""
     alone, two, with_system, *proofs = render(template, [*_PROBES, *_PROOFS], bos, eos)
     one_piece, two_pieces = _between(alone, (_U,)), _between(two, (_U, _A, _V))
     if one_piece is None or two_pieces is None:
@@ -203,7 +204,7 @@ def find_turns(template: str, bos: str, eos: str) -> Turns | None:
 
 
 def _between(text: str | None, marks: Sequence[str]) -> list[str] | None:
-    """-> what stands before, between and after the marks; None unless each is there once, in this order"""
+    """Return what stands before, between and after the marks; None unless each is there once, in this order."""
     if text is None or any(text.count(mark) != 1 for mark in marks):
         return None
     pieces = []
@@ -221,7 +222,7 @@ CONTINUE = "{{ .Prompt }}"  # for models without a chat template: text in, and i
 
 
 def go_template(turns: Turns) -> str:
-    """-> the template"""
+    """Return the template."""
     # A message of any other role (a tool's) is taken for a question, as leaving it out would hide it from the model.
     later_system = "{{ if $system }}{{ $system }}\n\n{{ end }}"
     return (
@@ -238,5 +239,5 @@ def go_template(turns: Turns) -> str:
 
 
 def _literal(text: str) -> str:
-    """-> the text where Go's language stands for itself"""
+    """Return the text where Go's language stands for itself."""
     return text.replace("{", '{{ "{" }}')

@@ -49,20 +49,20 @@ class ExportedFile:
 
     @property
     def quantization(self) -> str:
-        """-> "Q4_K_M": what it is called by, or else what it is"""
+        """ "Q4_K_M": what it is called by, or else what it is."""
         claimed = parse_quantization(self.path.name)
         return claimed.name if claimed else judge(self.content, self.path.name).label.removeprefix("mostly ")
 
     @property
     def model_name(self) -> str:
-        """-> the file's name without its precision, in letters that every program takes"""
+        """The file's name without its precision, in letters that every program takes."""
         part = PART_NAME.fullmatch(self.path.name)
         stem = part["prefix"] if part else re.sub(r"\.gguf$", "", self.path.name, flags=re.IGNORECASE)
         bare = re.sub(rf"[-_. ]*{re.escape(self.quantization)}$", "", stem, flags=re.IGNORECASE)
         return as_name(bare) or as_name(stem) or "model"
 
     def text(self, key: str) -> str | None:
-        """-> a text in the metadata; None if it is something else, or not there"""
+        """Return a text in the metadata; None if it is something else, or not there."""
         value = self.headers[0].metadata.get(key)
         return value if isinstance(value, str) else None
 
@@ -74,7 +74,7 @@ class ExportedFile:
 
 
 def read_exported_file(path: Path) -> ExportedFile:
-    """-> the file, its other parts with it; ThriftbitError if it is none, or nothing that llama.cpp would load"""
+    """Return the file, its other parts with it; ThriftbitError if it is none, or nothing that llama.cpp would load."""
     if path.is_dir():
         raise ThriftbitError(
             f"{path} is a folder; export takes a GGUF file: `thriftbit quantize {quoted(path)}` makes one"
@@ -87,7 +87,7 @@ def read_exported_file(path: Path) -> ExportedFile:
 
 
 def as_name(text: str) -> str:
-    """-> the text with everything but letters, digits, "_", "." and "-" replaced; empty if nothing is left"""
+    """Return the text with everything but letters, digits, "_", "." and "-" replaced; empty if nothing is left."""
     return _NOT_IN_NAMES.sub("-", text).strip("-._")[:_NAME_LIMIT].rstrip("-._")
 
 

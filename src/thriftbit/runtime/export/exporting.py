@@ -51,7 +51,7 @@ class Export:
     dry_run: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """-> as JSON has it"""
+        """Return as JSON has it."""
         document = asdict(self) | {"folder": str(self.folder), "marker": str(self.marker)}
         document["placed"] = [asdict(each) | {"path": str(each.path)} for each in self.placed]
         return document
@@ -126,7 +126,7 @@ def _result(to: str, exported: ExportedFile, target: Target, placed: list[Placed
 
 
 def _command(to: str, exported: ExportedFile, destination: Destination) -> str:
-    """-> runs a language model; asks an embedding model or a reranker, with which nobody can chat"""
+    """Run a language model. Only ask an embedding model or a reranker, with which nobody can chat."""
     kind = exported.content.kind
     if kind == TEXT or to == "lmstudio":
         return destination.command

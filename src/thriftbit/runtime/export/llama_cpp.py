@@ -86,7 +86,7 @@ class LlamaCpp:
 
 
 def cache_folder(environment: Mapping[str, str], home: Path) -> Path:
-    """-> where llama.cpp keeps models, in the order in which it looks"""
+    """Return where llama.cpp keeps models, in the order in which it looks."""
     for variable, below in (
         ("LLAMA_CACHE", ""),
         ("HF_HUB_CACHE", ""),
@@ -100,7 +100,7 @@ def cache_folder(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def _single(name: str) -> str:
-    """-> the name with no "--" or ".-" in it"""
+    """Return the name with no "--" or ".-" in it."""
     return re.sub(r"[.\-]{2,}", "-", name)
 
 

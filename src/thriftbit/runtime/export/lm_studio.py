@@ -56,7 +56,7 @@ class LMStudio:
 
 
 def models_folder(home: Path) -> Path:
-    """-> where LM Studio keeps models, which need not exist"""
+    """Return where LM Studio keeps models, which need not exist."""
     newer, older = home / ".lmstudio", home / ".cache" / "lm-studio"
     base = older if older.is_dir() and not newer.is_dir() else newer
     try:

@@ -121,7 +121,7 @@ class Ollama:
         return transaction.place(source, blob, replace=True)  # of this name, anything else is damaged
 
     def _small_layers(self) -> list[tuple[str, bytes]]:
-        """-> (role, content) of what is beside the weights"""
+        """Return (role, content) of what is beside the weights."""
         layers = [("template", self._format.template.encode())] if self._format.template else []
         if self._format.parameters:
             layers.append(("params", _json(self._format.parameters)))
@@ -162,7 +162,7 @@ class Ollama:
         return digest.hexdigest()
 
     def _find_manifest(self) -> Path:
-        """-> where the manifest is to be; Ollama takes names for the same whatever their case, and so do we"""
+        """Return where the manifest is to be; Ollama takes names for the same whatever their case, and so do we."""
         path = self._folder / "manifests" / _HOST
         for part in (self._name.namespace, self._name.model, self._name.tag):
             try:
@@ -184,8 +184,8 @@ class Ollama:
 
 
 def models_folder(environment: Mapping[str, str], home: Path) -> Path:
-    """-> where Ollama keeps models: OLLAMA_MODELS, the user's folder, or the service's folder on Linux if only that one
-    is there"""
+    """Return where Ollama keeps models: OLLAMA_MODELS, the user's folder, or the service's folder on Linux if only that
+    one is there."""
     given = environment.get("OLLAMA_MODELS")
     if given:
         return Path(given)
@@ -194,7 +194,7 @@ def models_folder(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def human_number(count: int) -> str:
-    """-> "1.5B", "134.52M", "8B": as Ollama's format.HumanNumber writes a number of parameters"""
+    """Return "1.5B", "134.52M", "8B": as Ollama's format.HumanNumber writes a number of parameters."""
     for limit, unit, digits in ((10**9, "B", 1), (10**6, "M", 2)):
         if count >= limit:
             return f"{count // limit}{unit}" if count % limit == 0 else f"{count / limit:.{digits}f}{unit}"

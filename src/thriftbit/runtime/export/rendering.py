@@ -27,8 +27,8 @@ Conversation = Sequence[tuple[str, str]]
 
 
 def render(template: str, conversations: Sequence[Conversation], bos: str, eos: str) -> list[str | None]:
-    """-> for each conversation of (role, text) what the model would be given, up to where it answers; None where the
-    template refuses it, is broken, or takes too much time or memory"""
+    """Return for each conversation of (role, text) what the model would be given, up to where it answers; None where
+    the template refuses it, is broken, or takes too much time or memory."""
     nothing: list[str | None] = [None] * len(conversations)
     if len(template) > _LONGEST:
         return nothing

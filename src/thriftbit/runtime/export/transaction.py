@@ -175,7 +175,7 @@ class Target(Protocol):
     destination: Destination
 
     def taken(self) -> Sequence[Path]:
-        """-> files that are there already and would have to go"""
+        """Return files that are there already and would have to go."""
         ...
 
     def register(self, transaction: Transaction, replace: bool) -> list[Placed]:
@@ -193,7 +193,7 @@ def check_writable(folder: Path) -> None:
 
 
 def expected_way(source: Path, folder: Path) -> str:
-    """-> what `place` will probably do, without trying: REFLINK or HARD_LINK are told apart only by trying"""
+    """Return what `place` will probably do, without trying: REFLINK or HARD_LINK are told apart only by trying."""
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     return HARD_LINK if source.stat().st_dev == nearest.stat().st_dev else COPY
 
@@ -211,7 +211,8 @@ def _write(target: Path, content: bytes, replace: bool = True) -> None:
 
 
 def _share(source: Path, target: Path) -> str:
-    """-> REFLINK or HARD_LINK; OSError if neither is possible, FileExistsError if there is something at `target`"""
+    """Return REFLINK or HARD_LINK; OSError if neither is possible,
+    FileExistsError if there is something at `target`."""
     if sys.platform == "linux" and _reflink(source, target):
         return REFLINK
     os.link(source, target)
@@ -219,7 +220,7 @@ def _share(source: Path, target: Path) -> str:
 
 
 def _reflink(source: Path, target: Path) -> bool:
-    """-> whether the file system could; then the new file is at `target`, and was there whole or not at all"""
+    """Return whether the file system could; then the new file is at `target`, and was there whole or not at all."""
     import fcntl
 
     unfinished = target.with_name(f"{target.name}{PARTIAL_SUFFIX}-{os.getpid()}")
@@ -247,7 +248,7 @@ def _why_not_shared(error: OSError) -> str:
 
 
 def _forgiving(act: Callable[[], Any]) -> Callable[[], None]:
-    """-> the act, which may find that there is nothing to take back"""
+    """Return the act, which may find that there is nothing to take back."""
 
     def attempt() -> None:
         with suppress(OSError, ThriftbitError):

@@ -39,7 +39,7 @@ __all__ = ["Architecture", "architecture_from_gguf", "find_architecture", "known
 
 @cache
 def known_architectures() -> Mapping[str, Architecture]:
-    """-> family name (its file's) -> architecture, in alphabetical order"""
+    """Return family name (its file's) -> architecture, in alphabetical order."""
     names = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
     return {name: import_module(f"{families.__name__}.{name}").ARCHITECTURE for name in names}
 

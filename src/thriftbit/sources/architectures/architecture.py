@@ -104,12 +104,12 @@ class Architecture:
     drops_layers_behind: bool = False
 
     def dimensions(self, metadata: Metadata) -> Dimensions:
-        """-> the numbers that a GGUF's metadata holds, not checked"""
+        """Return the numbers that a GGUF's metadata holds, not checked."""
         return Dimensions(self.gguf_name, metadata, self.lengths)
 
     def metadata(self, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
-        """config: the parsed config.json. -> every GGUF key of the architecture, with its prefix. A setting that is
-        missing, malformed, or not what llama.cpp computes is a ThriftbitError."""
+        """config: the parsed config.json. Returns every GGUF key of the architecture, with its prefix. A setting that
+        is missing, malformed, or not what llama.cpp computes is a ThriftbitError."""
         configuration = self.configuration(config)
         keys = {key: metadata_value(key, setting, configuration) for key, setting in self.metadata_keys.items()}
         for key, setting in self.optional_metadata_keys.items():
@@ -126,7 +126,7 @@ class Architecture:
         return metadata
 
     def limitations(self, config: Mapping[str, Any]) -> list[str]:
-        """-> sentences for people: where llama.cpp departs from the original, whatever the file says"""
+        """Return sentences for people: where llama.cpp departs from the original, whatever the file says."""
         configuration = self.configuration(config)
         context = configuration.integer("max_position_embeddings")
         used = configuration.get("sliding_window") is not None and configuration.get("use_sliding_window", True)
@@ -142,7 +142,7 @@ class Architecture:
         return sentences
 
     def layer_caches(self, metadata: Metadata) -> tuple[LayerCache, ...]:
-        """-> what llama.cpp keeps of a text in each layer that is loaded; layers that guess ahead are not"""
+        """Return what llama.cpp keeps of a text in each layer that is loaded; layers that guess ahead are not."""
         model = self.dimensions(metadata)
         if model.all_layers > MOST_LAYERS:
             raise ThriftbitError(
@@ -152,7 +152,7 @@ class Architecture:
         return tuple(kind.keeps(model.at(number)) for number, kind in enumerate(kinds))
 
     def settled(self, checkpoint: Checkpoint, next_token_layers: bool = True) -> Checkpoint:
-        """-> the checkpoint with a configuration that says how many layers that guess ahead it has: configurations
+        """Return the checkpoint with a configuration that says how many layers that guess ahead it has: configurations
         count some that are not stored, and leave out some that are. next_token_layers: whether they are wanted."""
         if not self.next_token_key:
             return checkpoint
@@ -168,11 +168,11 @@ class Architecture:
         return replace(checkpoint, config=config, tensors={tensor.name: tensor for tensor in found.values()})
 
     def other_parts(self, checkpoint: Checkpoint) -> list[str]:
-        """-> the parts of a multimodal model that are left out ("pictures", "sound")"""
+        """Return the parts of a multimodal model that are left out ("pictures", "sound")."""
         return other_parts(checkpoint.tensors)
 
     def map_tensors(self, checkpoint: Checkpoint) -> list[Tensor]:
-        """-> the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is
+        """Return the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is
         missing, that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
         configuration = self.configuration(checkpoint.config)
         model = dimensions_of(self.gguf_name, self.metadata(checkpoint.config), self.lengths)
@@ -205,8 +205,8 @@ class Architecture:
         return mapped + [_named(tensor, name) for name, tensor in factors.items()]
 
     def implied_tensors(self, config: Mapping[str, Any], source_dtype: str) -> dict[str, Tensor]:
-        """-> the checkpoint's tensors as the configuration alone implies them, under transformers' names; reading one
-        is a ThriftbitError. source_dtype: that the weights are stored in."""
+        """Return the checkpoint's tensors as the configuration alone implies them, under transformers' names; reading
+        one is a ThriftbitError. source_dtype: that the weights are stored in."""
         configuration = self.configuration(config)
         model = dimensions_of(self.gguf_name, self.metadata(config), self.lengths)
         _refuse_forged_counts("config.json", model, MOST_LAYERS, MOST_EXPERTS)
@@ -257,7 +257,7 @@ class Architecture:
         return Configuration(config, self.aliases, self.defaults)
 
     def _missing_base(self, names: Collection[str]) -> str:
-        """-> "model." for a checkpoint of the bare model, whose names begin without it; "" for every other one"""
+        """Return "model." for a checkpoint of the bare model, whose names begin without it; "" for every other one."""
         base, _, embedding = self._source_of(EMBEDDING).partition(".")
         bare = embedding in names and not any(name.startswith(f"{base}.") for name in names)
         return f"{base}." if bare else ""
@@ -274,11 +274,11 @@ class Architecture:
             )
 
     def _present(self, configuration: Configuration, model: Dimensions) -> Iterator[Entry]:
-        """-> those whose setting, if they need one, is there"""
+        """Return those whose setting, if they need one, is there."""
         return (each for each in self.entries(model) if not each.row.when or configuration.flag(each.row.when))
 
     def _next_token_tensors(self, config: Mapping[str, Any], index: int) -> set[str]:
-        """-> all names under which a checkpoint may store the tensors of a layer that guesses ahead"""
+        """Return all names under which a checkpoint may store the tensors of a layer that guesses ahead."""
         metadata = self.metadata(with_setting(config, self.next_token_key, index + 1))
         model = dimensions_of(self.gguf_name, metadata, self.lengths)
         number = model.layers + index
@@ -305,7 +305,8 @@ class Architecture:
         return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
 
     def _by_row_name(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """-> the text's tensors under the names that transformers' code has for them, without what may be ignored"""
+        """Return the text's tensors under the names that transformers' code
+        has for them, without what may be ignored."""
         ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
         base = self._missing_base(checkpoint.tensors)
         layers = self.configuration(checkpoint.config).integer("num_hidden_layers") if self.drops_layers_behind else 0
@@ -325,20 +326,20 @@ class Architecture:
 
 
 def with_setting(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """-> the configuration with another value, wherever it stands"""
+    """Return the configuration with another value, wherever it stands."""
     text = config.get("text_config")
     changed = {**config, key: value}
     return {**changed, "text_config": {**text, key: value}} if isinstance(text, Mapping) else changed
 
 
 def _layer_of(name: str) -> int:
-    """-> the number of the layer that the tensor belongs to; -1 for a tensor outside of layers"""
+    """Return the number of the layer that the tensor belongs to; -1 for a tensor outside of layers."""
     found = re.match(r"model\.layers\.(\d+)\.", name)
     return int(found[1]) if found else -1
 
 
 def _most_parts(tensors: Mapping[str, Tensor]) -> int:
-    """-> no layer has more experts than that: they are tensors of their own, or parts of one"""
+    """Return the most experts that a layer can have by its tensors: each is a tensor of its own, or a part of one."""
     return min(MOST_EXPERTS, max(len(tensors), max((tensor.shape[0] for tensor in tensors.values()), default=0)))
 
 

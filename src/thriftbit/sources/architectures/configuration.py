@@ -54,7 +54,7 @@ class Configuration:
         return value
 
     def listed(self, key: str, length: int) -> list[Any]:
-        """-> the list of `length` values; ThriftbitError for anything else"""
+        """Return the list of `length` values; ThriftbitError for anything else."""
         value = self._values.get(key)
         if not isinstance(value, list | tuple) or len(value) != length:
             raise ThriftbitError(f"config.json: {key} should be a list of {length} values, and is {_shown(value)}.")
@@ -65,7 +65,7 @@ class Configuration:
 
 
 def finite(value: Any, key: str) -> float:
-    """-> the value as a number that float32 can hold; `key` names it in the error"""
+    """Return the value as a number that float32 can hold; `key` names it in the error."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_FLOAT:
         raise ThriftbitError(f"config.json: {key} should be a number, and is {_shown(value)}.")
     return float(value)

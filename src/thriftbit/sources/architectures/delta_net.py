@@ -91,7 +91,8 @@ def shifted_norm(source: str, target: str, shape: str = "width") -> Row:
 
 
 def _state_rows(heads: Transform, behind_keys: Transform) -> tuple[Row, ...]:
-    """-> what is no matrix. heads, behind_keys: the order of value heads, and of their rows behind those of keys"""
+    """Return what is no matrix. heads, behind_keys: the order of value
+    heads, and of their rows behind those of keys."""
     convolution = reshape("delta_qkv kernel").then(behind_keys)
     return (
         layer("linear_attn.conv1d.weight", "ssm_conv1d.weight", "delta_qkv 1 kernel", convolution),
@@ -166,8 +167,8 @@ FINAL_NORM = replace(rows.FINAL_NORM, transform=ADD_ONE)
 
 
 def layers(*, linear: Kind, full: Kind) -> LayerOrder:
-    """-> linear and full attention as the metadata has it: a list of them, in older files an interval; and in the end
-    layers that guess ahead"""
+    """Return linear and full attention as the metadata has it: a list of them, in older files an interval; and in the
+    end layers that guess ahead."""
     ahead = layer_of(named_at_source(full, "mtp.layers.{ahead}."), _JOINING)
 
     def order(model: Dimensions) -> list[Kind]:
@@ -188,7 +189,7 @@ IS_LINEAR = kinds_of_layers("layer_types", is_kind="linear_attention")
 
 
 def _linear_layers(configuration: Configuration) -> list[bool]:
-    """-> for every layer, and False for those that guess ahead"""
+    """Return for every layer, and False for those that guess ahead."""
     ahead = configuration.integer("mtp_num_hidden_layers")
     return [*IS_LINEAR(configuration), *[False] * min(ahead, MOST_LAYERS)]
 
@@ -217,14 +218,14 @@ def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interval(configuration: Configuration) -> int:
-    """-> every how many layers attend in full, where the configuration lists layers alone. Older releases of llama.cpp
-    go by it."""
+    """Return every how many layers attend in full, where the configuration lists layers alone. Older releases of
+    llama.cpp go by it."""
     kinds = configuration.get("layer_types")
     return kinds.index("full_attention") + 1 if isinstance(kinds, list) and "full_attention" in kinds else 4
 
 
 def layer_types(configuration: Configuration) -> list[str]:
-    """-> what the configuration means by leaving them out"""
+    """Return what the configuration means by leaving them out."""
     interval = max(1, configuration.integer("full_attention_interval"))
     layers = min(configuration.integer("num_hidden_layers"), MOST_LAYERS)
     return ["full_attention" if (layer + 1) % interval == 0 else "linear_attention" for layer in range(layers)]

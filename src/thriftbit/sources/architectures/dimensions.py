@@ -39,8 +39,8 @@ class Dimensions:
         return f"{self.architecture}.{key}" in self.metadata
 
     def number(self, key: str, default: int | None = None, least: int = 1) -> int:
-        """-> the key's whole number, of a list that of this layer (of the model as a whole the largest). One that is
-        missing without a default, or no whole number of at least `least`, is a ThriftbitError."""
+        """Return the key's whole number, of a list that of this layer (of the model as a whole the largest). One that
+        is missing without a default, or no whole number of at least `least`, is a ThriftbitError."""
         value: Any = self.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, np.ndarray) and value.ndim == 1 and value.size:
             value = value.max() if self.layer is None else value[min(self.layer, value.size - 1)]
@@ -51,7 +51,7 @@ class Dimensions:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """-> of a list that of this layer; False where the key is not there"""
+        """Return the flag, of a list the entry of this layer; False where the key is missing."""
         value: Any = self.metadata.get(f"{self.architecture}.{key}", False)
         if isinstance(value, np.ndarray):
             index = self.layer or 0
@@ -60,7 +60,7 @@ class Dimensions:
 
     @property
     def all_layers(self) -> int:
-        """-> with those that guess the tokens after the next"""
+        """With those that guess the tokens after the next."""
         layers = self.number("block_count", least=0)
         if not layers > 0:
             raise ThriftbitError(f"{self.architecture}.block_count is {layers}; models have 1 to {MOST_LAYERS} layers.")
@@ -68,7 +68,7 @@ class Dimensions:
 
     @property
     def layers(self) -> int:
-        """-> without those that guess the tokens after the next"""
+        """Without those that guess the tokens after the next."""
         return self.all_layers - self.next_token_layers
 
     @property
@@ -77,7 +77,7 @@ class Dimensions:
 
     @property
     def width(self) -> int:
-        """-> of the residual stream"""
+        """Of the residual stream."""
         return self.number("embedding_length")
 
     @property
@@ -103,7 +103,7 @@ class Dimensions:
 
     @property
     def query(self) -> int:
-        """-> rows of the projection of all heads"""
+        """Rows of the projection of all heads."""
         return self.heads * self.head
 
     @property
@@ -112,7 +112,7 @@ class Dimensions:
 
     @property
     def qkv(self) -> int:
-        """-> of query, key and value in one matrix"""
+        """Of query, key and value in one matrix."""
         return self.query + 2 * self.key_value
 
     @property
@@ -121,7 +121,7 @@ class Dimensions:
 
     @property
     def gate_up(self) -> int:
-        """-> of a gate and an up projection in one matrix"""
+        """Of a gate and an up projection in one matrix."""
         return 2 * self.ffn
 
     @property
@@ -140,11 +140,11 @@ class Dimensions:
 
     @property
     def rotary(self) -> int:
-        """-> rotated entries of each head, half as many frequencies"""
+        """Rotated entries of each head, half as many frequencies."""
         return self.number("rope.dimension_count", self.head)
 
     def length(self, word: str) -> int:
-        """-> what a word of a shape stands for: the family's own meaning, one of the above, or a number"""
+        """Return what a word of a shape stands for: the family's own meaning, one of the above, or a number."""
         if word in self.lengths:
             return self.lengths[word](self)
         return int(word) if word.isdecimal() else int(getattr(self, word))
@@ -158,7 +158,7 @@ Length = Callable[[Dimensions], int]
 
 
 def dimensions_of(architecture: str, metadata: Metadata, lengths: Mapping[str, Length] | None = None) -> Dimensions:
-    """-> the model's numbers, checked: a key that is missing or not a whole number is a ThriftbitError"""
+    """Return the model's numbers, checked: a key that is missing or not a whole number is a ThriftbitError."""
     model = Dimensions(architecture, metadata, lengths or {})
     for number in ("all_layers", "width", "vocabulary", "context", "experts"):
         getattr(model, number)

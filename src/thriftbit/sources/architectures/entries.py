@@ -38,8 +38,8 @@ class Entry:
         return [tensor.shape for tensor in self.row.transform.forward(hollow, self.model)]
 
     def spellings(self) -> Iterator[tuple[str, ...]]:
-        """-> every set of names under which a checkpoint may store the weights, in the order of joining; transformers'
-        own first"""
+        """Yield every set of names under which a checkpoint may store the weights, in the order of joining;
+        transformers' own first."""
         yield self.sources
         places = {"layer": self.model.layer, "ahead": (self.model.layer or 0) - self.model.layers}
         for names in self.row.spellings:

@@ -34,10 +34,9 @@ LLAMA3_SETTINGS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_ma
 
 
 def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: Iterable[Tensor]) -> dict[str, Any]:
-    """-> a config.json's content, for which `architecture.metadata` gives the same keys as `metadata` has
+    """Return a config.json's content, for which `architecture.metadata` gives the same keys as `metadata` has.
 
-    Raises ThriftbitError where the file does not say enough.
-    """
+    Raises ThriftbitError where the file does not say enough."""
     by_name = {tensor.name: tensor for tensor in tensors}
     dimensions_of(architecture.gguf_name, metadata, architecture.lengths)
     stated = {key.removeprefix(f"{architecture.gguf_name}."): _plain(value) for key, value in metadata.items()}
@@ -108,7 +107,7 @@ def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tenso
 
 
 def _query_scale(architecture: Architecture, config: Mapping[str, Any]) -> int:
-    """-> whichever of Gemma's two rules the family's own check accepts"""
+    """Return that one of Gemma's two rules that the family's own check accepts."""
     by_width = config["hidden_size"] // config["num_attention_heads"]
     try:
         architecture.metadata({**config, "query_pre_attn_scalar": by_width})

@@ -52,7 +52,7 @@ def _recurrent(model: Dimensions) -> Keeps | None:
 
 
 def _is_recurrent(model: Dimensions, attends: bool) -> bool:
-    """-> whether this layer has a recurrent state, in a model of which some layers do"""
+    """Return whether this layer has a recurrent state, in a model of which some layers do."""
     if model.has("full_attention_interval"):
         return (model.layer or 0) % model.number("full_attention_interval") != model.number(
             "full_attention_interval"

@@ -37,8 +37,8 @@ FLAG_KEYS = frozenset({"use_parallel_residual", "expert_weights_norm"})
 
 
 def metadata_value(key: str, setting: Setting, configuration: Configuration) -> MetadataValue | None:
-    """-> the value as GGUF has it; None where the setting's function says that there is none. A setting that is missing
-    or not of the key's type is a ThriftbitError."""
+    """Return the value as GGUF has it; None where the setting's function says that there is none. A setting that is
+    missing or not of the key's type is a ThriftbitError."""
     if callable(setting):
         return _typed(key, setting(configuration))
     if key in FLAG_KEYS:
@@ -64,7 +64,7 @@ def _typed(key: str, value: Any) -> MetadataValue | None:
 
 
 def kinds_of_layers(name: str, *, is_kind: str) -> Callable[[Configuration], list[bool]]:
-    """-> of every layer whether the configuration's list `name` ("layer_types") says that it is of this kind"""
+    """Return a function that says of each layer whether it is of this kind by the list `name` ("layer_types")."""
 
     def flags(configuration: Configuration) -> list[bool]:
         return [kind == is_kind for kind in configuration.listed(name, configuration.integer("num_hidden_layers"))]

@@ -27,19 +27,19 @@ Order = Callable[[Dimensions], Sequence[Kind]]
 
 
 def layer_of(*parts: Kind | Row) -> Kind:
-    """-> a kind of layer with all of these parts"""
+    """Return a kind of layer with all of these parts."""
     kinds = [Kind((part,)) if isinstance(part, Row) else part for part in parts]
     keeping = [part.keeps for part in parts if isinstance(part, Kind)]
     return Kind(tuple(row for kind in kinds for row in kind.rows), both(*keeping))
 
 
 def sliding(kind: Kind) -> Kind:
-    """-> the same, but attention looks back through the model's sliding window"""
+    """Return the same, but attention looks back through the model's sliding window."""
     return replace(kind, keeps=windowed(kind.keeps))
 
 
 def named_at_source(kind: Kind, prefix: str) -> Kind:
-    """-> the same, for layers that the source keeps elsewhere than in the list of layers"""
+    """Return the same, for layers that the source keeps elsewhere than in the list of layers."""
     rows = tuple(
         replace(
             row,
@@ -52,16 +52,16 @@ def named_at_source(kind: Kind, prefix: str) -> Kind:
 
 
 def every_layer(*parts: Kind | Row) -> Order:
-    """-> all layers alike, made of these parts"""
+    """Return all layers alike, made of these parts."""
     kind = layer_of(*parts)
     return lambda model: [kind] * model.all_layers
 
 
 def every_nth(period: int, kind: Kind, others: Kind) -> Order:
-    """-> `kind` in every `period`-th layer: with a period of 4 in layers 3, 7, 11, ..., counted from 0"""
+    """Return a rule: `kind` in every `period`-th layer: with a period of 4 in layers 3, 7, 11, ..., counted from 0."""
     return lambda model: [kind if layer % period == period - 1 else others for layer in range(model.all_layers)]
 
 
 def by_flag(key: str, kind: Kind, others: Kind) -> Order:
-    """-> `kind` in the layers for which the metadata's list of flags `key` is true"""
+    """Return a rule: `kind` in the layers for which the metadata's list of flags `key` is true."""
     return lambda model: [kind if model.at(layer).flag(key) else others for layer in range(model.all_layers)]

@@ -81,8 +81,8 @@ JOINING = Kind(
 
 
 def layers(*more_of_experts: Row) -> Order:
-    """-> layers with a dense feed-forward first, then layers with experts, in the end those that guess ahead.
-    more_of_experts: rows that a layer with experts has besides"""
+    """Return layers with a dense feed-forward first, then layers with experts, in the end those that guess ahead.
+    more_of_experts: rows that a layer with experts has besides."""
 
     def order(model: Dimensions) -> list[Kind]:
         query = _LOW_RANK_QUERY if model.has("attention.q_lora_rank") else _FULL_QUERY
@@ -96,7 +96,7 @@ def layers(*more_of_experts: Row) -> Order:
 
 
 def leading_dense_layers(configuration: Configuration) -> int:
-    """-> how many layers at the beginning have no experts; ThriftbitError if one behind them has none either"""
+    """Return how many layers at the beginning have no experts; ThriftbitError if one behind them has none either."""
     kinds = configuration.get("mlp_layer_types")
     if kinds is None:
         return configuration.integer("first_k_dense_replace")
@@ -172,7 +172,7 @@ YARN_METADATA: dict[str, Setting] = {
 
 
 def yarn_restored(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the settings of YaRN that the log multiplier stands for"""
+    """Return the settings of YaRN that the log multiplier stands for."""
     if "rope.scaling.yarn_log_multiplier" not in stated:
         return {}
     mscale = 10 * stated["rope.scaling.yarn_log_multiplier"]

@@ -34,7 +34,7 @@ class LayerCache:
     state_numbers: int = 0
 
     def cells(self, context_tokens: int, batch_tokens: int = BATCH_TOKENS) -> int:
-        """-> tokens that there is room for"""
+        """Return tokens that there is room for."""
         room = padded(context_tokens, CELL_PADDING)
         if not self.window_tokens:
             return room
@@ -46,7 +46,7 @@ class LayerCache:
         return keys + cells * _row_bytes(value_type, self.value_width) + _STATE_NUMBER_BYTES * self.state_numbers
 
     def read_bytes(self, filled_tokens: float, key_type: str = "F16", value_type: str = "F16") -> float:
-        """-> what is read of it to write one more token, after `filled_tokens`"""
+        """Return what is read of it to write one more token, after `filled_tokens`."""
         seen = min(filled_tokens, self.window_tokens) if self.window_tokens else filled_tokens
         row_bytes = _row_bytes(key_type, self.key_width) + _row_bytes(value_type, self.value_width)
         return seen * row_bytes + 2 * _STATE_NUMBER_BYTES * self.state_numbers
@@ -68,7 +68,7 @@ def latent_cache(model: Dimensions) -> LayerCache:
 
 
 def windowed(keeps: Keeps, key: str = "attention.sliding_window", default_tokens: int = 0) -> Keeps:
-    """-> the same of a layer that looks back no further than the key says; 0 tokens stand for all of the text"""
+    """Return the same of a layer that looks back no further than the key says; 0 tokens stand for all of the text."""
 
     def windowed_cache(model: Dimensions) -> LayerCache:
         cache = keeps(model)
@@ -103,7 +103,7 @@ def rwkv_cache(model: Dimensions) -> LayerCache:
 
 
 def both(*keeps: Keeps) -> Keeps:
-    """-> of a layer that has several memories"""
+    """Return what a layer keeps that has several states: the sum of them."""
 
     def sum_of_caches(model: Dimensions) -> LayerCache:
         caches = [each(model) for each in keeps]

@@ -57,13 +57,13 @@ def state_space(module: str, bias_when: str, *, norm_when: str = "", multiplied:
 
 
 def attends(model: Dimensions, layer: int) -> bool:
-    """-> whether a layer of a hybrid model has attention: it has heads for keys and values"""
+    """Return whether a layer of a hybrid model has attention: it has heads for keys and values."""
     return model.at(layer).number("attention.head_count_kv", least=0) > 0
 
 
 def kinds_of_layers(config: Mapping[str, Any], key: str = "layer_types") -> list[Any]:
-    """-> the configuration's list, as it is parsed; [] where there is none. transformers takes that for a model whose
-    layers are all recurrent"""
+    """Return the configuration's list, as it is parsed; [] where there is none. transformers takes that for a model
+    whose layers are all recurrent."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, Mapping) else config
     kinds = values.get(key) or values.get("layers_block_type")
@@ -76,7 +76,7 @@ def has_recurrent_layers(config: Mapping[str, Any]) -> bool:
 
 
 def key_value_heads(setting: str) -> Setting:
-    """-> the GGUF list: of every layer how many heads there are for keys and values, 0 in one without attention"""
+    """Return the GGUF list: of every layer how many heads there are for keys and values, 0 in one without attention."""
 
     def heads(configuration: Configuration) -> list[int]:
         kinds = configuration.listed(setting, configuration.integer("num_hidden_layers"))

@@ -17,8 +17,8 @@ _NOTICEABLE_ANGLE = 0.25  # radians, at the end of the context
 
 
 def sections_of_positions(*default: int) -> Callable[[Configuration], list[int]]:
-    """-> a GGUF list: how many frequencies follow time, height and width, and 0 of a fourth kind. default: where the
-    configuration does not say"""
+    """Return a GGUF list: how many frequencies follow time, height and width, and 0 of a fourth kind. default: where
+    the configuration does not say."""
 
     def sections(configuration: Configuration) -> list[int]:
         rope = configuration.get("rope_parameters") or configuration.get("rope_scaling")

@@ -80,7 +80,7 @@ class Rope:
             raise ThriftbitError("config.json: original_max_position_embeddings is not a length of text.")
 
     def metadata(self) -> dict[str, MetadataValue]:
-        """-> GGUF keys without the architecture's prefix"""
+        """Return GGUF keys without the architecture's prefix."""
         keys: dict[str, MetadataValue] = {
             "rope.dimension_count": np.uint32(self.rotary),
             "rope.freq_base": np.float32(self.base),
@@ -101,7 +101,7 @@ class Rope:
         return keys
 
     def factors(self) -> dict[str, FloatArray]:
-        """-> tensors of (rotary / 2,) divisors of the frequencies, by GGUF name; none for most models"""
+        """Return tensors of (rotary / 2,) divisors of the frequencies, by GGUF name; none for most models."""
         if self.kind == PROPORTIONAL:
             turning = int(self._turning * self.rotary / 2)
             standing = [STANDING_STILL] * (self.rotary // 2 - turning)
@@ -113,8 +113,8 @@ class Rope:
         return {}
 
     def _sections(self, sections: Any) -> MetadataValue:
-        """-> frequencies that turn with time, height and width, and none with a fourth; a text has time alone, so they
-        all turn alike"""
+        """Return frequencies that turn with time, height and width, and none with a fourth; a text has time alone, so
+        they all turn alike."""
         if not isinstance(sections, list) or len(sections) > 4 or not all(isinstance(n, int) for n in sections):
             raise ThriftbitError("config.json: mrope_section should be a list of three whole numbers.")
         return np.array([*sections, 0, 0, 0, 0][:4], np.int32)
@@ -185,7 +185,7 @@ class Rope:
 
 
 def yarn_settings(config: Configuration) -> Mapping[str, Any]:
-    """-> the rotary settings of a model that uses YaRN; {} for any other model"""
+    """Return the rotary settings of a model that uses YaRN; {} for any other model."""
     parameters, _ = _parameters(config)
     return parameters if parameters.get("rope_type", parameters.get("type")) == "yarn" else {}
 
@@ -195,7 +195,7 @@ def yarn_scale(factor: float, mscale: float) -> float:
 
 
 def _parameters(config: Configuration) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """-> (settings of full-attention layers, settings of sliding-window layers where they have their own)"""
+    """Return (settings of full-attention layers, settings of sliding-window layers where they have their own)."""
     given = _object(config.get("rope_parameters") or config.get("rope_scaling"))
     if "full_attention" in given:
         return _object(given["full_attention"]), _object(given.get("sliding_attention"))
@@ -204,7 +204,7 @@ def _parameters(config: Configuration) -> tuple[Mapping[str, Any], Mapping[str, 
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    """-> the value without its nulls; {} for null"""
+    """Return the value without its nulls; {} for null."""
     if not isinstance(value, Mapping | None):
         raise ThriftbitError("config.json: rope_parameters should be an object, and its parts as well.")
     return {key: entry for key, entry in (value or {}).items() if entry is not None}

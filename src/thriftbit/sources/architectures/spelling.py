@@ -39,7 +39,7 @@ _OTHER = {part: re.compile(rf"^(model\.)?({'|'.join(beginnings)})[._]") for part
 
 
 def text_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """-> what transformers' text model calls it. prefixes: of the family, which come first"""
+    """Return what transformers' text model calls it. prefixes: of the family, which come first."""
     for prefix, replacement in {**prefixes, **PREFIXES}.items():
         if name.startswith(prefix):
             return replacement + name.removeprefix(prefix)
@@ -47,11 +47,11 @@ def text_name(name: str, prefixes: Mapping[str, str]) -> str:
 
 
 def other_part(name: str) -> str:
-    """-> the part of a multimodal model that the tensor belongs to; "" if it is the text"""
+    """Return the part of a multimodal model that the tensor belongs to; "" if it is the text."""
     return next((part for part, pattern in _OTHER.items() if pattern.match(name)), "")
 
 
 def other_parts(names: Iterable[str]) -> list[str]:
-    """-> the parts beside the text that any of the tensors belongs to"""
+    """Return the parts beside the text that any of the tensors belongs to."""
     found = {other_part(name) for name in names}
     return [part for part in OTHER_PARTS if part in found]

@@ -19,9 +19,8 @@ CHUNK_BYTES = 8 << 20
 def settle_tied(tensors: Mapping[str, Tensor], embedding: str, output: str) -> dict[str, Tensor]:
     """tensors: of a checkpoint that claims to be tied, by name. embedding, output: the names of the two matrices.
 
-    -> the tensors without an output matrix that repeats the embedding, and with the output matrix as the embedding
-    where only the output matrix is stored. Two matrices that differ both stay.
-    """
+    Returns the tensors without an output matrix that repeats the embedding, and with the output matrix as the embedding
+    where only the output matrix is stored. Two matrices that differ both stay."""
     settled = dict(tensors)
     if output in settled and embedding not in settled:
         settled[embedding] = settled.pop(output)
@@ -31,7 +30,7 @@ def settle_tied(tensors: Mapping[str, Tensor], embedding: str, output: str) -> d
 
 
 def same_values(one: Tensor, other: Tensor) -> bool:
-    """-> whether both hold the same numbers, read up to the first difference. Weights that are not on this computer
+    """Return whether both hold the same numbers, read up to the first difference. Weights that are not on this computer
     are taken to agree, because only the configuration speaks for them."""
     if one.shape != other.shape:
         return False

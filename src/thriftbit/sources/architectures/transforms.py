@@ -32,14 +32,14 @@ class Transform:
     inverse: Way
 
     def then(self, after: Transform) -> Transform:
-        """-> this one first and `after` on what comes out"""
+        """Return this one first and `after` on what comes out."""
         return Transform(
             lambda tensors, model: after.forward(self.forward(tensors, model), model),
             lambda tensors, model: self.inverse(after.inverse(tensors, model), model),
         )
 
     def of_target(self, number: int, after: Transform) -> Transform:
-        """-> this one, and `after` on the target of that number alone"""
+        """Return this one, and `after` on the target of that number alone."""
 
         def apply(way: Way, tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
             return [*tensors[:number], *way([tensors[number]], model), *tensors[number + 1 :]]
@@ -51,7 +51,7 @@ class Transform:
 
 
 def each(forward: Callable[[Tensor, Dimensions], Tensor], inverse: Callable[[Tensor, Dimensions], Tensor]) -> Transform:
-    """-> of every tensor by itself"""
+    """Return a transform that treats each tensor by itself."""
     return Transform(
         lambda tensors, model: [forward(tensor, model) for tensor in tensors],
         lambda tensors, model: [inverse(tensor, model) for tensor in tensors],
@@ -114,7 +114,7 @@ def reshape(words: str) -> Transform:
 @lru_cache(maxsize=8)
 def _interleaved_halves(heads: int, head: int) -> Order:
     """Hugging Face's rotary embedding pairs entry i of a head with entry i + head / 2; ggml's original one, which the
-    llama family uses, pairs neighbours. -> for each row of the latter, the row of the former."""
+    llama family uses, pairs neighbours. Returns for each row of the latter, the row of the former."""
     if head % 2:
         raise ThriftbitError(f"A head of {head} entries cannot be rotated in pairs.")
     return np.arange(heads * head).reshape(heads, 2, head // 2).swapaxes(1, 2).ravel()
@@ -129,7 +129,7 @@ def _grouped_by_projection(heads: int, key_value_heads: int, head: int) -> Order
 
 
 def compute(forward: Callable[[FloatArray], FloatArray], inverse: Callable[[FloatArray], FloatArray]) -> Transform:
-    """-> of every number by itself"""
+    """Return a transform that treats each number by itself."""
     return each(
         lambda tensor, model: views.computed(tensor, forward),
         lambda tensor, model: views.computed(tensor, inverse),

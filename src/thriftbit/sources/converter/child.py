@@ -61,7 +61,7 @@ class Channel:
 
 
 def find_class(folder: Path) -> Any:
-    """-> the converter's class for the model in the folder"""
+    """Return the converter's class for the model in the folder."""
     conversion: Any = importlib.import_module("conversion")
     settings = conversion.ModelBase.load_hparams(folder, False)
     name = conversion.get_model_architecture(settings, conversion.ModelType.TEXT)
@@ -110,7 +110,7 @@ class DescribedError(Exception):
 
 
 def converted(folder: Path, without_next_token_layers: bool) -> Any:
-    """-> the converter's writer of the model, which has the descriptions of all tensors and keys"""
+    """Return the converter's writer of the model, which has the descriptions of all tensors and keys."""
     import gguf
 
     cls = find_class(folder)
@@ -131,12 +131,12 @@ def converted(folder: Path, without_next_token_layers: bool) -> Any:
 
 
 def subclasses(cls: Any) -> list[Any]:
-    """-> the class and all that are made of it"""
+    """Return the class and all that are made of it."""
     return [cls, *(each for child in cls.__subclasses__() for each in subclasses(child))]
 
 
 def described(writer: Any) -> tuple[dict[str, Any], list[Any]]:
-    """-> what the parent is told, and the tensors in that order"""
+    """Return what the parent is told, and the tensors in that order."""
     keys = {key: value for part in writer.kv_data for key, value in part.items()}
     tensors = {name: info for part in writer.tensors for name, info in part.items()}
     metadata = [
@@ -148,7 +148,7 @@ def described(writer: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 def plain(value: Any) -> Any:
-    """-> a metadata value as JSON has it"""
+    """Return a metadata value as JSON has it."""
     content = value.value
     if hasattr(content, "tolist"):
         return content.tolist()
@@ -168,7 +168,7 @@ class Evaluation:
         self._kept: tuple[Any, Any] = (None, None)
 
     def rows(self, number: int, start: int, stop: int) -> Any:
-        """-> rows of the tensor seen as (rows, bytes or values of a row)"""
+        """Return rows of the tensor seen as (rows, bytes or values of a row)."""
         import numpy as np
 
         tensor = self._tensors[number]
@@ -194,7 +194,7 @@ class Evaluation:
 
 
 def evaluate(node: Any, known: dict[int, Any] | None = None) -> Any:
-    """-> the value of a lazy tensor; nothing but what is shared within the graph is kept, and only meanwhile"""
+    """Return the value of a lazy tensor; nothing but what is shared within the graph is kept, and only meanwhile."""
     import gguf
 
     if not isinstance(node, gguf.LazyBase):
@@ -210,13 +210,14 @@ def evaluate(node: Any, known: dict[int, Any] | None = None) -> Any:
 
 
 def stacked_entries(node: Any) -> int:
-    """-> how many entries the tensor has if it is a stack of lazy tensors whose entries can be computed one by one"""
+    """Return how many entries the tensor has if it is a stack of lazy
+    tensors whose entries can be computed one by one."""
     stack, _ = _stack_under(node)
     return len(stack._args[0]) if stack is not None else 0
 
 
 def evaluate_entry(node: Any, entry: int) -> Any:
-    """-> the value of one entry of such a tensor, with a first axis of one"""
+    """Return the value of one entry of such a tensor, with a first axis of one."""
     stack, above = _stack_under(node)
     value = stack._func([evaluate(stack._args[0][entry])], **stack._kwargs)
     for step in reversed(above):
@@ -225,7 +226,7 @@ def evaluate_entry(node: Any, entry: int) -> Any:
 
 
 def _stack_under(node: Any) -> tuple[Any, list[Any]]:
-    """-> the stack over the first axis that the tensor is, and the steps from the tensor down to it"""
+    """Return the stack over the first axis that the tensor is, and the steps from the tensor down to it."""
     import gguf
     import torch
 

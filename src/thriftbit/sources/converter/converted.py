@@ -47,9 +47,9 @@ class ConverterOptions:
 def converted_model(checkpoint: Checkpoint, source: str, options: ConverterOptions) -> Model:
     """checkpoint: of a class that has no table. source: what the user calls it.
 
-    -> the model as llama.cpp's converter describes it, with the tokenizer as we read it; nothing of its weights is read
-    Raises ThriftbitError if the converter is missing, does not know the class or refuses the model.
-    """
+    Returns the model as llama.cpp's converter describes it, with the tokenizer as we read it; nothing of its weights is
+    read.
+    Raises ThriftbitError if the converter is missing, does not know the class or refuses the model."""
     converter = usable_converter(checkpoint.config, source, options)
     _logger.info(f"{class_of(checkpoint.config)}: read by llama.cpp's converter ({converter.folder})")
     process = ConverterProcess(converter, checkpoint, trust_code=options.trust_code)
@@ -71,10 +71,9 @@ def converted_model(checkpoint: Checkpoint, source: str, options: ConverterOptio
 
 
 def usable_converter(config: Mapping[str, Any], source: str, options: ConverterOptions) -> Converter:
-    """-> the converter that knows the configuration's class; installed from PyPI if the user agrees
+    """Return the converter that knows the configuration's class; installed from PyPI if the user agrees.
 
-    Raises ThriftbitError, which says what would work, if there is none.
-    """
+    Raises ThriftbitError, which says what would work, if there is none."""
     name = class_of(config)
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:
@@ -109,7 +108,7 @@ def _install_command() -> str:
 
 
 def names_of(config: Mapping[str, Any]) -> set[str]:
-    """-> the classes that the configuration names, its own and its text model's"""
+    """Return the classes that the configuration names, its own and its text model's."""
     text = config.get("text_config")
     sections = [config, text if isinstance(text, Mapping) else {}]
     classes = [section.get("architectures") for section in sections]

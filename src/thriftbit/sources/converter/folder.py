@@ -38,14 +38,15 @@ def lay_out(checkpoint: Checkpoint, target: Path, *, trust_code: bool) -> None:
 
 
 def with_older_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the configuration, with the names that the converter looks for beside those that transformers writes today"""
+    """Return the configuration, with the names that the converter looks for
+    beside those that transformers writes today."""
     text = config.get("text_config")
     nested = {"text_config": with_older_names(text)} if isinstance(text, dict) else {}
     return {**_older_names(config), **config, **nested}
 
 
 def without_next_token_layers(config: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the configuration of a checkpoint that was saved without the layers that predict further tokens, as
+    """Return the configuration of a checkpoint that was saved without the layers that predict further tokens, as
     transformers saves it. The converter would count layers that are not there."""
     text = config.get("text_config")
     nested = {"text_config": without_next_token_layers(text)} if isinstance(text, dict) else {}
@@ -53,7 +54,7 @@ def without_next_token_layers(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_next_token_layers(checkpoint: Checkpoint) -> bool:
-    """-> whether there are weights of layers behind those that the configuration counts, or of a part for them"""
+    """Return whether there are weights of layers behind those that the configuration counts, or of a part for them."""
     text = checkpoint.config.get("text_config")
     count = {**checkpoint.config, **(text if isinstance(text, dict) else {})}.get("num_hidden_layers")
     numbers = (_LAYER.search(name) for name in checkpoint.tensors)

@@ -146,7 +146,7 @@ def _end(log: Any, folder: Path, processes: list[subprocess.Popen[bytes]]) -> No
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """-> this program's, without what gives access to anything"""
+    """Return this program's environment without the variables that give access to anything."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -172,7 +172,7 @@ def _metadata_value(entry: Mapping[str, Any]) -> MetadataValue:
 
 
 def _array_type(values: list[Any]) -> GGUFValueType:
-    """-> the type that gguf's writer gives to an array for which the converter names none"""
+    """Return the type that gguf's writer gives to an array for which the converter names none."""
     first = values[0] if values else 0
     if isinstance(first, str):
         return GGUFValueType.STRING
@@ -182,7 +182,7 @@ def _array_type(values: list[Any]) -> GGUFValueType:
 
 
 def _dtype_of(checkpoint: Checkpoint) -> str:
-    """-> what most of the checkpoint's weights are stored in"""
+    """Return what most of the checkpoint's weights are stored in."""
     sizes: dict[str, int] = {}
     for tensor in checkpoint.tensors.values():
         sizes[tensor.source_dtype] = sizes.get(tensor.source_dtype, 0) + math.prod(tensor.shape)

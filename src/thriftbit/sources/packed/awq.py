@@ -51,7 +51,7 @@ def unpack(module: Module) -> Tensor:
 
 
 def _columns(tensor: Tensor, start: int, stop: int) -> Codes:
-    """-> uint8 (stop - start, rows of the tensor): that range of its unpacked columns, turned over"""
+    """Return uint8 (stop - start, rows of the tensor): that range of its unpacked columns, turned over."""
     words: NDArray[Any] = stored(tensor).stored_columns(start // 8, -(-stop // 8)).view(np.uint32)
     codes = ((words[:, :, None] >> SHIFTS) & 15).astype(np.uint8).reshape(len(words), -1)
     return codes[:, start % 8 : start % 8 + stop - start].T

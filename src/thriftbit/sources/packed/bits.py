@@ -18,7 +18,7 @@ Codes = NDArray[np.uint8]
 
 def unpack_bits(words: NDArray[Any], bits: int, count: int) -> Codes:
     """words: whole numbers (n, words of a row), packed along the last axis. bits: 1 to 8.
-    -> uint8 (n, count): the first `count` numbers of each row"""
+    Returns uint8 (n, count): the first `count` numbers of each row."""
     stream = np.ascontiguousarray(words).view(np.uint8)
     if bits == 8:
         return stream[:, :count]
@@ -34,12 +34,12 @@ def unpack_bits(words: NDArray[Any], bits: int, count: int) -> Codes:
 
 
 def words_of(bits: int, count: int, word_bits: int = 32) -> int:
-    """-> how many words `count` numbers of `bits` bits take"""
+    """Return how many words `count` numbers of `bits` bits take."""
     return -(-count * bits // word_bits)
 
 
 def _small_floats(exponent_bits: int, mantissa_bits: int, bias: int) -> FloatArray:
-    """-> the value of every code of a floating-point type without infinities, sign first"""
+    """Return the value of every code of a floating-point type without infinities, sign first."""
     codes = np.arange(1 << (1 + exponent_bits + mantissa_bits))
     exponent = (codes >> mantissa_bits) & ((1 << exponent_bits) - 1)
     fraction = (codes & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)

@@ -44,7 +44,7 @@ def unpack_4bit(module: Module) -> Tensor:
 
 
 def _scales(module: Module, state: dict[str, Any], blocks: int) -> Any:
-    """-> (start, stop) -> float32 (stop - start,): the scales of a range of groups"""
+    """Return (start, stop) -> float32 (stop - start,): the scales of a range of groups."""
     absmax = module["absmax"]
     module.expect("absmax", (blocks,))
     plain = stored_flat(absmax)

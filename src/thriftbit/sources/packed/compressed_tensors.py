@@ -68,7 +68,7 @@ def _group(module: Module, width: int, groups: int) -> int:
 
 
 def _order(module: Module, width: int, group: int, groups: int) -> NDArray[np.intp] | None:
-    """-> the group of each column; None where groups are in order"""
+    """Return the group of each column; None where groups are in order."""
     index = module.get("weight_g_idx")
     if index is None:
         return None

@@ -53,7 +53,7 @@ def unpack(module: Module) -> Tensor:
 
 
 def _is_first_version(settings: Mapping[str, Any]) -> bool:
-    """-> whether zero points are stored minus one: yes where nothing is said, no in AutoRound's own layout"""
+    """Return whether zero points are stored minus one: yes where nothing is said, no in AutoRound's own layout."""
     layout = str(
         settings.get("packing_format") or settings.get("checkpoint_format") or settings.get("format") or "gptq"
     )
@@ -66,7 +66,7 @@ def _group(module: Module, width: int) -> int:
 
 
 def _order(module: Module, width: int, group: int, groups: int) -> NDArray[np.intp] | None:
-    """-> the group of each column; None where groups are in order"""
+    """Return the group of each column; None where groups are in order."""
     index = module.get("g_idx")
     if index is None:
         return None

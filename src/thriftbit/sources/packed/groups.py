@@ -46,7 +46,7 @@ class Groups:
     order: NDArray[np.intp] | None = None
 
     def reader(self) -> SameRows:
-        """-> what reads the weights, for a `Tensor`"""
+        """Return what reads the weights, for a `Tensor`."""
         return SameRows(self.read, lambda: self.format, self.blocks)
 
     def read(self, start: int, stop: int) -> FloatArray:
@@ -66,7 +66,7 @@ class Groups:
 
     @cached_property
     def format(self) -> str | None:
-        """-> the GGML format that holds these very weights. The first call reads all scales."""
+        """The GGML format that holds these very weights. The first call reads all scales."""
         if self.order is not None or self.group % BLOCK or self.width % BLOCK:
             return None
         step = max(1, _SCALES_AT_ONCE * self.group // self.width)
@@ -88,7 +88,7 @@ class Groups:
         return possible[0]
 
     def _lowest(self, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-        """-> the scales, and the weight that code 0 stands for, each float32 (n, groups)"""
+        """Return the scales, and the weight that code 0 stands for, each float32 (n, groups)."""
         scales = self.scales(start, stop)
         if self.offsets is not None:
             return scales, self.offsets(start, stop)
@@ -96,7 +96,7 @@ class Groups:
         return scales, -self.zeros(start, stop) * scales
 
     def blocks(self, start: int, stop: int) -> ByteArray:
-        """-> the rows in `format`"""
+        """Return the rows in `format`."""
         scales, low = self._lowest(start, stop)
         repeats = self.group // BLOCK
         count = (stop - start) * self.width // BLOCK

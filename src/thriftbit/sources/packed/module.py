@@ -55,7 +55,8 @@ class Module:
             )
 
     def whole(self, key: str, otherwise: int | None = None, choices: tuple[int, ...] = ()) -> int:
-        """-> the setting, a positive whole number; ThriftbitError that names it if it is missing or no such number"""
+        """Return the setting, a positive whole number; ThriftbitError that
+        names it if it is missing or no such number."""
         value = self.settings.get(key, otherwise)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(f"needs {key} in the quantization settings, a whole number, and it is {shown(value)}")
@@ -64,14 +65,14 @@ class Module:
         return value
 
     def tensor(self, shape: tuple[int, ...], read: Any, source_dtype: str = "F32") -> Tensor:
-        """-> the unpacked weight. source_dtype: the smallest type that holds it exactly; F32 holds a product with a
+        """Return the unpacked weight. source_dtype: the smallest type that holds it exactly; F32 holds a product with a
         scale, and nothing smaller does."""
         stored_bits = sum(part.parameters * DTYPE_BITS[part.source_dtype] for part in self.parts.values())
         return Tensor(self.name, shape, source_dtype, read, packed_bits=stored_bits / math.prod(shape))
 
 
 def stored(tensor: Tensor) -> StoredRows:
-    """-> its bytes on disk; ThriftbitError where only the description of the model is here"""
+    """Return its bytes on disk; ThriftbitError where only the description of the model is here."""
     if not isinstance(tensor.read, StoredRows):
         tensor.load(0, 1)
         raise TypeError(f"{tensor.name} is no tensor of a file")
@@ -79,12 +80,12 @@ def stored(tensor: Tensor) -> StoredRows:
 
 
 def numbers(tensor: Tensor, start: int = 0, stop: int | None = None) -> FloatArray:
-    """-> float32 (stop - start, width): rows of scales, whatever type of number they are stored in"""
+    """Return float32 (stop - start, width): rows of scales, whatever type of number they are stored in."""
     return as_float32(tensor, stored(tensor).stored(start, tensor.rows if stop is None else stop))
 
 
 def as_float32(tensor: Tensor, values: NDArray[Any]) -> FloatArray:
-    """values: as stored. -> the numbers that they stand for; bytes without a type are powers of two (E8M0)"""
+    """values: as stored. Returns the numbers that they stand for; bytes without a type are powers of two (E8M0)."""
     if tensor.source_dtype == "U8":
         powers: FloatArray = SMALL_FLOATS["F8_E8M0"][values]
         return powers
@@ -97,14 +98,15 @@ def as_float32(tensor: Tensor, values: NDArray[Any]) -> FloatArray:
 
 
 def small_values(tensor: Tensor) -> NDArray[Any]:
-    """-> all that is stored, of a tensor that only describes another; ThriftbitError if it is too large for that"""
+    """Return all that is stored, of a tensor that only describes another;
+    ThriftbitError if it is too large for that."""
     if tensor.parameters * 8 > SMALL_BYTES:
         raise ThriftbitError(f"{tensor.name!r} has the shape {tensor.shape}, too large for what it should describe")
     return stored(tensor).stored(0, tensor.rows).reshape(-1)
 
 
 def checked_shape(module: Module, shape: Any, rank: int | None = None) -> tuple[int, ...]:
-    """-> the shape, which a stranger wrote down, as whole numbers that can be one"""
+    """Return the shape, which a stranger wrote down, as whole numbers that can be one."""
     sizes = tuple(int(size) for size in shape) if isinstance(shape, list | tuple | np.ndarray) else ()
     count = 1
     for size in sizes:

@@ -58,7 +58,7 @@ def _tensor(module: Module, shape: tuple[int, ...], packed: Tensor, scales: Tens
     groups = shape[-1] // GROUP
 
     def bytes_of(start: int, stop: int) -> tuple[ByteArray, ByteArray]:
-        """-> the scales (n, groups) and the numbers (n, groups, 16), as stored"""
+        """Return the scales (n, groups) and the numbers (n, groups, 16), as stored."""
         exponents = stored(scales).stored(start, stop)
         if (exponents == 255).any():
             row = start + int(np.argwhere(exponents == 255)[0, 0])

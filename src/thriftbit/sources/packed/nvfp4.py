@@ -40,7 +40,7 @@ def _unpack(module: Module, packed: Tensor, overall: Tensor | None, inverted: bo
     whole = stored_flat(overall)
 
     def overall_scale(start: int, stop: int) -> FloatArray:
-        """-> float32 (n, 1, 1)"""
+        """Return float32 (n, 1, 1)."""
         scale = whole(0, overall.parameters)
         of_row = np.arange(start, stop) // packed.matrix_rows if overall.parameters > 1 else np.zeros(stop - start, int)
         return (1 / scale if inverted else scale)[of_row, None, None].astype(np.float32)

@@ -39,7 +39,7 @@ def unpack(module: Module) -> Tensor:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """-> the same weights, stored as FP8 without any scale. BF16 holds all of them."""
+    """Return the same weights, stored as FP8 without any scale. BF16 holds all of them."""
 
     def read(start: int, stop: int) -> FloatArray:
         return as_float32(tensor, stored(tensor).stored(start, stop))
@@ -48,7 +48,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def _scales(module: Module) -> _Rows:
-    """-> (start, stop) -> float32 that broadcasts against those rows of the weight"""
+    """Return (start, stop) -> float32 that broadcasts against those rows of the weight."""
     weight, scale = module["weight"], module["scale"]
     module.expect("scale", dtypes=(*READABLE, "F8_E8M0", "U8", "F8_E4M3"))
     height, width = weight.matrix_rows, weight.width
@@ -63,7 +63,7 @@ def _scales(module: Module) -> _Rows:
 
 
 def _by_row(module: Module, scale: Tensor) -> _Rows:
-    """-> the same for scales of everything, of matrices, of rows, of columns or of groups in a row"""
+    """Return the same for scales of everything, of matrices, of rows, of columns or of groups in a row."""
     weight = module["weight"]
     height, width, lead = weight.matrix_rows, weight.width, weight.shape[:-2]
     count = scale.parameters
@@ -93,7 +93,7 @@ def _by_row(module: Module, scale: Tensor) -> _Rows:
 
 
 def stored_flat(scale: Tensor) -> _Rows:
-    """-> (start, stop) -> float32 (stop - start,): numbers of the tensor, whatever its shape"""
+    """Return (start, stop) -> float32 (stop - start,): numbers of the tensor, whatever its shape."""
     return lambda start, stop: as_float32(scale, stored(scale).stored_items(start, stop))
 
 
@@ -114,7 +114,7 @@ def _by_block(weight: Tensor, scale: Tensor, down: int, across: int) -> _Rows:
 
 
 def _block(module: Module) -> tuple[int, int] | None:
-    """-> rows and columns of the blocks that share a scale, where the configuration says so"""
+    """Return rows and columns of the blocks that share a scale, where the configuration says so."""
     block: Any = module.settings.get("weight_block_size") or module.settings.get("block_structure")
     if block is None:
         return None

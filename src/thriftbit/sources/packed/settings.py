@@ -42,7 +42,7 @@ class Packing:
 
     @property
     def format(self) -> str:
-        """-> compressed-tensors' format, ModelOpt's algorithm, AutoRound's layout; "" where there is only a method"""
+        """Compressed-tensors' format, ModelOpt's algorithm, AutoRound's layout; "" where there is only a method."""
         for key in ("quant_algo", "packing_format", "format"):
             if isinstance(self.settings.get(key), str):
                 return str(self.settings[key])[:60].lower()
@@ -50,11 +50,11 @@ class Packing:
 
     @property
     def form(self) -> str:
-        """-> method and format, for people"""
+        """Method and format, for people."""
         return f"{self.method} {self.format}".strip()
 
     def of_module(self, module: str) -> Mapping[str, Any]:
-        """-> the settings of one module, those for all included. module: its name, "model.layers.0.mlp.up_proj"."""
+        """Return the settings of one module, those for all included. module: its name, "model.layers.0.mlp.up_proj"."""
         common = {_SPELLINGS.get(key, key): value for key, value in self.settings.items()}
         if self.method == "compressed-tensors":
             return {**common, **self._group(module)}
@@ -69,7 +69,7 @@ class Packing:
         return common
 
     def _group(self, module: str) -> Mapping[str, Any]:
-        """-> compressed-tensors' settings of the weights: of the group that names the module, else of its class"""
+        """Return compressed-tensors' settings of the weights: of the group that names the module, else of its class."""
         groups = self.settings.get("config_groups")
         if not isinstance(groups, Mapping) or not groups:
             return {}
@@ -92,7 +92,7 @@ class Packing:
         return by_class[0]
 
     def _names(self, pattern: str, module: str) -> bool:
-        """-> whether the pattern, a regular expression by a stranger, matches from the beginning"""
+        """Return whether the pattern, a regular expression by a stranger, matches from the beginning."""
         if pattern == module:
             return True
         if _is_costly(pattern):
@@ -110,8 +110,8 @@ _CLASSES = ("Linear", "Embedding", "LinearBase", "QuantLinear")
 
 
 def _is_costly(pattern: str) -> bool:
-    """-> whether matching could take more than polynomial time of a low degree: a repeated group that itself repeats or
-    chooses, many repetitions, references to groups"""
+    """Return whether matching could take more than polynomial time of a low degree: a repeated group that itself
+    repeats or chooses, many repetitions, references to groups."""
     plain = re.sub(r"\\.", "x", pattern)
     plain = re.sub(r"\[[^\]]*\]", "x", plain)
     repetitions = len(re.findall(r"[*+{]", plain))
@@ -125,7 +125,7 @@ def _is_costly(pattern: str) -> bool:
 
 
 def find_packing(config: Mapping[str, Any], folder: Path | None = None) -> Packing | None:
-    """-> how the weights are packed, by config.json or by the files beside it; None if nothing says that they are.
+    """Return how the weights are packed, by config.json or by the files beside it; None if nothing says that they are.
     folder: the model's. Raises ThriftbitError for a file beside it that cannot be read."""
     for section, key, found in _sections(config):
         if isinstance(found, Mapping) and found and not _is_idle(found):
@@ -137,7 +137,7 @@ def find_packing(config: Mapping[str, Any], folder: Path | None = None) -> Packi
 
 
 def without_packing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the configuration of the same model with plain weights"""
+    """Return the configuration of the same model with plain weights."""
     plain = {key: value for key, value in config.items() if key not in KEYS}
     text = plain.get("text_config")
     return {**plain, "text_config": without_packing(text)} if isinstance(text, dict) else plain
@@ -157,7 +157,8 @@ def _is_idle(found: Mapping[str, Any]) -> bool:
 
 
 def _method(found: Mapping[str, Any], key: str) -> str:
-    """-> quant_method; where it is missing, who writes such a section without it"""
+    """Return quant_method. Where it is missing, return the method of the library that writes such a section without
+    it."""
     method = str(found.get("quant_method") or "").lower()[:40]
     if method in ("intel/auto-round", "auto_round"):
         return "auto-round"

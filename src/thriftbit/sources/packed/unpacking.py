@@ -114,11 +114,11 @@ _PART = re.compile(
 
 
 def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, where: str) -> dict[str, Tensor]:
-    """-> the tensors with every packed weight unpacked, in the order in which they came; nothing large is read
+    """Return the tensors with every packed weight unpacked, in the order in which they came; nothing large is read.
 
     packing: what the configuration says, None if it says nothing. where: what errors call the model.
-    Raises ThriftbitError, naming tensor or setting, for packed weights that are incomplete or packed in an unknown way.
-    """
+    Raises ThriftbitError, naming tensor or setting, for packed weights that are incomplete or packed in an unknown
+    way."""
     if packing is not None and packing.method in METHODS:
         refuse_unread(packing, where)
     result: dict[str, Tensor] = {}
@@ -150,7 +150,7 @@ def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, where: str)
 def _scheme_of(
     name: str, tensor: Tensor, tensors: Mapping[str, Tensor], packing: Packing | None
 ) -> tuple[Scheme, str] | None:
-    """-> the scheme that the tensor is the core of, and the module's name; None for any other tensor"""
+    """Return the scheme that the tensor is the core of, and the module's name; None for any other tensor."""
     for scheme in SCHEMES:
         if tensor.source_dtype not in scheme.dtypes or not name.endswith(scheme.core):
             continue
@@ -170,7 +170,7 @@ def _scheme_of(
 
 
 def _method(packing: Packing | None) -> str:
-    """-> the method; AutoRound writes what GPTQ or AWQ write"""
+    """Return the method; AutoRound writes what GPTQ or AWQ write."""
     if packing is None:
         return ""
     return "awq" if packing.method == "auto-round" and "awq" in packing.format else packing.method

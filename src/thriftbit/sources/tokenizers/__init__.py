@@ -61,13 +61,12 @@ NAME = "general.name"
 def tokenizer_metadata(
     checkpoint: Checkpoint, vocabulary_size: int, name: str = "", note: Callable[[str], None] = _logger.info
 ) -> dict[str, MetadataValue]:
-    """-> every tokenizer.* key of the GGUF, chat template included; and general.name, where a name is given, in the
-    spelling with which llama.cpp reads the tokenizer best
+    """Return every tokenizer.* key of the GGUF, chat template included; and general.name, where a name is given, in the
+    spelling with which llama.cpp reads the tokenizer best.
 
     vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. note: is told what
     llama.cpp reads otherwise than the original. Raises ThriftbitError, naming the file, if there is no tokenizer, if it
-    is damaged, or if llama.cpp could not follow it.
-    """
+    is damaged, or if llama.cpp could not follow it."""
     folder = open_tokenizer_folder(checkpoint)
     vocabulary, added = Vocabulary(folder.origin, vocabulary_size), folder.added_tokens()
     byte_pair = _byte_pair(folder)

@@ -29,10 +29,10 @@ _MODERN_BERT = re.compile(r"modern-bert", re.IGNORECASE)
 def name_for_llama_cpp(
     name: str, added: Collection[AddedToken], ids: Mapping[str, int], special: Collection[int]
 ) -> tuple[str, list[AddedToken]]:
-    """-> the model's name in the spelling to write, and the added tokens that llama.cpp reads otherwise all the same
+    """Return the model's name in the spelling to write, and the added tokens that llama.cpp reads otherwise all the
+    same.
 
-    ids: every token's text to its id. special: the ids that llama.cpp cuts out of a text.
-    """
+    ids: every token's text to its id. special: the ids that llama.cpp cuts out of a text."""
     by_id = {token.id: token for token in added}
     texts = {token_id: text for text, token_id in ids.items() if token_id in special}
     cut_out = [by_id.get(token_id, AddedToken(token_id, text, True)) for token_id, text in texts.items()]
@@ -46,12 +46,12 @@ def name_for_llama_cpp(
 
 
 def refuses_name(name: str, tokens: Collection[str]) -> bool:
-    """-> whether llama.cpp fails to load a vocabulary of these tokens because of the model's name"""
+    """Return whether llama.cpp fails to load a vocabulary of these tokens because of the model's name."""
     return _PHI3.search(name) is not None and not set(tokens) >= PHI3_NEEDS
 
 
 def space_note(tokens: Collection[AddedToken]) -> str:
-    """-> a sentence on the tokens that llama.cpp reads otherwise"""
+    """Return a sentence on the tokens that llama.cpp reads otherwise."""
     places = {
         "drops the white space next to": [t for t in tokens if t.takes_left or t.takes_right],
         "finds only between other words": [t for t in tokens if t.whole_words],

@@ -118,7 +118,7 @@ def _merge(entry: Any, path: Path) -> tuple[str, str]:
 def byte_pair_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary, model_type: str
 ) -> dict[str, MetadataValue]:
-    """-> model, pre-tokenizer, tokens, types and merges; `vocabulary` is filled on the way"""
+    """Return model, pre-tokenizer, tokens, types and merges; `vocabulary` is filled on the way."""
     for step in flat_steps(tokenizer.normalizer, "normalizers"):
         if step != {"type": "NFC"}:
             raise ThriftbitError(f"{tokenizer.path} normalizes text in a way that llama.cpp cannot: {shown(step)}")

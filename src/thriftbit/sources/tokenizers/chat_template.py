@@ -23,7 +23,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a characte
 
 
 def chat_template_metadata(folder: TokenizerFolder) -> dict[str, MetadataValue]:
-    """-> the keys of the templates; none if the model has no template"""
+    """Return the keys of the templates; none if the model has no template."""
     keys = gguf.Keys.Tokenizer
     templates = {name: text for name, text in _templates(folder).items() if text.strip()}  # an empty one is none
     for name, text in templates.items():

@@ -43,18 +43,18 @@ class TokenizerFolder:
 
     @property
     def origin(self) -> str:
-        """-> the file with the vocabulary, as error messages name it"""
+        """The file with the vocabulary, as error messages name it."""
         return str(self.path / (SENTENCEPIECE_MODEL if self.tokenizer_json is None else TOKENIZER_JSON))
 
     @property
     def tokenizer_class(self) -> str:
-        """-> the class that tokenizer_config.json names, without "Fast"; "" where it names none"""
+        """The class that tokenizer_config.json names, without "Fast"; "" where it names none."""
         return str(self.tokenizer_config.get("tokenizer_class") or "").removesuffix("Fast")
 
     def added_tokens(self) -> list[AddedToken]:
-        """-> the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json has the
-        last word about what it is, as in transformers. An added_tokens.json that contradicts tokenizer.json was left
-        behind by an older release, and counts for nothing"""
+        """Return the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json has
+        the last word about what it is, as in transformers. An added_tokens.json that contradicts tokenizer.json was
+        left behind by an older release, and counts for nothing."""
         tokens: dict[int, AddedToken] = {}
         for origin, token in self._declared_tokens():
             known = tokens.get(token.id, token)
@@ -66,7 +66,7 @@ class TokenizerFolder:
         return [tokens[token_id] for token_id in sorted(tokens)]
 
     def _declared_tokens(self) -> Iterator[tuple[Path, AddedToken]]:
-        """-> (the file that says so, the token), the file with the last word last"""
+        """Yield (the file that says so, the token), the file with the last word last."""
         origin = self.path / TOKENIZER_JSON
         tokens = [
             _added_token(origin, entry, _id(entry)) for entry in _list(self.tokenizer_json, "added_tokens", origin)
@@ -105,7 +105,7 @@ def open_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
 
 
 def read_template(path: Path, folder: Path) -> str:
-    """-> the text of a chat template of the model in `folder`; ThriftbitError if it is not the model's own"""
+    """Return the text of a chat template of the model in `folder`; ThriftbitError if it is not the model's own."""
     refuse_link_out(path, folder)
     return read_regular_text(path, TEMPLATE_LIMIT_BYTES)
 

@@ -117,7 +117,7 @@ def space_prefix_refused(origin: Path) -> ThriftbitError:
 
 
 def without_space_prefix(structure: Any) -> Any:
-    """-> the same pre-tokenizer, which puts no space before a text"""
+    """Return the same pre-tokenizer, which puts no space before a text."""
     if isinstance(structure, list):
         return [without_space_prefix(step) for step in structure]
     if not isinstance(structure, dict):
@@ -127,7 +127,7 @@ def without_space_prefix(structure: Any) -> Any:
 
 
 def _splits(step: Any, origin: Path) -> Iterator[str]:
-    """-> the regular expression that one step comes down to; none if it only spells bytes"""
+    """Yield the regular expression that one step comes down to; none if it only spells bytes."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": True}:
             raise space_prefix_refused(origin)
@@ -153,8 +153,8 @@ def _normalized(regex: str) -> str:
 
 
 def flat_steps(outermost: Any, inner: str) -> list[Any]:
-    """-> a normalizer, pre-tokenizer or post-processor as a list, nested sequences laid out flat. `inner` is the key
-    under which a sequence has its steps"""
+    """Return a normalizer, pre-tokenizer or post-processor as a list, nested sequences laid out flat. `inner` is the
+    key under which a sequence has its steps."""
     flat: list[Any] = []
     waiting = [] if outermost is None else [outermost]
     while waiting:

@@ -69,7 +69,7 @@ class SentencePieceTokenizer:
 def sentencepiece_metadata(
     tokenizer: SentencePieceTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
 ) -> dict[str, MetadataValue]:
-    """-> model, tokens, scores, types and the treatment of spaces; `vocabulary` is filled on the way"""
+    """Return model, tokens, scores, types and the treatment of spaces; `vocabulary` is filled on the way."""
     missing = BYTE_TOKENS - {piece.text for piece in tokenizer.pieces.values()}
     if missing:
         raise ThriftbitError(
@@ -108,7 +108,7 @@ def merged_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
 ) -> dict[str, MetadataValue]:
     """Gemma 4's kind: SentencePiece's spelling and bytes, but merges in an order of their own, which llama.cpp's
-    "gemma4" follows line by line. -> as `sentencepiece_metadata`, with the merges"""
+    "gemma4" follows line by line. Returns the same keys as `sentencepiece_metadata`, and the merges."""
     if space_prefix(tokenizer):
         raise ThriftbitError(f"{tokenizer.path} puts a space before the text, and llama.cpp's gemma4 does not")
     across = [left + right for left, right in tokenizer.merges if 0 < (left + right).count("\n") < len(left + right)]
@@ -131,7 +131,7 @@ def _contained(text: str, kind: gguf.TokenType) -> str:
 
 
 def read_sentencepiece_model(path: Path) -> SentencePieceTokenizer:
-    """-> tokenizer.model's content; ThriftbitError if it is none, or one that llama.cpp cannot follow"""
+    """Return tokenizer.model's content; ThriftbitError if it is none, or one that llama.cpp cannot follow."""
     with open_regular(path) as file:
         data = file.read(MODEL_LIMIT_BYTES + 1)
     if len(data) > MODEL_LIMIT_BYTES:
@@ -184,7 +184,7 @@ def _bytes(value: int | bytes) -> bytes:
 
 
 def from_tokenizer_json(tokenizer: BytePairTokenizer) -> SentencePieceTokenizer:
-    """-> the SentencePiece model that a tokenizer.json with byte fallback was made from, scores recovered"""
+    """Return the SentencePiece model that a tokenizer.json with byte fallback was made from, scores recovered."""
     _refuse_foreign_merges(tokenizer)
     scores: dict[str, float] = {}
     for rank, (left, right) in enumerate(tokenizer.merges):
@@ -203,7 +203,7 @@ def _by_text(tokenizer: BytePairTokenizer, scores: Mapping[str, float], otherwis
 
 
 def space_prefix(tokenizer: BytePairTokenizer) -> bool:
-    """-> whether the tokenizer puts a space before the text; ThriftbitError if it does anything else to it"""
+    """Return whether the tokenizer puts a space before the text; ThriftbitError if it does anything else to it."""
     prefixed = False
     for step in flat_steps(tokenizer.normalizer, "normalizers"):
         match step:
@@ -240,7 +240,7 @@ def _refuse_foreign_merges(tokenizer: BytePairTokenizer) -> None:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """-> (field number, value) in the order of the message; ValueError if it is malformed"""
+    """Yield (field number, value) in the order of the message; ValueError if it is malformed."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -262,7 +262,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """-> the number that starts at `at`, and where it ends"""
+    """Return the number that starts at `at`, and where it ends."""
     value = 0
     for count, byte in enumerate(message[at : at + LONGEST_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * count)

@@ -95,7 +95,7 @@ def _role(folder: TokenizerFolder, role: str, ids: Mapping[str, int]) -> int | N
 def _added_ends(
     folder: TokenizerFolder, roles: dict[str, int], ids: Mapping[str, int], begins_by_custom: bool
 ) -> tuple[bool, bool]:
-    """-> whether a beginning and an end token are added. `roles` learns them where only the template names them."""
+    """Return whether a beginning and an end token are added. `roles` learns them where only the template names them."""
     post_processor = (folder.tokenizer_json or {}).get("post_processor")
     if post_processor is None:
         begin = folder.tokenizer_config.get("add_bos_token", begins_by_custom)
@@ -120,7 +120,7 @@ def _added_ends(
 
 
 def _template(post_processor: Any, origin: str) -> tuple[list[str], list[str]]:
-    """-> the special tokens that a post-processor puts before and after a text"""
+    """Return the special tokens that a post-processor puts before and after a text."""
     before: list[str] = []
     after: list[str] = []
     for step in flat_steps(post_processor, "processors"):
@@ -139,7 +139,7 @@ def _template(post_processor: Any, origin: str) -> tuple[list[str], list[str]]:
 
 
 def _template_item(item: Any, origin: str) -> str:
-    """-> the name of a special token, TEXT for the text itself"""
+    """Return the name of a special token, TEXT for the text itself."""
     match item:
         case {"SpecialToken": {"id": str(name)}} if name:
             return name
@@ -149,7 +149,8 @@ def _template_item(item: Any, origin: str) -> str:
 
 
 def _unrecognised_stops(folder: TokenizerFolder, named: set[int], ids: Mapping[str, int]) -> list[int]:
-    """-> the tokens that the original stops at, without those that have a role and those that llama.cpp recognises"""
+    """Return the tokens that the original stops at, without those that have a role and those that llama.cpp
+    recognises."""
     texts = {token_id: text for text, token_id in ids.items()}
     stops = _listed(folder.generation_config.get("eos_token_id")) + _listed(folder.model_config.get("eos_token_id"))
     return [

@@ -82,16 +82,16 @@ class Vocabulary:
         self._set(token.id, text, token.kind, NEVER_MERGED)
 
     def ids(self) -> dict[str, int]:
-        """-> token text to id, padding excluded"""
+        """Return token text to id, padding excluded."""
         return {text: token_id for token_id, text in self._texts.items()}
 
     def special(self) -> set[int]:
-        """-> the ids that llama.cpp cuts out of a text: control, user-defined and unknown tokens"""
+        """Return the ids that llama.cpp cuts out of a text: control, user-defined and unknown tokens."""
         kinds = (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED, gguf.TokenType.UNKNOWN)
         return {token_id for token_id, kind in self._kinds.items() if kind in kinds}
 
     def metadata(self, scores: bool) -> dict[str, MetadataValue]:
-        """-> tokens, types and, if asked for, scores. Raises ThriftbitError if two tokens have the same text"""
+        """Return tokens, types and, if asked for, scores. Raises ThriftbitError if two tokens have the same text."""
         texts = [self._texts.get(row, f"[PAD{row}]") for row in range(self.size)]
         if len(set(texts)) != self.size:
             text, times = Counter(texts).most_common(1)[0]

@@ -37,7 +37,8 @@ def of_ffn(index: int) -> Any:
 
 
 def state_space_factors(configuration: Configuration) -> list[float]:
-    """-> of every row of the state space's first matrix: gates, inputs, the two that turn with the state, time steps"""
+    """Return the factor of each row of the state space's first matrix. The rows are: gates, inputs, the two projections
+    of the state (B and C), time steps."""
     inner = configuration.integer("mamba_d_ssm")
     state = configuration.integer("mamba_n_groups") * configuration.integer("mamba_d_state")
     lengths = (inner, inner, state, state, configuration.integer("mamba_n_heads"))

@@ -84,7 +84,7 @@ def layers(model: Dimensions) -> list[Kind]:
 
 
 def of_full_layers(key: str, default: str | int) -> Any:
-    """-> a default: what releases of transformers store layer by layer, in "per_layer_config\""""
+    """Return a default: what releases of transformers store layer by layer, in "per_layer_config"."""
 
     def found(configuration: Configuration) -> Any:
         stored = configuration.get("per_layer_config")
@@ -96,7 +96,7 @@ def of_full_layers(key: str, default: str | int) -> Any:
 
 
 def shared_heads(configuration: Configuration) -> Value:
-    """-> of keys and values: one number, or one for each layer where those of full attention differ"""
+    """Return the number of heads of keys and values: one number, or one for each layer where full attention differs."""
     sliding = configuration.integer("num_key_value_heads")
     full = configuration.get("num_global_key_value_heads") and configuration.integer("num_global_key_value_heads")
     if not full or not configuration.flag("attention_k_eq_v"):
@@ -105,7 +105,7 @@ def shared_heads(configuration: Configuration) -> Value:
 
 
 def widths_of_ffn(configuration: Configuration) -> Value:
-    """-> one number, or twice as much in layers that use the keys and values of earlier ones"""
+    """Return one number, or twice as much in layers that use the keys and values of earlier ones."""
     width, layers = configuration.integer("intermediate_size"), configuration.integer("num_hidden_layers")
     if not configuration.flag("use_double_wide_mlp"):
         return width

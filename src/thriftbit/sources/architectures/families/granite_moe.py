@@ -48,7 +48,7 @@ EXPERTS = Kind(
 
 
 def shared(suffix: str, width: str) -> Kind:
-    """-> the feed-forward that every token meets; it is the only one where there are no experts"""
+    """Return the feed-forward that every token meets; it is the only one where there are no experts."""
     return Kind(
         (
             layer(

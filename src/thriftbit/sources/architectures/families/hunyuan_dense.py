@@ -31,7 +31,7 @@ STRETCHED_CONTEXT = 256 * 1024  # tokens, of models with an `alpha`, whatever th
 
 
 def _alpha(configuration: Configuration) -> float | None:
-    """-> how much further the positions reach, for models that stretch them by a larger base"""
+    """Return how much further the positions reach, for models that stretch them by a larger base."""
     rope = configuration.get("rope_parameters") or configuration.get("rope_scaling") or {}
     if not isinstance(rope, Mapping) or rope.get("rope_type", rope.get("type")) != "dynamic" or not rope.get("alpha"):
         return None
@@ -65,7 +65,7 @@ def scaling_has_an_alpha(configuration: Configuration, model: Dimensions) -> str
 
 
 def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the larger base alone says what it does"""
+    """Return the larger base alone says what it does."""
     return {
         "max_position_embeddings": stated["context_length"],
         "original_max_position_embeddings": None,

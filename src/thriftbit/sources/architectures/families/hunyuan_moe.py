@@ -22,7 +22,7 @@ from thriftbit.sources.architectures.rows import layer
 
 
 def of_every_layer(setting: str, default: int) -> Any:
-    """-> a setting that published configurations repeat for every layer"""
+    """Return a setting that published configurations repeat for every layer."""
 
     def found(configuration: Configuration) -> Any:
         value = configuration.get(setting, default)

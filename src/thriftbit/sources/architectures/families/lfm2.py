@@ -44,7 +44,7 @@ FIRST_NORM = norm("operator_norm", "attn_norm")
 
 
 def layer_with(model: Dimensions, number: int, feed_forward: Kind) -> Kind:
-    """-> the kind of one layer: without heads for keys and values it is a convolution"""
+    """Return the kind of one layer: without heads for keys and values it is a convolution."""
     heads = model.at(number).number("attention.head_count_kv", least=0)
     return layer_of(FIRST_NORM, ATTENTION if heads else CONVOLUTION, FFN_NORM, feed_forward)
 
@@ -54,13 +54,13 @@ def layers(model: Dimensions) -> list[Kind]:
 
 
 def key_value_heads(configuration: Configuration) -> list[int]:
-    """-> of every layer; none of a convolution"""
+    """Return the number of key-value heads of each layer: 0 for a convolution."""
     kinds = configuration.listed("layer_types", configuration.integer("num_hidden_layers"))
     return [0 if kind == "conv" else configuration.integer("num_key_value_heads") for kind in kinds]
 
 
 def feed_forward_length(configuration: Configuration) -> int:
-    """-> as transformers derives it: two thirds, times a factor, up to a multiple"""
+    """Return the length as transformers derives it: two thirds, times a factor, rounded up to a multiple."""
     length = configuration.integer("intermediate_size")
     if configuration.flag("block_auto_adjust_ff_dim"):
         length = int(configuration.number("block_ffn_dim_multiplier") * int(2 * length / 3))

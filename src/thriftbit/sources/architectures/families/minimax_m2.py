@@ -26,7 +26,7 @@ ROUTER_BIAS = layer(
 
 
 def _rotated_fraction(configuration: Configuration) -> float:
-    """-> of each head; older configurations say how many entries"""
+    """Return the rotated fraction of each head. Older configurations give the number of rotated entries instead."""
     if configuration.get("rotary_dim") is None:
         return 1.0
     return configuration.integer("rotary_dim") / configuration.integer("head_dim")

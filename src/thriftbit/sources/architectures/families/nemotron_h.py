@@ -37,7 +37,7 @@ FEEDING_FORWARD = ("mlp", "moe")
 
 
 def layers_with(feed_forward: Kind) -> Any:
-    """-> the order of layers. A layer without heads for keys and without a feed-forward network is recurrent."""
+    """Return the order of layers. A layer without heads for keys and without a feed-forward network is recurrent."""
 
     def layers(model: Dimensions) -> list[Kind]:
         def kind(number: int) -> Kind:
@@ -51,7 +51,7 @@ def layers_with(feed_forward: Kind) -> Any:
 
 
 def layer_types(configuration: Configuration) -> list[str] | None:
-    """-> older configurations have a letter for every layer"""
+    """Return the kind of every layer. Older configurations have a letter for each."""
     pattern = configuration.get("hybrid_override_pattern")
     return [LETTERS.get(letter, letter) for letter in pattern] if isinstance(pattern, str) else None
 
@@ -62,7 +62,7 @@ def has_experts(config: Mapping[str, Any]) -> bool:
 
 
 def widths(setting: str) -> Setting:
-    """-> the GGUF list: of every layer the width of its feed-forward network, 0 where it is something else"""
+    """Return the GGUF list: of every layer the width of its feed-forward network, 0 where it is something else."""
 
     def listed(configuration: Configuration) -> list[int]:
         kinds = configuration.listed("layer_types", configuration.integer("num_hidden_layers"))
