@@ -1,10 +1,10 @@
-"""Models that are small before anybody quantizes them here, told by what they say of themselves.
+"""Models whose weights take few bits before anybody quantizes them here.
 
 Three questions matter to whoever wants a GGUF of one. Was it trained in few bits, so that there is no original in 16
 bits to prefer? Does GGUF have a format for the very same values? And if not, how close does one come? `config.json` and
 the files beside it say how the weights are packed, the types of a GGUF's tensors do, and checkpoints that were trained
-to bear a format (quantization-aware) at least say so in their names. Which families were trained in few bits is in no
-file, so it is a table here, from what their makers published.
+for a format (quantization-aware) at least say so in their names. No file says which families were trained in few
+bits, so that is a table here, from what their makers published.
 
 Sources: model cards and reports of gpt-oss (MXFP4), DeepSeek V3, R1 and later (FP8), Kimi K2 (FP8) and K2 Thinking
 (INT4), MiniMax M2 (FP8), BitNet b1.58; and for GGUF files llama.cpp's types.
@@ -24,7 +24,7 @@ from thriftbit.sources.tensor import Tensor
 
 MXFP4, NVFP4, FP8, BITNET, INT4 = "MXFP4", "NVFP4", "FP8", "ternary weights (BitNet)", "INT4"
 
-# model_type -> the kinds in which the makers trained it, and beside which they published nothing larger
+# model_type -> the kinds that the makers trained it in; they published no version in more bits
 _TRAINED = {
     "gpt_oss": {MXFP4},
     "deepseek_v3": {FP8},
@@ -45,15 +45,15 @@ _QAT = re.compile(r"(?:^|[-_./ ])qat(?:$|[-_./ ])", re.IGNORECASE)
 _QAT_FORMAT = re.compile(r"\b(q4_0|q4_k_m|q8_0|int4)\b", re.IGNORECASE)
 _BLOCK = 32  # columns that share a scale in GGML's formats
 
-# How far each lies from FP8 weights with scales, as a share of the weights' own size (docs/lab-notes.md)
+# The error of each against FP8 weights with scales, relative to the weights (docs/lab-notes.md)
 _CLOSE_TO_FP8 = "GGUF has no such format. BF16 comes within 0.2% of the weights, Q8_0 within 0.7%"
 
 
 @dataclass(frozen=True)
 class BornSmall:
-    """kind: in words ("MXFP4"). format: the GGML format that holds the very same values, as far as the description
-    says, since scales may not fit; "" where there is none. trained: whether it was trained in it or for it; False for a
-    model that was quantized afterwards. packed: whether its weights are stored in few bits, and not in 16."""
+    """kind: in words ("MXFP4"). format: the GGML format that holds the very same values, "" if there is none; only the
+    description was read, so some scales may turn out not to fit. trained: whether the model was trained in this kind or
+    for it; False for a model that was quantized afterwards. packed: whether the weights are stored in few bits."""
 
     kind: str
     format: str
@@ -84,8 +84,9 @@ def born_small(
     folder: Path | None = None,
     architecture: str = "",
 ) -> BornSmall | None:
-    """config: config.json, {} without one. tensors, architecture: of a GGUF. name: the model's, for checkpoints that
-    only their names tell from others. folder: the model's, for files beside config.json.
+    """config: config.json, {} without one. tensors, architecture: of a GGUF. name: the model's, because only the name
+    tells some checkpoints from others. folder: the model's, for files beside config.json.
+
     Returns None for a model in full precision."""
     packing = find_packing(config, folder)
     if packing is not None:
@@ -122,13 +123,13 @@ def kind_of(packing: Packing) -> str:
 
 
 def born_packed(packing: Packing, config: Mapping[str, Any]) -> BornSmall:
-    """config: config.json, with or without what it says of packing"""
+    """config: config.json, with or without its section about packing."""
     kind = kind_of(packing)
     return BornSmall(kind, _same_format(packing, kind), kind in _TRAINED.get(_model_type(config), ()))
 
 
 def _same_format(packing: Packing, kind: str) -> str:
-    """Return the GGML format of the same values, by the settings that all modules have."""
+    """Return the GGML format that holds the same values, judged by the settings that all modules share; "" if none."""
     settings = _of_weights(packing)
     bits, group = settings.get("bits", settings.get("num_bits")), settings.get("group_size")
     if kind == MXFP4:
@@ -146,7 +147,7 @@ def _same_format(packing: Packing, kind: str) -> str:
 
 
 def _of_weights(packing: Packing) -> Mapping[str, Any]:
-    """Return the settings of most weights: of compressed-tensors' first group, else the common ones."""
+    """Return the settings of most weights: compressed-tensors' first group, or else the common settings."""
     groups = packing.settings.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping):

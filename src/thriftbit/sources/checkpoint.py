@@ -4,9 +4,9 @@ Opening one reads the configuration and the headers of all shards, and proves th
 every mistake that can be seen without the weights is told before any work starts. Weights stay on disk (`Tensor`).
 
 Which file holds the weights is decided as transformers decides it: model.safetensors, else the index of shards; beyond
-that a single file of any other name. Pickle checkpoints (*.bin, *.pt, *.pth, *.ckpt) are refused: loading one runs
-whatever code is in it. Shards may be symbolic links, as they are in the Hub's cache, but are named without folders.
-"""
+that a single safetensors file of any other name. Pickle checkpoints (*.bin, *.pt, *.pth, *.ckpt) are refused: loading
+one runs whatever code is in it. Shards may be symbolic links, as they are in the Hub's cache, but are named without
+folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_SHARDS = 4096  # the largest models have a few hundred
 class Checkpoint:
     """path: the folder. config: config.json, a nested `text_config` left as it is, without what it says of packed
     weights. tensors: by the source's names, unpacked. packing: how they are stored; None for plain weights.
-    withdrawn: tensors that the index of the shards names and no shard holds -> the shard that it names. Whether the
+    withdrawn: tensors that the index names and no shard holds -> the shard that the index gives for them. Whether the
     model needs them is for its architecture to say."""
 
     path: Path
@@ -58,7 +58,8 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Raises ThriftbitError, naming file or tensor, for everything that keeps the folder from being a whole model."""
+    """Return the checkpoint in a folder. Raises ThriftbitError, naming the file or tensor, if the model is not
+    whole."""
     config = read_config(folder)
     files = weight_files(str(folder), folder, _names(folder))
     stored = _all_tensors([folder / name for name in files])
@@ -87,7 +88,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def refuse_without_safetensors(origin: str, names: Iterable[str], folder: Path | None = None) -> None:
     """Raises ThriftbitError, with the reason and the way out, if none of these files is a safetensors file
-    folder: where they are, if they are here."""
+    folder: the files' folder, if they are on this computer."""
     names = sorted(names)
     if any(name.endswith(".safetensors") for name in names):
         return
@@ -127,7 +128,7 @@ def is_bare_name(name: str) -> bool:
 def weight_files(origin: str, folder: Path, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return every file with weights, each with the tensors that the index promises of it.
 
-    names: all files of the model, in `folder` or still on the Hub; only an index must be in `folder` already.
+    names: all files of the model, in `folder` or still on the Hub. Only the index must be in `folder` already.
     origin: what errors call the model."""
     if SINGLE in names:
         return {SINGLE: ()}

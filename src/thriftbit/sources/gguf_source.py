@@ -1,7 +1,7 @@
 """A GGUF file as a source: already converted, in 16 or 32 bits, perhaps split into parts.
 
-Everything but the weights' precision is carried over as it is: names, shapes, tokenizer, metadata of an architecture we
-may never have heard of. What the writer decides anew (file type, quantization version, splitting) is left behind.
+Everything but the weights' precision is carried over as it is: names, shapes, tokenizer, and the metadata of any
+architecture, known here or not. The writer decides file type, quantization version and splitting anew.
 
 A GGUF that is quantized already is refused unless asked for: each quantization adds its own loss, and the result is
 larger and worse than one made from the original. Where the original is gone, `allow_requantize` decodes it.
@@ -49,7 +49,7 @@ def open_gguf(path: Path) -> Model:
 
 
 def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
-    """Return the model that these headers describe, all of them together; path: what errors call it."""
+    """Return the model that these headers describe together. path: what errors call it."""
     architecture = parts[0].metadata.get(ARCHITECTURE)
     if not isinstance(architecture, str):
         raise ThriftbitError(f"{path} does not say which architecture it is ({ARCHITECTURE}): it holds no model")
@@ -64,8 +64,7 @@ def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
 
 
 def read_parts(path: Path, *, any_byte_order: bool = False) -> list[GGUFFile]:
-    """Return the headers of all parts of a split GGUF, whichever of them is given; of the file itself if it is not
-    split.
+    """Return the headers of all parts of a split GGUF, whichever part is given; one header if it is not split.
 
     ThriftbitError if a part is missing or is not what its name says. any_byte_order: see `read_gguf`."""
     given = read_gguf(path, any_byte_order=any_byte_order)
@@ -127,7 +126,7 @@ def check_precision(model: Model, *, allow_requantize: bool) -> None:
 
 
 def undecodable(model: Model) -> str | None:
-    """Return the type of weights in this model that nobody here can decode; None if there is none."""
+    """Return a type of weights in this model that neither Thriftbit nor gguf can decode; None if there is none."""
     return next((tensor.source_dtype for tensor in model.tensors if tensor.undecoded is not None), None)
 
 

@@ -1,12 +1,12 @@
 """A model on the Hugging Face Hub becomes a folder in the Hub's own cache.
 
-huggingface_hub resolves names, keeps the cache and logs in; here is what it leaves to its caller. Before anything large
-is fetched the configuration is, so that a model we could not read costs no download; what remains is told in bytes,
-and held against the free space. Only what quantizing needs is fetched: safetensors, JSON, tokenizer, model card.
+huggingface_hub resolves names, keeps the cache and logs in; this file does the rest. The configuration is fetched
+first, so that a model we cannot read costs no download. The bytes that remain are told, and compared with the free
+space. Only what quantizing needs is fetched: safetensors, JSON, tokenizer, model card.
 
-An interrupted download goes on where it stopped. huggingface_hub itself throws away a file it had not finished, so the
-large files are fetched here, over plain HTTP with ranges, proven by their SHA-256 and placed into its cache; it then
-finds them there. The price is its parallel Xet transfer, which cannot resume; on an ordinary line both fill the line.
+An interrupted download continues where it stopped. huggingface_hub itself throws unfinished files away. So the large
+files are fetched here over plain HTTP with ranges, checked by their SHA-256 and placed into huggingface_hub's cache.
+That gives up its parallel Xet transfer, which cannot resume. On an ordinary line both are limited by the line.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def repository_of(folder: Path) -> str | None:
 
 
 def download(model: HubId, *, offline: bool, check: Callable[[Path], None]) -> Path:
-    """Return the folder with the model's files, fetched as far as they are not in the cache.
+    """Return the folder with the model's files. Files that are not in the cache are downloaded.
 
-    offline: use the cache only; so does HF_HUB_OFFLINE. How much will be downloaded is logged before it is.
-    check: given the folder when only its configuration is there; raises ThriftbitError to stop.
+    offline: use the cache only; HF_HUB_OFFLINE does the same. The size of a download is logged before it begins.
+    check: is called with the folder when only its configuration is there, and raises ThriftbitError to stop.
     Raises ThriftbitError for a model that is absent, gated or without safetensors, for a full disk, and when the Hub
     cannot be reached and the cache does not have the model either."""
     if offline or constants.HF_HUB_OFFLINE:
@@ -146,7 +146,7 @@ def file_sizes(model: HubId) -> dict[str, int] | None:
 
 
 def download_files(model: HubId, names: Sequence[str]) -> Path:
-    """Return the folder in the Hub's cache that holds these files, fetched as far as they are not there.
+    """Return the folder in the Hub's cache that holds these files. Files that are missing are downloaded.
 
     names: paths inside the repository. Raises ThriftbitError
     for a file that is absent, a repository that is gated, and a full disk."""
@@ -163,7 +163,7 @@ def download_files(model: HubId, names: Sequence[str]) -> Path:
 
 
 def download_checkpoint(model: HubId, *, offline: bool = False) -> Path:
-    """Return the folder with a model of safetensors, fetched as far as it is not in the cache; of any class."""
+    """Return the folder with a model in safetensors, of any class. Files that are not in the cache are downloaded."""
     return download(model, offline=offline, check=lambda folder: None)
 
 
@@ -232,7 +232,7 @@ def _cached(model: HubId) -> Path | None:
 
 
 def _blob(model: HubId, file: RepoSibling) -> Path:
-    """Return where the cache keeps the content of a large file, whatever the file is called in whichever revision.
+    """Return where the cache keeps the content of a large file. The path depends on the content alone.
 
     Raises ThriftbitError if the server's listing has no SHA-256 of it: a server could name any path in its place."""
     sha256 = file.lfs.sha256 if file.lfs else None
@@ -269,7 +269,8 @@ def _check_space(model: HubId, folder: Path, files: list[RepoSibling]) -> None:
 
 
 def _fetch_resumably(model: HubId, folder: Path, file: RepoSibling) -> None:
-    """Puts a large file into the cache's blobs, from where `_snapshot` takes it. Leaves the others to `_snapshot`."""
+    """Download a large file into the cache's blobs, where `_snapshot` finds it. Does nothing for small files, which
+    `_snapshot` downloads itself."""
     size = file.size or 0
     if file.lfs is None or size > constants.MAX_HTTP_DOWNLOAD_SIZE or (folder / file.rfilename).exists():
         return
@@ -324,7 +325,7 @@ def _plain_errors(model: HubId) -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether the Hub answered, and will answer the same next time; not so when it is down."""
+    """Return whether the Hub refused, so that trying again is of no use. A Hub that is down refuses nothing."""
     return isinstance(error, HfHubHTTPError) and error.response.status_code < 500
 
 
@@ -335,7 +336,7 @@ def _reason(error: Exception) -> str:
 
 
 class _NoProgressBar(tqdm):
-    """For the small files, which take less time than reading the bar would"""
+    """Hides the progress of small files, which arrive before anybody could read a bar."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]

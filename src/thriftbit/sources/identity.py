@@ -1,8 +1,8 @@
-"""What a model computes, as one hash: what is kept of a model between runs is kept under it.
+"""One hash of what a model computes. Whatever is kept of a model between runs is kept under this hash.
 
-The problem: a calibration or a map of one model must never serve another. The fingerprint of a model reads three rows
-of a tensor, which tells models apart for people, and cannot tell them apart for sure. The choice: a hash over every
-weight, and over the settings that decide the computation (the base of rotary embeddings, for example).
+The problem: a calibration or a map of one model must never serve another. A model's fingerprint reads three rows of
+each tensor, so two models may share it. The choice: a hash over every weight, and over the settings that decide the
+computation (the base of rotary embeddings, for example).
 
 Reading every weight takes seconds per gigabyte. So the hash is remembered with the size and the time of change of the
 model's files, for models that are as `open_model` returned them.
@@ -116,7 +116,7 @@ def _remembered() -> dict[str, str]:
 
 
 def _remember(known: dict[str, str]) -> None:
-    """Where the cache cannot be written, the hash is computed again the next time."""
+    """Write the hashes into the cache. If that fails, they are computed again the next time."""
     newest = dict(list(known.items())[-_MOST_REMEMBERED:])
     content = json.dumps(newest).encode()
     path = cache_folder() / REMEMBERED

@@ -2,7 +2,7 @@
 
 A model folder is full of JSON that somebody else wrote: config.json, the index of the shards, the header of every
 safetensors file. Python's parser lets a repeated key win silently and answers deep nesting with RecursionError; here
-each of these is one ThriftbitError that names the file. NaN, Infinity and -Infinity are no JSON, but Python writes them
+each of these is a ThriftbitError that names the file. NaN, Infinity and -Infinity are no JSON, but Python writes them
 and transformers reads them, so the JSON files of a folder may hold them; whoever needs a number checks that it is
 finite. The header of a safetensors file may not, as its specification says.
 """
@@ -23,8 +23,10 @@ JSON_LIMIT_BYTES = 64 << 20  # the largest honest file, the tokenizer of a quart
 
 
 def parse_json_object(data: bytes, origin: str, *, python_constants: bool = False) -> dict[str, Any]:
-    """Return the object in `data`; `origin` says in an error where the bytes came from. python_constants: whether NaN,
-    Infinity and -Infinity are taken for numbers."""
+    """Return the object in `data`. Raises ThriftbitError if there is none.
+
+    origin: what errors call the place that the bytes came from. python_constants: whether NaN, Infinity and -Infinity
+    are taken for numbers."""
     constant = float if python_constants else _no_constant
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_constant=constant)
@@ -38,8 +40,8 @@ def parse_json_object(data: bytes, origin: str, *, python_constants: bool = Fals
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the object in a file. Raises ThriftbitError for what is no
-    such file, or is larger than one of its name is."""
+    """Return the object in a file. Raises ThriftbitError for a file without one, or one that is too large for its
+    name."""
     limit_bytes = JSON_LIMIT_BYTES if path.name.endswith(_LARGE) else SMALL_JSON_LIMIT_BYTES
     return parse_json_object(read_regular(path, limit_bytes), str(path), python_constants=True)
 

@@ -31,9 +31,9 @@ class Conversion:
 @dataclass(frozen=True)
 class Model:
     """architecture: GGUF's `general.architecture`. metadata: every other GGUF key, tokenizer included, file type and
-    quantization version excluded (the writer's business). tensors: under their GGUF names, in the order to be written.
+    quantization version excluded (the writer decides them). tensors: under their GGUF names, in the order of the file.
     source: where it came from, for people. quantized_source: whether any weights were quantized below 16 bits already.
-    config: config.json, where the source has one. conversion: where no table of ours leads back to the folder.
+    config: config.json, where the source has one. conversion: for a class without a table, else None.
     folder: the source's, with its tokenizer; None for a GGUF.
     """
 
@@ -69,7 +69,7 @@ class Model:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all weights, as the source stores them."""
+        """The bytes of all weights, as the source stores them."""
         return sum(_stored_bytes(tensor) for tensor in self.tensors)
 
     @cached_property

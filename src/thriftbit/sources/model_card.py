@@ -1,10 +1,11 @@
 """Whose model it is: the `general.*` metadata of a checkpoint.
 
 Name, author, licence, base model, languages and the like, under the keys that llama.cpp's own converter writes and
-that Hugging Face and LM Studio show. Sources, the first that knows wins: the YAML at the top of README.md (the model
-card), the repository's name on the Hub, `_name_or_path` in config.json, the folder's name. The size label is counted,
-not guessed, and the author's recommended sampling comes from generation_config.json. A card that cannot be read costs
-its metadata and nothing else. Left out: splitting the name into base name, version and finetune, which is guesswork.
+that Hugging Face and LM Studio show. Of these sources, the first that has a value decides: the YAML at the top of
+README.md (the model card), the repository's name on the Hub, `_name_or_path` in config.json, the folder's name. The
+size label is counted, not guessed, and the author's recommended sampling comes from generation_config.json. If a card
+cannot be read, only its metadata are missing. Left out: splitting the name into base name, version and finetune, which
+is guesswork.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general-metadata
 """
@@ -152,7 +153,7 @@ def _sampling(checkpoint: Checkpoint) -> dict[str, MetadataValue]:
     try:
         settings = read_json_object(path) if path else {}
     except ThriftbitError:
-        return {}  # advice, which a model does without
+        return {}  # recommended sampling is advice; a model works without it
     values = ((key, dtype, settings.get(name)) for name, (key, dtype) in SAMPLING.items())
     return {
         key: dtype(value)

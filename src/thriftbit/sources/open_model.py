@@ -40,13 +40,13 @@ def open_model(
     converter: ConverterOptions | None = None,
     next_token_layers: bool = True,
 ) -> Model:
-    """Return the model, described whole; its weights stay where they are until they are read.
+    """Return the model. Its weights stay on disk until they are read.
 
     source: a folder, a GGUF file (any part of a split one), or a hub id "owner/name", perhaps "owner/name@revision".
     offline: take hub ids from the cache only. allow_requantize: accept a GGUF that is quantized already, with a
     warning. converter: where llama.cpp's converter is and what it may do, for classes that have no table here.
     next_token_layers: take layers that guess the tokens after the next (MTP), where a checkpoint has them.
-    How much will be downloaded is logged before it happens.
+    The size of a download is logged before it begins.
     Raises ThriftbitError for everything that is wrong with the model."""
     model = open_as_it_is(source, offline=offline, converter=converter, next_token_layers=next_token_layers)
     check_precision(model, allow_requantize=allow_requantize)
@@ -131,8 +131,8 @@ def _mapped(architecture: Architecture, checkpoint: Checkpoint) -> tuple[Tensor,
 
 
 def _check_configuration(folder: Path, source: str, options: ConverterOptions) -> None:
-    """Raises ThriftbitError if the configuration, of which alone the folder needs to consist, is of a model that we or
-    llama.cpp do not know."""
+    """Raise ThriftbitError if neither Thriftbit nor llama.cpp's converter knows the model. The folder needs to hold no
+    more than the configuration."""
     config = read_config(folder)
     if has_table(config):
         find_architecture(config).metadata(config)

@@ -1,11 +1,12 @@
-"""A model known by its description only: its configuration, the headers of its files, its tokenizer; never its weights.
+"""A model known by its description only: configuration, headers of files, tokenizer. Weights are never read.
 
-What a file of it would weigh, which tensors it has and how its cache grows follow from these, so nothing large is
-downloaded: of a repository on the Hub the small files, and of safetensors and GGUF files the headers, by ranges.
+The size of a file, its tensors and the growth of its cache follow from the description. So nothing large is downloaded:
+only the small files of a repository on the Hub, and the headers of safetensors and GGUF files, by ranges.
 
-Three degrees of knowledge, each said. A model that could be quantized is known exactly, to the byte of the file. With
-the configuration alone the family's table gives the tensors, but the tokenizer's share of the file is estimated. Of a
-class without a table, tensors come from headers alone, under names that llama.cpp has for them where it has some.
+There are three degrees of knowledge, and the user is told which applies. If the model could be quantized, the size is
+exact to the byte. With the configuration alone, the family's table gives the tensors, and the tokenizer's share of the
+file is estimated. For a class without a table, tensors come from headers alone, under llama.cpp's names where it has
+any.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ _REMOTE_GGUF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.g
 
 @dataclass(frozen=True)
 class Outline:
-    """model: whole but for its weights, which may be unreadable. tokenizer_known: whether its metadata has all that a
-    file would, so that sizes are exact to the byte. translated: whether tensor names are only as good as llama.cpp's
-    lists. note: what is to be known of the way that it takes, a sentence. obstacle: why Thriftbit cannot quantize it as
-    it is, a sentence; "" where it can. born: if it was quantized before. file_bytes: of a GGUF, all its parts; None for
-    anything else. weights_there: whether they are in the folder or repository, if perhaps not on this computer. level:
-    that a GGUF says it is ("Q4_K_M"); "" for anything else."""
+    """model: complete except that its weights may be unreadable. tokenizer_known: whether the metadata are those of the
+    file, so that sizes are exact to the byte. translated: whether tensor names come from llama.cpp's lists alone.
+    note: a sentence on how the model is converted, "" if there is nothing to say. obstacle: a sentence on why Thriftbit
+    cannot quantize it, "" if it can. born: whether and how it was quantized before. file_bytes: the bytes of all parts
+    of a GGUF, None for anything else. weights_there: whether the folder or repository has the weights, if not perhaps
+    this computer. level: what a GGUF says it is ("Q4_K_M"), "" for anything else."""
 
     model: Model
     tokenizer_known: bool = True
@@ -72,7 +73,7 @@ def open_outline(source: str | Path, *, offline: bool = False) -> Outline:
 
     source: a folder (with weights or with nothing but a config.json), a config.json, a GGUF file here or on a server
     (its address, or "owner/name/file.gguf" on the Hub), or a hub id. offline: nothing but what is here or in the cache.
-    Raises ThriftbitError for what is missing, damaged, out of reach, or not described well enough to say anything."""
+    Raises ThriftbitError if the description is missing, damaged, out of reach, or says too little."""
     path, text = Path(source).expanduser(), str(source)
     if path.name == CONFIG and path.is_file():
         return _from_configuration(path.parent, read_json_object(path), str(path.parent))
@@ -96,7 +97,7 @@ def open_outline(source: str | Path, *, offline: bool = False) -> Outline:
 
 def _open_folder(folder: Path, source: str) -> Outline:
     if not (folder / CONFIG).is_file():
-        open_checkpoint(folder)  # says what is wrong with it
+        open_checkpoint(folder)  # raises the error that says what is wrong
     config = read_json_object(folder / CONFIG)
     if not any(folder.glob("*.safetensors")):
         return _from_configuration(folder, config, source)
@@ -155,14 +156,16 @@ def _of_gguf(model: Model, name: str, metadata: Metadata, file_bytes: int) -> Ou
 
 
 def _level(metadata: Metadata) -> str:
-    """Return llama.cpp's name of the mixture that a file says it is; "" for a number that stands for nothing."""
+    """Return the preset that the file says it is, by llama.cpp's name; "" for a number that stands for none."""
     number = metadata.get("general.file_type")
     name = next((each.name for each in LlamaFileType if isinstance(number, np.integer) and each == number), "")
     return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
 def _from_headers(checkpoint: Checkpoint, config: dict[str, Any], source: str) -> Outline:
-    """A checkpoint of a class without a table. config: config.json as it is, with what it says of packed weights."""
+    """Return the outline of a checkpoint of a class without a table.
+
+    config: config.json as it is, with its section about packed weights."""
     plain = checkpoint.config
     architecture = gguf_architecture(plain)
     metadata = translated_metadata(plain, architecture)
@@ -201,7 +204,7 @@ def _from_configuration(folder: Path, config: dict[str, Any], source: str, there
 def _with_tokenizer(
     checkpoint: Checkpoint, tensors: tuple[Tensor, ...], metadata: dict[str, MetadataValue]
 ) -> tuple[dict[str, MetadataValue], bool]:
-    """Return the metadata with all that the folder says beside the configuration, and whether that was everything."""
+    """Return the metadata with the tokenizer's and the card's keys added, and whether the tokenizer could be read."""
     whole: dict[str, MetadataValue] = general_metadata(checkpoint, tensors, warn=_logger.debug) | metadata
     embedding = next((tensor for tensor in tensors if tensor.name == EMBEDDING), None)
     try:

@@ -1,8 +1,8 @@
-"""A file on a server, read by ranges: the header of a model of 40 GB costs the megabytes that it has.
+"""A file on a server, read by ranges, so that reading the header of a model of 40 GB takes only a few megabytes.
 
 Requests go through huggingface_hub's own HTTP client, so its proxies and limits apply, and its log-in where the address
-is on the Hub. A server that does not know ranges answers with the whole file; then no more of it is read than was asked
-for. Left out: a cache of what was read, as headers are small.
+is on the Hub. A server that does not know ranges answers with the whole file; then reading stops behind the requested
+bytes. Left out: a cache of what was read, because headers are small.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _PARTIAL_CONTENT = 206
 
 
 class RemoteFile(io.RawIOBase):
-    """url: of the file. name: what errors call it. Opening it asks for the first bytes, and thereby the size.
+    """url: of the file. name: what errors call it. Opening the file requests its first bytes, which also tells its
+    size.
 
     Raises ThriftbitError where the server cannot be reached or refuses, or gives less than it promised."""
 

@@ -1,8 +1,8 @@
-"""Checkpoints of classes without a table, in GGUF's names as far as they can be told.
+"""GGUF's names for the tensors of classes without a table, as far as llama.cpp's package has them.
 
 llama.cpp's own Python package knows what dozens of families call their tensors. That is enough for sizes: which tensors
-there are, how large, and which preset rule is about them. It is not enough to convert: such a model takes the way
-through llama.cpp's converter. No fact here is about one family; those stand in `architectures/families/`.
+there are, how large they are, and which preset rule applies. It is not enough to convert: for that, llama.cpp's
+converter is used. Facts about single families belong into `architectures/families/`, not here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 _SUFFIXES = (".weight", ".bias")
 _MOST_LAYERS = 1024
 _LONGEST_NAME, _MOST_AXES = 63, 4  # of a tensor in a GGUF
-_NAMED_AS_MOST = "llama"  # whose names for tensors most families share
+_NAMED_AS_MOST = "llama"  # most families share its tensor names
 
 # GGUF key without its prefix -> configuration keys, the first that is there
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def gguf_architecture(config: Mapping[str, Any]) -> str:
-    """Return what llama.cpp calls the family, where the package knows it; else the configuration's own name for it."""
+    """Return llama.cpp's name of the family if the package has one, else the configuration's own name."""
     text = config.get("text_config")
     named = [config.get("model_type"), text.get("model_type") if isinstance(text, Mapping) else None]
     model_types = [name for name in named if isinstance(name, str) and name]
@@ -62,8 +62,8 @@ def gguf_architecture(config: Mapping[str, Any]) -> str:
 
 
 def translated(tensors: Iterable[Tensor], architecture: str, layers: int) -> tuple[Tensor, ...]:
-    """Return the tensors of the text model under GGUF's names, experts stacked; what has no such name keeps its own.
-    Their rows cannot be read from these."""
+    """Return the tensors of the text model under GGUF's names, experts stacked. A tensor without such a name keeps its
+    own. Their rows cannot be read from these."""
     numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     number = numbers.get(architecture, numbers[_NAMED_AS_MOST])
     names = gguf.get_tensor_name_map(number, min(layers, _MOST_LAYERS))
@@ -83,7 +83,7 @@ def translated(tensors: Iterable[Tensor], architecture: str, layers: int) -> tup
 
 
 def translated_metadata(config: Mapping[str, Any], architecture: str) -> dict[str, MetadataValue]:
-    """Return what a configuration says of an unknown family's layers, under the keys that llama.cpp has for it."""
+    """Return the settings of an unknown family's layers, under llama.cpp's GGUF keys."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, Mapping) else dict(config)
     metadata: dict[str, MetadataValue] = {}

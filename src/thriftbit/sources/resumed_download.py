@@ -1,4 +1,4 @@
-"""A large file is downloaded in as many connections as it takes: each continues where the one before it broke off."""
+"""Downloads of large files: if a connection breaks off, the next one continues where it stopped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from thriftbit.sources.hub_headers import headers_for
 
 _logger = logging.getLogger(__name__)
 
-_MOST_FAILURES = 5  # one after the other, without a byte in between
-_LONGEST_NAME = 40  # that leaves room for the progress bar
+_MOST_FAILURES = 5  # in a row, without a byte between them
+_LONGEST_NAME = 40  # characters, so that room is left for the progress bar
 _PARTIAL_CONTENT = 206
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 

@@ -36,7 +36,7 @@ MAXIMUM_RANK = 8
 _SHORT_ROW_BYTES, _STRIPE_BYTES = 32 << 10, 1 << 20
 NAME_LIMIT = 500  # characters; keeps error messages readable
 
-# Every dtype of the format, with its size in bits: all can be listed, the ones below can be read as weights.
+# Every dtype of the format, with its size in bits. All can be listed; `READABLE` says which are plain weights.
 DTYPE_BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "C64": 64,
@@ -79,8 +79,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_header(path: Path, file: BinaryIO, file_bytes: int) -> dict[str, Tensor]:
-    """The same from anything that can be read, a file on a server for instance; only its beginning is. path: what
-    errors call it, and what the tensors will be read from."""
+    """Return the tensors of any readable stream, for example of a file on a server. Only the header is read.
+
+    path: what errors call the file, and where the tensors will be read from. file_bytes: the size of the whole file."""
     prefix = file.read(8)
     if len(prefix) < 8:
         raise _broken(path, f"it is only {file_bytes} bytes long")
@@ -151,7 +152,7 @@ class StoredRows:
     width: int
 
     def __call__(self, start: int, stop: int) -> FloatArray:
-        """Return float32 (stop - start, width), at most three times the bytes of that in memory on the way."""
+        """Return float32 (stop - start, width). Takes at most three times the memory of the result."""
         if self.dtype not in READABLE:
             raise ThriftbitError(
                 f"{self.path}: {self.name!r} is stored as {self.dtype}, and nothing in the folder says how these "
@@ -168,8 +169,8 @@ class StoredRows:
     def stored_columns(self, start: int, stop: int, first: int = 0, last: int | None = None) -> NDArray[Any]:
         """Return (last - first, stop - start), as stored: columns start to stop of these rows, all of them by default.
 
-        Short rows are read whole, some at a time, which is faster than to look for each; of long rows only those
-        columns are read. Neither takes much more memory than what is returned."""
+        Short rows are read whole, several at a time, which is faster than seeking to each of them. Of long rows, only
+        these columns are read. Neither takes much more memory than the result."""
         last = self.rows if last is None else last
         if not (0 <= start <= stop <= self.width and 0 <= first <= last <= self.rows):
             raise IndexError(f"columns {start} to {stop} of {self.name!r}, which has {self.width}")

@@ -27,8 +27,8 @@ class SameRows:
     A view that keeps rows whole (`reordered`, `stacked`, `part`) keeps this too; any other view replaces `read`, and
     thereby says that the promise no longer holds.
 
-    read: as of `Tensor`. format: -> the name of that GGML format, or None if it turns out that there is none. This may
-    read all scales of the tensor, so it is only asked when the answer is needed.
+    read: see `Tensor`. format: a function that returns the name of that GGML format, or None if the weights fit into
+    none. It may read all scales of the tensor, so it is called only when its answer is needed.
     blocks: (start, stop) -> uint8 (stop - start, bytes of a row): those rows in that format.
     """
 
@@ -41,21 +41,21 @@ class SameRows:
 
 
 class WeightsElsewhereError(ThriftbitError):
-    """The tensor is known by its header or its configuration only; its weights are not on this computer."""
+    """The weights of this tensor are not on this computer: only a header or a configuration describes it."""
 
 
 @dataclass(frozen=True)
 class Tensor:
     """Some weights of a model, read on demand.
 
-    name: in the terms of whoever holds it: the checkpoint's name, or the container's after an architecture mapped it.
+    name: the checkpoint's, or after an architecture mapped it, the container's.
     shape: as numpy has it; the last axis is the one that is quantized in blocks. () is not allowed, (n,) is one row.
     source_dtype: what the weights are stored as at the source ("F32", "F16", "BF16", or a GGML type such as "Q8_0").
     read: (start, stop) -> float32 array (stop - start, width): those rows of the tensor seen as (rows, width).
-    role: what the tensor does in the network ("attention-query", "ffn-down", ...), "" where nobody has said yet.
-    packed_bits: of a weight that comes packed: the bits that it takes at the source, scales included. 0 for all others.
-    undecoded: (start, stop) -> uint8 rows as they are stored, for a GGML type that llama.cpp runs and nobody here can
-        decode; `read` is a ThriftbitError then. None for all others.
+    role: what the tensor does in the network ("attention-query", "ffn-down", ...), "" before it is set.
+    packed_bits: bits per weight at the source, scales included, for weights that come packed. 0 for all others.
+    undecoded: (start, stop) -> uint8 rows as they are stored, for a GGML type that llama.cpp runs but Thriftbit cannot
+        decode; `read` raises ThriftbitError then. None for all others.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Tensor:
 
     @property
     def matrix_rows(self) -> int:
-        """Rows of each matrix: of one expert where several are stacked, otherwise of the whole tensor."""
+        """The rows of one matrix: of one expert if several are stacked, else of the whole tensor."""
         return self.shape[-2] if len(self.shape) > 1 else 1
 
     @property
@@ -93,12 +93,12 @@ class Tensor:
 
     @property
     def same_format(self) -> str | None:
-        """The GGML format, quantized, that holds exactly these weights; None if none is known."""
+        """The quantized GGML format that holds exactly these weights; None if none is known."""
         return self.read.format() if isinstance(self.read, SameRows) else None
 
     def chunks(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) row ranges that cover the tensor, none across two matrices, each of `chunk_bytes` as
-        float32 at most, or of one row."""
+        """Yield (start, stop) row ranges that cover the tensor, none across two matrices. A range takes at most
+        `chunk_bytes` as float32, or has one row."""
         step = max(1, chunk_bytes // (4 * self.width))
         for first in range(0, self.rows, self.matrix_rows):
             last = first + self.matrix_rows

@@ -1,8 +1,8 @@
 """Tensors seen differently: reordered, stacked, split, joined, transposed.
 
 A container lays weights out in its own way, and a checkpoint's weights do not fit in memory. So each function here
-takes tensors that are not in memory and returns one that is not either: reading rows of a view reads the rows behind
-them, and no read holds more than a small multiple of what it returns. Nothing is cached; a view of a view is fine.
+takes lazy tensors and returns a lazy tensor. Reading rows of a view reads the rows behind them, and no read holds more
+than a small multiple of what it returns. Nothing is cached, and views of views work.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from thriftbit.sources.tensor import FloatArray, SameRows, Tensor
 
-CLOSE = 4  # rows with no more than this from one to the next are read in one piece
+CLOSE = 4  # rows at most this far apart are read in one piece
 
 _Read = Callable[[int, int], NDArray[Any]]
 _Numbers = Callable[[NDArray[np.intp]], NDArray[np.intp]]
 
 
 def _by_rows(sources: Sequence[Tensor], view: Callable[[Sequence[_Read]], _Read]) -> Callable[[int, int], FloatArray]:
-    """Return a `Tensor.read` that gives rows of these tensors, whole rows and no other; `view` makes it of their
-    readers. Where all of them are the same as rows of one GGML format, so is what is read."""
+    """Return a `Tensor.read` whose rows are whole rows of these tensors; `view` makes it from their readers.
+
+    If one GGML format holds the rows of all of them, the result is `SameRows` of that format."""
     readers = [source.read for source in sources]
     same = [reader for reader in readers if isinstance(reader, SameRows)]
     if len(same) < len(readers):
@@ -46,12 +47,12 @@ def constant(name: str, values: FloatArray) -> Tensor:
 
 
 def computed(tensor: Tensor, function: Callable[[FloatArray], FloatArray]) -> Tensor:
-    """function: of float32 arrays, number by number"""
+    """Return the tensor with `function` applied to its float32 values, number by number."""
     return replace(tensor, read=lambda start, stop: function(tensor.read(start, stop)).astype(np.float32))
 
 
 def multiplied(tensor: Tensor, factors: FloatArray) -> Tensor:
-    """factors: float32, one for every row"""
+    """Return the tensor with each row multiplied by its factor. factors: float32 (rows,)."""
     return replace(
         tensor, read=lambda start, stop: (tensor.read(start, stop) * factors[start:stop, None]).astype(np.float32)
     )
@@ -66,7 +67,7 @@ def reordered(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:
 
 
 def columns(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:
-    """Of every row the entries order[0], order[1], ...; all of them or some. (..., n) -> (..., len(order))"""
+    """Return the entries order[0], order[1], ... of every row. (..., n) -> (..., len(order))."""
     shape = (*tensor.shape[:-1], len(order))
     return replace(tensor, shape=shape, read=lambda start, stop: tensor.read(start, stop)[:, order])
 
@@ -150,7 +151,7 @@ def joined(tensors: Sequence[Tensor], groups: int) -> Tensor:
 
 
 def beside(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of as many rows, side by side: (..., a), (..., b) -> (..., a + b)"""
+    """Return tensors with equal numbers of rows, side by side: (..., a), (..., b) -> (..., a + b)."""
     width = sum(tensor.width for tensor in tensors)
 
     def read(start: int, stop: int) -> FloatArray:
@@ -160,7 +161,8 @@ def beside(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The same numbers in the same order. Where the width changes, all of them are read at once: for small ones."""
+    """Return the same numbers in the same order. If the width changes, all are read at once, so use it for small
+    tensors."""
     if shape[-1] == tensor.width:
         return replace(tensor, shape=shape)
     width = shape[-1]
@@ -206,8 +208,8 @@ class _Transposed:
 
 def transposed(tensor: Tensor) -> Tensor:
     """(..., a, b) -> (..., b, a), each matrix of a stack by itself. A row of the view is a column behind it, so every
-    read passes over a whole matrix once, in stripes no larger than what it returns: read in large chunks, or the passes
-    add up. What is transposed twice is the tensor itself again, and costs nothing."""
+    read passes over a whole matrix once, in stripes no larger than the result. So read in large chunks. Transposing
+    twice gives the tensor itself and costs nothing."""
     if isinstance(tensor.read, _Transposed):
         return replace(tensor.read.behind, name=tensor.name, role=tensor.role)
     *lead, height, width = tensor.shape

@@ -1,4 +1,4 @@
-"""Models of families that have no table here, through llama.cpp's own converter.
+"""Models of families without a table here, converted by llama.cpp's own converter.
 
 The problem: llama.cpp's converter knows some 270 classes and is kept by the people who write llama.cpp; our tables know
 a few dozen. The choice: where there is no table, the converter describes the model and computes its tensors, in a

@@ -1,9 +1,9 @@
 """The program that runs llama.cpp's converter in a process of its own; `process.py` starts it and says why.
 
-It imports nothing of Thriftbit, and the converter brings a `gguf` package of its own, so the two never meet. Arguments:
-the converter's folder, the model's folder. What it says to its parent goes through its standard output: a length and
-a JSON object of that many bytes. The first describes the converted model; then each line of standard input asks for
-rows of one tensor ("NUMBER START STOP"), answered by a length and that many bytes of float32.
+It imports nothing of Thriftbit, because the converter brings a `gguf` package of its own. Arguments: the converter's
+folder, the model's folder. Its standard output is a sequence of messages, each a length and that many bytes. The first
+message is a JSON object that describes the converted model. Then each line of standard input asks for rows of one
+tensor ("NUMBER START STOP"), and the answer is a message of float32.
 
 The converter computes its tensors lazily: a tensor is a graph of functions over the checkpoint's tensors. Its own way
 to evaluate the graph keeps every intermediate value, which suits a program that writes each tensor once. Here rows may
@@ -32,7 +32,8 @@ ELEMENTWISE = frozenset({"to", "float", "half", "bfloat16", "numpy", "contiguous
 
 
 def refuse_network_and_programs() -> None:
-    """The kernel takes the network away where it lets ordinary users do that; Python refuses it everywhere."""
+    """Refuse network and programs. The kernel refuses where ordinary users may ask for that; Python refuses
+    everywhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None).unshare(CLONE_NEWUSER | CLONE_NEWNET)
 
@@ -75,9 +76,9 @@ class MissingName:
 
 @contextmanager
 def missing_names_allowed() -> Iterator[None]:
-    """While it lasts, names that the converter's `gguf` lacks are no error. One file of the converter is about many
-    classes. In release 0.1.1, the file about DeepSeek asks for names that `gguf` lacks and only DeepSeek-V4 needs.
-    """
+    """In this context, names that the converter's `gguf` lacks are no error. One file of the converter is about many
+    classes. In release 0.1.1, the file about DeepSeek asks for names that `gguf` lacks and that only DeepSeek-V4
+    needs."""
     import gguf
 
     def lenient(enumeration: Any) -> Any:
@@ -102,7 +103,8 @@ def missing_names_allowed() -> Iterator[None]:
 
 
 class DescribedError(Exception):
-    """Ends the converter's own way of writing a file, when all tensors and keys are described and none is computed."""
+    """Raised to stop the converter before it writes a file: all tensors and keys are described, and none is
+    computed."""
 
     def __init__(self, writer: Any) -> None:
         super().__init__()
@@ -131,7 +133,7 @@ def converted(folder: Path, without_next_token_layers: bool) -> Any:
 
 
 def subclasses(cls: Any) -> list[Any]:
-    """Return the class and all that are made of it."""
+    """Return the class and all its subclasses."""
     return [cls, *(each for child in cls.__subclasses__() for each in subclasses(child))]
 
 
@@ -160,8 +162,10 @@ def plain(value: Any) -> Any:
 
 
 class Evaluation:
-    """tensors: lazy, as the converter describes them. The last one that was computed is kept, since its rows are asked
-    for piece by piece; of experts that are stacked, the last one."""
+    """Computes rows of lazy tensors.
+
+    tensors: as the converter describes them. The tensor that was computed last is kept, because its rows are asked for
+    piece by piece. Of stacked experts, the last expert is kept."""
 
     def __init__(self, tensors: list[Any]) -> None:
         self._tensors = tensors
@@ -188,13 +192,13 @@ class Evaluation:
 
     def _value(self, key: Any, compute: Callable[[], Any]) -> Any:
         if self._kept[0] != key:
-            self._kept = (None, None)  # its memory first
+            self._kept = (None, None)  # frees its memory before the next is computed
             self._kept = (key, compute())
         return self._kept[1]
 
 
 def evaluate(node: Any, known: dict[int, Any] | None = None) -> Any:
-    """Return the value of a lazy tensor; nothing but what is shared within the graph is kept, and only meanwhile."""
+    """Return the value of a lazy tensor. Values inside the graph are kept only while it is computed."""
     import gguf
 
     if not isinstance(node, gguf.LazyBase):
@@ -226,7 +230,7 @@ def evaluate_entry(node: Any, entry: int) -> Any:
 
 
 def _stack_under(node: Any) -> tuple[Any, list[Any]]:
-    """Return the stack over the first axis that the tensor is, and the steps from the tensor down to it."""
+    """Return the stack over the first axis below the tensor, and the steps from the tensor down to the stack."""
     import gguf
     import torch
 
@@ -243,7 +247,8 @@ def _stack_under(node: Any) -> tuple[Any, list[Any]]:
 
 
 def _is_elementwise(node: Any) -> bool:
-    """A step's function is a closure of the converter's lazy tensors, in which the method's name is a variable."""
+    """Return whether the step works number by number. A step's function is a closure of the converter's lazy tensors,
+    in which the method's name is a variable."""
     import gguf
 
     if not node._args or not isinstance(node._args[0], gguf.LazyBase):

@@ -1,4 +1,4 @@
-"""A model folder without a table of ours -> the same `Model` that a table gives."""
+"""Turns a model folder of a class without a table into the same `Model` that a table gives."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def _no(question: str) -> bool:
 
 @dataclass(frozen=True)
 class ConverterOptions:
-    """path: of the converter, None to look for one. trust_code: whether the programs in a model's folder may run, with
-    the network. confirm: asks the user a question, for example whether to install the converter; says no by default."""
+    """path: of the converter, None to look for one. trust_code: whether programs in a model's folder may run and use
+    the network. confirm: asks the user a question, for example whether to install the converter; the default answers
+    no."""
 
     path: Path | None = None
     trust_code: bool = False
@@ -71,9 +72,9 @@ def converted_model(checkpoint: Checkpoint, source: str, options: ConverterOptio
 
 
 def usable_converter(config: Mapping[str, Any], source: str, options: ConverterOptions) -> Converter:
-    """Return the converter that knows the configuration's class; installed from PyPI if the user agrees.
+    """Return a converter that knows the configuration's class. It is installed from PyPI if the user agrees.
 
-    Raises ThriftbitError, which says what would work, if there is none."""
+    Raises ThriftbitError, which says what would work, if there is no such converter."""
     name = class_of(config)
     missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if missing:

@@ -29,13 +29,13 @@ _CLASS_TABLE = "TEXT_MODEL_MAP"
 
 @dataclass(frozen=True)
 class Converter:
-    """folder: that holds the package `conversion`."""
+    """folder: where the package `conversion` is."""
 
     folder: Path
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """The classes of text models that it knows; read from its source, which is not run."""
+        """The classes of text models that the converter knows. They are read from its source, which is not run."""
         path = self.folder / PACKAGE / "__init__.py"
         try:
             statements = ast.parse(path.read_text(encoding="utf-8")).body
@@ -50,7 +50,8 @@ class Converter:
 
 
 def find_converter(given: Path | None) -> Converter | None:
-    """given: by the user, the script or its folder. Returns the first that there is; None if there is none.
+    """Return the first converter that is found; None if there is none. given: the user's path of the script or its
+    folder.
 
     Raises ThriftbitError if the user gives something that is not a converter."""
     if given is not None:

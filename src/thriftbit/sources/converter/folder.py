@@ -1,8 +1,7 @@
-"""The folder that the converter sees: the model's files by links, without programs, and a configuration that it reads.
+"""The folder that the converter sees: links to the model's files without its programs, and a configuration.
 
-Configurations written by newer releases of transformers store some settings in another place than the first published
-model of the family, and the converter looks in the old place. So the old names are added where the new ones are there.
-"""
+Newer releases of transformers store some settings in another place than the first published model of the family. The
+converter looks in the old place, so the old names are added beside the new ones."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ PROGRAM_SUFFIXES = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib", ".sh")
 
 
 def lay_out(checkpoint: Checkpoint, target: Path, *, trust_code: bool) -> None:
-    """target: an empty folder, which gets links to the model's files and its configuration. trust_code: with the
-    programs that the model brings."""
+    """Fill an empty folder with links to the model's files, and its configuration. trust_code: whether programs that
+    the model brings are linked, too."""
     config = read_json_object(checkpoint.path / CONFIG)  # with what it says of packed weights
     for file in checkpoint.path.iterdir():
         unwanted = not trust_code and (file.name.endswith(PROGRAM_SUFFIXES) or is_pickle(file.name))
@@ -54,7 +53,8 @@ def without_next_token_layers(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_next_token_layers(checkpoint: Checkpoint) -> bool:
-    """Return whether there are weights of layers behind those that the configuration counts, or of a part for them."""
+    """Return whether the checkpoint has weights of layers behind those that the configuration counts, or an MTP
+    part."""
     text = checkpoint.config.get("text_config")
     count = {**checkpoint.config, **(text if isinstance(text, dict) else {})}.get("num_hidden_layers")
     numbers = (_LAYER.search(name) for name in checkpoint.tensors)

@@ -1,10 +1,9 @@
 """llama.cpp's converter in a process of its own, asked for rows of the tensors that it computes.
 
-The problem: the converter is a program of somebody else's. It imports torch and a `gguf` package of its own, writes a
-whole file, and for some models would run Python code that the model's folder brings. The choice: a process that sees
-the folder without programs, no token, and no network (`child.py`), and that is asked for rows like any other source.
-Nothing is copied to disk. Its memory holds one tensor of the model; of stacked experts, one expert.
-"""
+The problem: the converter is somebody else's program. It imports torch and a `gguf` package of its own, writes a whole
+file, and for some models would run Python code that the model's folder brings. The choice: a process that sees the
+folder without programs, no token, and no network (`child.py`), and that is asked for rows like any other source.
+Nothing is copied to disk. Its memory holds one tensor of the model; of stacked experts, one expert."""
 
 from __future__ import annotations
 
@@ -172,7 +171,7 @@ def _metadata_value(entry: Mapping[str, Any]) -> MetadataValue:
 
 
 def _array_type(values: list[Any]) -> GGUFValueType:
-    """Return the type that gguf's writer gives to an array for which the converter names none."""
+    """Return the type that gguf's writer gives to an array if the converter names none."""
     first = values[0] if values else 0
     if isinstance(first, str):
         return GGUFValueType.STRING
@@ -182,7 +181,7 @@ def _array_type(values: list[Any]) -> GGUFValueType:
 
 
 def _dtype_of(checkpoint: Checkpoint) -> str:
-    """Return what most of the checkpoint's weights are stored in."""
+    """Return the dtype of most of the checkpoint's weights."""
     sizes: dict[str, int] = {}
     for tensor in checkpoint.tensors.values():
         sizes[tensor.source_dtype] = sizes.get(tensor.source_dtype, 0) + math.prod(tensor.shape)

@@ -1,12 +1,11 @@
-"""Weights that come packed, given back as the weights they stand for.
+"""Packed weights, read as the weights that they stand for.
 
 A checkpoint may store its weights as small numbers with scales, in one of a dozen ways. Each way is a file here, mostly
-a table, and gives a `Tensor` that unpacks rows as they are read: with the name and the shape that the weight has in the
-unpacked model, so that nothing behind this room knows that it was packed.
+a table. It gives a `Tensor` that unpacks rows as they are read. The tensor has the name and the shape of the weight in
+the unpacked model, so no other room needs to know that it was packed.
 
-What is stored decides: a module whose weight is plain stays as it is, whatever lists of modules the configuration has.
-The configuration says what the tensors cannot: bits, groups, blocks (`settings.py`).
-"""
+The stored tensors decide: a module whose weight is plain stays as it is, whatever the configuration lists. The
+configuration tells what tensors do not: bits, groups, blocks (`settings.py`)."""
 
 from thriftbit.sources.packed.settings import METHODS, Packing, find_packing, without_packing
 from thriftbit.sources.packed.unpacking import refuse_unread, unpacked

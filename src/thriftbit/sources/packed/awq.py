@@ -17,7 +17,7 @@ from thriftbit.sources.packed.module import Module, as_float32, stored
 from thriftbit.sources.tensor import FloatArray, Tensor
 
 SHIFTS = np.array([0, 4, 1, 5, 2, 6, 3, 7], np.uint32) * 4
-"""how far up in a word each of its eight numbers is"""
+"""The bit at which each of a word's eight numbers begins."""
 
 
 def unpack(module: Module) -> Tensor:
@@ -51,7 +51,7 @@ def unpack(module: Module) -> Tensor:
 
 
 def _columns(tensor: Tensor, start: int, stop: int) -> Codes:
-    """Return uint8 (stop - start, rows of the tensor): that range of its unpacked columns, turned over."""
+    """Return uint8 (stop - start, rows of the tensor): a range of its unpacked columns, transposed."""
     words: NDArray[Any] = stored(tensor).stored_columns(start // 8, -(-stop // 8)).view(np.uint32)
     codes = ((words[:, :, None] >> SHIFTS) & 15).astype(np.uint8).reshape(len(words), -1)
     return codes[:, start % 8 : start % 8 + stop - start].T

@@ -75,7 +75,7 @@ def _e8m0() -> FloatArray:
 
 
 E2M1 = _small_floats(2, 1, 1)
-"""float32 (16,): the 4-bit numbers of MXFP4 and NVFP4 by their codes"""
+"""float32 (16,): the values of MXFP4's and NVFP4's 4-bit codes."""
 
 SMALL_FLOATS = {
     "F8_E4M3": _e4m3(),

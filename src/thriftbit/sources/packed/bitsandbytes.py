@@ -1,9 +1,8 @@
 """bitsandbytes: NF4 and FP4, numbers of 4 bits that stand for sixteen values, in groups of the flattened tensor; and
 INT8 with a scale for each row ("SCB").
 
-The scales of the groups ("absmax") may themselves be stored in 8 bits, as numbers of a second table. What the tensor
-is, its shape included, stands as JSON in a tensor of bytes. Source: bitsandbytes/functional.py, QuantState.
-"""
+The scales of the groups ("absmax") may themselves be stored in 8 bits, as numbers of a second table. A tensor of bytes
+holds the weight's shape and settings as JSON. Source: bitsandbytes/functional.py, QuantState."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ def unpack_4bit(module: Module) -> Tensor:
 
 
 def _scales(module: Module, state: dict[str, Any], blocks: int) -> Any:
-    """Return (start, stop) -> float32 (stop - start,): the scales of a range of groups."""
+    """Return a function from (start, stop) to float32 (stop - start,): the scales of a range of groups."""
     absmax = module["absmax"]
     module.expect("absmax", (blocks,))
     plain = stored_flat(absmax)

@@ -1,8 +1,7 @@
 """GPTQ: whole numbers of 2 to 8 bits, packed along the inputs, so that a stored column is a row of the weight.
 
-With act-order, `g_idx` gives the group of every input. Zero points are stored minus one, which the later
-`checkpoint_format` "gptq_v2" gave up; AutoRound writes the same tensors. Source: GPTQModel's nn_modules/qlinear.
-"""
+With act-order, `g_idx` gives the group of every input. Zero points are stored minus one, except in the later
+`checkpoint_format` "gptq_v2". AutoRound writes the same tensors. Source: GPTQModel's nn_modules/qlinear."""
 
 from __future__ import annotations
 
@@ -39,11 +38,13 @@ def unpack(module: Module) -> Tensor:
         return as_float32(scales, stored(scales).stored_columns(start, stop)).T
 
     def read_zeros(start: int, stop: int) -> FloatArray:
-        first = start // 32 * bits  # of the words: 32 numbers fill whole words, whatever their bits
+        first = start // 32 * bits  # the first word; 32 numbers fill whole words, whatever their bits
         words = stored(zeros).stored_columns(first, min(-(-stop // 32) * bits, zeros.width))
         codes = unpack_bits(words, bits, min(-(-stop // 32) * 32, rows) - start // 32 * 32)
         kept = codes[:, start % 32 : start % 32 + stop - start].T.astype(np.int32)
-        return (kept + subtracted & (1 << bits) - 1).astype(np.float32)  # a zero point of 0 was stored as the largest
+        return (kept + subtracted & (1 << bits) - 1).astype(
+            np.float32
+        )  # a zero point of 0 is stored as the largest code
 
     order = _order(module, width, group, groups)
     return module.tensor(
@@ -53,7 +54,7 @@ def unpack(module: Module) -> Tensor:
 
 
 def _is_first_version(settings: Mapping[str, Any]) -> bool:
-    """Return whether zero points are stored minus one: yes where nothing is said, no in AutoRound's own layout."""
+    """Return whether zero points are stored minus one: yes by default, no in AutoRound's own layout."""
     layout = str(
         settings.get("packing_format") or settings.get("checkpoint_format") or settings.get("format") or "gptq"
     )

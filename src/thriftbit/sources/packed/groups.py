@@ -2,10 +2,9 @@
 compressed-tensors and MLX store, and what GGML's oldest formats store too.
 
 A weight is (code - zero) * scale, or code * scale + offset. GGML's Q4_0 is the first with a fixed zero point, and Q4_1
-is the second, both in groups of 32 with scales in half precision. So where the groups are of 32 columns, or of several
-times 32, and all scales fit in half precision, the very same weights can be written as a GGUF: `format` says which
-format does it, and `blocks` writes it.
-"""
+is the second, both in groups of 32 with scales in half precision. So a GGUF can hold the very same weights if the size
+of the groups is a multiple of 32 and all scales fit in half precision. `format` says which GGML format does it, and
+`blocks` gives the weights in that format."""
 
 from __future__ import annotations
 
@@ -29,11 +28,10 @@ ReadFloats = Callable[[int, int], FloatArray]
 class Groups:
     """A matrix of grouped numbers. All functions take (start, stop), a range of its rows.
 
-    rows, width, group: of the matrix; `group` columns in a row share a scale. bits: of a code.
-    codes: -> uint8 (n, width), without sign. scales: -> float32 (n, groups).
-    zeros: -> float32 (n, groups), whole numbers; or offsets: -> float32 (n, groups). One of the two.
-    order: uint of (width,): the group of each column, where columns are not in the order of their groups; else None.
-    """
+    rows, width: of the matrix. group: columns in a row that share a scale. bits: of a code.
+    codes: return uint8 (n, width), without sign. scales: return float32 (n, groups).
+    zeros: return float32 (n, groups), whole numbers. offsets: return float32 (n, groups). One of the two is given.
+    order: whole numbers (width,): the group of each column; None if columns are in the order of their groups."""
 
     rows: int
     width: int
@@ -46,7 +44,7 @@ class Groups:
     order: NDArray[np.intp] | None = None
 
     def reader(self) -> SameRows:
-        """Return what reads the weights, for a `Tensor`."""
+        """Return the `Tensor.read` of the weights."""
         return SameRows(self.read, lambda: self.format, self.blocks)
 
     def read(self, start: int, stop: int) -> FloatArray:
@@ -59,7 +57,7 @@ class Groups:
         return values
 
     def _spread(self, of_groups: FloatArray) -> FloatArray:
-        """(n, groups) -> (n, width)"""
+        """Repeat a number of each group for its columns. (n, groups) -> (n, width)."""
         if self.order is not None:
             return of_groups[:, self.order]
         return np.repeat(of_groups, self.group, axis=1)[:, : self.width]
@@ -75,7 +73,7 @@ class Groups:
             scales, low = self._lowest(start, min(start + step, self.rows))
             if not _is_half(scales).all():
                 return None
-            # With code 0 at `zero`, Q4_0 gives (code - zero + 8 - 8) * scale, and its codes end at 15
+            # Q4_0 stores code - zero + 8, and gives (stored - 8) * scale; stored codes end at 15
             zeros = -low / np.where(scales == 0, 1, scales)
             half = np.float32(1 << (3 if self.bits <= 4 else 7))
             fits = (zeros == np.round(zeros)) & (zeros <= half) & ((1 << self.bits) - 1 - zeros < half)
@@ -88,7 +86,7 @@ class Groups:
         return possible[0]
 
     def _lowest(self, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-        """Return the scales, and the weight that code 0 stands for, each float32 (n, groups)."""
+        """Return the scales, and the values of code 0: each float32 (n, groups)."""
         scales = self.scales(start, stop)
         if self.offsets is not None:
             return scales, self.offsets(start, stop)
@@ -122,6 +120,6 @@ def _is_half(values: FloatArray) -> NDArray[np.bool_]:
 
 
 def _nibbles(codes: Codes) -> ByteArray:
-    """uint8 (n, 32) -> (n, 16): number i in the low half of byte i, number 16 + i in the high half"""
+    """Pack uint8 (n, 32) into (n, 16): number i in the low half of byte i, number 16 + i in the high half."""
     nibbles: ByteArray = codes[:, :16] | codes[:, 16:] << np.uint8(4)
     return nibbles

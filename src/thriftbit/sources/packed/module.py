@@ -21,11 +21,10 @@ MOST_WEIGHTS = 1 << 40  # in one tensor; a shape that claims more is forged
 
 @dataclass(frozen=True)
 class Module:
-    """One packed weight, and what the configuration says about it.
+    """One packed weight, and the settings that apply to it.
 
-    name: what the weight is called once it is unpacked. parts: its stored tensors, by the words of its scheme.
-    settings: the configuration's, for this module.
-    """
+    name: of the unpacked weight. parts: its stored tensors, by the words of its scheme.
+    settings: the configuration's, for this module."""
 
     name: str
     parts: Mapping[str, Tensor]
@@ -41,7 +40,8 @@ class Module:
         return ThriftbitError(f"the packed weight {self.name!r} {what}")
 
     def expect(self, part: str, *shapes: tuple[int, ...], dtypes: tuple[str, ...] = ()) -> None:
-        """Raises ThriftbitError unless the stored tensor has one of these shapes, and one of these dtypes"""
+        """Raise ThriftbitError unless the stored tensor has one of these shapes, and one of these dtypes if any is
+        given."""
         tensor = self[part]
         if shapes and tensor.shape not in shapes:
             wanted = " or ".join(dict.fromkeys(map(str, shapes)))
@@ -55,8 +55,8 @@ class Module:
             )
 
     def whole(self, key: str, otherwise: int | None = None, choices: tuple[int, ...] = ()) -> int:
-        """Return the setting, a positive whole number; ThriftbitError that
-        names it if it is missing or no such number."""
+        """Return the setting, a positive whole number. Raises ThriftbitError, which names the setting, if it is not one
+        of `choices` or no such number. otherwise: the value if the setting is missing; None raises ThriftbitError."""
         value = self.settings.get(key, otherwise)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(f"needs {key} in the quantization settings, a whole number, and it is {shown(value)}")
@@ -65,14 +65,14 @@ class Module:
         return value
 
     def tensor(self, shape: tuple[int, ...], read: Any, source_dtype: str = "F32") -> Tensor:
-        """Return the unpacked weight. source_dtype: the smallest type that holds it exactly; F32 holds a product with a
-        scale, and nothing smaller does."""
+        """Return the unpacked weight. source_dtype: the smallest type that holds it exactly. A product with a scale
+        needs F32."""
         stored_bits = sum(part.parameters * DTYPE_BITS[part.source_dtype] for part in self.parts.values())
         return Tensor(self.name, shape, source_dtype, read, packed_bits=stored_bits / math.prod(shape))
 
 
 def stored(tensor: Tensor) -> StoredRows:
-    """Return its bytes on disk; ThriftbitError where only the description of the model is here."""
+    """Return the reader of the tensor's stored numbers. Raises WeightsElsewhereError if the weights are not here."""
     if not isinstance(tensor.read, StoredRows):
         tensor.load(0, 1)
         raise TypeError(f"{tensor.name} is no tensor of a file")
@@ -80,12 +80,12 @@ def stored(tensor: Tensor) -> StoredRows:
 
 
 def numbers(tensor: Tensor, start: int = 0, stop: int | None = None) -> FloatArray:
-    """Return float32 (stop - start, width): rows of scales, whatever type of number they are stored in."""
+    """Return float32 (stop - start, width): rows of scales of any dtype."""
     return as_float32(tensor, stored(tensor).stored(start, tensor.rows if stop is None else stop))
 
 
 def as_float32(tensor: Tensor, values: NDArray[Any]) -> FloatArray:
-    """values: as stored. Returns the numbers that they stand for; bytes without a type are powers of two (E8M0)."""
+    """Return the numbers that stored values stand for. Bytes without a type are powers of two (E8M0)."""
     if tensor.source_dtype == "U8":
         powers: FloatArray = SMALL_FLOATS["F8_E8M0"][values]
         return powers
@@ -98,15 +98,14 @@ def as_float32(tensor: Tensor, values: NDArray[Any]) -> FloatArray:
 
 
 def small_values(tensor: Tensor) -> NDArray[Any]:
-    """Return all that is stored, of a tensor that only describes another;
-    ThriftbitError if it is too large for that."""
+    """Return all values of a tensor that only describes another. Raises ThriftbitError if it is too large for that."""
     if tensor.parameters * 8 > SMALL_BYTES:
         raise ThriftbitError(f"{tensor.name!r} has the shape {tensor.shape}, too large for what it should describe")
     return stored(tensor).stored(0, tensor.rows).reshape(-1)
 
 
 def checked_shape(module: Module, shape: Any, rank: int | None = None) -> tuple[int, ...]:
-    """Return the shape, which a stranger wrote down, as whole numbers that can be one."""
+    """Return a stranger's shape as whole numbers. Raises ThriftbitError if no weight can have that shape."""
     sizes = tuple(int(size) for size in shape) if isinstance(shape, list | tuple | np.ndarray) else ()
     count = 1
     for size in sizes:

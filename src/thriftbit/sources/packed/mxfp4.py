@@ -5,9 +5,8 @@ gpt-oss stores `NAME_blocks` (..., rows, groups, 16) and `NAME_scales` (..., row
 GGML's MXFP4 holds the same numbers in another order. Source: OCP Microscaling Formats 1.0; transformers'
 integrations/mxfp4.py.
 
-transformers keeps the experts of gpt-oss turned over, (experts, inputs, outputs), so that is how they are given back;
-to turn them over once more costs nothing (`views.transposed`).
-"""
+transformers keeps the experts of gpt-oss transposed, (experts, inputs, outputs), so they are given back in that shape.
+Transposing them once more costs nothing (`views.transposed`)."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ GROUP = 32
 
 
 def unpack_experts(module: Module) -> Tensor:
-    """gpt-oss's joined experts"""
+    """Return the joined experts of gpt-oss."""
     blocks, scales = module["blocks"], module["scales"]
     if len(blocks.shape) < 3:
         raise module.error(f"needs {blocks.name!r} of shape (..., rows, groups, 16), and its shape is {blocks.shape}")
@@ -33,7 +32,7 @@ def unpack_experts(module: Module) -> Tensor:
 
 
 def unpack_linear(module: Module) -> Tensor:
-    """compressed-tensors' mxfp4-pack-quantized"""
+    """Return a weight of compressed-tensors' mxfp4-pack-quantized."""
     weight, scales = module["weight_packed"], module["weight_scale"]
     width = weight.width * 2
     module.expect("weight_packed", dtypes=("U8",))
@@ -44,7 +43,7 @@ def unpack_linear(module: Module) -> Tensor:
 
 
 def unpack_beside_fp8(module: Module) -> Tensor:
-    """DeepSeek V4's experts: in a checkpoint of FP8, two numbers in each byte"""
+    """Return an expert of DeepSeek V4, whose FP8 checkpoint stores experts with two numbers in each byte."""
     weight, scales = module["weight"], module["scale"]
     width = weight.width * 2
     module.expect("scale", (*weight.shape[:-1], width // GROUP), dtypes=("U8", "F8_E8M0"))
@@ -54,7 +53,7 @@ def unpack_beside_fp8(module: Module) -> Tensor:
 
 
 def _tensor(module: Module, shape: tuple[int, ...], packed: Tensor, scales: Tensor, stored_rows: int) -> Tensor:
-    """stored_rows: of `packed`, for each row of the weight"""
+    """stored_rows: how many rows of `packed` hold one row of the weight."""
     groups = shape[-1] // GROUP
 
     def bytes_of(start: int, stop: int) -> tuple[ByteArray, ByteArray]:
@@ -73,7 +72,8 @@ def _tensor(module: Module, shape: tuple[int, ...], packed: Tensor, scales: Tens
         return values.reshape(stop - start, shape[-1])
 
     def blocks(start: int, stop: int) -> ByteArray:
-        """GGML has number i in the low half of byte i, and number 16 + i in the high half"""
+        """Return the rows in GGML's MXFP4, which has number i in the low half of byte i, and number 16 + i in the high
+        half."""
         exponents, numbers = bytes_of(start, stop)
         codes = halves(numbers)
         nibbles = codes[:, :, :16] | codes[:, :, 16:] << 4
@@ -83,6 +83,6 @@ def _tensor(module: Module, shape: tuple[int, ...], packed: Tensor, scales: Tens
 
 
 def halves(packed: ByteArray) -> Codes:
-    """uint8 (..., n) -> uint8 (..., 2 n): of every byte the low half, then the high half"""
+    """Unpack uint8 (..., n) into uint8 (..., 2 n): of every byte the low half, then the high half."""
     both: Codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], 2 * packed.shape[-1])
     return both

@@ -1,10 +1,8 @@
 """NVFP4: numbers of 4 bits (E2M1) in groups of 16, each group with an FP8 scale, and one scale for the whole tensor.
 
-ModelOpt stores `weight`, `weight_scale` and `weight_scale_2`, which is multiplied; compressed-tensors stores
-`weight_packed`, `weight_scale` and `weight_global_scale`, which is divided by. GGML's blocks have the
-groups and their scales too, but no place for the scale of the tensor (docs/packed.md). Source: NVIDIA ModelOpt's
-NVFP4QTensor.
-"""
+ModelOpt stores `weight`, `weight_scale` and `weight_scale_2`, a factor. compressed-tensors stores `weight_packed`,
+`weight_scale` and `weight_global_scale`, a divisor. GGML's blocks hold the groups and their scales, too, but not the
+scale of the tensor (docs/packed.md). Source: NVIDIA ModelOpt's NVFP4QTensor."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """FP8 and INT8: every weight is stored as one small number, and multiplied by a scale that is shared by the whole
 tensor, by a row, by a column or by a block of 128 x 128.
 
-DeepSeek, Qwen and MiniMax call the scale of a block `weight_scale_inv` (it is what to multiply by, all the same),
-compressed-tensors and ModelOpt say `weight_scale`, Mistral's own layout `qscale_weight`. Sources: transformers'
-integrations/finegrained_fp8.py and fbgemm_fp8.py, compressed_tensors/compressors/naive_quantized.
-"""
+DeepSeek, Qwen and MiniMax call the scale of a block `weight_scale_inv` (weights are multiplied by it nonetheless),
+compressed-tensors and ModelOpt `weight_scale`, Mistral's own layout `qscale_weight`. Sources: transformers'
+integrations/finegrained_fp8.py and fbgemm_fp8.py, compressed_tensors/compressors/naive_quantized."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def _scales(module: Module) -> _Rows:
-    """Return (start, stop) -> float32 that broadcasts against those rows of the weight."""
+    """Return a function from (start, stop) to float32 scales that broadcast against those rows of the weight."""
     weight, scale = module["weight"], module["scale"]
     module.expect("scale", dtypes=(*READABLE, "F8_E8M0", "U8", "F8_E4M3"))
     height, width = weight.matrix_rows, weight.width
@@ -63,7 +62,7 @@ def _scales(module: Module) -> _Rows:
 
 
 def _by_row(module: Module, scale: Tensor) -> _Rows:
-    """Return the same for scales of everything, of matrices, of rows, of columns or of groups in a row."""
+    """Return such a function for scales of the whole tensor, of matrices, of rows, of columns or of groups in a row."""
     weight = module["weight"]
     height, width, lead = weight.matrix_rows, weight.width, weight.shape[:-2]
     count = scale.parameters
@@ -93,7 +92,7 @@ def _by_row(module: Module, scale: Tensor) -> _Rows:
 
 
 def stored_flat(scale: Tensor) -> _Rows:
-    """Return (start, stop) -> float32 (stop - start,): numbers of the tensor, whatever its shape."""
+    """Return a function from (start, stop) to float32 (stop - start,): numbers of the tensor, whatever its shape."""
     return lambda start, stop: as_float32(scale, stored(scale).stored_items(start, stop))
 
 

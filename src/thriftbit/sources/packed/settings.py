@@ -1,7 +1,7 @@
 """How a checkpoint says that its weights are packed.
 
 transformers has `quantization_config` in config.json, MLX `quantization`, compressed-tensors once had
-`compression_config`, each perhaps within `text_config`. Older tools write a file beside it: ModelOpt
+`compression_config`, each perhaps within `text_config`. Older tools write a file beside config.json: ModelOpt
 hf_quant_config.json, AutoGPTQ quantize_config.json, AutoAWQ quant_config.json.
 
 Settings may differ from module to module: by groups of targets (compressed-tensors), by regular expressions (GPTQModel,
@@ -22,7 +22,7 @@ from thriftbit.sources.json_object import read_json_object
 KEYS = ("quantization_config", "compression_config", "quantization")
 SIDECARS = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 
-# quant_method of what this room reads, though not in each of their formats
+# each quant_method of which this room reads at least one format
 METHODS = {
     "auto-round", "awq", "bitnet", "bitsandbytes", "compressed-tensors", "fbgemm_fp8",
     "fp8", "gptq", "mlx", "modelopt", "mxfp4", "nvfp4",
@@ -33,8 +33,10 @@ _PATTERN_LIMIT, _NAME_LIMIT, _MOST_REPETITIONS = 300, 200, 5
 
 @dataclass(frozen=True)
 class Packing:
-    """method: as the configuration names it, in lower case ("fp8"). settings: all that it says. origin: where it says
-    so, for people ("…/config.json: quantization_config")."""
+    """How the weights of a checkpoint are packed.
+
+    method: as the configuration names it, in lower case ("fp8"). settings: the whole section. origin: where the section
+    is, for people ("…/config.json: quantization_config")."""
 
     method: str
     settings: Mapping[str, Any]
@@ -42,7 +44,8 @@ class Packing:
 
     @property
     def format(self) -> str:
-        """Compressed-tensors' format, ModelOpt's algorithm, AutoRound's layout; "" where there is only a method."""
+        """The format of compressed-tensors, the algorithm of ModelOpt or the layout of AutoRound; "" for other
+        methods."""
         for key in ("quant_algo", "packing_format", "format"):
             if isinstance(self.settings.get(key), str):
                 return str(self.settings[key])[:60].lower()
@@ -54,7 +57,7 @@ class Packing:
         return f"{self.method} {self.format}".strip()
 
     def of_module(self, module: str) -> Mapping[str, Any]:
-        """Return the settings of one module, those for all included. module: its name, "model.layers.0.mlp.up_proj"."""
+        """Return all settings that apply to one module. module: its name, "model.layers.0.mlp.up_proj"."""
         common = {_SPELLINGS.get(key, key): value for key, value in self.settings.items()}
         if self.method == "compressed-tensors":
             return {**common, **self._group(module)}
@@ -69,7 +72,7 @@ class Packing:
         return common
 
     def _group(self, module: str) -> Mapping[str, Any]:
-        """Return compressed-tensors' settings of the weights: of the group that names the module, else of its class."""
+        """Return compressed-tensors' settings of the weights: of the group that lists the module, or else its class."""
         groups = self.settings.get("config_groups")
         if not isinstance(groups, Mapping) or not groups:
             return {}
@@ -92,7 +95,8 @@ class Packing:
         return by_class[0]
 
     def _names(self, pattern: str, module: str) -> bool:
-        """Return whether the pattern, a regular expression by a stranger, matches from the beginning."""
+        """Return whether a stranger's regular expression matches the module's name from its beginning. Raises
+        ThriftbitError if it is no regular expression, or may take forever."""
         if pattern == module:
             return True
         if _is_costly(pattern):
@@ -151,7 +155,7 @@ def _sections(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _is_idle(found: Mapping[str, Any]) -> bool:
-    """bitsandbytes leaves its settings behind in models whose weights it did not touch"""
+    """Return whether these are settings that bitsandbytes left in a model whose weights it did not change."""
     idle = not (found.get("load_in_4bit") or found.get("load_in_8bit"))
     return found.get("quant_method") == "bitsandbytes" and idle
 
@@ -174,7 +178,8 @@ def _method(found: Mapping[str, Any], key: str) -> str:
 
 
 def _with_sidecar(packing: Packing, folder: Path | None) -> Packing:
-    """ModelOpt says in config.json that it was there, and what it did in the file beside it"""
+    """Return the packing with the settings of ModelOpt's own file. config.json names ModelOpt, but lacks the
+    settings."""
     if packing.method != "modelopt" or packing.settings.get("quant_algo"):
         return packing
     beside = _from_sidecar(folder)

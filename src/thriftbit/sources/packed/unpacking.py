@@ -1,9 +1,8 @@
 """Which stored tensors belong together, and which file of this room unpacks them.
 
-A packed weight is found by its largest tensor, its core: by the end of its name, its dtype, and where two schemes
-share these, by what lies beside it or by what the configuration says. A scale without a weight, or a weight without
-its scale, is an error that names it.
-"""
+A packed weight is found by its largest tensor, its core: by the end of the core's name and its dtype. Where two schemes
+share these, the tensors beside the core or the configuration decide. A scale without a weight, or a weight without its
+scale, is an error that names it."""
 
 from __future__ import annotations
 
@@ -27,12 +26,12 @@ _SCALES = ("weight_scale_inv", "weight_scale", "qscale_weight", "scale_inv", "sc
 class Scheme:
     """One way of packing.
 
-    core, dtypes: the end of the name of its largest tensor after the module's name, and how it is stored. core "" is
+    core, dtypes: the end of the core's name, after the module's name, and how the core is stored. core "" stands for
     the module's own name, for parameters that are no ".weight".
-    needs, takes: part -> the ends of the names it may have, the first that is there; a missing one of `needs` is an
-    error. beside: parts that tell this scheme from others of the same core; or methods: quant_method that does.
-    result: the end of the unpacked weight's name.
-    """
+    needs, takes: part -> the ends of the names that it may have; the first that exists is taken. A missing part of
+    `needs` is an error. beside: parts that tell this scheme from others with the same core. methods: each quant_method
+    that does the same.
+    result: the end of the unpacked weight's name."""
 
     name: str
     core: str
@@ -101,7 +100,7 @@ SCHEMES = (
     ),
 )  # fmt: skip
 
-# What is stored for activations and caches, which a GGUF does not quantize
+# Scales of activations and caches, which a GGUF does not quantize
 _ACTIVATIONS = re.compile(
     r"(?:\.|_)(?:input_scale|input_scale_inv|input_scale_ub|input_zero_point|input_global_scale|activation_scale"
     r"|output_scale|qscale_act|[qkv]_scale|kv_scale|[qkv]_zero_point|prob_output_scale|act_scale)$"
@@ -114,7 +113,7 @@ _PART = re.compile(
 
 
 def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, where: str) -> dict[str, Tensor]:
-    """Return the tensors with every packed weight unpacked, in the order in which they came; nothing large is read.
+    """Return the tensors with every packed weight unpacked, in the same order. Nothing large is read.
 
     packing: what the configuration says, None if it says nothing. where: what errors call the model.
     Raises ThriftbitError, naming tensor or setting, for packed weights that are incomplete or packed in an unknown
@@ -139,7 +138,7 @@ def unpacked(tensors: Mapping[str, Tensor], packing: Packing | None, where: str)
         raise ThriftbitError(f"{where}: {error}") from None
     if used or packing is not None:
         for name in used:
-            if result.get(name) is tensors[name]:  # and not the unpacked weight, which may have the same name
+            if result.get(name) is tensors[name]:  # unless it is the unpacked weight, which may have the same name
                 del result[name]
         for name in [name for name in result if _ACTIVATIONS.search(name)]:
             del result[name]
@@ -162,7 +161,7 @@ def _scheme_of(
             if method not in scheme.methods and not (scheme.beside and there):
                 continue
         if scheme.name == "FP8" and packing is None and not _parts(scheme.needs, base, tensors):
-            return None  # written as FP8 without any scale: the numbers are the weights
+            return None  # FP8 without any scale: the numbers are the weights
         if _PART.search(name) and scheme.core not in (".qweight", ".weight_packed", "_blocks"):
             return None  # scales may be stored as FP8 too
         return scheme, base
@@ -170,7 +169,7 @@ def _scheme_of(
 
 
 def _method(packing: Packing | None) -> str:
-    """Return the method; AutoRound writes what GPTQ or AWQ write."""
+    """Return the method. AutoRound writes the tensors of GPTQ or AWQ, so one of these is returned for it."""
     if packing is None:
         return ""
     return "awq" if packing.method == "auto-round" and "awq" in packing.format else packing.method
@@ -199,7 +198,8 @@ def _module(scheme: Scheme, base: str, tensors: Mapping[str, Tensor], packing: P
 
 
 def _as_others_name_it(weight: Tensor) -> Iterator[Tensor]:
-    """mlx-lm stacks the experts of a layer under a name of its own"""
+    """Yield the weight under the names that other checkpoints use: mlx-lm stacks a layer's experts under its own
+    name."""
     before, found, after = weight.name.partition(".switch_mlp.")
     if not found or len(weight.shape) != 3:
         yield weight
@@ -209,7 +209,7 @@ def _as_others_name_it(weight: Tensor) -> Iterator[Tensor]:
 
 
 def _refuse_leftovers(result: Mapping[str, Tensor], packing: Packing | None, where: str) -> None:
-    """Raises ThriftbitError if parts of packed weights are left, or tensors packed in a way that is not known here"""
+    """Raise ThriftbitError if parts of packed weights are left over, or tensors packed in an unknown way."""
     parts = [name for name in result if _PART.search(name)]
     strange = [name for name, tensor in result.items() if not tensor.is_packed and tensor.source_dtype not in READABLE]
     if packing is not None and (strange or parts):
@@ -223,7 +223,7 @@ def _refuse_leftovers(result: Mapping[str, Tensor], packing: Packing | None, whe
 
 
 def refuse_unread(packing: Packing, where: str, names: Sequence[str] = ()) -> None:
-    """Raises ThriftbitError if weights that are packed so cannot be read here. names: of some, where they are known."""
+    """Raise ThriftbitError if weights with this packing cannot be read here. names: of some such weights, if known."""
     rotated = packing.settings.get("transform_config")
     if packing.method not in METHODS or packing.settings.get("quantization_mode") == "online":
         raise _not_read(packing, where, names)
