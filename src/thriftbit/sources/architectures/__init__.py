@@ -9,16 +9,15 @@ How to add a family:
    what it keeps of the text (`layer_cache.py`). A row is `layer(transformers' name, GGUF's name, "shape in words")`;
    the words are `Dimensions`, or the family's `lengths`.
 3. Say which layer is which: `layers=every_layer(...)`, `every_nth(4, FULL, others=sliding(FULL))`, or a function of
-   `Dimensions`, which reads the GGUF keys. Weights that lie otherwise in the container: a transform (`transforms.py`),
-   which has a way back. One source that becomes several: `target=(a, b)`. Names in other checkpoints: `spellings` of
-   a row, `prefixes` of the family. Its name in transformers is always the source.
+`Dimensions`, which reads the GGUF keys. If the container arranges weights otherwise, give the row a transform with its
+inverse (`transforms.py`). If one source becomes several tensors: `target=(a, b)`. The source is always the name in
+transformers; names in other checkpoints go into `spellings` of the row or `prefixes` of the family.
 4. `metadata_keys`: GGUF key -> setting, or a function of the configuration (numbers, flags, texts, lists). A function
-   has no way back by itself: give those settings in `restored`. What llama.cpp would compute otherwise: `fixed`,
-   `checks`, and `notes` where people should know of it.
+   has no inverse by itself: give those settings in `restored`. Settings that llama.cpp computes otherwise go into
+   `fixed` or `checks`; add `notes` for what people should know.
 5. Add tiny models of the class, with several settings, to `tests/conformance/tiny_models.py`. All tests find them.
-6. `python tools/record_converted.py LLAMA_CPP_SOURCE LLAMA_QUANTIZE NAME --version BUILD`, then run in
-   `tests/conformance/` test_architectures.py, test_network.py and test_converted.py with `-k NAME`.
-"""
+6. Run `python tools/record_converted.py LLAMA_CPP_SOURCE LLAMA_QUANTIZE NAME --version BUILD`. Then run
+test_architectures.py, test_network.py and test_converted.py in `tests/conformance/`, with `-k NAME`."""
 
 from __future__ import annotations
 
@@ -39,15 +38,16 @@ __all__ = ["Architecture", "architecture_from_gguf", "find_architecture", "known
 
 @cache
 def known_architectures() -> Mapping[str, Architecture]:
-    """Return family name (its file's) -> architecture, in alphabetical order."""
+    """Return every architecture by the name of its family (and file), in alphabetical order."""
     names = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
     return {name: import_module(f"{families.__name__}.{name}").ARCHITECTURE for name in names}
 
 
 def find_architecture(config: Mapping[str, Any]) -> Architecture:
-    """config: a checkpoint's config.json. Its class decides, its model type where no class is named. `LlamaModel` is
-    taken for `LlamaForCausalLM`, whose weights it has but for an output matrix. An unknown class is a ThriftbitError
-    that says what works for it."""
+    """Return the architecture of a checkpoint. Raises ThriftbitError, which says what works, for an unknown class.
+
+    config: config.json. The class in it decides, or the model type if no class is named. `LlamaModel` is taken for
+    `LlamaForCausalLM`, because only the output matrix is missing."""
     classes = config.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     model_type = config.get("model_type")
@@ -66,8 +66,9 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def architecture_from_gguf(name: str, metadata: Metadata) -> Architecture:
-    """name: GGUF's `general.architecture`; metadata: for what tells families of that name apart. Unknown is a
-    ThriftbitError."""
+    """Return the architecture of a GGUF. Raises ThriftbitError for an unknown one.
+
+    name: GGUF's `general.architecture`. metadata: tells families of the same name apart."""
     named = [architecture for architecture in known_architectures().values() if architecture.gguf_name == name]
     for architecture in named:
         if architecture.recognised is not None and architecture.recognised(architecture.dimensions(metadata)):

@@ -1,12 +1,11 @@
 """One model family: what its checkpoints call things, what GGUF calls them, and how to get from one to the other.
 
-The problem: every family names, fuses and lays out its weights differently, its layers may be of several kinds, and
+The problem: every family names, fuses and lays out its weights differently. Its layers may be of several kinds, and
 llama.cpp computes only what it knows by the family's GGUF name. The choice: a family is a table. It says which kinds of
-layer there are, in which order the configuration puts them, and which settings become which GGUF keys; everything is
-done by the few methods here, in both directions. The tables are complete and strict: a tensor that no row names, a row
-whose tensor is missing, a shape that the configuration contradicts, or a setting that llama.cpp would silently compute
-otherwise, is an error and never a warning. Left out: the tokenizer, and any policy on which format a tensor is to have.
-"""
+layer there are, in which order they come, and which settings become which GGUF keys. The few methods here do the rest,
+in both directions. The tables are complete and strict. These are errors, never warnings: a tensor that no row names, a
+row whose tensor is missing, a shape that the configuration contradicts, a setting that llama.cpp would silently compute
+otherwise. Left out: the tokenizer, and the choice of a tensor's format."""
 
 from __future__ import annotations
 
@@ -42,11 +41,11 @@ from thriftbit.sources.architectures.tied import settle_tied
 from thriftbit.sources.checkpoint import Checkpoint
 from thriftbit.sources.tensor import FloatArray, Tensor
 
-# More than any model has, where only a configuration says how many there are.
+# Limits above every model, for counts that only a configuration states.
 MOST_EXPERTS = 1024
 
 
-# What llama.cpp cannot do about a configuration, in words; None if there is nothing.
+# Returns in words what llama.cpp cannot compute of a configuration, None if there is nothing.
 Check = Callable[[Configuration, Dimensions], str | None]
 
 
@@ -54,27 +53,30 @@ Check = Callable[[Configuration, Dimensions], str | None]
 class Architecture:
     """classes, model_types: `architectures` and `model_type` in config.json; gguf_name: GGUF's `general.architecture`.
 
-    layers: from the model's numbers to the kind of each layer. before, after: the rows around the layers.
-    lengths: words for shapes that `Dimensions` has not, or that mean something else here.
+    layers: gives the kind of each layer from the model's numbers. before, after: the rows before and after the layers.
+    lengths: words of shapes that `Dimensions` lacks, or that mean something else in this family.
     metadata_keys, optional_metadata_keys: GGUF key without the architecture's prefix -> configuration key, or a
         function of the configuration that gives the value (`keys.py`).
-    restored: the way back from metadata for what is not one setting: GGUF keys without prefix, and "tensors",
-        the names of the file's -> settings.
+    restored: functions from metadata back to settings, for keys that are not one setting. They get GGUF keys without
+    prefix, and under "tensors" the names of the file's tensors.
     aliases, defaults: see `Configuration`.
-    fixed: configuration key -> the values for which llama.cpp computes what transformers does, the family's own first.
-    checks: what no table of values can say about that. notes: sentences for people on what differs nonetheless.
+    fixed: configuration key -> the values for which llama.cpp and transformers compute the same, the family's own
+    first.
+    checks: functions for conditions that no table of values can state. notes: sentences for people on remaining
+    differences.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
-    untied: whether llama.cpp takes an output matrix that is not the embedding; copies_tied: whether it wants one even
-        where it is the embedding.
-    next_token_key: the setting that counts layers that guess the tokens after the next, "" if there are none.
-    recognised: where families share a GGUF name, whether a model of that name, by its numbers, is of this family.
-    applies: where families share a class, whether a configuration, as it is parsed, is of this family.
-    multipliers: settings that are multiplied into the weights of the file -> what is left of them.
-    computed_as: the model type in transformers that computes the text part of a multimodal model, "" for its own.
-    prefixes: how names begin in other checkpoints of the family -> how they do in the rows; beside `spelling.PREFIXES`.
+    untied: whether llama.cpp takes an output matrix that is not the embedding. copies_tied: whether it needs a second
+    copy if the output matrix is the embedding.
+    next_token_key: the setting that counts layers that guess the tokens after the next (MTP), "" if there are none.
+    recognised: whether a model is of this family by its numbers, if several families share a GGUF name.
+    applies: whether a parsed configuration is of this family, if several families share a class.
+    multipliers: settings that are multiplied into the file's weights -> the values of these settings afterwards.
+    computed_as: the model type in transformers that computes the text part of a multimodal model, "" for the model's
+    own.
+    prefixes: beginnings of names in other checkpoints of the family -> beginnings in the rows; beside
+    `spelling.PREFIXES`.
     ignorable: regular expressions of source names that hold no weights of the text model.
-    drops_layers_behind: whether layers behind the last one, which guess the tokens after the next, are left out.
-    """
+    drops_layers_behind: whether layers behind the last one (MTP) are left out."""
 
     classes: tuple[str, ...]
     model_types: tuple[str, ...]
@@ -104,12 +106,12 @@ class Architecture:
     drops_layers_behind: bool = False
 
     def dimensions(self, metadata: Metadata) -> Dimensions:
-        """Return the numbers that a GGUF's metadata holds, not checked."""
+        """Return the numbers in a GGUF's metadata, unchecked."""
         return Dimensions(self.gguf_name, metadata, self.lengths)
 
     def metadata(self, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
-        """config: the parsed config.json. Returns every GGUF key of the architecture, with its prefix. A setting that
-        is missing, malformed, or not what llama.cpp computes is a ThriftbitError."""
+        """Return every GGUF key of the architecture, with its prefix. Raises ThriftbitError for a setting that is
+        missing, malformed, or not what llama.cpp computes. config: the parsed config.json."""
         configuration = self.configuration(config)
         keys = {key: metadata_value(key, setting, configuration) for key, setting in self.metadata_keys.items()}
         for key, setting in self.optional_metadata_keys.items():
@@ -126,7 +128,7 @@ class Architecture:
         return metadata
 
     def limitations(self, config: Mapping[str, Any]) -> list[str]:
-        """Return sentences for people: where llama.cpp departs from the original, whatever the file says."""
+        """Return sentences for people on where llama.cpp computes otherwise than the original."""
         configuration = self.configuration(config)
         context = configuration.integer("max_position_embeddings")
         used = configuration.get("sliding_window") is not None and configuration.get("use_sliding_window", True)
@@ -142,7 +144,8 @@ class Architecture:
         return sentences
 
     def layer_caches(self, metadata: Metadata) -> tuple[LayerCache, ...]:
-        """Return what llama.cpp keeps of a text in each layer that is loaded; layers that guess ahead are not."""
+        """Return what llama.cpp keeps of a text in each layer. Layers that guess ahead are not loaded, so they are left
+        out."""
         model = self.dimensions(metadata)
         if model.all_layers > MOST_LAYERS:
             raise ThriftbitError(
@@ -152,8 +155,9 @@ class Architecture:
         return tuple(kind.keeps(model.at(number)) for number, kind in enumerate(kinds))
 
     def settled(self, checkpoint: Checkpoint, next_token_layers: bool = True) -> Checkpoint:
-        """Return the checkpoint with a configuration that says how many layers that guess ahead it has: configurations
-        count some that are not stored, and leave out some that are. next_token_layers: whether they are wanted."""
+        """Return the checkpoint with a configuration that gives the true number of layers that guess ahead (MTP).
+        Configurations count some that are not stored, and omit some that are. next_token_layers: whether they are
+        wanted."""
         if not self.next_token_key:
             return checkpoint
         found = self._by_row_name(checkpoint)
@@ -172,8 +176,8 @@ class Architecture:
         return other_parts(checkpoint.tensors)
 
     def map_tensors(self, checkpoint: Checkpoint) -> list[Tensor]:
-        """Return the container's tensors, named, with roles, in container order; nothing is read yet. A tensor that is
-        missing, that no row accounts for, or whose shape the configuration contradicts is a ThriftbitError."""
+        """Return the container's tensors with names and roles, in container order. Nothing is read yet. Raises
+        ThriftbitError for a tensor that is missing, that no row names, or whose shape the configuration contradicts."""
         configuration = self.configuration(checkpoint.config)
         model = dimensions_of(self.gguf_name, self.metadata(checkpoint.config), self.lengths)
         _refuse_forged_counts(str(checkpoint.path), model, len(checkpoint.tensors), _most_parts(checkpoint.tensors))
@@ -205,8 +209,8 @@ class Architecture:
         return mapped + [_named(tensor, name) for name, tensor in factors.items()]
 
     def implied_tensors(self, config: Mapping[str, Any], source_dtype: str) -> dict[str, Tensor]:
-        """Return the checkpoint's tensors as the configuration alone implies them, under transformers' names; reading
-        one is a ThriftbitError. source_dtype: that the weights are stored in."""
+        """Return the checkpoint's tensors that the configuration alone implies, under transformers' names. Reading one
+        raises ThriftbitError. source_dtype: the dtype that the weights are stored in."""
         configuration = self.configuration(config)
         model = dimensions_of(self.gguf_name, self.metadata(config), self.lengths)
         _refuse_forged_counts("config.json", model, MOST_LAYERS, MOST_EXPERTS)
@@ -219,8 +223,8 @@ class Architecture:
         }
 
     def unmap_tensors(self, tensors: Iterable[Tensor], metadata: Metadata) -> list[Tensor]:
-        """The way back: a GGUF's tensors and metadata -> the tensors of the checkpoint, as transformers' code names and
-        lays them out. Rotary factors are left out, since they follow from the configuration."""
+        """Return the checkpoint's tensors for a GGUF's tensors and metadata, as transformers names and arranges them.
+        Rotary factors are left out, because they follow from the configuration."""
         model = dimensions_of(self.gguf_name, metadata, self.lengths)
         found = {tensor.name: tensor for tensor in tensors if tensor.name not in FACTOR_TENSORS}
         where = f"GGUF model of architecture {self.gguf_name}"
@@ -244,7 +248,7 @@ class Architecture:
         return unmapped
 
     def entries(self, model: Dimensions) -> Iterator[Entry]:
-        """Every row for every layer, in container order"""
+        """Yield every row for every layer, in container order."""
         for row in self.before:
             yield filled(row, model)
         for number, kind in enumerate(self.layers(model)):
@@ -274,11 +278,11 @@ class Architecture:
             )
 
     def _present(self, configuration: Configuration, model: Dimensions) -> Iterator[Entry]:
-        """Return those whose setting, if they need one, is there."""
+        """Yield the entries whose setting is there, and those that need none."""
         return (each for each in self.entries(model) if not each.row.when or configuration.flag(each.row.when))
 
     def _next_token_tensors(self, config: Mapping[str, Any], index: int) -> set[str]:
-        """Return all names under which a checkpoint may store the tensors of a layer that guesses ahead."""
+        """Return all names that a checkpoint may give to the tensors of a layer that guesses ahead."""
         metadata = self.metadata(with_setting(config, self.next_token_key, index + 1))
         model = dimensions_of(self.gguf_name, metadata, self.lengths)
         number = model.layers + index
@@ -305,8 +309,7 @@ class Architecture:
         return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
 
     def _by_row_name(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """Return the text's tensors under the names that transformers' code
-        has for them, without what may be ignored."""
+        """Return the text model's tensors under transformers' names, without those that may be ignored."""
         ignorable = [re.compile(pattern) for pattern in (*BUFFERS, *self.ignorable)]
         base = self._missing_base(checkpoint.tensors)
         layers = self.configuration(checkpoint.config).integer("num_hidden_layers") if self.drops_layers_behind else 0
@@ -326,7 +329,7 @@ class Architecture:
 
 
 def with_setting(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return the configuration with another value, wherever it stands."""
+    """Return the configuration with another value for the key, whether it stands at the top or in `text_config`."""
     text = config.get("text_config")
     changed = {**config, key: value}
     return {**changed, "text_config": {**text, key: value}} if isinstance(text, Mapping) else changed
@@ -348,7 +351,7 @@ def _named(tensor: Tensor, name: str) -> Tensor:
 
 
 def _refuse_forged_counts(where: str, model: Dimensions, most_layers: int, most_experts: int) -> None:
-    """Before tables are filled in that often."""
+    """Raise ThriftbitError for counts that exceed the tensors, before tables of that size are filled in."""
     if model.all_layers > most_layers or model.experts > most_experts:
         raise ThriftbitError(
             f"{where}: {model.all_layers} layers and {model.experts} experts are more than there are tensors for."

@@ -1,8 +1,7 @@
 """What llama.cpp takes for granted about some families.
 
-Each check looks at one configuration and says in words what llama.cpp would compute differently, or None. Without
-them the file would load and be subtly wrong.
-"""
+Each check reads one configuration and returns in words what llama.cpp would compute differently, or None. Without these
+checks, the file would load and give wrong answers."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> st
 
 
 def query_scale(exception_layers: int) -> Check:
-    """Gemma's attention scale: llama.cpp derives it from the head, but in the largest model, which it knows by its
-    number of layers, from the width."""
+    """Return a check of Gemma's attention scale. llama.cpp derives it from the size of a head, but in the largest
+    model, which it recognises by the number of layers, from the width."""
 
     def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
         largest = dimensions.layers == exception_layers
@@ -41,7 +40,7 @@ def query_scale(exception_layers: int) -> Check:
 
 
 def full_attention_every(period: int) -> Check:
-    """Sliding windows in all layers but every `period`-th."""
+    """Return a check that every `period`-th layer has full attention, and all others a sliding window."""
 
     def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
         if configuration.integer("sliding_window") < 1:

@@ -1,9 +1,8 @@
 """A checkpoint's config.json, brought to one vocabulary.
 
-Families and releases of transformers name the same number differently, leave out what equals their default, and nest
-the text model of a multimodal one. `Configuration` puts that in order once; afterwards every key is the modern Llama
-one.
-"""
+Families and releases of transformers name the same number differently, omit values that equal their default, and nest
+the text model of a multimodal one. `Configuration` settles this once: afterwards every key has its modern name, as in
+Llama."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ class Configuration:
     def __init__(self, config: Mapping[str, Any], aliases: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
         text = config.get("text_config")
         self._values = {**config, **text} if isinstance(text, Mapping) else dict(config)
-        if config.get("tie_word_embeddings") is not None:  # of the whole model, whatever its text part says
+        if config.get("tie_word_embeddings") is not None:  # the whole model's value overrides its text part's
             self._values["tie_word_embeddings"] = config["tie_word_embeddings"]
         for old, modern in aliases.items():
             if self._values.get(modern) is None and old in self._values:
@@ -38,7 +37,7 @@ class Configuration:
                 self._values[key] = default(self) if callable(default) else default
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value as it stands, `default` where it is missing or null."""
+        """Return the value as it stands, `default` if it is missing or null."""
         value = self._values.get(key)
         return default if value is None else value
 
@@ -54,7 +53,7 @@ class Configuration:
         return value
 
     def listed(self, key: str, length: int) -> list[Any]:
-        """Return the list of `length` values; ThriftbitError for anything else."""
+        """Return the list of `length` values. Raises ThriftbitError for anything else."""
         value = self._values.get(key)
         if not isinstance(value, list | tuple) or len(value) != length:
             raise ThriftbitError(f"config.json: {key} should be a list of {length} values, and is {_shown(value)}.")
@@ -82,7 +81,7 @@ def _shown(value: Any) -> str:
     return "missing" if value is None else shown(value)
 
 
-# What every family means by leaving these out. A head that this gets wrong shows in the shapes of its tensors.
+# The defaults of every family. If the default of `head_dim` is wrong, the shapes of tensors contradict it.
 DERIVED: Mapping[str, Callable[[Configuration], int]] = {
     "head_dim": lambda configuration: (
         configuration.integer("hidden_size") // max(1, configuration.integer("num_attention_heads"))

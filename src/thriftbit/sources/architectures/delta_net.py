@@ -1,8 +1,7 @@
-"""Gated delta nets, the linear attention of Qwen3-Next and Qwen 3.5, and the attention that stands between them.
+"""Gated delta nets, the linear attention of Qwen3-Next and Qwen 3.5, and the full attention in the layers between.
 
-Several value heads share a key head. Checkpoints keep the value heads of one key head together; llama.cpp repeats key
-heads in turns, so its file has the first value head of every key head, then the second of every one.
-"""
+Several value heads share a key head. Checkpoints keep the value heads of one key head together. llama.cpp's file has
+the first value head of every key head, then the second of every key head, and so on."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ LENGTHS: dict[str, Length] = {
 
 
 def _order(model: Dimensions, entries: int, before: int = 0) -> Order:
-    """entries: of each value head; before: how many rows stand before the value heads, and stay"""
+    """Return the order of rows. entries: rows of each value head. before: rows before the value heads, which stay."""
     keys, values = model.length("key_heads"), model.length("value_heads")
     order = np.arange(values * entries).reshape(keys, values // keys, entries).swapaxes(0, 1).ravel()
     return np.concatenate([np.arange(before), before + order])
@@ -86,13 +85,14 @@ EXPERTS_METADATA: dict[str, Setting] = llama_like.EXPERTS_METADATA | {
 
 
 def shifted_norm(source: str, target: str, shape: str = "width") -> Row:
-    """A norm that is stored as its distance from one"""
+    """Return the row of a norm that is stored minus one."""
     return norm(source, target, shape, ADD_ONE)
 
 
 def _state_rows(heads: Transform, behind_keys: Transform) -> tuple[Row, ...]:
-    """Return what is no matrix. heads, behind_keys: the order of value
-    heads, and of their rows behind those of keys."""
+    """Return the rows that are no matrices.
+
+    heads: the order of value heads. behind_keys: the order of their rows behind the rows of keys."""
     convolution = reshape("delta_qkv kernel").then(behind_keys)
     return (
         layer("linear_attn.conv1d.weight", "ssm_conv1d.weight", "delta_qkv 1 kernel", convolution),
@@ -116,7 +116,8 @@ DELTA_NET = Kind(
 
 
 def _split_key_heads(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
-    """Query, key, value and gate of one key head after another -> all queries, keys and values; and all gates"""
+    """Split a matrix with query, key, value and gate of one key head after another into all queries, keys and values,
+    and all gates."""
     keys, values = model.length("key_heads"), model.length("delta_values") // model.length("key_heads")
     *parts, gates = views.split(tensors[0], keys, (model.length("delta_head"),) * 2 + (values,) * 2)
     return [views.concatenated(parts), gates]
@@ -127,7 +128,7 @@ def _joined_key_heads(tensors: Sequence[Tensor], model: Dimensions) -> list[Tens
     return [views.joined([*parts, tensors[1]], model.length("key_heads"))]
 
 
-# Qwen3-Next has them in two matrices, and its value heads stay where they are.
+# Qwen3-Next has these projections in two matrices, and its value heads keep their order.
 DELTA_NET_BY_KEY_HEAD = Kind(
     (
         layer(
@@ -154,7 +155,7 @@ GATED_ATTENTION = Kind(
     attention_cache,
 )
 
-# The layer that guesses ahead is one of full attention, behind what joins the last hidden state with the next token.
+# A layer that guesses ahead joins the last hidden state with the next token, and then has full attention.
 _JOINING = Kind(
     (
         Row("mtp.fc.weight", f"{BLOCK}nextn.eh_proj.weight", "width double_width"),
@@ -167,8 +168,8 @@ FINAL_NORM = replace(rows.FINAL_NORM, transform=ADD_ONE)
 
 
 def layers(*, linear: Kind, full: Kind) -> LayerOrder:
-    """Return linear and full attention as the metadata has it: a list of them, in older files an interval; and in the
-    end layers that guess ahead."""
+    """Return the kind of each layer by the metadata: a list, or in older files an interval. Layers that guess ahead
+    come last."""
     ahead = layer_of(named_at_source(full, "mtp.layers.{ahead}."), _JOINING)
 
     def order(model: Dimensions) -> list[Kind]:
@@ -189,7 +190,7 @@ IS_LINEAR = kinds_of_layers("layer_types", is_kind="linear_attention")
 
 
 def _linear_layers(configuration: Configuration) -> list[bool]:
-    """Return for every layer, and False for those that guess ahead."""
+    """Return whether each layer has linear attention: False for layers that guess ahead."""
     ahead = configuration.integer("mtp_num_hidden_layers")
     return [*IS_LINEAR(configuration), *[False] * min(ahead, MOST_LAYERS)]
 
@@ -218,14 +219,14 @@ def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interval(configuration: Configuration) -> int:
-    """Return every how many layers attend in full, where the configuration lists layers alone. Older releases of
-    llama.cpp go by it."""
+    """Return the interval of layers with full attention, derived from the list of layers. Older releases of llama.cpp
+    read this interval."""
     kinds = configuration.get("layer_types")
     return kinds.index("full_attention") + 1 if isinstance(kinds, list) and "full_attention" in kinds else 4
 
 
 def layer_types(configuration: Configuration) -> list[str]:
-    """Return what the configuration means by leaving them out."""
+    """Return the default of `layer_types`."""
     interval = max(1, configuration.integer("full_attention_interval"))
     layers = min(configuration.integer("num_hidden_layers"), MOST_LAYERS)
     return ["full_attention" if (layer + 1) % interval == 0 else "linear_attention" for layer in range(layers)]

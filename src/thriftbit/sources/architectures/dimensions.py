@@ -21,11 +21,10 @@ MOST_LAYERS = 1024  # more than any model has
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Counts and lengths, named as tables of tensor shapes name them ("query width" is a shape).
+    """Counts and lengths, by the words that tables use for shapes ("query width" is a shape).
 
-    architecture: GGUF's name; metadata: with all the keys that llama.cpp requires. lengths: words that the family
-    adds, or gives another meaning. layer: which one is looked at, None for the model as a whole.
-    """
+    architecture: GGUF's name. metadata: with all keys that llama.cpp requires. lengths: words that the family adds, or
+    gives another meaning. layer: the layer whose numbers are given, None for the model as a whole."""
 
     architecture: str
     metadata: Metadata
@@ -39,8 +38,8 @@ class Dimensions:
         return f"{self.architecture}.{key}" in self.metadata
 
     def number(self, key: str, default: int | None = None, least: int = 1) -> int:
-        """Return the key's whole number, of a list that of this layer (of the model as a whole the largest). One that
-        is missing without a default, or no whole number of at least `least`, is a ThriftbitError."""
+        """Return the key's whole number: of a list the entry of this layer, or for the model as a whole the largest.
+        Raises ThriftbitError if the key is missing and has no default, or is no whole number of at least `least`."""
         value: Any = self.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, np.ndarray) and value.ndim == 1 and value.size:
             value = value.max() if self.layer is None else value[min(self.layer, value.size - 1)]
@@ -51,7 +50,7 @@ class Dimensions:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """Return the flag, of a list the entry of this layer; False where the key is missing."""
+        """Return the flag: of a list the entry of this layer, False if the key is missing."""
         value: Any = self.metadata.get(f"{self.architecture}.{key}", False)
         if isinstance(value, np.ndarray):
             index = self.layer or 0
@@ -60,7 +59,7 @@ class Dimensions:
 
     @property
     def all_layers(self) -> int:
-        """With those that guess the tokens after the next."""
+        """The number of layers, those included that guess the tokens after the next (MTP)."""
         layers = self.number("block_count", least=0)
         if not layers > 0:
             raise ThriftbitError(f"{self.architecture}.block_count is {layers}; models have 1 to {MOST_LAYERS} layers.")
@@ -68,7 +67,7 @@ class Dimensions:
 
     @property
     def layers(self) -> int:
-        """Without those that guess the tokens after the next."""
+        """The number of layers without those that guess the tokens after the next (MTP)."""
         return self.all_layers - self.next_token_layers
 
     @property
@@ -77,7 +76,7 @@ class Dimensions:
 
     @property
     def width(self) -> int:
-        """Of the residual stream."""
+        """The width of the residual stream."""
         return self.number("embedding_length")
 
     @property
@@ -103,7 +102,7 @@ class Dimensions:
 
     @property
     def query(self) -> int:
-        """Rows of the projection of all heads."""
+        """The rows of the query projection of all heads."""
         return self.heads * self.head
 
     @property
@@ -112,7 +111,7 @@ class Dimensions:
 
     @property
     def qkv(self) -> int:
-        """Of query, key and value in one matrix."""
+        """The rows of query, key and value in one matrix."""
         return self.query + 2 * self.key_value
 
     @property
@@ -121,7 +120,7 @@ class Dimensions:
 
     @property
     def gate_up(self) -> int:
-        """Of a gate and an up projection in one matrix."""
+        """The rows of a gate and an up projection in one matrix."""
         return 2 * self.ffn
 
     @property
@@ -140,11 +139,12 @@ class Dimensions:
 
     @property
     def rotary(self) -> int:
-        """Rotated entries of each head, half as many frequencies."""
+        """The rotated entries of each head, twice the number of frequencies."""
         return self.number("rope.dimension_count", self.head)
 
     def length(self, word: str) -> int:
-        """Return what a word of a shape stands for: the family's own meaning, one of the above, or a number."""
+        """Return the length that a word of a shape stands for: the family's own meaning, one of the above, or a
+        number."""
         if word in self.lengths:
             return self.lengths[word](self)
         return int(word) if word.isdecimal() else int(getattr(self, word))
@@ -158,14 +158,14 @@ Length = Callable[[Dimensions], int]
 
 
 def dimensions_of(architecture: str, metadata: Metadata, lengths: Mapping[str, Length] | None = None) -> Dimensions:
-    """Return the model's numbers, checked: a key that is missing or not a whole number is a ThriftbitError."""
+    """Return the model's numbers. Raises ThriftbitError for a key that is missing or not a whole number."""
     model = Dimensions(architecture, metadata, lengths or {})
     for number in ("all_layers", "width", "vocabulary", "context", "experts"):
         getattr(model, number)
     if model.layers < 1:
         raise ThriftbitError(f"{architecture}: of {model.all_layers} layers {model.next_token_layers} guess ahead.")
     if model.has("attention.head_count"):
-        most = 1 if model.all_layers > MOST_LAYERS else model.all_layers  # a forged count is told by the tensors
+        most = 1 if model.all_layers > MOST_LAYERS else model.all_layers  # the tensors reveal a forged count
         for layer in range(most):
             _check_heads(model.at(layer))
     return model

@@ -1,8 +1,7 @@
 """The rows of a family's table, filled in: which tensors of a checkpoint become which tensors of the container.
 
 An entry is one row for one layer. `take_sources` finds an entry's tensors in a checkpoint, however they are spelled
-there. Shapes and counts are compared with what the numbers of the model imply, before anything of that size is made.
-"""
+there. Shapes and counts are compared with the model's numbers before anything of that size is made."""
 
 from __future__ import annotations
 

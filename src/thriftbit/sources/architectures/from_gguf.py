@@ -1,9 +1,8 @@
 """The way back from a GGUF's metadata to a config.json, for models of which only the GGUF is there.
 
-A GGUF says less than a config.json, but all that llama.cpp computes with; what a family takes for granted stands in
-its table. So the configuration is put together from the two, and then proven: mapped to metadata again, it must give
-what the file says. Where it does not, the original's folder is needed.
-"""
+A GGUF says less than a config.json, but it has all that llama.cpp computes with. The family's table has the rest. So
+the configuration is put together from the two. It is then checked: mapped to metadata again, it must give the keys of
+the file. If it does not, the original's folder is needed."""
 
 from __future__ import annotations
 
@@ -28,13 +27,13 @@ from thriftbit.sources.architectures.rope import (
 from thriftbit.sources.architectures.rows import OUTPUT
 from thriftbit.sources.tensor import Tensor
 
-# Llama 3's scaling is in a GGUF only by its effect on every frequency. All published models have these settings, but
-# for Llama 4, which blends none.
+# A GGUF holds only the effect of Llama 3's scaling on each frequency. All published models have these settings, except
+# Llama 4, which blends no frequencies.
 LLAMA3_SETTINGS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: Iterable[Tensor]) -> dict[str, Any]:
-    """Return a config.json's content, for which `architecture.metadata` gives the same keys as `metadata` has.
+    """Return the content of a config.json for which `architecture.metadata` gives the keys in `metadata`.
 
     Raises ThriftbitError where the file does not say enough."""
     by_name = {tensor.name: tensor for tensor in tensors}
@@ -47,7 +46,7 @@ def config_from_gguf(architecture: Architecture, metadata: Metadata, tensors: It
     for key, name in (*architecture.metadata_keys.items(), *architecture.optional_metadata_keys.items()):
         if key in stated and isinstance(name, str):
             config[name] = stated[key]
-    if "rope.scaling.original_context_length" in stated:  # LongRoPE's is looked for here as well
+    if "rope.scaling.original_context_length" in stated:  # transformers looks here for LongRoPE's value, too
         config["original_max_position_embeddings"] = stated["rope.scaling.original_context_length"]
     config["sliding_window"] = config.get("sliding_window") or None  # 0 tells llama.cpp that there is none
     if architecture.next_token_key:
@@ -107,7 +106,7 @@ def _rope_parameters(stated: Mapping[str, Any], config: Mapping[str, Any], tenso
 
 
 def _query_scale(architecture: Architecture, config: Mapping[str, Any]) -> int:
-    """Return that one of Gemma's two rules that the family's own check accepts."""
+    """Return the value by that one of Gemma's two rules that the family's own check accepts."""
     by_width = config["hidden_size"] // config["num_attention_heads"]
     try:
         architecture.metadata({**config, "query_pre_attn_scalar": by_width})
@@ -128,7 +127,7 @@ def _prove(architecture: Architecture, config: Mapping[str, Any], metadata: Meta
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    if isinstance(one, list) or isinstance(other, list):  # one number for all layers, and a list that repeats it
+    if isinstance(one, list) or isinstance(other, list):  # one number for all layers equals a list that repeats it
         each, single = (one, other) if isinstance(one, list) else (other, one)
         return all(_same(value, single) for value in each)
     return bool(np.isclose(one, other, rtol=1e-5)) if isinstance(other, float) else bool(one == other)

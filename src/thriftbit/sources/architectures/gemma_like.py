@@ -1,4 +1,4 @@
-"""Parts of layers that Gemma 2 and 3 share: norms before and after each half, stored as distances from one."""
+"""Parts of layers that Gemma 2 and 3 share: norms before and after each half, stored minus one."""
 
 from __future__ import annotations
 

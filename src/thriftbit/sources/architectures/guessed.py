@@ -1,10 +1,9 @@
-"""What the layers of a model keep, told from its GGUF keys alone: for families that have no table.
+"""What the layers of a model without a table keep of a text, derived from its GGUF keys.
 
-llama.cpp has keys for every kind of memory: a latent rank, a convolution and the size of a state, a window and the
-layers that look through it. Where heads are counted layer by layer, a layer with none is recurrent. One thing only is
-built into llama.cpp: of some families, which layers look through the window. Without a list of them, all layers are
-taken to look at the whole text, which is never too little.
-"""
+llama.cpp has keys for every kind of cache: a latent rank, a convolution and the size of a state, a window and the
+layers that use it. If heads are counted layer by layer, a layer with none is recurrent. For some families, llama.cpp
+has built in which layers use the window. Without a list of them, all layers are assumed to use the whole text, so the
+estimate is never too small."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from thriftbit.sources.architectures.layer_cache import Keeps, LayerCache, both,
 
 
 def guessed_caches(architecture: str, metadata: Metadata) -> tuple[LayerCache, ...]:
-    """Raises ThriftbitError for metadata that lacks what every model has."""
+    """Return what each layer keeps. Raises ThriftbitError for metadata that lack keys of every model."""
     model = Dimensions(architecture, metadata)
     if model.all_layers > MOST_LAYERS:
         raise ThriftbitError(f"{architecture}.block_count is {model.all_layers}; models have 1 to {MOST_LAYERS} layers")
@@ -52,7 +51,7 @@ def _recurrent(model: Dimensions) -> Keeps | None:
 
 
 def _is_recurrent(model: Dimensions, attends: bool) -> bool:
-    """Return whether this layer has a recurrent state, in a model of which some layers do."""
+    """Return whether this layer has a recurrent state, in a model with some recurrent layers."""
     if model.has("full_attention_interval"):
         return (model.layer or 0) % model.number("full_attention_interval") != model.number(
             "full_attention_interval"

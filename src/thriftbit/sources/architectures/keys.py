@@ -15,11 +15,11 @@ from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures.configuration import Configuration
 
-# A configuration key, or what computes the value: None leaves the key out.
+# A configuration key, or a function that computes the value: None leaves the key out.
 Value = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float] | None
 Setting = str | Callable[[Configuration], Value]
 
-# GGUF values are typed. These keys, where they are one setting, are not whole numbers.
+# GGUF values are typed. These keys are not whole numbers, if they are one setting.
 FLOAT_KEYS = frozenset(
     {
         "attention.layer_norm_epsilon",
@@ -37,8 +37,8 @@ FLAG_KEYS = frozenset({"use_parallel_residual", "expert_weights_norm"})
 
 
 def metadata_value(key: str, setting: Setting, configuration: Configuration) -> MetadataValue | None:
-    """Return the value as GGUF has it; None where the setting's function says that there is none. A setting that is
-    missing or not of the key's type is a ThriftbitError."""
+    """Return the value with its GGUF type; None if the setting's function gives none. Raises ThriftbitError for a
+    setting that is missing or not of the key's type."""
     if callable(setting):
         return _typed(key, setting(configuration))
     if key in FLAG_KEYS:

@@ -1,4 +1,4 @@
-"""Kinds of layer: which tensors a layer has, and what it keeps of the text. And the order in which they come.
+"""Kinds of layer: which tensors a layer has, what it keeps of the text, and in which order layers come.
 
 A kind is put together from parts: `layer_of(ATTENTION_NORM, ATTENTION, FFN_NORM, GATED_FFN)`. A family says by a
 function of the model's numbers which kind each of its layers is; `every_layer` and `every_nth` are the common ones.
@@ -16,13 +16,13 @@ from thriftbit.sources.architectures.rows import LAYER, Row
 
 @dataclass(frozen=True)
 class Kind:
-    """A layer, or a part of one. rows: its tensors, in container order. keeps: what it remembers of the text."""
+    """A layer, or a part of one. rows: its tensors, in container order. keeps: what it keeps of the text."""
 
     rows: tuple[Row, ...]
     keeps: Keeps = lambda model: LayerCache()
 
 
-# From the model's numbers to the kind of each of its layers, those that guess ahead last
+# Gives the kind of each layer from the model's numbers; layers that guess ahead come last
 Order = Callable[[Dimensions], Sequence[Kind]]
 
 
@@ -34,12 +34,12 @@ def layer_of(*parts: Kind | Row) -> Kind:
 
 
 def sliding(kind: Kind) -> Kind:
-    """Return the same, but attention looks back through the model's sliding window."""
+    """Return the same kind, with attention limited to the model's sliding window."""
     return replace(kind, keeps=windowed(kind.keeps))
 
 
 def named_at_source(kind: Kind, prefix: str) -> Kind:
-    """Return the same, for layers that the source keeps elsewhere than in the list of layers."""
+    """Return the same kind, for layers that the source stores outside its list of layers."""
     rows = tuple(
         replace(
             row,
@@ -52,7 +52,7 @@ def named_at_source(kind: Kind, prefix: str) -> Kind:
 
 
 def every_layer(*parts: Kind | Row) -> Order:
-    """Return all layers alike, made of these parts."""
+    """Return a rule: all layers are alike and made of these parts."""
     kind = layer_of(*parts)
     return lambda model: [kind] * model.all_layers
 

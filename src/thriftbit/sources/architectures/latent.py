@@ -1,9 +1,8 @@
 """Multi-head latent attention (MLA) of DeepSeek V2 and its descendants, and their experts.
 
-Keys and values of all heads are made from one short vector per token, which is all that is kept of it. llama.cpp
-multiplies by the two halves of the matrix that makes them at other times, so its file has them apart, keys turned over.
-Source: arXiv 2405.04434.
-"""
+Keys and values of all heads are made from one short vector per token, and only that vector is kept. llama.cpp
+multiplies by the two halves of that matrix at different times, so its file has them apart, the keys' half transposed.
+Source: arXiv 2405.04434."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ _KEY_VALUE = (
 EXPERTS = layer_of(ROUTER, routed_experts(), shared_experts())
 ROUTER_BIAS = layer("mlp.gate.e_score_correction_bias", "exp_probs_b.bias", "experts")
 
-# A layer that guesses ahead: what joins the last hidden state with the next token, and perhaps a vocabulary of its own
+# A layer that guesses ahead joins the last hidden state with the next token, and may have its own vocabulary matrices
 JOINING = Kind(
     (
         layer("eh_proj.weight", "nextn.eh_proj.weight", "width double_width"),
@@ -81,8 +80,9 @@ JOINING = Kind(
 
 
 def layers(*more_of_experts: Row) -> Order:
-    """Return layers with a dense feed-forward first, then layers with experts, in the end those that guess ahead.
-    more_of_experts: rows that a layer with experts has besides."""
+    """Return a rule: first layers with a dense feed-forward, then layers with experts, then those that guess ahead.
+
+    more_of_experts: further rows of a layer with experts."""
 
     def order(model: Dimensions) -> list[Kind]:
         query = _LOW_RANK_QUERY if model.has("attention.q_lora_rank") else _FULL_QUERY
@@ -96,7 +96,8 @@ def layers(*more_of_experts: Row) -> Order:
 
 
 def leading_dense_layers(configuration: Configuration) -> int:
-    """Return how many layers at the beginning have no experts; ThriftbitError if one behind them has none either."""
+    """Return how many layers at the beginning have no experts. Raises ThriftbitError if a later layer has none
+    either."""
     kinds = configuration.get("mlp_layer_types")
     if kinds is None:
         return configuration.integer("first_k_dense_replace")
@@ -150,7 +151,8 @@ def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def query_rank_is_read(configuration: Configuration, model: Dimensions) -> str | None:
-    """llama.cpp takes models of these depths for small ones, whose queries have no low rank. All others need one."""
+    """Return what is wrong with the rank of queries, None if nothing is. llama.cpp takes models of some depths for
+    small models, whose queries have no low rank. All others need one."""
     small = model.layers in (26, 27) or (model.layers == 48 and model.vocabulary == 128256)
     if small and model.has("attention.q_lora_rank"):
         return f"llama.cpp takes a model of {model.layers} layers for one without q_lora_rank."
@@ -159,8 +161,8 @@ def query_rank_is_read(configuration: Configuration, model: Dimensions) -> str |
     return None
 
 
-# YaRN of DeepSeek: the attention scores grow with mscale_all_dim, and rotated entries keep their magnitude. llama.cpp
-# does this when the file has a log multiplier and no magnitude of its own.
+# YaRN of DeepSeek: attention scores grow with mscale_all_dim, and rotated entries keep their magnitude. llama.cpp does
+# this if the file has a log multiplier and no attention factor.
 YARN_METADATA: dict[str, Setting] = {
     "rope.scaling.yarn_log_multiplier": lambda configuration: (
         0.1 * finite(yarn_settings(configuration)["mscale_all_dim"], "mscale_all_dim")
@@ -172,7 +174,7 @@ YARN_METADATA: dict[str, Setting] = {
 
 
 def yarn_restored(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of YaRN that the log multiplier stands for."""
+    """Return the settings of YaRN that give the log multiplier."""
     if "rope.scaling.yarn_log_multiplier" not in stated:
         return {}
     mscale = 10 * stated["rope.scaling.yarn_log_multiplier"]

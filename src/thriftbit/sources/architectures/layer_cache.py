@@ -1,7 +1,7 @@
 """What llama.cpp keeps of a text, layer by layer, while it writes.
 
 Every kind of layer has its own formula. Attention keeps a key and a value for each key-value head and token. A sliding
-window keeps no more tokens than the window and one batch. Latent attention keeps one short vector for all heads.
+window keeps at most the tokens of the window and one batch. Latent attention keeps one short vector for all heads.
 Recurrent layers and short convolutions keep a state of fixed size. The formulas here read the keys that llama.cpp
 reads; `kinds.py` joins them to the rows of a layer.
 
@@ -18,15 +18,15 @@ from thriftbit.containers.gguf_values import padded
 from thriftbit.formats import format_named
 from thriftbit.sources.architectures.dimensions import Dimensions
 
-CELL_PADDING = 256  # tokens: what caches are rounded up to
+CELL_PADDING = 256  # tokens; the size of caches is a multiple of it
 BATCH_TOKENS = 512  # llama.cpp's default for one pass
 _STATE_NUMBER_BYTES = 4
 
 
 @dataclass(frozen=True)
 class LayerCache:
-    """What one layer keeps. key_width, value_width: numbers for each token. window_tokens: how far it looks back, 0 for
-    all of the text. state_numbers: 32-bit numbers, however long the text is."""
+    """What one layer keeps. key_width, value_width: numbers for each token. window_tokens: how far attention looks
+    back, 0 for the whole text. state_numbers: 32-bit numbers that do not depend on the length of the text."""
 
     key_width: int = 0
     value_width: int = 0
@@ -34,7 +34,7 @@ class LayerCache:
     state_numbers: int = 0
 
     def cells(self, context_tokens: int, batch_tokens: int = BATCH_TOKENS) -> int:
-        """Return tokens that there is room for."""
+        """Return the number of tokens that there is room for."""
         room = padded(context_tokens, CELL_PADDING)
         if not self.window_tokens:
             return room
@@ -46,13 +46,13 @@ class LayerCache:
         return keys + cells * _row_bytes(value_type, self.value_width) + _STATE_NUMBER_BYTES * self.state_numbers
 
     def read_bytes(self, filled_tokens: float, key_type: str = "F16", value_type: str = "F16") -> float:
-        """Return what is read of it to write one more token, after `filled_tokens`."""
+        """Return the bytes of the cache that are read to write one more token, after `filled_tokens`."""
         seen = min(filled_tokens, self.window_tokens) if self.window_tokens else filled_tokens
         row_bytes = _row_bytes(key_type, self.key_width) + _row_bytes(value_type, self.value_width)
         return seen * row_bytes + 2 * _STATE_NUMBER_BYTES * self.state_numbers
 
 
-# From the numbers of a model, seen at one of its layers, to what that layer keeps
+# Gives what a layer keeps from the model's numbers at that layer
 Keeps = Callable[[Dimensions], LayerCache]
 
 
@@ -62,13 +62,15 @@ def attention_cache(model: Dimensions) -> LayerCache:
 
 
 def latent_cache(model: Dimensions) -> LayerCache:
-    """Values are a part of what is kept as keys."""
+    """Return the cache of latent attention. Values are a part of the vector that is kept as keys, so they take
+    nothing."""
     latent = model.number("attention.kv_lora_rank")
     return LayerCache(latent + model.number("rope.dimension_count", 0, least=0))
 
 
 def windowed(keeps: Keeps, key: str = "attention.sliding_window", default_tokens: int = 0) -> Keeps:
-    """Return the same of a layer that looks back no further than the key says; 0 tokens stand for all of the text."""
+    """Return what a layer keeps whose attention looks back as many tokens as the key says; 0 stands for the whole
+    text."""
 
     def windowed_cache(model: Dimensions) -> LayerCache:
         cache = keeps(model)
@@ -79,7 +81,7 @@ def windowed(keeps: Keeps, key: str = "attention.sliding_window", default_tokens
 
 
 def state_space_cache(model: Dimensions) -> LayerCache:
-    """Mamba, Mamba-2 and gated delta nets: the inputs of the convolution, and the state itself"""
+    """Return what Mamba, Mamba-2 and gated delta nets keep: the inputs of the convolution, and the state itself."""
     inner, state = model.number("ssm.inner_size", 0, least=0), model.number("ssm.state_size", 0, least=0)
     convolved = inner + 2 * model.number("ssm.group_count", 0, least=0) * state
     past = max(0, model.number("ssm.conv_kernel", 0, least=0) - 1)

@@ -14,9 +14,9 @@ from thriftbit.sources.architectures.transforms import INTERLEAVE_KEY, INTERLEAV
 
 SILU = ("silu", "swish")
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
-GELU = (*GELU_TANH, "gelu")  # llama.cpp computes the exact one by the same approximation, at most 5e-4 off
+GELU = (*GELU_TANH, "gelu")  # llama.cpp approximates the exact GELU by the same formula, at most 5e-4 off
 
-# GGUF key -> configuration key, for the keys that every family here has.
+# GGUF key -> configuration key, for keys that all these families have.
 METADATA: dict[str, Setting] = {
     "vocab_size": "vocab_size",
     "context_length": "max_position_embeddings",
@@ -70,7 +70,7 @@ QUERY_KEY_VALUE_BIASES = Kind(
         layer("self_attn.v_proj.bias", "attn_v.bias", "key_value"),
     )
 )
-# The same biases, in families where a setting says whether a model has them.
+# The same biases, in families with a setting that says whether a model has them.
 OPTIONAL_QUERY_KEY_VALUE_BIASES = Kind(
     (
         layer("self_attn.q_proj.bias", "attn_q.bias", "query", when="attention_bias"),
@@ -123,8 +123,8 @@ GATES_AND_UPS = ("ffn_gate_exps.weight", "ffn_up_exps.weight")
 def routed_experts(
     module: str = "mlp", gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj", source: str = "mlp"
 ) -> Kind:
-    """The experts of a layer. source: transformers' module; module, gate, up, down: what checkpoints call them that
-    hold every expert apart"""
+    """Return the experts of a layer. source: transformers' module. module, gate, up, down: the names in checkpoints
+    that store every expert apart."""
     one_by_one = f"{module}.experts.{{expert}}."
     joined = () if module == source else ((f"{module}.experts.gate_up_proj",),)
     joined_down = () if module == source else ((f"{module}.experts.down_proj",),)
@@ -154,7 +154,7 @@ EXPERTS_METADATA: dict[str, Setting] = {"expert_count": "num_local_experts", "ex
 
 
 def shared_experts(source: str = "mlp.shared_experts") -> Kind:
-    """Experts that every token meets. The family's word `shared_ffn` is their width."""
+    """Return the experts that every token uses. The family's word `shared_ffn` is their width."""
     return Kind(
         (
             layer(f"{source}.gate_proj.weight", "ffn_gate_shexp.weight", "shared_ffn width"),

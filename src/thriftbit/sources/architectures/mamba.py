@@ -1,8 +1,7 @@
 """Mamba-2, the state-space layers of Granite 4, Nemotron-H and Falcon-H1.
 
-Source: arXiv 2405.21060. llama.cpp wants decay rates as they are and not as logarithms, vectors of heads as columns,
-and the norm group by group.
-"""
+llama.cpp takes decay rates themselves and not their logarithms, vectors of heads as columns, and the norm group by
+group. Source: arXiv 2405.21060."""
 
 from __future__ import annotations
 
@@ -32,15 +31,17 @@ LENGTHS: Mapping[str, Length] = {
 }
 _COLUMN = reshape("state_heads 1")
 _NORM = reshape("state_groups inner_of_group")
-LONGEST_TEXT = 2**20  # what llama.cpp's converter writes for a model without positions
-# Kinds of layers in a configuration's list: the names of older releases of transformers, and of newer ones
+LONGEST_TEXT = 2**20  # llama.cpp's converter writes this for a model without positions
+# Kinds of layers in a configuration's list, as older and newer releases of transformers name them
 RECURRENT = ("mamba", "linear_attention")
 ATTENDING = ("attention", "full_attention")
 
 
 def state_space(module: str, bias_when: str, *, norm_when: str = "", multiplied: tuple[str, str] = ("", "")) -> Kind:
-    """module: of the layer. bias_when, norm_when: settings without which there is no bias of the convolution, no norm.
-    multiplied: settings that the first and the last matrix are multiplied by, "" for none"""
+    """Return the kind of a state-space layer.
+
+    module: the layer's. bias_when, norm_when: the settings that say whether there is a bias of the convolution, a norm.
+    multiplied: the settings that the first and the last matrix are multiplied by, "" for none."""
     return Kind(
         (
             layer(f"{module}.in_proj.weight", "ssm_in.weight", "gate_input_and_step width", multiplied=multiplied[0]),
@@ -57,13 +58,13 @@ def state_space(module: str, bias_when: str, *, norm_when: str = "", multiplied:
 
 
 def attends(model: Dimensions, layer: int) -> bool:
-    """Return whether a layer of a hybrid model has attention: it has heads for keys and values."""
+    """Return whether a layer of a hybrid model has attention, which means heads for keys and values."""
     return model.at(layer).number("attention.head_count_kv", least=0) > 0
 
 
 def kinds_of_layers(config: Mapping[str, Any], key: str = "layer_types") -> list[Any]:
-    """Return the configuration's list, as it is parsed; [] where there is none. transformers takes that for a model
-    whose layers are all recurrent."""
+    """Return the configuration's list as it is parsed; [] if there is none. For transformers, all layers are recurrent
+    then."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, Mapping) else config
     kinds = values.get(key) or values.get("layers_block_type")
@@ -76,7 +77,7 @@ def has_recurrent_layers(config: Mapping[str, Any]) -> bool:
 
 
 def key_value_heads(setting: str) -> Setting:
-    """Return the GGUF list: of every layer how many heads there are for keys and values, 0 in one without attention."""
+    """Return the GGUF list with each layer's number of heads for keys and values, 0 for a layer without attention."""
 
     def heads(configuration: Configuration) -> list[int]:
         kinds = configuration.listed(setting, configuration.integer("num_hidden_layers"))

@@ -9,7 +9,7 @@ from thriftbit.sources.architectures.dimensions import Dimensions, Length
 from thriftbit.sources.architectures.kinds import Kind
 from thriftbit.sources.architectures.rows import Row, layer, norm
 
-SETTING = "has_per_layer_inputs"  # derived from the size of those vectors
+SETTING = "has_per_layer_inputs"  # not in config.json: derived from the size of the vectors
 KEY = "embedding_length_per_layer_input"
 
 

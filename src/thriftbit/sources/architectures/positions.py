@@ -1,8 +1,7 @@
 """Positions in time, height and width (M-RoPE), of models that see pictures.
 
-Every frequency of the rotary embedding follows one of the three. In a text they are all one, so a text model needs no
-more than the ordinary embedding; llama.cpp must be told the shares nonetheless. Source: arXiv 2409.12191.
-"""
+Every frequency of the rotary embedding follows one of the three. In a text all three are equal, so a text model needs
+only the ordinary embedding. llama.cpp needs the shares of the three nonetheless. Source: arXiv 2409.12191."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ _NOTICEABLE_ANGLE = 0.25  # radians, at the end of the context
 
 
 def sections_of_positions(*default: int) -> Callable[[Configuration], list[int]]:
-    """Return a GGUF list: how many frequencies follow time, height and width, and 0 of a fourth kind. default: where
-    the configuration does not say."""
+    """Return a function that gives a GGUF list: how many frequencies follow time, height and width, and 0 for a fourth
+    kind. default: for configurations without the list."""
 
     def sections(configuration: Configuration) -> list[int]:
         rope = configuration.get("rope_parameters") or configuration.get("rope_scaling")
@@ -29,8 +28,8 @@ def sections_of_positions(*default: int) -> Callable[[Configuration], list[int]]
 
 
 def all_frequencies_turn(sections: Callable[[Configuration], list[int]]) -> Check:
-    """Where the three take turns, llama.cpp leaves out frequencies behind the last one of their kind. It matters if any
-    of these would have turned a head noticeably."""
+    """Return a check for positions whose three kinds take turns. llama.cpp leaves out frequencies behind the last one
+    of their kind. That matters if one of them would have rotated a head noticeably."""
 
     def check(configuration: Configuration, model: Dimensions) -> str | None:
         shares, frequencies = sections(configuration), model.rotary // 2

@@ -1,9 +1,8 @@
 """What a tensor does in the network, told from its GGUF name.
 
-GGUF names are the one vocabulary every architecture is translated into, so one table serves them all, and models that
-arrive as GGUF files too. A bias is a bias and a norm is a norm wherever it stands; every other tensor is named by the
-leaf between `blk.<layer>.` and `.weight`.
-"""
+All architectures are translated into GGUF names, so one table serves checkpoints and GGUF files. Names that end in a
+bias or a norm have that role everywhere. The role of any other tensor follows from the part of its name between
+`blk.<layer>.` and `.weight`."""
 
 from __future__ import annotations
 
@@ -67,7 +66,8 @@ ROLES = {
 
 
 def role_of(gguf_name: str) -> str:
-    """ "blk.3.attn_q.weight" -> "attention-query". A name no table row knows has the role ""."""
+    """Return the role of a tensor: "attention-query" for "blk.3.attn_q.weight". Names that the table lacks have the
+    role ""."""
     stem, _, kind = gguf_name.rpartition(".")
     if kind not in ("weight", "bias", "scale"):  # a few have no such ending
         stem, kind = gguf_name, ""

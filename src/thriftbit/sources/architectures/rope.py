@@ -5,9 +5,8 @@ Two generations of configurations are read: `rope_parameters`, flat or by kind o
 (Llama 3's wavelength bands, LongRoPE's tables) becomes a tensor of divisors, one for each frequency.
 
 Sources: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; LongRoPE, arXiv 2402.13753; Llama 3's rule is the one
-published with its reference code. Dynamic NTK scaling changes nothing within the trained context, and llama.cpp has
-nothing for what lies beyond, so it is treated as none.
-"""
+published with its reference code. Dynamic NTK scaling changes nothing within the trained context, and llama.cpp does
+not support it beyond, so it is treated as no scaling."""
 
 from __future__ import annotations
 
@@ -27,13 +26,13 @@ PLAIN = frozenset(
 )  # types that every llama.cpp model with rotary embeddings takes
 LONGROPE = frozenset({"longrope", "su"})  # two names of one method
 # YaRN whose first and last blended frequency are not rounded ("truncate": false). llama.cpp rounds them, which changes
-# a few frequencies a little; a family that is published so, and run so by everybody, says it in a note.
-PROPORTIONAL = "proportional"  # pairs over all of a head, of which the last ones never turn
+# a few frequencies a little. A family that is published this way takes it, and says so in a note.
+PROPORTIONAL = "proportional"  # pairs over the whole head, of which the last are not rotated
 UNROUNDED = "yarn, not rounded"
 WITH_FACTORS = PLAIN | LONGROPE | {"llama3"}
 
 YARN_BOUNDS = {"rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow"}
-STANDING_STILL = 1e30  # what a frequency is divided by that is to be none
+STANDING_STILL = 1e30  # the divisor of a frequency that should be zero
 FREQUENCIES = "rope_freqs.weight"
 LONG_FACTORS = "rope_factors_long.weight"
 SHORT_FACTORS = "rope_factors_short.weight"
@@ -43,9 +42,8 @@ FACTOR_TENSORS = frozenset({FREQUENCIES, LONG_FACTORS, SHORT_FACTORS})
 class Rope:
     """The rotary settings of one model.
 
-    base: of the frequencies; sliding_base: that of sliding-window layers, where the model has its own for them;
-    kind: of scaling, one of `supported` or a ThriftbitError; rotary: rotated entries of each head.
-    """
+    base: of the frequencies. sliding_base: the base of sliding-window layers, if they have their own. kind: of scaling;
+    ThriftbitError is raised if it is not in `supported`. rotary: rotated entries of each head."""
 
     def __init__(self, config: Configuration, supported: frozenset[str]) -> None:
         parameters, sliding = _parameters(config)
@@ -101,7 +99,7 @@ class Rope:
         return keys
 
     def factors(self) -> dict[str, FloatArray]:
-        """Return tensors of (rotary / 2,) divisors of the frequencies, by GGUF name; none for most models."""
+        """Return tensors (rotary / 2,) of divisors of the frequencies, by GGUF name; none for most models."""
         if self.kind == PROPORTIONAL:
             turning = int(self._turning * self.rotary / 2)
             standing = [STANDING_STILL] * (self.rotary // 2 - turning)
@@ -113,8 +111,7 @@ class Rope:
         return {}
 
     def _sections(self, sections: Any) -> MetadataValue:
-        """Return frequencies that turn with time, height and width, and none with a fourth; a text has time alone, so
-        they all turn alike."""
+        """Return the numbers of frequencies that follow time, height and width, and 0 for a fourth kind."""
         if not isinstance(sections, list) or len(sections) > 4 or not all(isinstance(n, int) for n in sections):
             raise ThriftbitError("config.json: mrope_section should be a list of three whole numbers.")
         return np.array([*sections, 0, 0, 0, 0][:4], np.int32)
@@ -140,7 +137,8 @@ class Rope:
         for key, name in YARN_BOUNDS.items():
             if name in self._parameters:
                 keys[key] = np.float32(positive(self._parameters[name], name))
-        # llama.cpp always applies the paper's magnitude. A model that wants another one gets the ratio of the two.
+        # llama.cpp always applies the paper's magnitude. If a model has another one, the file gets the ratio of the
+        # two.
         ratio = self._yarn_magnitude(factor) / yarn_scale(factor, 1.0)
         if not math.isclose(ratio, 1.0):
             keys["rope.scaling.attn_factor"] = np.float32(ratio)
@@ -172,8 +170,8 @@ class Rope:
         return np.array([finite(value, key) for value in values], dtype=np.float32)
 
     def _llama3_factors(self) -> FloatArray:
-        """High frequencies stay, low ones are divided by `factor`, and between two wavelengths one blends into the
-        other."""
+        """Return Llama 3's divisors: 1 for high frequencies, `factor` for low ones, and a blend between two
+        wavelengths."""
         factor = self._factor()
         low, high = self._number("low_freq_factor", 1.0), self._number("high_freq_factor", 4.0)
         if not 0 < low <= high:

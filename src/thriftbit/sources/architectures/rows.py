@@ -1,4 +1,4 @@
-"""One row of a family's table: some weights, what transformers' code calls them and what GGUF calls them.
+"""One row of a family's table: some weights, their names in transformers' code and their names in GGUF.
 
 Names hold {layer} where every layer has its own, {ahead} for the number of a layer among those that guess the tokens
 after the next (0 for the first), and {expert} or {number} where several tensors are counted.
@@ -23,14 +23,13 @@ class Row:
     shape: of each source tensor, in words of `Dimensions`.
     transform: from the sources to the targets, and back.
     when: a setting in the configuration without which the row does not exist ("" for always).
-    spellings: how else checkpoints store the source. Each is a tuple of names of tensors that make the source when
-        they are put one behind the other; a name with {expert} stands for the tensors of all experts, expert by expert.
+    spellings: other ways in which checkpoints store the source. Each is a tuple of names of tensors that give the
+    source when they are concatenated. A name with {expert} stands for the tensors of all experts, expert by expert.
     count: the word of `Dimensions` that says how many sources there are.
-    optional: whether some checkpoints have it and others have not, and no setting tells.
-    turned: whether some checkpoints store the last two axes the other way round; the shape tells.
-    multiplied: a setting, one number or one for every row of the target, that llama.cpp has no key for: the container's
-        weights are multiplied by it ("" for none). `Architecture.multipliers` says what it is afterwards.
-    """
+    optional: whether some checkpoints lack the source, without a setting that tells.
+    turned: whether some checkpoints store the last two axes in the opposite order; the shape tells.
+    multiplied: a setting that llama.cpp has no key for, one number or one for every row of the target. The container's
+    weights are multiplied by it ("" for none). `Architecture.multipliers` gives its value afterwards."""
 
     source: str
     target: str | tuple[str, ...]
@@ -59,7 +58,7 @@ def layer(
     turned: bool = False,
     multiplied: str = "",
 ) -> Row:
-    """A row of a layer: all names are given from the layer on."""
+    """Return a row of a layer. Names are given without the layer's prefix."""
     targets = BLOCK + target if isinstance(target, str) else tuple(BLOCK + each for each in target)
     spelled = tuple(tuple(LAYER + name for name in names) for names in spellings)
     return Row(
@@ -80,7 +79,7 @@ def norm(source: str, target: str, shape: str = "width", transform: Transform = 
 
 
 def weight_and_bias(source: str, target: str, shape: str, transform: Transform = IDENTITY) -> tuple[Row, Row]:
-    """A matrix or norm and the bias of its outputs. Reordered outputs reorder the bias as well."""
+    """Return the rows of a matrix or norm and of its bias. A transform reorders both."""
     outputs = shape.split()[-1] if transform is TRANSPOSE else shape.split()[0]
     bias_transform = IDENTITY if transform is TRANSPOSE else transform
     return (

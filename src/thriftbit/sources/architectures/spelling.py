@@ -1,15 +1,14 @@
-"""What checkpoints call their tensors: from the spellings that are met to the names in transformers' code.
+"""The names of tensors in checkpoints, and the way from them to the names in transformers' code.
 
-The same weights come under several names. Multimodal models have their text part under a prefix, and other parts of the
-model, for pictures and sound, stand beside the text.
-"""
+The same weights come under several names. Multimodal models have their text part under a prefix, and parts for pictures
+and sound beside it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-# How names begin -> how they do in transformers' text models. The first that fits is taken.
+# Beginning of a name -> its beginning in transformers' text models. The first that fits is taken.
 PREFIXES = {
     "model.mtp.": "mtp.",
     "model.language_model.": "model.",
@@ -18,10 +17,10 @@ PREFIXES = {
     "language_model.": "model.",
 }
 
-# Buffers that older releases of transformers stored beside the weights; they follow from the configuration.
+# Buffers that older releases of transformers stored beside the weights. They follow from the configuration.
 BUFFERS = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
-# Parts beside the text -> how their names begin, perhaps behind "model."
+# Part beside the text -> beginnings of its names, perhaps after "model."
 OTHER_PARTS = {
     "pictures": (
         "visual",
@@ -39,7 +38,7 @@ _OTHER = {part: re.compile(rf"^(model\.)?({'|'.join(beginnings)})[._]") for part
 
 
 def text_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """Return what transformers' text model calls it. prefixes: of the family, which come first."""
+    """Return the tensor's name in transformers' text model. prefixes: the family's, which are tried first."""
     for prefix, replacement in {**prefixes, **PREFIXES}.items():
         if name.startswith(prefix):
             return replacement + name.removeprefix(prefix)

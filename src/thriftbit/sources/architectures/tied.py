@@ -1,9 +1,8 @@
 """The output matrix of a model whose configuration says that it is the token embedding ("tied").
 
-Configurations are wrong about this: a fine-tune with new tokens trains `lm_head` and leaves `tie_word_embeddings` true,
-and some programs store the one matrix under the name of the other. So the weights decide, as they do in transformers
-(`PreTrainedModel.tie_weights`): two matrices that differ are two matrices, and one matrix alone serves both purposes.
-"""
+Some configurations are wrong about this: a fine-tune with new tokens trains `lm_head` and leaves `tie_word_embeddings`
+true, and some programs store one matrix under the name of the other. So the weights decide, as in transformers
+(`PreTrainedModel.tie_weights`): two matrices that differ are both kept, and one matrix alone serves both purposes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""How a checkpoint's weights and a container's differ, and the way back.
+"""Transforms between a checkpoint's weights and a container's, in both directions.
 
-A transform turns the source tensors of a row (usually one) into its target tensors (usually one), and those back. Both
-directions are views: nothing is read until somebody reads. Shapes of targets follow from those of sources, by applying
-the transform to tensors without weights.
-"""
+A transform turns the source tensors of a row (usually one) into its target tensors (usually one), and back. Both
+directions are views, so nothing is read until rows are asked for. Shapes of targets follow from those of sources, by
+applying the transform to tensors without weights."""
 
 from __future__ import annotations
 
@@ -32,14 +31,14 @@ class Transform:
     inverse: Way
 
     def then(self, after: Transform) -> Transform:
-        """Return this one first and `after` on what comes out."""
+        """Return the transform that applies this one and then `after`."""
         return Transform(
             lambda tensors, model: after.forward(self.forward(tensors, model), model),
             lambda tensors, model: self.inverse(after.inverse(tensors, model), model),
         )
 
     def of_target(self, number: int, after: Transform) -> Transform:
-        """Return this one, and `after` on the target of that number alone."""
+        """Return the transform that applies this one, and then `after` to the target of that number alone."""
 
         def apply(way: Way, tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
             return [*tensors[:number], *way([tensors[number]], model), *tensors[number + 1 :]]
@@ -59,7 +58,9 @@ def each(forward: Callable[[Tensor, Dimensions], Tensor], inverse: Callable[[Ten
 
 
 def reorder_rows(order: Callable[[Dimensions], Order]) -> Transform:
-    """order: for each row of the container's (each entry of a vector), the checkpoint's"""
+    """Return a transform that reorders rows, or the entries of a vector.
+
+    order: gives for each row of the container the row of the checkpoint."""
     return each(
         lambda tensor, model: views.reordered(tensor, order(model)),
         lambda tensor, model: views.reordered(tensor, np.argsort(order(model))),
@@ -74,9 +75,11 @@ def reorder_columns(order: Callable[[Dimensions], Order]) -> Transform:
 
 
 def split(words: str, groups: str = "1", *, parts: tuple[str, ...] = (), whole: str = "") -> Transform:
-    """One tensor whose rows come in groups -> several, each with its share of every group. words: lengths of the
-    shares; groups: how many there are. split("ffn ffn", "experts") parts every expert's gate from its up projection.
-    parts: shapes of the results; whole: of what was split, for the way back; both matrices where they are not given."""
+    """Return a transform from one tensor, whose rows come in groups, to several, each with its share of every group.
+
+    words: the lengths of the shares. groups: the number of groups. split("ffn ffn", "experts") separates every expert's
+    gate from its up projection. parts: shapes of the results. whole: the shape of the tensor that was split. The
+    default of both is a matrix."""
 
     def forward(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
         found = views.split(tensors[0], model.length(groups), model.shape(words))
@@ -94,7 +97,7 @@ def split(words: str, groups: str = "1", *, parts: tuple[str, ...] = (), whole: 
 
 
 def alternate_columns() -> Transform:
-    """One tensor -> two: its even columns and its odd ones"""
+    """Return a transform from one tensor to two: its even columns and its odd ones."""
 
     def inverse(tensors: Sequence[Tensor], model: Dimensions) -> list[Tensor]:
         width = tensors[0].width
@@ -107,14 +110,16 @@ def alternate_columns() -> Transform:
 
 
 def reshape(words: str) -> Transform:
-    """words: the container's shape. The way back leaves the shape to the row, which knows the source's."""
+    """Return a transform to another shape. words: the container's shape. The inverse takes the shape from the row."""
     return each(lambda tensor, model: views.reshaped(tensor, model.shape(words)), lambda tensor, model: tensor)
 
 
 @lru_cache(maxsize=8)
 def _interleaved_halves(heads: int, head: int) -> Order:
-    """Hugging Face's rotary embedding pairs entry i of a head with entry i + head / 2; ggml's original one, which the
-    llama family uses, pairs neighbours. Returns for each row of the latter, the row of the former."""
+    """Return for each row of GGML's original layout, which the llama family uses, the row of Hugging Face's layout.
+
+    Hugging Face's rotary embedding pairs entry i of a head with entry i + head / 2; GGML's original one pairs
+    neighbours."""
     if head % 2:
         raise ThriftbitError(f"A head of {head} entries cannot be rotated in pairs.")
     return np.arange(heads * head).reshape(heads, 2, head // 2).swapaxes(1, 2).ravel()
@@ -122,7 +127,8 @@ def _interleaved_halves(heads: int, head: int) -> Order:
 
 @lru_cache(maxsize=8)
 def _grouped_by_projection(heads: int, key_value_heads: int, head: int) -> Order:
-    """GPT-NeoX fuses query, key and value head by head; llama.cpp wants all queries, then all keys, then all values."""
+    """Return the order of rows from GPT-NeoX, which fuses query, key and value head by head, to llama.cpp, which has
+    all queries, then all keys, then all values."""
     if heads != key_value_heads:
         raise ThriftbitError(f"{heads} heads and {key_value_heads} key-value heads cannot be fused head by head.")
     return np.arange(heads * 3 * head).reshape(heads, 3, head).swapaxes(0, 1).ravel()
@@ -146,5 +152,5 @@ STACK = Transform(
     lambda tensors, model: [views.stacked(tensors)],
     lambda tensors, model: [views.part(tensors[0], index) for index in range(tensors[0].shape[0])],
 )
-# Decay rates are stored as logarithms and computed with as they are.
+# Checkpoints store logarithms of decay rates, llama.cpp the rates themselves.
 MINUS_EXP = compute(lambda values: -np.exp(values), lambda values: np.log(-values))

@@ -1,9 +1,9 @@
 """A model folder's tokenizer in GGUF's terms.
 
 llama.cpp has tokenizers of its own, so a GGUF says which one to use, and with what vocabulary. This room finds the
-description with which llama.cpp gives the same ids as the source's tokenizer. A tokenizer that has no such description
-is refused. `tests/conformance/test_tokenizers.py` compares the two. The files are read with json and a page of
-protobuf: converting a model needs no tokenizer library.
+description with which llama.cpp gives the same ids as the source's tokenizer. It refuses a tokenizer for which there is
+none. `tests/conformance/test_tokenizers.py` compares the two. The files are read with json and a small protobuf reader,
+so converting a model needs no tokenizer library.
 
 Byte-level BPE comes from tokenizer.json. SentencePiece BPE comes from tokenizer.model, whose scores are exact, or from
 tokenizer.json alone. Left out: Unigram, WordPiece, and the tiktoken and tekken files of models that have no
@@ -50,23 +50,23 @@ FOREIGN_FILES = {
     "vocab.txt": "BERT's WordPiece tokenizer",
 }
 
-# Model types for which transformers 5 takes tokenizer.json as it stands, whatever class tokenizer_config.json names
+# Model types whose tokenizer.json transformers 5 takes as it is, whatever class tokenizer_config.json names
 GENERIC_TOKENIZERS = frozenset(("mistral", "mixtral", "phi3", "phimoe", "internlm3", "nemotron"))
-# Tokenizer classes that build the treatment of spaces anew, from tokenizer_config.json
+# Tokenizer classes that take the treatment of spaces from tokenizer_config.json, not from tokenizer.json
 CLASSES_WITH_PREFIX = frozenset(("GPT2Tokenizer", "GPTNeoXTokenizer", "Qwen2Tokenizer"))
-MERGED = "gemma4"  # model types whose SentencePiece spelling goes with merges of their own
+MERGED = "gemma4"  # the model type that has SentencePiece's spelling together with a list of merges
 NAME = "general.name"
 
 
 def tokenizer_metadata(
     checkpoint: Checkpoint, vocabulary_size: int, name: str = "", note: Callable[[str], None] = _logger.info
 ) -> dict[str, MetadataValue]:
-    """Return every tokenizer.* key of the GGUF, chat template included; and general.name, where a name is given, in the
-    spelling with which llama.cpp reads the tokenizer best.
+    """Return every tokenizer.* key of the GGUF, chat template included. If a name is given, general.name is returned
+    too, spelled so that llama.cpp reads the tokenizer best.
 
-    vocabulary_size: rows of the embedding; rows without a token are filled with unused ones. note: is told what
-    llama.cpp reads otherwise than the original. Raises ThriftbitError, naming the file, if there is no tokenizer, if it
-    is damaged, or if llama.cpp could not follow it."""
+    vocabulary_size: rows of the embedding; rows without a token get unused tokens. note: is called with sentences on
+    what llama.cpp reads otherwise than the original. Raises ThriftbitError, naming the file, if there is no tokenizer,
+    if it is damaged, or if llama.cpp could not follow it."""
     folder = open_tokenizer_folder(checkpoint)
     vocabulary, added = Vocabulary(folder.origin, vocabulary_size), folder.added_tokens()
     byte_pair = _byte_pair(folder)
@@ -99,8 +99,8 @@ def _byte_pair(folder: TokenizerFolder) -> BytePairTokenizer | None:
 
 
 def _sentencepiece(folder: TokenizerFolder, byte_pair: BytePairTokenizer | None) -> SentencePieceTokenizer:
-    """tokenizer.model where there is one, because its scores are the original ones; with a tokenizer.json beside it,
-    that one decides about the space before the text, as it does in transformers."""
+    """Return the tokenizer of tokenizer.model if there is one, because its scores are the original ones. A
+    tokenizer.json beside it decides about the space before the text, as in transformers."""
     if folder.sentencepiece_model is None:
         if byte_pair is None:
             raise _no_tokenizer(folder)
@@ -112,8 +112,9 @@ def _sentencepiece(folder: TokenizerFolder, byte_pair: BytePairTokenizer | None)
 
 
 def _with_stated_prefix(folder: TokenizerFolder, tokenizer: SentencePieceTokenizer) -> SentencePieceTokenizer:
-    """`add_prefix_space` in tokenizer_config.json goes before what the vocabulary's file says, for the tokenizer class
-    that has this setting and the families that transformers builds with that class"""
+    """Return the tokenizer with `add_prefix_space` of tokenizer_config.json, which overrides the vocabulary's file.
+    This holds for the tokenizer class with this setting, and for the families that transformers builds with that
+    class."""
     stated = folder.tokenizer_config.get("add_prefix_space")
     file_decides = folder.tokenizer_json is not None and folder.model_config.get("model_type") in GENERIC_TOKENIZERS
     if not isinstance(stated, bool) or folder.tokenizer_class != "LlamaTokenizer" or file_decides:

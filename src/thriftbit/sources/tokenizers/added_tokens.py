@@ -3,12 +3,11 @@
 A tokenizer may say that an added token swallows the white space before or after it (`lstrip`, `rstrip`), or that it
 counts only between other words (`single_word`). A GGUF has no place for that. llama.cpp knows one case: where
 `general.name` contains "phi-3" or "phi3", every added token swallows the white space after it, but for three
-(llama-vocab.cpp, "Handle per token attributes"). It then looks four tokens up and does not load a vocabulary that lacks
-one of them. "modern-bert" in a name changes [MASK] likewise.
+(llama-vocab.cpp, "Handle per token attributes"). It then looks up four tokens, and does not load a vocabulary without
+one of them. "modern-bert" in a name has the same effect on [MASK].
 
-So the name is written in the spelling that makes llama.cpp read most tokens as the original does. What it still reads
-otherwise is told.
-"""
+So the name is written in the spelling with which llama.cpp reads most tokens as the original does. The user is told
+which tokens it still reads otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from thriftbit.errors import enumeration, shown
 from thriftbit.sources.tokenizers.vocabulary import AddedToken
 
 PHI3_NEEDS = frozenset(("<unk>", "<s>", "</s>", "<|endoftext|>"))
-PHI3_PLAIN = PHI3_NEEDS - {"</s>"}  # those that do not swallow the space after them
+PHI3_PLAIN = PHI3_NEEDS - {"</s>"}  # the three tokens that do not swallow the space after them
 
 _PHI3 = re.compile(r"phi-?3", re.IGNORECASE)
 _PHI3_IN_WORDS = re.compile(r"phi[ -]?3", re.IGNORECASE)
@@ -29,8 +28,7 @@ _MODERN_BERT = re.compile(r"modern-bert", re.IGNORECASE)
 def name_for_llama_cpp(
     name: str, added: Collection[AddedToken], ids: Mapping[str, int], special: Collection[int]
 ) -> tuple[str, list[AddedToken]]:
-    """Return the model's name in the spelling to write, and the added tokens that llama.cpp reads otherwise all the
-    same.
+    """Return the spelling of the model's name, and the added tokens that llama.cpp reads otherwise even with it.
 
     ids: every token's text to its id. special: the ids that llama.cpp cuts out of a text."""
     by_id = {token.id: token for token in added}

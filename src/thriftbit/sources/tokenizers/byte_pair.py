@@ -1,8 +1,8 @@
 """Byte-pair encoding: tokenizer.json as the `tokenizers` library writes it, and llama.cpp's "gpt2" tokenizer.
 
-Only BPE is read. llama.cpp has WordPiece and Unigram too, but no model family that Thriftbit knows uses them, and half
-a support would be worse than a refusal. Everything that the `tokenizers` library refuses (a merge of tokens that do not
-exist, two tokens with one id) is refused here as well.
+Only BPE is read. llama.cpp has WordPiece and Unigram, too, but no model family that Thriftbit knows uses them.
+Everything that the `tokenizers` library refuses (a merge of tokens that do not exist, two tokens with one id) is
+refused here as well.
 
 A byte-level tokenizer (GPT-2 and nearly everything since) is written as it is: tokens and merges in GPT-2's byte
 alphabet, added tokens as plain text, because llama.cpp, too, cuts them out of the text first. llama.cpp does no Unicode
@@ -41,10 +41,12 @@ _MOST_TOKENS, _MOST_MERGES = 1 << 20, 1 << 21  # Gemma 3 has 262,144 and 514,906
 
 @dataclass(frozen=True)
 class BytePairTokenizer:
-    """tokens: text to id, without the added tokens that are not in the model's own vocabulary. merges: in the order of
-    their rank. byte_fallback: characters without a token become <0x..> tokens, SentencePiece's way; otherwise tokens
-    are spelled in the byte alphabet of GPT-2. space_prefix: whether a space is put before the text; None if only the
-    pre-tokenizer says so. normalizer, pre_tokenizer, post_processor: as they stand in the file."""
+    """The content of a tokenizer.json.
+
+    tokens: text to id, without added tokens that are not in the model's own vocabulary. merges: in the order of their
+    rank. byte_fallback: whether characters without a token become <0x..> tokens, as in SentencePiece; if not, tokens
+    are spelled in the byte alphabet of GPT-2. space_prefix: whether a space is put before the text; None if the
+    pre-tokenizer alone decides. normalizer, pre_tokenizer, post_processor: as in the file."""
 
     path: Path
     tokens: dict[str, int]
@@ -108,7 +110,7 @@ def _merges(entries: Any, tokens: dict[str, Any], path: Path) -> list[tuple[str,
 
 
 def _merge(entry: Any, path: Path) -> tuple[str, str]:
-    """An old file writes "a b", a new one ["a", "b"]"""
+    """Return the two tokens of a merge. Old files write "a b", new files ["a", "b"]."""
     match entry.split(" ") if isinstance(entry, str) else entry:
         case [str(left), str(right)] if left and right:
             return left, right
@@ -118,7 +120,7 @@ def _merge(entry: Any, path: Path) -> tuple[str, str]:
 def byte_pair_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary, model_type: str
 ) -> dict[str, MetadataValue]:
-    """Return model, pre-tokenizer, tokens, types and merges; `vocabulary` is filled on the way."""
+    """Return the keys of model, pre-tokenizer, tokens, types and merges. Fills `vocabulary`."""
     for step in flat_steps(tokenizer.normalizer, "normalizers"):
         if step != {"type": "NFC"}:
             raise ThriftbitError(f"{tokenizer.path} normalizes text in a way that llama.cpp cannot: {shown(step)}")

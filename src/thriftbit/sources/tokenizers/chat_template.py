@@ -1,9 +1,8 @@
 """The chat template, carried over as it is: one Jinja text, or several under names.
 
-It stands in chat_template.jinja (more of them in additional_chat_templates/), or in tokenizer_config.json as text or as
-a list of names and texts, or in chat_template.json as older multimodal models have it. Whether it is good Jinja is for
-whoever renders it; that it is text is checked.
-"""
+The template is in chat_template.jinja (others in additional_chat_templates/), or in tokenizer_config.json as text or as
+a list of names and texts, or in chat_template.json of older multimodal models. Here it is only checked to be text, not
+to be valid Jinja."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The files of a model folder that say something about its tokenizer, read once and checked for their outer shape.
 
-Which file decides when several speak is settled here and nowhere else: tokenizer.json, then tokenizer_config.json, then
-the older special_tokens_map.json and added_tokens.json, then the ids in config.json and generation_config.json. A chat
-template in a file of its own goes before one in tokenizer_config.json, as in transformers.
-"""
+If several files say something, the first of these decides: tokenizer.json, then tokenizer_config.json, then the older
+special_tokens_map.json and added_tokens.json, then the ids in config.json and generation_config.json. A chat template
+in a file of its own goes before one in tokenizer_config.json, as in transformers."""
 
 from __future__ import annotations
 
@@ -29,8 +28,10 @@ TEMPLATE_LIMIT_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class TokenizerFolder:
-    """Each file as a JSON object, {} where it is missing; tokenizer_json is None then, because its absence matters.
-    sentencepiece_model: where tokenizer.model is, if there is one. model_config: config.json, `text_config` on top."""
+    """The files of a folder, each as a JSON object, {} for a missing file.
+
+    tokenizer_json: None if it is missing. sentencepiece_model: the path of tokenizer.model, None if it is missing.
+    model_config: config.json, with the settings of `text_config` in place of its own."""
 
     path: Path
     tokenizer_json: dict[str, Any] | None
@@ -43,7 +44,7 @@ class TokenizerFolder:
 
     @property
     def origin(self) -> str:
-        """The file with the vocabulary, as error messages name it."""
+        """The name that errors give to the file with the vocabulary."""
         return str(self.path / (SENTENCEPIECE_MODEL if self.tokenizer_json is None else TOKENIZER_JSON))
 
     @property
@@ -52,9 +53,9 @@ class TokenizerFolder:
         return str(self.tokenizer_config.get("tokenizer_class") or "").removesuffix("Fast")
 
     def added_tokens(self) -> list[AddedToken]:
-        """Return the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json has
-        the last word about what it is, as in transformers. An added_tokens.json that contradicts tokenizer.json was
-        left behind by an older release, and counts for nothing."""
+        """Return the added tokens of all files, each once. Where two describe the same token, tokenizer_config.json
+        decides, as in transformers. An added_tokens.json that contradicts tokenizer.json was left behind by an older
+        release, and is ignored."""
         tokens: dict[int, AddedToken] = {}
         for origin, token in self._declared_tokens():
             known = tokens.get(token.id, token)
@@ -66,7 +67,7 @@ class TokenizerFolder:
         return [tokens[token_id] for token_id in sorted(tokens)]
 
     def _declared_tokens(self) -> Iterator[tuple[Path, AddedToken]]:
-        """Yield (the file that says so, the token), the file with the last word last."""
+        """Yield (file, token) for each declaration of an added token. Later declarations override earlier ones."""
         origin = self.path / TOKENIZER_JSON
         tokens = [
             _added_token(origin, entry, _id(entry)) for entry in _list(self.tokenizer_json, "added_tokens", origin)

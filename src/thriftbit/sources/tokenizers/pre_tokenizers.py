@@ -2,20 +2,19 @@
 
 GGUF carries no regular expressions; it carries a name, and llama.cpp has the expressions built in. llama.cpp's own
 converter finds the name by tokenizing a test string and looking up a hash of the ids, so every fine-tune with one more
-token needs a new hash. Here the name follows from the structure in tokenizer.json: the expressions in the order they
-cut, and whether whole words are looked up before merging. A structure that is not in the table is an error, because a
-model whose text is cut differently than in training gets quietly worse.
+token needs a new hash. Here the name follows from the structure in tokenizer.json: the expressions in the order in
+which they cut, and whether whole words are looked up before merging. A structure that is not in the table is an error,
+because a model answers worse if its text is cut differently than in training.
 
 Several of llama.cpp's names stand for the same expressions. They differ in whether spaces before punctuation are
 cleaned up in detokenized text, so `model_types` gives a family the name that llama.cpp's converter gives it, too.
 
-Where llama.cpp is known to cut differently from the expressions that it stands in for, each proven to be the only
-difference by `tests/conformance/test_tokenizers.py`:
-- tekken and gpt-4o: letters are told apart as a-z, A-Z and others instead of by Unicode case, and combining marks do
-  not count as letters. It matters in scripts written with combining marks (Hindi, Thai, vocalised Arabic and Hebrew),
-  and where small letters meet capitals outside ASCII.
-- deepseek-v3: ~ does not count as a symbol.
-"""
+llama.cpp is known to cut differently from the original expressions in these cases.
+`tests/conformance/test_tokenizers.py` proves that there are no other differences:
+- tekken and gpt-4o: llama.cpp tells letters apart as a-z, A-Z and others instead of by Unicode case, and does not count
+combining marks as letters. This matters in scripts with combining marks (Hindi, Thai, vocalised Arabic and Hebrew), and
+where small letters meet capitals outside ASCII.
+- deepseek-v3: ~ does not count as a symbol."""
 
 from __future__ import annotations
 
@@ -63,8 +62,11 @@ CJK_AND_HANGUL = "[一-龥ࠀ-一가-퟿]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """name: llama.cpp's. splits: the expressions that cut the text, each the pieces of the one before. ignore_merges: a
-    word that is a token is taken whole. model_types: config.json's model_type, where a name is one family's only."""
+    """One of llama.cpp's pre-tokenizers.
+
+    name: llama.cpp's. splits: the expressions that cut the text; each cuts the pieces of the one before. ignore_merges:
+    whether a word that is a token is taken whole. model_types: config.json's model_type, if only some families use the
+    name."""
 
     name: str
     splits: tuple[str, ...]
@@ -72,7 +74,7 @@ class PreTokenizer:
     model_types: tuple[str, ...] = ()
 
 
-# A family's own name comes before the one that everybody else with that structure gets.
+# A name of single families comes before the name that all others with the same structure get.
 PRE_TOKENIZERS = (
     PreTokenizer("olmo", (GPT2,), model_types=("olmo", "gpt_neox")),
     PreTokenizer("gpt-2", (GPT2,)),
@@ -96,7 +98,10 @@ PRE_TOKENIZERS = (
 
 
 def pre_tokenizer_name(structure: Any, ignore_merges: bool, model_type: str, origin: Path) -> str:
-    """structure: tokenizer.json's `pre_tokenizer` -> llama.cpp's name for it; ThriftbitError if it has none"""
+    """Return llama.cpp's name for a pre-tokenizer. Raises ThriftbitError if it has none.
+
+    structure: `pre_tokenizer` in tokenizer.json. ignore_merges: see `PreTokenizer`. model_type: in config.json. origin:
+    what errors call the file."""
     steps = flat_steps(structure, "pretokenizers")
     splits = tuple(regex for step in steps for regex in _splits(step, origin))
     for known in PRE_TOKENIZERS:
@@ -117,7 +122,7 @@ def space_prefix_refused(origin: Path) -> ThriftbitError:
 
 
 def without_space_prefix(structure: Any) -> Any:
-    """Return the same pre-tokenizer, which puts no space before a text."""
+    """Return the same pre-tokenizer without a space before the text."""
     if isinstance(structure, list):
         return [without_space_prefix(step) for step in structure]
     if not isinstance(structure, dict):
@@ -127,7 +132,7 @@ def without_space_prefix(structure: Any) -> Any:
 
 
 def _splits(step: Any, origin: Path) -> Iterator[str]:
-    """Yield the regular expression that one step comes down to; none if it only spells bytes."""
+    """Yield the regular expression of one step; none if the step only spells bytes."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": True}:
             raise space_prefix_refused(origin)
@@ -136,7 +141,7 @@ def _splits(step: Any, origin: Path) -> Iterator[str]:
                 yield GPT2
         case {"type": "Digits", "individual_digits": True}:
             yield EACH_DIGIT
-        # To keep matches and remove what is between them is to isolate them, where an expression leaves nothing out
+        # Removing the text between matches is the same as isolating matches, if the expression matches all of the text
         case {"type": "Split", "pattern": {"Regex": str(regex)}, "behavior": "Isolated", "invert": False}:
             yield _normalized(regex)
         case {"type": "Split", "pattern": {"Regex": str(regex)}, "behavior": "Removed", "invert": True} if (
@@ -148,13 +153,13 @@ def _splits(step: Any, origin: Path) -> Iterator[str]:
 
 
 def _normalized(regex: str) -> str:
-    """Line ends are written as characters in some files and as escapes in others"""
+    """Return the expression with line ends as escapes. Some files write them as characters."""
     return regex.replace("\r", r"\r").replace("\n", r"\n")
 
 
 def flat_steps(outermost: Any, inner: str) -> list[Any]:
-    """Return a normalizer, pre-tokenizer or post-processor as a list, nested sequences laid out flat. `inner` is the
-    key under which a sequence has its steps."""
+    """Return the steps of a normalizer, pre-tokenizer or post-processor as one list, nested sequences included. inner:
+    the key under which a sequence has its steps."""
     flat: list[Any] = []
     waiting = [] if outermost is None else [outermost]
     while waiting:

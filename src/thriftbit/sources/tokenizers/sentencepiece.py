@@ -1,18 +1,18 @@
 """SentencePiece BPE (Llama 2, Mistral, Gemma, Phi-3): llama.cpp's "llama" tokenizer.
 
-llama.cpp merges whatever two neighbours join to a token, the one with the highest score first; that is SentencePiece's
+llama.cpp merges any two neighbours that join to a token, the one with the highest score first. That is SentencePiece's
 own algorithm, and tokenizer.model holds the scores. It is read here without the `sentencepiece` library: the format is
 a plain list of pieces, and the settings that decide whether llama.cpp can follow are not in the library's interface.
 
-A folder may hold only tokenizer.json, where merges with ranks stand for the scores. They say the same if every way to
-split a token in two tokens is a merge, which is how such files are made from SentencePiece models; then the rank of a
-token's first merge, negated, is its score. A vocabulary trained otherwise is refused, because llama.cpp would merge
-pairs that the tokenizer does not. (llama.cpp's own converter gives all tokens the same score.)
+A folder may hold only tokenizer.json, with ranked merges instead of scores. The two are equivalent if every way to
+split a token into two tokens is a merge. Files that were made from SentencePiece models are so. Then a token's score is
+the negated rank of its first merge. Any other vocabulary is refused, because llama.cpp would merge pairs that the
+tokenizer does not merge. (llama.cpp's own converter gives all tokens the same score.)
 
-What llama.cpp does not do is refused: normalization (NFKC and the like), squeezing runs of spaces, the Unigram model.
-What it does differently: where a space is put before the text (add_space_prefix), llama.cpp puts one after every added
-token and before a space as well, as Llama 2 did; newer tokenizers do neither (a Metaspace with prepend_scheme "first").
-"""
+Settings that llama.cpp does not have are refused: normalization (NFKC and the like), squeezing runs of spaces, the
+Unigram model. One difference remains: with a space before the text (add_space_prefix), llama.cpp also puts a space
+after every added token and before a text that begins with a space, as Llama 2 did. Newer tokenizers do neither (a
+Metaspace with prepend_scheme "first")."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BYTE_TOKENS = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 MODEL_LIMIT_BYTES = 64 << 20
 BPE_MODEL_TYPE = 2
 
-# What the fields of sentencepiece_model.proto are numbered
+# The numbers of fields in sentencepiece_model.proto
 PIECES, TRAINER_SPEC, NORMALIZER_SPEC = 1, 2, 3
 PIECE_TEXT, PIECE_SCORE, PIECE_KIND = 1, 2, 3
 TRAINER_MODEL_TYPE, TRAINER_SPACE_AS_SUFFIX = 3, 24
@@ -54,7 +54,7 @@ LONGEST_VARINT_BYTES = 10
 class Piece:
     text: str
     score: float
-    kind: gguf.TokenType  # GGUF took SentencePiece's numbers over
+    kind: gguf.TokenType  # GGUF uses SentencePiece's numbers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SentencePieceTokenizer:
 def sentencepiece_metadata(
     tokenizer: SentencePieceTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
 ) -> dict[str, MetadataValue]:
-    """Return model, tokens, scores, types and the treatment of spaces; `vocabulary` is filled on the way."""
+    """Return the keys of model, tokens, scores, types and the treatment of spaces. Fills `vocabulary`."""
     missing = BYTE_TOKENS - {piece.text for piece in tokenizer.pieces.values()}
     if missing:
         raise ThriftbitError(
@@ -83,9 +83,9 @@ def sentencepiece_metadata(
         if known is None:
             replaced = token.text
         elif known.text == token.text and known.kind in (gguf.TokenType.UNKNOWN, gguf.TokenType.BYTE):
-            continue  # the vocabulary says more precisely what it is
+            continue  # the vocabulary tells its type more precisely
         elif known.text == token.text or known.kind not in (gguf.TokenType.NORMAL, gguf.TokenType.BYTE):
-            replaced = _contained(known.text, known.kind)  # fine-tunes give reserved pieces names of their own
+            replaced = _contained(known.text, known.kind)  # fine-tunes rename reserved pieces
         else:
             replaced = token.text
         vocabulary.place_added(token, _contained(token.text, token.kind), replaced)
@@ -107,8 +107,9 @@ NO_SCORE = -1000.0  # what llama.cpp's converter writes where merges decide
 def merged_metadata(
     tokenizer: BytePairTokenizer, added: Iterable[AddedToken], vocabulary: Vocabulary
 ) -> dict[str, MetadataValue]:
-    """Gemma 4's kind: SentencePiece's spelling and bytes, but merges in an order of their own, which llama.cpp's
-    "gemma4" follows line by line. Returns the same keys as `sentencepiece_metadata`, and the merges."""
+    """Return the same keys as `sentencepiece_metadata`, and the merges. This is Gemma 4's kind of tokenizer:
+    SentencePiece's spelling and bytes, but an explicit list of merges. llama.cpp's "gemma4" merges within each line of
+    the text."""
     if space_prefix(tokenizer):
         raise ThriftbitError(f"{tokenizer.path} puts a space before the text, and llama.cpp's gemma4 does not")
     across = [left + right for left, right in tokenizer.merges if 0 < (left + right).count("\n") < len(left + right)]
@@ -126,12 +127,14 @@ def merged_metadata(
 
 
 def _contained(text: str, kind: gguf.TokenType) -> str:
-    """llama.cpp looks for user-defined tokens in the text as it came, spaces still spaces"""
+    """Return the text of a token as the GGUF has it: user-defined tokens with spaces, because llama.cpp looks for these
+    tokens before it replaces spaces by ▁."""
     return text.replace(SPACE, " ") if kind == gguf.TokenType.USER_DEFINED else text
 
 
 def read_sentencepiece_model(path: Path) -> SentencePieceTokenizer:
-    """Return tokenizer.model's content; ThriftbitError if it is none, or one that llama.cpp cannot follow."""
+    """Return the content of tokenizer.model. Raises ThriftbitError if the file is none, or llama.cpp cannot follow
+    it."""
     with open_regular(path) as file:
         data = file.read(MODEL_LIMIT_BYTES + 1)
     if len(data) > MODEL_LIMIT_BYTES:
@@ -203,7 +206,8 @@ def _by_text(tokenizer: BytePairTokenizer, scores: Mapping[str, float], otherwis
 
 
 def space_prefix(tokenizer: BytePairTokenizer) -> bool:
-    """Return whether the tokenizer puts a space before the text; ThriftbitError if it does anything else to it."""
+    """Return whether the tokenizer puts a space before the text. Raises ThriftbitError if it changes the text
+    otherwise."""
     prefixed = False
     for step in flat_steps(tokenizer.normalizer, "normalizers"):
         match step:
@@ -218,7 +222,7 @@ def space_prefix(tokenizer: BytePairTokenizer) -> bool:
 
 def _metaspace_prefix(step: Any, path: Path) -> bool:
     match step:
-        case None | {"type": "Split", "pattern": {"String": " "}}:  # no space is left for it to split at
+        case None | {"type": "Split", "pattern": {"String": " "}}:  # the normalizer has left no space to split at
             return False
         case {"type": "Metaspace", "replacement": "▁", "split": False}:
             return bool(step.get("prepend_scheme", "always") != "never")
@@ -240,7 +244,7 @@ def _refuse_foreign_merges(tokenizer: BytePairTokenizer) -> None:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield (field number, value) in the order of the message; ValueError if it is malformed."""
+    """Yield (field number, value) in the order of the message. Raises ValueError if the message is malformed."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,15 +1,13 @@
-"""Which tokens begin, end, separate and pad, and whether a text is begun and ended with one by default.
+"""Which tokens begin, end, separate and pad, and whether a text gets a beginning and an end token by default.
 
-llama.cpp falls back on ids that mean something else (11 for a byte-level vocabulary) where a key is missing, and on its
-own idea of whether a beginning-of-sequence token belongs before a prompt. So both add_bos_token and add_eos_token are
-always written, and a tokenizer without an end token is refused: generation would stop at an arbitrary word.
+Where a key is missing, llama.cpp takes a fixed id (11 for a byte-level vocabulary) and decides by itself whether a
+beginning token belongs before a prompt. So add_bos_token and add_eos_token are always written. A tokenizer without an
+end token is refused, because generation would stop at an arbitrary word.
 
-Whether they are added is decided as in transformers: with a tokenizer.json, its post-processor decides (whatever
-tokenizer_config.json says); without one or with an empty one, tokenizer_config.json; else the custom of the tokenizer
-class. llama.cpp finds the tokens that end an answer by their text. Those that it does not recognise, but that the
-configuration stops at, are passed on as the end of a turn (eot) and the end of a message (eom); a file has no place for
-more than these two.
-"""
+Whether they are added is decided as in transformers: by the post-processor of tokenizer.json if there is one (whatever
+tokenizer_config.json says), else by tokenizer_config.json, else by the default of the tokenizer class. llama.cpp finds
+the tokens that end an answer by their text. The configuration may stop at tokens that llama.cpp does not recognise. Two
+of them are written as the end of a turn (eot) and the end of a message (eom); a GGUF has no place for more."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ from thriftbit.sources.tokenizers.pre_tokenizers import flat_steps
 
 _KEYS = gguf.Keys.Tokenizer
 
-TEXT = ""  # in a template, where the text itself stands; no token is called so
+TEXT = ""  # stands for the text itself in a template; no token has this name
 
 ROLES = {
     "bos": _KEYS.BOS_ID,
@@ -53,8 +51,10 @@ RECOGNISED_STOPS = frozenset(
 def special_token_metadata(
     folder: TokenizerFolder, ids: Mapping[str, int], begins_by_custom: bool, note: Callable[[str], None]
 ) -> dict[str, MetadataValue]:
-    """ids: token text to id. begins_by_custom: whether such tokenizers add a beginning token when no file says so.
-    note: is told which tokens llama.cpp will not stop at."""
+    """Return the keys of the special tokens. Raises ThriftbitError if no file names an end token.
+
+    ids: token text to id. begins_by_custom: whether the tokenizer class adds a beginning token by default. note: is
+    called with a sentence if llama.cpp will not stop at some token."""
     roles = {role: token_id for role in ROLES if (token_id := _role(folder, role, ids)) is not None}
     begin, end = _added_ends(folder, roles, ids, begins_by_custom)
     if "eos" not in roles:
@@ -77,8 +77,9 @@ def special_token_metadata(
 
 
 def _role(folder: TokenizerFolder, role: str, ids: Mapping[str, int]) -> int | None:
-    """By text in the tokenizer's own files, else by id in config.json or generation_config.json. What the vocabulary
-    lacks is passed over: a padding token beyond the embedding is common, and means that there is none."""
+    """Return the id of the token with this role, None if there is none. The tokenizer's own files name it by text,
+    config.json and generation_config.json by id. Ids that the vocabulary lacks are ignored: a padding token beyond the
+    embedding is common, and means that there is none."""
     for section in (folder.tokenizer_config, folder.special_tokens_map):
         entry = section.get(f"{role}_token")
         text = entry.get("content") if isinstance(entry, dict) else entry
@@ -95,7 +96,8 @@ def _role(folder: TokenizerFolder, role: str, ids: Mapping[str, int]) -> int | N
 def _added_ends(
     folder: TokenizerFolder, roles: dict[str, int], ids: Mapping[str, int], begins_by_custom: bool
 ) -> tuple[bool, bool]:
-    """Return whether a beginning and an end token are added. `roles` learns them where only the template names them."""
+    """Return whether a beginning and an end token are added. Tokens that only the template names are added to
+    `roles`."""
     post_processor = (folder.tokenizer_json or {}).get("post_processor")
     if post_processor is None:
         begin = folder.tokenizer_config.get("add_bos_token", begins_by_custom)
@@ -139,7 +141,7 @@ def _template(post_processor: Any, origin: str) -> tuple[list[str], list[str]]:
 
 
 def _template_item(item: Any, origin: str) -> str:
-    """Return the name of a special token, TEXT for the text itself."""
+    """Return the text of the special token that the item stands for; TEXT for the text itself."""
     match item:
         case {"SpecialToken": {"id": str(name)}} if name:
             return name
@@ -149,8 +151,7 @@ def _template_item(item: Any, origin: str) -> str:
 
 
 def _unrecognised_stops(folder: TokenizerFolder, named: set[int], ids: Mapping[str, int]) -> list[int]:
-    """Return the tokens that the original stops at, without those that have a role and those that llama.cpp
-    recognises."""
+    """Return the ids that the original stops at, without those with a role and those that llama.cpp recognises."""
     texts = {token_id: text for text, token_id in ids.items()}
     stops = _listed(folder.generation_config.get("eos_token_id")) + _listed(folder.model_config.get("eos_token_id"))
     return [

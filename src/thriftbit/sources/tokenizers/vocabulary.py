@@ -1,10 +1,9 @@
 """The list of tokens as GGUF holds it: one text, type and score for every row of the embedding.
 
-Ids come from files that others wrote, so a slot is filled only after its id was checked against the rows of the
-embedding: a forged id costs an error, not memory. An added token beyond the embedding is left out, since a model
-cannot read a token that has no row. Rows that no token claims become unused tokens, named as llama.cpp's converter
-names them. llama.cpp looks tokens up by text and stops the process if two are the same; that is told here.
-"""
+Ids come from strangers' files, so each id is checked against the rows of the embedding before its slot is filled. An
+added token beyond the embedding is left out, because a model cannot read a token without a row. Rows without a token
+become unused tokens, with the names that llama.cpp's converter gives them. llama.cpp looks tokens up by text and aborts
+if two are the same; here that is a ThriftbitError."""
 
 from __future__ import annotations
 
@@ -19,11 +18,11 @@ import numpy as np
 from thriftbit.containers.gguf_values import MetadataValue
 from thriftbit.errors import ThriftbitError, shown
 
-# Tokens that are control tokens in all but their own declaration; rendering them as text, or reading them in a user's
-# text, is never meant. The list is llama.cpp's.
+# Tokens that are control tokens, although files may declare them otherwise: they should never be shown as text, or be
+# read from a user's text. The list is llama.cpp's.
 LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
 
-# For a token that plain text must not merge into: below every score that a vocabulary gives.
+# The score of a token that plain text must not merge into: lower than every score in a vocabulary.
 NEVER_MERGED = -1e9
 
 
@@ -31,9 +30,8 @@ NEVER_MERGED = -1e9
 class AddedToken:
     """A token that is cut out of the text before anything else happens to it.
 
-    special: whether it is no ordinary text. takes_left, takes_right: whether it swallows the white space before or
-    after it (`lstrip`, `rstrip`). whole_words: whether it is found between other word characters (`single_word`: not).
-    """
+    special: whether it is a control token. takes_left, takes_right: whether it swallows the white space before or after
+    it (`lstrip`, `rstrip`). whole_words: whether it is found only as a whole word (`single_word`)."""
 
     id: int
     text: str
@@ -49,7 +47,8 @@ class AddedToken:
 
 
 class Vocabulary:
-    """`size` slots, the rows of the embedding, to be filled by `place`. `origin` is the file that errors name."""
+    """The slots of a vocabulary, one for each row of the embedding. size: how many. origin: the file that errors
+    name."""
 
     def __init__(self, origin: str, size: int) -> None:
         self.origin = origin
@@ -60,7 +59,7 @@ class Vocabulary:
         self.left_out: list[AddedToken] = []  # added tokens beyond the embedding
 
     def place(self, token_id: Any, text: str, kind: gguf.TokenType, score: float = 0.0) -> None:
-        """Raises ThriftbitError if the id is not one of the embedding's rows, or is taken already"""
+        """Fill a slot. Raises ThriftbitError if the id is not one of the embedding's rows, or is taken already."""
         self._check(token_id, text)
         if token_id in self._texts:
             raise ThriftbitError(
@@ -69,9 +68,11 @@ class Vocabulary:
         self._set(token_id, text, kind, score)
 
     def place_added(self, token: AddedToken, text: str, replaced: str) -> None:
-        """Adds a token, or says more about one that is there; leaves it out if the embedding has no row for it. `text`
-        is what the container calls it, `replaced` what its slot may hold already. Raises ThriftbitError if it holds
-        anything else"""
+        """Add a token, or change the type of one that is there. Leaves the token out if the embedding has no row for
+        it.
+
+        text: the container's text of the token. replaced: the text that its slot may hold already. Raises
+        ThriftbitError if the slot holds anything else."""
         if token.id >= self.size:
             self.left_out.append(token)
             return
@@ -82,7 +83,7 @@ class Vocabulary:
         self._set(token.id, text, token.kind, NEVER_MERGED)
 
     def ids(self) -> dict[str, int]:
-        """Return token text to id, padding excluded."""
+        """Return the id of each token by its text, padding excluded."""
         return {text: token_id for token_id, text in self._texts.items()}
 
     def special(self) -> set[int]:
@@ -91,7 +92,8 @@ class Vocabulary:
         return {token_id for token_id, kind in self._kinds.items() if kind in kinds}
 
     def metadata(self, scores: bool) -> dict[str, MetadataValue]:
-        """Return tokens, types and, if asked for, scores. Raises ThriftbitError if two tokens have the same text."""
+        """Return the keys of tokens, types and, if `scores`, scores. Raises ThriftbitError if two tokens have the same
+        text."""
         texts = [self._texts.get(row, f"[PAD{row}]") for row in range(self.size)]
         if len(set(texts)) != self.size:
             text, times = Counter(texts).most_common(1)[0]

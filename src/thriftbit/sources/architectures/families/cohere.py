@@ -1,4 +1,4 @@
-"""Command R and Aya: attention and feed-forward network side by side, behind one layer norm."""
+"""Command R and Aya: attention and feed-forward network in parallel, after one layer norm."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width
@@ -15,7 +15,7 @@ from thriftbit.sources.architectures.llama_like import (
 )
 from thriftbit.sources.architectures.rows import norm
 
-# Command R+ normalises queries and keys; every head has weights of its own.
+# Command R+ normalises queries and keys, each head with its own weights.
 QUERY_KEY_NORMS = Kind(
     (
         norm("self_attn.q_norm", "attn_q_norm", "heads head", when="use_qk_norm"),
@@ -25,7 +25,8 @@ QUERY_KEY_NORMS = Kind(
 
 
 def normalised_if_deep(configuration: Configuration, model: Dimensions) -> str | None:
-    """llama.cpp knows Command R+, which normalises queries and keys, by its 64 layers."""
+    """Return what is wrong with norms of queries and keys, None if nothing is. llama.cpp recognises Command R+, which
+    has them, by its 64 layers."""
     if configuration.flag("use_qk_norm") == (model.layers >= 64):
         return None
     return "llama.cpp normalises queries and keys in models of 64 layers or more, and in no others."
@@ -39,7 +40,7 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA
     | LAYER_NORM
     | {
-        # Configurations of Command R say 8192 here; "model_max_length" is what the model was trained for.
+        # Configurations of Command R say 8192 here, but the model was trained for "model_max_length".
         "context_length": lambda configuration: configuration.integer(
             "model_max_length" if configuration.get("model_max_length") else "max_position_embeddings"
         ),

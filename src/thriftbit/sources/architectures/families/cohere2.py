@@ -1,4 +1,4 @@
-"""Command R7B and Command A: attention and feed-forward side by side, three layers in four through a sliding window."""
+"""Command R7B and Command A: attention and feed-forward in parallel, a sliding window in three layers of four."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, heads_fill_width

@@ -1,7 +1,6 @@
 """DeepSeek V2-Lite and other models of the class that choose among all experts at once (topk_method "greedy").
 
-The large V2 chooses groups of experts by the best expert of each; llama.cpp by the two best, so it is refused.
-"""
+The large V2 is refused: it chooses groups of experts by the best expert of each, and llama.cpp by the two best."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -9,7 +9,7 @@ from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.llama_like import METADATA, RMS_NORM, SIGMOID, SILU
 
-GLM_VOCABULARY = 154880  # llama.cpp knows GLM-4.7-Flash by it, which has the same GGUF name
+GLM_VOCABULARY = 154880  # by this number llama.cpp recognises GLM-4.7-Flash, which has the same GGUF name
 
 
 def _notes(configuration: Configuration) -> Collection[str]:

@@ -1,4 +1,4 @@
-"""EXAONE 4: norms behind attention and feed-forward network, and three layers in four through a sliding window. Layers
+"""EXAONE 4: norms after attention and feed-forward network, and a sliding window in three layers of four. Layers
 without a window have no rotary embedding."""
 
 from thriftbit.sources.architectures.architecture import Architecture
@@ -22,7 +22,8 @@ LAYER = layer_of(
 
 
 def windowed_if_deep(configuration: Configuration, model: Dimensions) -> str | None:
-    """llama.cpp knows the model with sliding windows by its 64 layers."""
+    """Return what is wrong with sliding windows, None if nothing is. llama.cpp recognises the model with sliding
+    windows by its 64 layers."""
     windowed = bool(configuration.get("sliding_window"))
     if windowed == (model.layers == 64):
         return None

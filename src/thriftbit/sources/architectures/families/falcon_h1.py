@@ -1,4 +1,4 @@
-"""Falcon-H1: in every layer attention and a state space beside each other, and a dozen multipliers.
+"""Falcon-H1: attention and a state space in parallel in every layer, and a dozen multipliers.
 
 llama.cpp has no keys for the multipliers, so they are multiplied into the weights.
 """

@@ -1,4 +1,4 @@
-"""Gemma 1: Llama's layers with norms stored as distances from one, and a feed-forward network gated by GELU."""
+"""Gemma 1: Llama's layers with norms stored minus one, and a feed-forward network gated by GELU."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.gemma_like import FINAL_NORM, FIRST_NORM, GELU_TANH, gemma_norm

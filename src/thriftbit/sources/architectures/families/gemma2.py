@@ -1,4 +1,4 @@
-"""Gemma 2: capped logits, and every other layer through a sliding window."""
+"""Gemma 2: capped logits, and a sliding window in every other layer."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, query_scale

@@ -1,7 +1,6 @@
-"""Gemma 3: normalised queries and keys, five layers in six through a sliding window with a rotary base of their own.
+"""Gemma 3: normalised queries and keys, a sliding window with its own rotary base in five layers of six.
 
-Of the multimodal models the text part is taken; the image tower is another file's business in llama.cpp's world.
-"""
+Only the text part of multimodal models is taken. llama.cpp has the image tower in a file of its own."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, query_scale
@@ -26,7 +25,7 @@ ARCHITECTURE = Architecture(
     after=(FINAL_NORM, HEAD),
     metadata_keys=METADATA | RMS_NORM | {"attention.sliding_window": "sliding_window"},
     optional_metadata_keys={"final_logit_softcapping": "final_logit_softcapping"},
-    # What the published configurations of the multimodal models leave out.
+    # Values that the published configurations of multimodal models omit.
     defaults={
         "tie_word_embeddings": True,
         "vocab_size": 262208,

@@ -1,5 +1,5 @@
-"""Gemma 4: full and sliding layers with heads of their own size, per-layer embeddings or experts in some models, and
-layers that use the keys and values of earlier ones. Of multimodal models the text part."""
+"""Gemma 4: full and sliding layers with different sizes of heads, per-layer embeddings or experts in some models, and
+layers that use the keys and values of earlier ones. Only the text part of multimodal models is taken."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +39,8 @@ QUERY = Kind(
 
 
 def keys_and_values(*, optional: bool, values_when: str) -> Kind:
-    """optional: of a layer that uses those of an earlier one; published files have some nonetheless"""
+    """Return the rows of keys and values. optional: for a layer that uses those of an earlier layer; some published
+    files have its own nonetheless."""
     keys = layer("self_attn.k_proj.weight", "attn_k.weight", "key_value width", optional=optional)
     key_norm = layer("self_attn.k_norm.weight", "attn_k_norm.weight", "head", optional=optional)
     values = layer("self_attn.v_proj.weight", "attn_v.weight", "key_value width", when=values_when, optional=optional)
@@ -84,7 +85,7 @@ def layers(model: Dimensions) -> list[Kind]:
 
 
 def of_full_layers(key: str, default: str | int) -> Any:
-    """Return a default: what releases of transformers store layer by layer, in "per_layer_config"."""
+    """Return a default that is read from "per_layer_config", where some releases of transformers store settings."""
 
     def found(configuration: Configuration) -> Any:
         stored = configuration.get("per_layer_config")
@@ -105,7 +106,8 @@ def shared_heads(configuration: Configuration) -> Value:
 
 
 def widths_of_ffn(configuration: Configuration) -> Value:
-    """Return one number, or twice as much in layers that use the keys and values of earlier ones."""
+    """Return the width of feed-forward networks: one number, or a list with twice the width in layers that use the keys
+    and values of earlier ones."""
     width, layers = configuration.integer("intermediate_size"), configuration.integer("num_hidden_layers")
     if not configuration.flag("use_double_wide_mlp"):
         return width

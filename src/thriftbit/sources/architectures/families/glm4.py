@@ -1,4 +1,4 @@
-"""GLM-4, dense (2025): norms before and behind each half, gate and up in one matrix, half of a head rotated."""
+"""GLM-4, dense (2025): norms before and after each half, gate and up in one matrix, half of each head rotated."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.kinds import Kind, every_layer

@@ -1,8 +1,6 @@
-"""GPT-2: learned positions, fused query, key and value, and matrices stored the other way round.
+"""GPT-2: learned positions, fused query, key and value, and transposed matrices.
 
-The matrices of transformers' GPT-2 multiply from the right, (inputs, outputs); every other checkpoint has (outputs,
-inputs).
-"""
+The matrices of transformers' GPT-2 are (inputs, outputs); every other checkpoint has (outputs, inputs)."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width

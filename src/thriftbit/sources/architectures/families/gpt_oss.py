@@ -1,7 +1,6 @@
-"""gpt-oss: experts in every layer, sinks in attention, and every other layer through a sliding window.
+"""gpt-oss: experts in every layer, attention sinks, and a sliding window in every other layer.
 
-The weights are those in 16 bits; how the published ones are packed is another matter (MXFP4).
-"""
+The weights here are in 16 bits; `packed/mxfp4.py` unpacks the published ones (MXFP4)."""
 
 from collections.abc import Collection
 
@@ -23,7 +22,7 @@ from thriftbit.sources.architectures.rope import PLAIN, UNROUNDED
 from thriftbit.sources.architectures.rows import layer, norm
 from thriftbit.sources.architectures.transforms import TRANSPOSE, alternate_columns, split
 
-# Matrices lie as (inputs, outputs), and the outputs of gate and up alternate.
+# Matrices are (inputs, outputs), and the outputs of gate and up alternate.
 GATE_UP = TRANSPOSE.then(
     split("1 1", "expert_rows", parts=("experts expert_ffn width",) * 2, whole="experts expert_gate_up width")
 )

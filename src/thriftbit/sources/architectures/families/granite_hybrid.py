@@ -1,4 +1,4 @@
-"""Granite 4: Mamba-2 in most layers, attention without positions in a few, and experts beside a shared one."""
+"""Granite 4: Mamba-2 in most layers, attention without positions in a few, routed experts and a shared one."""
 
 from collections.abc import Mapping
 from typing import Any

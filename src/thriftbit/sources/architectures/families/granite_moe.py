@@ -1,4 +1,4 @@
-"""Granite 3 with experts, and those models of Granite 4 that have experts and no recurrent layers."""
+"""Granite 3 with experts, and models of Granite 4 with experts and without recurrent layers."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated
@@ -48,7 +48,7 @@ EXPERTS = Kind(
 
 
 def shared(suffix: str, width: str) -> Kind:
-    """Return the feed-forward that every token meets; it is the only one where there are no experts."""
+    """Return the feed-forward network that every token uses. In models without experts it is the only one."""
     return Kind(
         (
             layer(

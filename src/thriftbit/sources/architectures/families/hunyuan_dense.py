@@ -27,11 +27,11 @@ QUERY_KEY_NORMS = Kind(
     )
 )
 
-STRETCHED_CONTEXT = 256 * 1024  # tokens, of models with an `alpha`, whatever their configurations say
+STRETCHED_CONTEXT = 256 * 1024  # tokens: the context of models with an `alpha`, whatever config.json says
 
 
 def _alpha(configuration: Configuration) -> float | None:
-    """Return how much further the positions reach, for models that stretch them by a larger base."""
+    """Return the factor by which a larger rotary base stretches positions, None for models without it."""
     rope = configuration.get("rope_parameters") or configuration.get("rope_scaling") or {}
     if not isinstance(rope, Mapping) or rope.get("rope_type", rope.get("type")) != "dynamic" or not rope.get("alpha"):
         return None
@@ -65,7 +65,7 @@ def scaling_has_an_alpha(configuration: Configuration, model: Dimensions) -> str
 
 
 def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the larger base alone says what it does."""
+    """Return no settings of scaling, because the larger base already contains it."""
     return {
         "max_position_embeddings": stated["context_length"],
         "original_max_position_embeddings": None,

@@ -1,4 +1,4 @@
-"""Hunyuan A13B: Hunyuan's attention, and experts beside a shared one in every layer."""
+"""Hunyuan A13B: Hunyuan's attention, routed experts and a shared one in every layer."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from thriftbit.sources.architectures.rows import layer
 
 
 def of_every_layer(setting: str, default: int) -> Any:
-    """Return a setting that published configurations repeat for every layer."""
+    """Return a function that reads a setting which published configurations repeat for every layer."""
 
     def found(configuration: Configuration) -> Any:
         value = configuration.get(setting, default)

@@ -1,4 +1,4 @@
-"""LFM2 with experts (8B-A1B): LFM2's layers, and experts in all but the first ones, each rated on its own."""
+"""LFM2 with experts (8B-A1B): LFM2's layers, and experts in all but the first ones, each with a sigmoid gate."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Llama 4, its text part: experts beside a shared one, attention in chunks, and every fourth layer without positions.
+"""Llama 4, its text part: routed experts and a shared one, attention in chunks, every fourth layer without positions.
 
 llama.cpp has the published models' numbers built in: chunks of 8192 tokens, every fourth layer full.
 """
@@ -28,7 +28,7 @@ from thriftbit.sources.architectures.transforms import TRANSPOSE, split
 
 CHUNK_TOKENS = 8192
 FULL_EVERY = 4
-WITHOUT_NORMS = 128  # experts of the one model whose queries and keys are not normalised
+WITHOUT_NORMS = 128  # experts; the model with that number does not normalise queries and keys
 
 GATE_UP = TRANSPOSE.then(
     split(

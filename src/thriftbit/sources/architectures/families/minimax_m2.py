@@ -1,4 +1,5 @@
-"""MiniMax M2: experts in every layer, rated each on its own, and norms over whole projections of queries and keys."""
+"""MiniMax M2: experts in every layer, each with a sigmoid gate, and norms over whole projections of queries and
+keys."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.configuration import Configuration

@@ -1,8 +1,7 @@
 """Mistral Small 3.1 and 3.2, and Ministral 3: Llama's layers under a GGUF name of their own.
 
-Of multimodal models the text part is taken. Ministral 3 has YaRN, and queries that grow with the position
-(`llama_4_scaling_beta`).
-"""
+Only the text part of multimodal models is taken. Ministral 3 has YaRN, and queries that grow with the position
+(`llama_4_scaling_beta`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +59,7 @@ ARCHITECTURE = Architecture(
     | {
         LOG_MULTIPLIER: lambda configuration: _yarn_number(configuration, "mscale_all_dim"),
         GROWTH: lambda configuration: _yarn_number(configuration, "llama_4_scaling_beta"),
-        "rope.scaling.attn_factor": lambda configuration: None,  # the log multiplier says it
+        "rope.scaling.attn_factor": lambda configuration: None,  # the log multiplier implies it
     },
     restored=_restored,
     defaults={

@@ -1,4 +1,4 @@
-"""Mixtral: Llama's attention, and in place of its feed-forward network several experts and a router."""
+"""Mixtral: Llama's attention, and experts with a router in place of the feed-forward network."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import all_of_each_head_rotated

@@ -1,4 +1,4 @@
-"""Nemotron and Minitron, dense: layer norms stored as distances from one, a feed-forward network without a gate."""
+"""Nemotron and Minitron, dense: layer norms stored minus one, a feed-forward network without a gate."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width
@@ -9,7 +9,7 @@ from thriftbit.sources.architectures.transforms import ADD_ONE
 
 
 def layer_norm(source: str, target: str) -> Kind:
-    """A layer norm. Its weight is stored as a distance from one, its bias as it is."""
+    """Return the rows of a layer norm. Its weight is stored minus one, its bias as it is."""
     weight = Row(f"{source}.weight", f"{target}.weight", "width", ADD_ONE)
     return Kind((weight, Row(f"{source}.bias", f"{target}.bias", "width")))
 

@@ -1,4 +1,4 @@
-"""Nemotron-H and Nemotron Nano 2: every layer is one thing, a state space, attention or a feed-forward network."""
+"""Nemotron-H and Nemotron Nano 2: every layer is either a state space, or attention, or a feed-forward network."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from thriftbit.sources.architectures.transforms import INTERLEAVE_KEY, INTERLEAV
 
 NORM = norm("norm", "attn_norm")
 STATE_SPACE = layer_of(NORM, mamba.state_space("mixer", "use_conv_bias"))
-# Nothing is rotated here; llama.cpp's converter reorders queries and keys nonetheless, both alike.
+# There are no rotary embeddings, but llama.cpp's converter reorders queries and keys nonetheless, both alike.
 ATTENTION = Kind(
     (
         layer("mixer.q_proj.weight", "attn_q.weight", "query width", INTERLEAVE_QUERY),
@@ -37,7 +37,8 @@ FEEDING_FORWARD = ("mlp", "moe")
 
 
 def layers_with(feed_forward: Kind) -> Any:
-    """Return the order of layers. A layer without heads for keys and without a feed-forward network is recurrent."""
+    """Return the rule for the order of layers. A layer without key heads and without a feed-forward network is
+    recurrent."""
 
     def layers(model: Dimensions) -> list[Kind]:
         def kind(number: int) -> Kind:
@@ -62,7 +63,7 @@ def has_experts(config: Mapping[str, Any]) -> bool:
 
 
 def widths(setting: str) -> Setting:
-    """Return the GGUF list: of every layer the width of its feed-forward network, 0 where it is something else."""
+    """Return the GGUF list with the width of each layer's feed-forward network, 0 for other layers."""
 
     def listed(configuration: Configuration) -> list[int]:
         kinds = configuration.listed("layer_types", configuration.integer("num_hidden_layers"))
@@ -82,7 +83,7 @@ def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
         "layer_types": kinds,
         "num_key_value_heads": max(heads for heads, _ in pairs),
         "intermediate_size": max(ffn for _, ffn in pairs),
-        "time_step_min": 1e-9,  # llama.cpp cuts nothing off
+        "time_step_min": 1e-9,  # llama.cpp has no smallest time step
         "mamba_head_dim": stated["ssm.inner_size"] // stated["ssm.time_step_rank"],
     }
 

@@ -1,4 +1,4 @@
-"""OLMo 2: norms behind attention and feed-forward network, and over whole projections of queries and keys."""
+"""OLMo 2: norms after attention and feed-forward network, and over whole projections of queries and keys."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width

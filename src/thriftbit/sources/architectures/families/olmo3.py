@@ -1,4 +1,4 @@
-"""OLMo 3: OLMo 2's layers, three in four through a sliding window."""
+"""OLMo 3: OLMo 2's layers, with a sliding window in three of four."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import full_attention_every, heads_fill_width

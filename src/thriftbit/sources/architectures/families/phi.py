@@ -1,4 +1,4 @@
-"""Phi-1.5 and Phi-2: attention and feed-forward network side by side behind one layer norm, biases everywhere."""
+"""Phi-1.5 and Phi-2: attention and feed-forward network in parallel after one layer norm, biases everywhere."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width

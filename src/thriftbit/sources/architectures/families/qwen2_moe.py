@@ -1,4 +1,4 @@
-"""Qwen 1.5 and 2 with experts: Qwen 2's attention, routed experts, and one expert that every token meets."""
+"""Qwen 1.5 and 2 with experts: Qwen 2's attention, routed experts, and one expert that every token uses."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.checks import heads_fill_width

@@ -21,7 +21,8 @@ LARGEST_EPSILON = 1e-5
 
 
 def epsilon_does_not_matter(configuration: Configuration, model: Dimensions) -> str | None:
-    """llama.cpp leaves out reading it for this GGUF name, and computes with none"""
+    """Return what is wrong with the epsilon of norms, None if nothing is. For this GGUF name, llama.cpp does not read
+    it, and computes with zero."""
     if configuration.number("rms_norm_eps") <= LARGEST_EPSILON:
         return None
     return f"rms_norm_eps is {configuration.number('rms_norm_eps'):g}; llama.cpp computes this family with none."

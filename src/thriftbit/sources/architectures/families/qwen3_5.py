@@ -1,5 +1,5 @@
-"""Qwen 3.5, 3.6 and 3.8, dense: gated delta nets, and gated attention in every fourth layer. Of multimodal models the
-text part. Behind the last layer there may be one that guesses the token after the next."""
+"""Qwen 3.5, 3.6 and 3.8, dense: gated delta nets, and gated attention in every fourth layer. Only the text part of
+multimodal models is taken. Behind the last layer there may be one that guesses the token after the next."""
 
 from thriftbit.sources.architectures import delta_net
 from thriftbit.sources.architectures.architecture import Architecture

@@ -1,5 +1,5 @@
-"""Qwen 3.5 and 3.6 with experts: gated delta nets, gated attention in every fourth layer. Of multimodal models the text
-part."""
+"""Qwen 3.5 and 3.6 with experts: gated delta nets, gated attention in every fourth layer. Only the text part of
+multimodal models is taken."""
 
 from thriftbit.sources.architectures import delta_net
 from thriftbit.sources.architectures.architecture import Architecture

@@ -1,4 +1,4 @@
-"""Qwen3-VL with experts, its text part. Some checkpoints have the experts' matrices turned over."""
+"""Qwen3-VL with experts, its text part. Some checkpoints have the experts' matrices transposed."""
 
 from dataclasses import replace
 

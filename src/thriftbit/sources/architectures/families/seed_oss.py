@@ -1,4 +1,4 @@
-"""Seed-OSS: Llama's layers with biases on query, key and value, and heads wider than the residual stream."""
+"""Seed-OSS: Llama's layers with biases on query, key and value, and all heads together wider than the hidden state."""
 
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.kinds import every_layer

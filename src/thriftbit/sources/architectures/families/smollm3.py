@@ -17,7 +17,8 @@ from thriftbit.sources.architectures.llama_like import (
 
 
 def every_fourth_layer_without_rope(configuration: Configuration, dimensions: Dimensions) -> str | None:
-    """llama.cpp has the period of four built in."""
+    """Return what is wrong with the layers without rotary embeddings, None if nothing is. llama.cpp has the period of
+    four built in."""
     expected = [int((layer + 1) % 4 != 0) for layer in range(dimensions.layers)]
     if (
         configuration.get("no_rope_layers", expected) == expected

@@ -10,7 +10,7 @@ from thriftbit.sources.architectures.transforms import STACK
 
 
 def norms_of_heads(source: str, target: str, count: str) -> Row:
-    """The norms of every head, which transformers holds one by one."""
+    """Return the row of the norms of all heads, which transformers stores one by one."""
     name = f"{LAYER}self_attn.{source}.norms.{{number}}.weight"
     return Row(name, f"{BLOCK}{target}.weight", "head", STACK, when="qk_layernorm", count=count)
 
@@ -30,7 +30,7 @@ ATTENTION = Kind(
     ),
     attention_cache,
 )
-# A model whose halves stand side by side has one norm for both.
+# A model with attention and feed-forward network in parallel has one norm for both.
 FFN_NORM = Kind(
     (
         Row(LAYER + "post_attention_layernorm.weight", BLOCK + "ffn_norm.weight", "width", when="serial"),
