@@ -1,1 +1,1 @@
-"""Which precision fits: a machine, a task, a speed wanted and a loss accepted."""
+"""Which precision of a model suits a computer, a task, a wanted speed and an accepted loss."""

@@ -1,7 +1,6 @@
-"""From what a person asks of a file to the limits that an allocation keeps.
+"""Turns a person's request for a file into the limits of an allocation.
 
-"Fits here" and "at least 10 tokens/s" become bytes and seconds, once this computer is known.
-"""
+"Fits here" and "at least 10 tokens/s" become bytes and seconds, because this computer is known."""
 
 from __future__ import annotations
 
@@ -24,20 +23,22 @@ from thriftbit.quantization.presets import PRESETS
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.model import Model
 
-MODELLED = "Q8_0"  # what is the same at every precision is computed at this one
+MODELLED = "Q8_0"  # costs that do not depend on the precision are computed at this one
 
 
 class NotMeasuredError(ThriftbitError):
-    """It depends on this computer, and that was not measured."""
+    """The answer depends on this computer's speed, which was not measured."""
 
     exit_code = 4
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks of a file; None or False where nothing is asked. size_bytes: of the file at most.
-    max_loss: the share by which perplexity may rise. fits: in this computer's memory, with context_tokens of text.
-    tokens_per_second: written, at least."""
+    """What a person asks of a file; None or False where nothing is asked.
+
+    size_bytes: of the file at most. bits_per_weight: at most.
+    max_loss: the share by which perplexity may rise. fits: whether it has to fit into this computer's memory, with
+    context_tokens of text. tokens_per_second: the least speed of writing."""
 
     size_bytes: int | None = None
     bits_per_weight: float | None = None
@@ -51,7 +52,7 @@ class Request:
         return self.fits or any(limit is not None for limit in limits)
 
     def check(self) -> None:
-        """Raises UsageError for what contradicts itself, before anything long begins."""
+        """Raise UsageError for a request that contradicts itself, before anything long begins."""
         if self.size_bytes is not None and self.bits_per_weight is not None:
             raise UsageError("--size and --bpw are the same budget; give one of them")
         if self.fits and self.bits_per_weight is not None:
@@ -61,11 +62,12 @@ class Request:
 
 
 def budget_for(model: Model, request: Request, facts: Facts | None = None) -> Budget:
-    """facts: of this computer, found out if they are needed. Returns the limits that the request means for this model
-    here.
+    """Return the limits that the request means for this model on this computer.
 
-    Raises CannotFitError where memory does not suffice for any file, NotMeasuredError for a speed on a computer that
-    was not measured, and UsageError for a request that contradicts itself."""
+    facts: of this computer; found out if they are needed and not given.
+
+    Raises CannotFitError if no file fits into memory, NotMeasuredError for a speed if this computer was not measured,
+    and UsageError for a request that contradicts itself."""
     request.check()
     if facts is None and (request.fits or request.tokens_per_second is not None):
         from thriftbit.machine.detect import detect
@@ -81,7 +83,7 @@ def budget_for(model: Model, request: Request, facts: Facts | None = None) -> Bu
 
 
 def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int:
-    """Return bytes of a file that still fits, in the larger of the two memories where there is a GPU."""
+    """Return the bytes of the largest file that fits into memory: main memory or the GPU's, whichever is larger."""
     plan = make_plan(model, MODELLED)
     shape = shape_of(model.architecture, model.metadata, plan.entries(model))
     context = min(context_tokens or DEFAULT_CONTEXT_TOKENS, shape.context_tokens or DEFAULT_CONTEXT_TOKENS)
@@ -103,7 +105,7 @@ def _largest_file(model: Model, facts: Facts, context_tokens: int | None) -> int
 
 
 def _measured_shape(model: Model, rates: Mapping[str, float]) -> ModelShape:
-    """Return the model at a precision whose format was measured: Q8_0, or else the first that was."""
+    """Return the shape of the model in Q8_0, or if Q8_0 was not measured, in the first format that was."""
     for preset in (MODELLED, *PRESETS):
         if PRESETS[preset].most in rates:
             return shape_of(model.architecture, model.metadata, make_plan(model, preset).entries(model))
@@ -111,8 +113,8 @@ def _measured_shape(model: Model, rates: Mapping[str, float]) -> ModelShape:
 
 
 def _speed(model: Model, profile: Profile | None, tokens_per_second: float) -> tuple[dict[str, float], float]:
-    """Return bytes per second of each format, and the seconds that a token's weights may take: all that it takes, less
-    what it would take at any precision."""
+    """Return the bytes per second of each format, and the seconds that reading the weights for a token may take. These
+    are the seconds of a token, less the part that does not depend on the precision."""
     if profile is None or not profile.rates:
         raise NotMeasuredError(f"--min-speed: {NOT_MEASURED}")
     threads = profile.best_threads or profile.rates[0].threads

@@ -1,11 +1,10 @@
-"""One precision recommended, with the reason, and what the neighbours would change.
+"""Recommends one precision, with the reason, and says what the next better and the next cheaper one would change.
 
-The rule is one a person can check: of everything that fits and is fast enough, the smallest that loses no more than is
-accepted. Smallest, because bytes are speed, memory and energy at once, and a loss that was accepted needs no more of
-them; on battery, that of which a token costs the least energy, which is nearly the same. Where nothing is within the
-accepted loss, the least loss that fits; and it says so. Wishes that were not expressed (the speed of reading, the usual
-loss) bend; wishes that were do not, and then the verdict is no.
-"""
+A person can check the rule: of the precisions that fit, are fast enough and lose no more than is accepted, the smallest
+is recommended. The smallest, because fewer bytes mean more speed, less memory and less energy. On battery, the one with
+the least energy per token is recommended, which is usually the same. If none is within the accepted loss, the one with
+the least loss is recommended, and the user is told. Defaults (the speed of reading, the usual loss) are relaxed if
+nothing meets them. Wishes that the user stated are not relaxed: then the verdict is no."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ _TOO_SLOW = "slower than people read: a smaller model would suit this computer b
 
 @dataclass(frozen=True)
 class Recommendation:
-    """option: recommended; None where nothing fits, or no wish can be granted. misses: wishes that even this one does
-    not meet, in words. better: the next that loses less; cheaper: the next that takes less; each None where there is
-    none."""
+    """option: the recommended one; None if nothing fits or nothing meets the stated wishes. misses: sentences on the
+    wishes that the option does not meet. better: the next option that loses less, None if there is none. cheaper: the
+    next option that takes less, None if there is none."""
 
     option: Option | None
     misses: tuple[str, ...]
@@ -63,20 +62,20 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
 
 
 def is_faithful(option: Option, wishes: Wishes) -> bool:
-    """Return whether the loss is accepted; of a sensitive task its pessimistic
-    end has to be, and where only a range is known."""
+    """Return whether the loss is accepted. For a sensitive task, and if only a range is known, the pessimistic end of
+    the loss has to be."""
     share = option.loss.share
     worst = share.high if wishes.is_sensitive or option.loss.is_of_others else share.value
     return worst is not None and worst <= wishes.loss
 
 
 def _is_fast(option: Option, wishes: Wishes) -> bool:
-    """Return whether it is fast enough, or nothing is known against it."""
+    """Return whether the option is fast enough. An unknown speed counts as fast enough."""
     return option.speed.value is None or option.speed.value >= wishes.speed
 
 
 def _better(options: Sequence[Option], chosen: Option) -> Option | None:
-    """Return the smallest of those that lose clearly less."""
+    """Return the smallest of the options that lose clearly less than the chosen one."""
     less = [option for option in options if _loss(option) < 0.8 * _loss(chosen) and _size(option) > _size(chosen)]
     return min(less, key=_size, default=None)
 
@@ -92,7 +91,7 @@ def _first(options: Sequence[Option], key: Callable[[Option], tuple[float, float
 
 
 def _work(option: Option) -> float:
-    """Return what a token costs in energy: joules where they are known, else bytes that are moved for it."""
+    """Return the energy of a token: in joules if they are known, else as the bytes that are read for it."""
     moved = sum(option.shape.bytes_per_token().values())
     return moved if option.energy.value is None else option.energy.value
 

@@ -1,8 +1,7 @@
-"""Real runs correct predictions: what was measured of a file is held against what would have been predicted of it.
+"""Real runs correct predictions: the measured speed of a file is compared with the predicted one.
 
-Called after a measurement, with its rows and the files they are about. What is kept is the prediction from the profile
-alone, so that corrections do not correct themselves (`machine/corrections.py`).
-"""
+Called after a measurement, with its rows and its files. The prediction that is kept is from the profile alone, so that
+corrections are not corrected again (`machine/corrections.py`)."""
 
 from __future__ import annotations
 
@@ -23,8 +22,10 @@ _LEARNED = ("decode_rate", "prefill_rate")
 
 
 def learn(rows: Sequence[Measurement], files: Iterable[str | Path], profile: Profile | None = None) -> list[Run]:
-    """rows: just measured here. files: that they are about. profile: the stored one by default. Returns what was kept:
-    nothing if this computer was never measured. Never fails for a file: it is passed over."""
+    """Keep the runs that the rows describe, and return them: none if this computer was never measured. A file that
+    cannot be described is passed over.
+
+    rows: just measured here. files: that the rows are about. profile: the stored one by default."""
     speeds = [row for row in rows if row.what in _LEARNED and row.value]
     profile = profile or (read_profile() if speeds else None)
     if profile is None or profile.measured_at is None:

@@ -37,9 +37,9 @@ _NOT_PLANNED = "`thriftbit fit` is for models that write text"
 
 @dataclass(frozen=True)
 class Advice:
-    """options: every precision, the largest first. choice: of them. shown: those worth choosing, eight at most.
-    rescue: what would fit, where nothing does. context_tokens: planned for. is_measured: whether the computer's speed
-    is known."""
+    """options: every precision, the largest first. choice: the recommended one. shown: the options worth choosing,
+    eight at most. rescue: sentences on what would fit, if nothing does. context_tokens: planned for. is_measured:
+    whether the computer's speed was measured."""
 
     outline: Outline
     options: tuple[Option, ...]
@@ -62,7 +62,7 @@ class Advice:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the speed that was asked for may or may not be reached, or memory is not known."""
+        """Whether it is not known if the asked speed is reached, or how much memory there is."""
         option = self.choice.option
         if option is None:
             return not self.choice.misses and any(each.place.where == "unknown" for each in self.options)
@@ -156,7 +156,7 @@ def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:
 
 
 def computer_for(profile: Profile, is_here: bool, wishes: Wishes, rows: Sequence[Measurement] = ()) -> Computer:
-    """rows: of the store, for what was measured of this computer beside its profile"""
+    """Return the computer for predictions. rows: of the store; they may tell the power that this computer draws."""
     return Computer(
         profile=profile,
         room=room_in(profile.facts, wishes.leave_free_bytes, is_here=is_here),
@@ -181,8 +181,8 @@ def _stored_rows() -> list[Measurement]:
 
 
 def _map_of(model: Model) -> Callable[[str], PredictedLoss | None] | None:
-    """Return what the model's own map says of a preset, None for one with formats that it does not know; None if no map
-    was made, or only a description of the model is here."""
+    """Return a function that gives the loss of a preset by the model's own map, or None for formats that the map lacks.
+    Returns None if no map was made, or only a description of the model is here."""
     from thriftbit.quantization.model_map import read_map
     from thriftbit.quantization.sensitivity import CALIBRATED, PLAIN
 
@@ -195,7 +195,8 @@ def _map_of(model: Model) -> Callable[[str], PredictedLoss | None] | None:
         return None
 
     def predicted(preset: str) -> PredictedLoss | None:
-        """Files that need importance data are made with a calibration, and all others without by default."""
+        """Return the loss as the map predicts it: with calibration for presets that need importance data, else
+        without."""
         formats = make_plan(model, preset, importance=PRESETS[preset].wants_importance).formats
         is_known = all(formats[tensor] in {"F32", *losses} for tensor, losses in known.losses.items())
         effort = CALIBRATED if PRESETS[preset].wants_importance and calibrated else PLAIN

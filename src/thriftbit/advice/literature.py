@@ -1,14 +1,13 @@
-"""What others measured of other models, for presets of which nothing was measured here: a range, never a number.
+"""Published losses of other models, for presets that were not measured here: a range, never a number.
 
-How much a precision loses depends on the model: large ones lose less than small ones, well trained ones more than
-others, mixtures of experts not what dense ones do. So the range is that of the published models of the same kind and
-nearest in size; beyond the smallest and the largest of them it is widened. The tables and their sources are in
-`literature.json`.
+The loss of a precision depends on the model. Large models lose less than small ones, models that were trained on more
+text lose more, and mixtures of experts differ from dense models. So the range is that of the published models of the
+same kind and nearest in size. For models smaller or larger than all of these, the range is widened. The tables and
+their sources are in `literature.json`.
 
-Hardly any table has every preset, and presets have to be comparable with one another. What a table lacks is read
-between its own neighbours, on the scale that all tables together give: the logarithm of a loss is taken as a level of
-the table plus a step of the preset, both fitted to all that was published.
-"""
+Hardly any table has every preset, but presets have to be comparable. A preset that a table lacks is interpolated
+between its neighbours in the table, on a scale that all tables together give: the logarithm of a loss is modelled as a
+level of the table plus a step of the preset, both fitted to all published losses."""
 
 from __future__ import annotations
 
@@ -24,19 +23,19 @@ from typing import Any
 from thriftbit.machine.prediction import Prediction
 from thriftbit.sizes import counted
 
-_LEAST_LOSS = 0.0002  # what is published as less, or as a gain, is noise
-_ROUNDS = 30  # of fitting levels and steps in turn, which converge in ten
-_NEAR = 2.5  # times smaller or larger: how far the size of a model may be, to count as near
+_LEAST_LOSS = 0.0002  # smaller published losses, and gains, are noise
+_ROUNDS = 30  # of fitting levels and steps alternately, which converges in ten
+_NEAR = 2.5  # models up to this factor smaller or larger count as near
 _FEWEST_NEAR = 3  # tables that a range is made of
 _WIDEST = 4.0  # a range is never widened by more: a judgement
-_MORE = 1.001  # times the loss of the preset before, at least
-_CLOSE = 0.1  # steps that are closer say nothing about the slope between them
+_MORE = 1.001  # the least factor between the losses of neighbouring presets
+_CLOSE = 0.1  # steps that are closer together give no slope
 
 
 @dataclass(frozen=True, eq=False)
 class Published:
-    """losses: by how much perplexity rose, as a share, for each preset. importance: with an importance matrix.
-    mixture: of experts."""
+    """One published table. losses: the share by which perplexity rose, by preset. importance: whether with an
+    importance matrix. mixture: whether the model is a mixture of experts."""
 
     model: str
     billions: float
@@ -48,16 +47,18 @@ class Published:
 
 
 def literature_loss(preset: str, parameters: float, mixture: bool = False) -> Prediction | None:
-    """parameters: of the model, all of them. mixture: of experts. Returns by what share perplexity rises, for a preset
-    of llama.cpp's: low and high are the range, value is the middle that presets are ordered by; None where nothing is
-    published."""
+    """Return the share by which perplexity rises with a preset: low and high are the range, and value is its middle, by
+    which presets are ordered. Returns None if nothing is published.
+
+    preset: by llama.cpp's name. parameters: the number of all parameters of the model. mixture: whether it is a mixture
+    of experts."""
     return _ranges(parameters / 1e9, mixture).get(preset)
 
 
 @cache
 def _ranges(billions: float, mixture: bool) -> Mapping[str, Prediction]:
-    """Return for every preset. A preset that loses more than another in all tables together is never said to lose less
-    because another choice of tables has it."""
+    """Return the range of every preset. A preset that loses more than another in all tables together never gets a
+    smaller loss only because its range comes from other tables."""
     found: dict[str, Prediction] = {}
     value = low = high = 0.0
     wider = _widening(billions, [row.billions for row in published() if row.mixture == mixture])
@@ -100,8 +101,7 @@ def _row(row: Mapping[str, Any], source: Mapping[str, str]) -> Published:
 
 
 def _near(billions: float, mixture: bool, preset: str) -> dict[Published, float]:
-    """Return the loss of the preset in the tables that are nearest in
-    size, of models of the kind; in three at least."""
+    """Return the loss of the preset in the tables of the same kind that are nearest in size; at least three tables."""
     losses = {row: loss for row in published() if row.mixture == mixture and (loss := _loss(row, preset)) is not None}
     rows = sorted(losses, key=lambda row: _apart(row, billions))
     near = [row for row in rows if _apart(row, billions) <= math.log(_NEAR)]
@@ -113,15 +113,15 @@ def _apart(row: Published, billions: float) -> float:
 
 
 def _widening(billions: float, known: Iterable[float]) -> float:
-    """Return a factor for a model that is smaller or larger than all of which something is published."""
+    """Return the factor by which the range is widened for a model smaller or larger than all published ones; else 1."""
     sizes = list(known)
     beyond = max(min(sizes) / max(billions, 1e-3), billions / max(sizes), 1.0)
     return min(_WIDEST, math.sqrt(beyond))
 
 
 def _loss(row: Published, preset: str) -> float | None:
-    """Return the loss of the preset in this table. Where the table lacks the preset, the loss is read between the
-    nearest presets that it has; None beyond them."""
+    """Return the loss of the preset in this table. If the table lacks it, the loss is interpolated between the nearest
+    presets in the table; None beyond these."""
     if preset in row.losses:
         return row.losses[preset]
     steps = _steps()
@@ -137,7 +137,7 @@ def _loss(row: Published, preset: str) -> float | None:
 
 @cache
 def _steps() -> Mapping[str, float]:
-    """Return for each preset, the logarithm of its loss above the middle of its table, averaged over all tables."""
+    """Return the step of each preset: the logarithm of its loss minus the level of the table, averaged over tables."""
     tables = [{preset: math.log(loss) for preset, loss in row.losses.items()} for row in published()]
     steps = dict.fromkeys(sorted({preset for table in tables for preset in table}), 0.0)
     for _ in range(_ROUNDS):

@@ -1,8 +1,8 @@
-"""What a precision costs in quality, from the best source there is.
+"""The loss of a precision, from the best source there is.
 
-In this order: what was measured of a file of this very model; the model's own map, predicted from measurements of its
-tensors; what was measured of its family, in other sizes; what others published of other models. Every loss says which
-it is, and none is made up: where there is no source, it is unknown.
+The sources, best first: a measurement of a file of this model; the model's own map, which predicts from measurements of
+its tensors; measurements of other sizes of its family; published losses of other models. Every loss names its source.
+Without a source, the loss is unknown.
 
 The unit is the share by which perplexity rises (0.01: one percent), as everywhere in Thriftbit.
 """
@@ -30,19 +30,19 @@ LOSSLESS = "by definition"
 _EVERYTHING = "all"  # the domain of rows about all texts together
 _FLOATS = {"F32": {"F32", "F16", "BF16", "MXFP4"}, "F16": {"F16"}, "BF16": {"BF16", "MXFP4"}}
 _FAMILY_NAME = re.compile(r"[a-z]+[-_ ]?\d*(?:\.\d+)?", re.IGNORECASE)
-_FLOAT_LOSS = 0.0005  # 16-bit floats of another kind than the model's own; smaller than can be measured
+_FLOAT_LOSS = 0.0005  # of 16-bit floats of another kind than the model's own; too small to be measured
 
 
 @dataclass(frozen=True)
 class ExpectedLoss:
-    """share: by which perplexity rises. provenance: where from, in the words that all of Thriftbit uses."""
+    """share: by which perplexity rises. provenance: the source, in the words that all of Thriftbit uses."""
 
     share: Prediction
     provenance: str
 
     @property
     def is_of_others(self) -> bool:
-        """Whether it is what other models lost, and a range rather than a number."""
+        """Whether the loss is that of other models, and so a range rather than a number."""
         return self.provenance in (FAMILY, LITERATURE)
 
 
@@ -52,7 +52,7 @@ ROUNDED_TO_16_BITS = ExpectedLoss(
 
 
 class PredictedLoss(Protocol):
-    """What a map says of a plan: low and high are its interval, 19 times in 20."""
+    """A map's prediction for a plan: low and high are the interval that contains the loss 19 times in 20."""
 
     @property
     def low(self) -> float: ...
@@ -66,8 +66,8 @@ class PredictedLoss(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """rows: of the store. fingerprint: of the model's weights, "" where they are not here. domain: of the task.
-    from_map: preset -> what the model's own map says of it, None for one that it does not know; None where no map was
+    """rows: of the store. fingerprint: of the model's weights, "" if they are not here. domain: of the task. from_map:
+    gives the loss of a preset by the model's own map, None for a preset that the map lacks. It is None if no map was
     made."""
 
     rows: Sequence[Measurement]
@@ -82,7 +82,7 @@ def evidence_for(
     domain: str,
     from_map: Callable[[str], PredictedLoss | None] | None = None,
 ) -> Evidence:
-    """rows: of the store, all or some"""
+    """Return the evidence about a model. rows: of the store, about any models. domain, from_map: see `Evidence`."""
     try:
         fingerprint = model.fingerprint
     except ThriftbitError:  # only its description is here
@@ -92,7 +92,7 @@ def evidence_for(
 
 
 def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss:
-    """preset: of llama.cpp's. Returns what a file of it loses against the model as it is."""
+    """Return the loss of a file of this preset against the model as it is. preset: by llama.cpp's name."""
     if preset in _FLOATS:
         return _float_loss(model, preset)
     own = [row for row in evidence.rows if row.against and row.against.fingerprint == evidence.fingerprint]
@@ -113,7 +113,7 @@ def expected_loss(model: Model, preset: str, evidence: Evidence) -> ExpectedLoss
 
 
 def loss_of_file(model: Model, level: str, evidence: Evidence) -> ExpectedLoss:
-    """Return what a file that is quantized already lost against its original. level: that it says it is."""
+    """Return the loss of a file that is quantized already, against its original. level: what the file says it is."""
     own = [row for row in evidence.rows if row.subject.fingerprint == evidence.fingerprint]
     if row := _newest(own, level, evidence.domain):
         return ExpectedLoss(_measured(row), MEASURED if row.provenance == MEASURED else ELSEWHERE)
@@ -127,7 +127,7 @@ def _published(level: str, model: Model) -> ExpectedLoss:
 
 
 def family_of(name: str) -> str:
-    """ "SmolLM2-135M-Instruct" -> "smollm2"; "" for a name that names no family"""
+    """Return the family in a model's name: "smollm2" for "SmolLM2-135M-Instruct", "" if there is none."""
     match = _FAMILY_NAME.match(name.rstrip("/").rpartition("/")[2])
     return re.sub(r"[-_ ]", "", match[0].lower()) if match and any(c.isdigit() for c in match[0]) else ""
 
@@ -140,7 +140,8 @@ def _float_loss(model: Model, preset: str) -> ExpectedLoss:
 
 
 def _from_map(predicted: PredictedLoss) -> ExpectedLoss:
-    """Perplexity rises by exp(KL divergence) - 1 at most; by how much less, a map does not say."""
+    """Return the rise of perplexity that a map predicts: at most exp(KL divergence) - 1. A map cannot tell how much
+    less."""
     share = predicted.perplexity_rise
     low, high = math.expm1(predicted.low) / 2, math.expm1(predicted.high)
     return ExpectedLoss(Prediction(share, min(low, share), max(high, share), "the model's own map"), PREDICTED)

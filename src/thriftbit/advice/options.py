@@ -1,4 +1,4 @@
-"""Every precision of a model on a computer: what it weighs, needs, does and loses."""
+"""Every precision of a model on a computer: its size, memory, speed and loss."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from thriftbit.sources.remote import Outline
 from thriftbit.sources.tensor import Tensor
 
 _PROMPT_TOKENS = 512
-_OF_A_TOKENIZER = (10, 40, 80)  # bytes for each entry of the vocabulary, in the files of the families we convert
+_OF_A_TOKENIZER = (10, 40, 80)  # bytes per entry of the vocabulary: least, usual and most in families with a table
 _CPU = "CPU"
 AS_IT_IS = "as it is"
 _KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4, "NVFP4": NVFP4, "Q1_0": "Q1_0", "Q2_0": "Q2_0"}
@@ -46,10 +46,10 @@ _KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4, "NVFP4": NVFP
 
 @dataclass(frozen=True)
 class Option:
-    """name: the preset, or the format of a model that is small already. size: bytes of the file. speed: tokens written
-    in a second, prefill: read; first_token: seconds until an answer to 512 tokens begins. energy: joules for a token.
-    speed_provenance: "measured here", "predicted", "unknown". native: whether it is the format that the model was made
-    in. same: other presets whose file is this one, tensor for tensor."""
+    """name: the preset, or the format of a model that is quantized already. size: bytes of the file. speed: tokens/s
+    when writing. prefill: tokens/s when reading. first_token: seconds until an answer to 512 tokens begins. energy:
+    joules per token. speed_provenance: "measured here", "predicted", "unknown". native: whether it is the format that
+    the model was made in. same: other presets that give the same file, tensor for tensor."""
 
     name: str
     size: Prediction
@@ -73,8 +73,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Computer:
-    """profile: measured or not; None if nothing at all is known. room: for models. is_here: whether it is this one.
-    watts: that it drew while models wrote, where a counter measured it."""
+    """profile: None if nothing is known of the computer; it may lack measurements. room: for models. is_here: whether
+    it is this computer. watts: the power while models wrote, if a counter measured it."""
 
     profile: Profile | None
     room: Room
@@ -91,7 +91,9 @@ class Computer:
 def all_options(
     outline: Outline, computer: Computer, wishes: Wishes, evidence: Evidence, *, as_it_is: bool = False
 ) -> list[Option]:
-    """Return from 32-bit floats down; with what a model is small in already, if it is. as_it_is: only a file's own."""
+    """Return every precision, from 32-bit floats down, and the model's own format if it is quantized already.
+
+    as_it_is: return a file's own precision only."""
     plans = [own_formats(outline)] if as_it_is else list(_plans(outline))
     alike: dict[tuple[str, ...], list[Option]] = {}
     for name, plan in plans:
@@ -101,8 +103,7 @@ def all_options(
 
 
 def _merged(options: Sequence[Option]) -> Option:
-    """options: their files are the same, tensor for tensor. Returns one row
-    for all: the option with the least known loss."""
+    """Return one option for several that give the same file, tensor for tensor: the one with the least known loss."""
     if len(options) == 1:
         return options[0]
     first = min(options, key=lambda option: (not option.native, option.loss.share.value or 0.0))
@@ -110,7 +111,8 @@ def _merged(options: Sequence[Option]) -> Option:
 
 
 def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: str, machine: object) -> Option:
-    """Return the option with the speed that was measured of such a file here, if there is one. rows: of the store."""
+    """Return the option with the measured speed of such a file on this computer, if there is one. rows: of the
+    store."""
     here = [
         row
         for row in rows
@@ -132,7 +134,8 @@ def measured_speeds(rows: Sequence[Measurement], option: Option, fingerprint: st
 
 
 def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | None:
-    """Return what this computer drew while it wrote: energy of a token over its time, of every file that has both."""
+    """Return this computer's power in watts while models write: energy per token divided by time per token, over all
+    files with both."""
     found: dict[tuple[str, object], dict[str, float]] = {}
     for row in rows:
         if row.what in ("energy_per_token", "decode_rate") and row.value is not None and row.machine == machine:
@@ -143,7 +146,8 @@ def measured_watts(rows: Iterable[Measurement], machine: object) -> Spread | Non
 
 
 def _plans(outline: Outline) -> Iterator[tuple[str, Plan]]:
-    """Yield names and formats for every tensor; of levels that are named alike, the first."""
+    """Yield the name and the plan of every precision that suits the model. Of levels with the same name, the first is
+    taken."""
     model = outline.model
     native = native_formats(outline)
     if native:
@@ -163,8 +167,8 @@ def _is_for(preset: str, outline: Outline) -> bool:
 
 
 def native_formats(outline: Outline) -> tuple[str, Plan] | None:
-    """Return the model in the format that it is in, or was made for; None for one in full precision, and for one whose
-    format llama.cpp does not have."""
+    """Return the name and plan of the format that the model is stored in or was trained for. Returns None for a model
+    in full precision, and if llama.cpp lacks the format."""
     model, born = outline.model, outline.born
     if model.quantized_source:
         return own_formats(outline)
@@ -184,7 +188,7 @@ def native_formats(outline: Outline) -> tuple[str, Plan] | None:
 
 
 def _unchanged(model: Model) -> tuple[str, Plan] | None:
-    """Return the weights as they are packed, where GGUF has a format for each."""
+    """Return the plan that keeps the weights as they are packed; None if GGUF lacks a format for one of them."""
     try:
         plan = same_plan(model)
     except ThriftbitError:
@@ -193,7 +197,7 @@ def _unchanged(model: Model) -> tuple[str, Plan] | None:
 
 
 def own_formats(outline: Outline) -> tuple[str, Plan]:
-    """Return a file as it is."""
+    """Return the name and plan of a file as it is."""
     model = outline.model
     plan = Plan({tensor.name: tensor.source_dtype for tensor in model.tensors}, CUSTOM, AS_IT_IS)
     return outline.level or plan.most_common_format(model), plan
@@ -234,7 +238,7 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
     if outline.born is not None and outline.born.packed and name in ("F16", "BF16"):
         return ROUNDED_TO_16_BITS
     if outline.born is None or not (outline.born.trained and outline.born.format):
-        return loss  # against the model as it is, whatever it lost before
+        return loss  # against the model as it is, without what it lost before
     if loss.provenance in (LOSSLESS, MEASURED):
         return loss
     return ExpectedLoss(
@@ -243,7 +247,7 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
 
 
 def _speeds(shape: ModelShape, computer: Computer, where: Placement, wishes: Wishes) -> tuple[Prediction, Prediction]:
-    """Return writing and reading."""
+    """Return the speeds of writing and of reading, in tokens/s."""
     profile = computer.profile
     if where.where in ("no", "unknown"):
         return unknown("it does not fit"), unknown("it does not fit")

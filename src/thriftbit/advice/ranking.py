@@ -1,10 +1,9 @@
 """`thriftbit fit` without a model: those that are on this disk already, the best for this computer first.
 
-Each GGUF is taken as it is. What it lost is rarely known for a file from elsewhere, so the order is a rule of one
-sentence: what fits before what does not, what is fast enough before what is not, more parameters before fewer, then
-more bits for each, up to Q8_0. What has still more bits comes after that, since it takes twice the memory and time and
-answers alike.
-"""
+Each GGUF is taken as it is. The loss of a file from elsewhere is rarely known, so the order follows simple rules: files
+that fit come before those that do not, fast enough ones before slower ones, more parameters before fewer, and then more
+bits per weight before fewer, up to Q8_0. Files with more bits than Q8_0 come after that, because they take twice the
+memory and time and answer alike."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ _LAVISH_BITS = 9.0
 
 @dataclass(frozen=True)
 class Ranked:
-    """A file on this disk. name: as people know it. option: what it takes and does here; None where it could not be
-    described, and `problem` then says why."""
+    """A file on this disk. name: as people know it. option: its size, memory and speed here; None if it could not be
+    described, and `problem` says why."""
 
     name: str
     path: Path
@@ -43,7 +42,7 @@ class Ranked:
 def rank_local(
     wishes: Wishes, *, machine: str | Path | None = None, paths: Iterable[Path] | None = None
 ) -> list[Ranked]:
-    """paths: of GGUF files; all that are found on this disk if None. Returns the best first."""
+    """Return GGUF files on this disk, the best first. paths: of the files; None means all that are found."""
     profile, is_here = computer_profile(machine)
     computer = computer_for(profile, is_here, wishes)
     found = [(path.name, path, "") for path in paths] if paths is not None else _on_this_disk()
@@ -52,7 +51,7 @@ def rank_local(
 
 
 def _on_this_disk() -> list[tuple[str, Path, str]]:
-    """Return name, path and what it really is, of every GGUF with a whole model; copies once."""
+    """Return the name, the path and the true precision of every GGUF with a whole model. Copies are listed once."""
     models = take_inventory().models
     return [
         (model.name, model.path, model.label or "")
@@ -64,7 +63,7 @@ def _on_this_disk() -> list[tuple[str, Path, str]]:
 def _ranked(name: str, path: Path, level: str, computer: Computer, wishes: Wishes) -> Ranked:
     try:
         outline = open_outline(path)
-        # a file in full precision is listed as it is, not as what could be made of it
+        # a file in full precision is listed as it is; what could be made of it is not
         options = all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)
     except ThriftbitError as error:
         return Ranked(name, path, level, 0, None, str(error))

@@ -1,11 +1,9 @@
-"""From whatever a person calls a model to a file that runs here, and how much text it can keep in mind.
+"""Turns whatever a person calls a model into a file that runs here, with a context that fits.
 
-A GGUF runs as it is. Of a folder or a model on the Hub one is made: of what `fit` recommends, unless one that was made
-of it is here already. The memory that is free now decides the context: it is halved until the model fits, and said.
-
-Left out: a hidden folder for such files. What takes gigabytes stands where the person is, under the name that
-`thriftbit quantize` would give it.
-"""
+A GGUF runs as it is. A folder or a model on the Hub is quantized to what `fit` recommends, unless a file that was made
+of it is here already. The memory that is free now decides the context: it is halved until the model fits, and the user
+is told. Left out: a hidden folder for such files. Files of gigabytes go into the current folder, under the name that
+`thriftbit quantize` would give them."""
 
 from __future__ import annotations
 
@@ -43,8 +41,8 @@ Confirm = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Ready:
-    """path: of a GGUF. context_tokens: that fit into memory with it. threads: measured best here; None if nothing was
-    measured."""
+    """path: of a GGUF. context_tokens: the context that fits into memory. threads: the number that was measured as the
+    fastest here; None if nothing was measured."""
 
     path: Path
     context_tokens: int
@@ -59,10 +57,11 @@ def ready_to_run(
     confirm: Confirm,
     progress: Progress = no_progress,
 ) -> Ready:
-    """source: whatever `locate` understands. confirm: is asked before much is downloaded or written.
+    """Return a file of the model that runs here. It is made if none is here.
 
-    Raises ThriftbitError for what is missing or damaged, does not fit, or was not agreed to.
-    """
+    source: whatever `locate` understands. context_tokens: the wanted context. confirm: is asked before much is
+    downloaded or written. Raises ThriftbitError for a model that is missing, damaged or does not fit, and if the user
+    does not agree."""
     source = obtain(source, to_run=True, offline=offline, confirm=confirm)
     path = Path(source)
     if not path.is_file():
@@ -73,8 +72,8 @@ def ready_to_run(
 
 
 def context_that_fits(path: Path, wanted: int | None) -> int:
-    """Return tokens of text that fit into the memory that is free, as many as wanted if possible. Raises ThriftbitError
-    if the model does not even fit with a little."""
+    """Return the tokens of context that fit into free memory: as many as wanted if possible. Raises ThriftbitError if
+    the model does not fit even with a short context."""
     outline = open_outline(path)
     option = _option(outline, wanted or DEFAULT_CONTEXT_TOKENS)
     made_for = option.shape.context_tokens
@@ -96,8 +95,8 @@ def context_that_fits(path: Path, wanted: int | None) -> int:
 
 
 def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
-    """Return whether all fit into the memory that is free now, together and each with a context of its own;
-    where that cannot be told, yes."""
+    """Return whether all files fit into free memory together, each with its own context. Returns True if that cannot be
+    told."""
     places = [_option(open_outline(path), context_tokens).place for path in paths]
     room = computer_for(*computer_profile(None), Wishes()).room
     main, gpu = sum(place.main_bytes for place in places), sum(place.gpu_bytes for place in places)
@@ -107,7 +106,7 @@ def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
 
 
 def _option(outline: Outline, context_tokens: int) -> Option:
-    """Return the file as it is, on this computer."""
+    """Return the option of the file as it is, on this computer."""
     wishes = Wishes(context_tokens=context_tokens)
     computer = computer_for(*computer_profile(None), wishes)
     return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)[0]
@@ -129,7 +128,8 @@ def _made_of(
     confirm: Confirm,
     progress: Progress,
 ) -> Path:
-    """Return a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends."""
+    """Return a file of a folder or of a model on the Hub: an existing one, or a new one in the precision that `fit`
+    recommends."""
     advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline)
     option = advice.choice.option
     model = _opened(source)
@@ -168,7 +168,7 @@ def _native_plan(outline: Outline) -> Plan:
 
 
 def _opened(source: str) -> Model | None:
-    """Return the model, if its weights are on this disk."""
+    """Return the model, None if its weights are not on this disk."""
     try:
         return open_model(source, offline=True)
     except ThriftbitError:
@@ -178,8 +178,8 @@ def _opened(source: str) -> Model | None:
 
 
 def _already_made(name: str, model: Model | None, preferred: str) -> Iterator[Path]:
-    """Yield files here that were made of the model, what `fit` recommends first, else the largest; only by what they
-    say of their weights, so none if these are not here to compare with."""
+    """Yield files on this disk that were made of the model: the recommended precision first, then the largest first. A
+    file states which weights it was made of, so nothing is yielded if the model's weights are not here to compare."""
     if model is None:
         return
     files = sorted(Path().glob("*.gguf"), key=lambda file: (file.name != f"{name}-{preferred}.gguf", -_size(file)))

@@ -1,4 +1,4 @@
-"""Nothing fits: what would. A smaller context, a cache in 8 bits, less left free, or a smaller model."""
+"""What would fit, if nothing does: a shorter context, a cache in 8 bits, less memory left free, or a smaller model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from thriftbit.machine.room import Room
 from thriftbit.sizes import describe_bytes, describe_count
 
 _SMALLEST_CONTEXT = 1024
-_USUAL_BITS, _OVERHEAD_BYTES = 4.85, 1_000_000_000  # of Q4_K_M, and of cache and program with a short context
+# Bits per weight of Q4_K_M; memory of the cache and the program with a short context
+_USUAL_BITS, _OVERHEAD_BYTES = 4.85, 1_000_000_000
 
 
 def what_would_fit(
     evaluate: Callable[[Wishes], Sequence[Option]], wishes: Wishes, room: Room, context_tokens: int
 ) -> list[str]:
-    """evaluate: the options for other wishes. context_tokens: planned for. Returns sentences, the mildest first."""
+    """Return sentences on what would fit, the mildest first.
+
+    evaluate: gives the options for other wishes. context_tokens: the context that was planned for."""
     sentences = list(_other_settings(evaluate, wishes, context_tokens))
     options = evaluate(wishes)
     as_made = [option for option in options if option.native]

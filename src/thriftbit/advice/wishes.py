@@ -1,4 +1,4 @@
-"""What somebody wants of a model: the four questions, in numbers."""
+"""What somebody wants of a model, in numbers: task, speed, loss and context."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from thriftbit.errors import UsageError
 DEFAULT_CONTEXT_TOKENS = 8192
 READING_SPEED = 6.0  # tokens/s: about as fast as people read
 
-# task -> (the share by which perplexity may rise, whether the pessimistic end of the interval has to stay below it,
-# the domain of measurements that is nearest to it)
+# task -> (the share by which perplexity may rise, whether the pessimistic end of the interval has to stay below it, the
+# domain of measurements that is nearest to the task)
 _TASKS: Mapping[str, tuple[float, bool, str]] = {
     "chat": (0.03, False, "prose"),
     "code": (0.01, True, "code"),
@@ -25,9 +25,9 @@ _OWN_TEXT = (0.01, True)
 
 @dataclass(frozen=True)
 class Wishes:
-    """task: one of TASKS, or a text file. min_speed: tokens/s, max_loss: the share by which perplexity may rise,
-    context_tokens: None for what is usual. leave_free_bytes: of memory, for everything else; None for a little.
-    cache_type: of what is kept of the text. saves_energy: on battery."""
+    """task: one of TASKS, or the path of a text file. min_speed: tokens/s. max_loss: the share by which perplexity may
+    rise. context_tokens: None for the usual context. leave_free_bytes: memory for everything else; None for a default.
+    cache_type: the format of the KV cache. saves_energy: whether energy per token decides, as on battery."""
 
     task: str = "chat"
     min_speed: float | None = None
@@ -56,9 +56,9 @@ class Wishes:
 
     @property
     def domain(self) -> str:
-        """Of measurements about this task."""
+        """The domain of measurements about this task."""
         return _TASKS[self.task][2] if self.task in _TASKS else Path(self.task).name
 
     def context(self, model_tokens: int) -> int:
-        """Return the context to plan for; no more than the model was made for, where that is known."""
+        """Return the context to plan for: at most the model's own context, if that is known."""
         return min(self.context_tokens or DEFAULT_CONTEXT_TOKENS, model_tokens or (1 << 31))

@@ -1,4 +1,4 @@
-"""Advice in sentences that somebody understands who has never heard of Q4_K_M."""
+"""Advice in sentences for people who have never heard of Q4_K_M."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LEAST_SHOWN, _MOST_SHOWN = 0.001, 10.0  # shares, beyond which the number says 
 
 
 def reason(advice: Advice) -> str:
-    """Return why the recommended precision, in one sentence; why there is none."""
+    """Return one sentence on why the precision is recommended, or why there is no recommendation."""
     option = advice.choice.option
     if option is None:
         return _refusal(advice)
@@ -47,7 +47,7 @@ def reason(advice: Advice) -> str:
 
 
 def difference(advice: Advice, other: Option, *, better: bool) -> str:
-    """Return what the next better or next cheaper choice would change."""
+    """Return a sentence on what the next better or the next cheaper precision would change."""
     chosen = advice.choice.option
     assert chosen is not None
     memory, own = other.memory.lasting.value, chosen.memory.lasting.value
@@ -64,7 +64,7 @@ def difference(advice: Advice, other: Option, *, better: bool) -> str:
 
 
 def next_command(advice: Advice) -> str:
-    """Return what to type now; "" where Thriftbit can do nothing more."""
+    """Return the command to type next; "" if there is none."""
     option, outline = advice.choice.option, advice.outline
     if option is None:
         return ""
@@ -83,7 +83,7 @@ def next_command(advice: Advice) -> str:
 
 
 def describe_loss(loss: ExpectedLoss) -> str:
-    """Return the range: "0.4–2.9%", "under 0.1%"; "none", "none to speak of", "unknown"."""
+    """Return the loss in words: "0.4–2.9%", "under 0.1%", "none", "none to speak of" or "unknown"."""
     share = loss.share
     if share.value is None:
         return "unknown"
@@ -102,7 +102,7 @@ def describe_loss(loss: ExpectedLoss) -> str:
 
 
 def describe_effect(loss: ExpectedLoss) -> str:
-    """Return what a reader may notice, from the mildest to the worst of the range: "hardly any to hard to notice"."""
+    """Return what a reader may notice, from the best to the worst end of the range: "hardly any to hard to notice"."""
     share = loss.share
     if share.value is None:
         return ""
@@ -115,7 +115,7 @@ def _effect(share: float) -> str:
 
 
 def describe_percent(share: float) -> str:
-    """Return to two digits, as losses span four orders of magnitude."""
+    """Return the percentage with two digits, because losses span four orders of magnitude."""
     percent = 100 * share
     if abs(percent) >= 9.95:
         return f"{percent:.0f}%"
@@ -127,7 +127,7 @@ def describe_number(value: float) -> str:
 
 
 def meaning_of(share: float) -> str:
-    """Return what a rise of perplexity means to a reader; a convention, as in report/verdict.py."""
+    """Return the meaning of a rise of perplexity for a reader, by a convention (see report/verdict.py)."""
     return next((words for limit, words in _MEANING if share < limit), _WORST)
 
 
@@ -184,7 +184,7 @@ def _beside(loss: ExpectedLoss) -> str:
 
 
 def _told(loss: ExpectedLoss) -> float:
-    """Return the share that a sentence is about: of a range the worse end."""
+    """Return the share that a sentence is about: the worse end of a range."""
     return (loss.share.high if loss.is_of_others else loss.share.value) or 0.0
 
 

@@ -1,8 +1,7 @@
-"""How many tokens pass a layer at once, and what happens where there is no memory for so many.
+"""How many tokens pass a layer at once, and what happens if memory runs out.
 
-What a layer needs for its tokens is the only part of memory that can be had smaller without computing anything else:
-the same numbers come out, more slowly. So the work is tried again with half as many, and again, before it is given up.
-"""
+With fewer tokens at once, a layer takes less memory and gives the same numbers, only more slowly. So if memory runs
+out, the work is tried again with half as many tokens, and again, before it is given up."""
 
 from __future__ import annotations
 
@@ -21,10 +20,10 @@ Result = TypeVar("Result")
 
 
 def in_batches(compute: Callable[[int], Result], doing: str) -> Result:
-    """compute: is given how many tokens should pass a layer at once, at least one text. doing: "calibrating MODEL".
+    """Return the result of `compute`. If memory runs out, it is called again with fewer tokens at once.
 
-    Returns its result; with fewer tokens at once if there is not memory enough, from its beginning.
-    Raises ThriftbitError if there is no memory for the fewest either."""
+    compute: takes the number of tokens that pass a layer at once; one text passes even if it is longer. doing: begins
+    the error: "calibrating MODEL". Raises ThriftbitError if memory does not suffice even for the fewest tokens."""
     tokens = BATCH_TOKENS
     while tokens >= FEWEST_TOKENS:
         try:

@@ -1,9 +1,8 @@
 """The parameters that transformers computes with, read from a checkpoint one by one.
 
 Checkpoints store some parameters under other names or in other shapes than transformers' code has them: experts one by
-one, matrices joined, prefixes of a model around the text model. transformers knows how they become each other, and does
-it when it loads a model whole. Here its own rules are applied to one parameter at a time.
-"""
+one, joined matrices, prefixes of a model around the text model. transformers has rules for this conversion and applies
+them when it loads a whole model. Here its rules are applied to one parameter at a time."""
 
 from __future__ import annotations
 
@@ -20,11 +19,12 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, dot
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.tensor import Tensor
 
-_AROUND = "language_model."  # of the text model in a checkpoint that has others beside it
+_AROUND = "language_model."  # the text model's prefix in a checkpoint that has other models beside it
 
 
 class CheckpointParameters:
-    """model: transformers' code, without weights. tensors: of the checkpoint, by its names. source: for errors."""
+    """model: transformers' code, without weights. tensors: of the checkpoint, by its names. source: the model's name in
+    errors."""
 
     def __init__(self, model: PreTrainedModel, tensors: Mapping[str, Tensor], source: str) -> None:
         self._model, self._tensors, self._source = model, tensors, source
@@ -40,14 +40,14 @@ class CheckpointParameters:
 
     @property
     def names(self) -> list[str]:
-        """Of the parameters that the checkpoint has."""
+        """The names of the parameters that the checkpoint has."""
         return list(self._first)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._names[name].shape)
 
     def load(self, name: str) -> torch.Tensor:
-        """Return float32, as transformers shapes the parameter. Raises ThriftbitError if the checkpoint has none."""
+        """Return the parameter as float32, in transformers' shape. Raises ThriftbitError if the checkpoint lacks it."""
         if name not in self._first:
             raise ThriftbitError(f"{self._source}: has no tensor for {name}, which the model computes with")
         first = self._first[name]
@@ -76,13 +76,13 @@ class CheckpointParameters:
             if renamed in self._names:
                 break
         else:
-            return  # of another part of the model
+            return  # a tensor of another part of the model
         self._origins.setdefault(renamed, []).append((origin, pattern))
         for parameter in self._given_with(renamed, pattern):
             self._first[parameter] = renamed
 
     def _given_with(self, first: str, pattern: str | None) -> Iterator[str]:
-        """Yield all parameters that the rule gives at once."""
+        """Yield all parameters that a rule gives together."""
         if pattern is None:
             yield first
             return

@@ -15,13 +15,12 @@ from thriftbit.sources.model import Model
 
 
 def configuration_of(model: Model) -> PretrainedConfig:
-    """Return the configuration of the text model, where there are others beside it; put together from the metadata
-    where the model comes from a GGUF. Raises ThriftbitError where that cannot be done, or if transformers does not take
-    it."""
+    """Return the configuration of the model, or of its text part. For a GGUF it is put together from the metadata.
+    Raises ThriftbitError if that is not possible, or if transformers does not accept the configuration."""
     config = model.config or _from_gguf(model)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
     settings = plain_numbers(settings) | left_of_multipliers(config)
-    settings["pad_token_id"] = None  # a family's default may lie beyond the vocabulary, and we do not pad
+    settings["pad_token_id"] = None  # a family's default may be beyond the vocabulary, and nothing is padded here
     model_type = str(config.get("model_type"))
     if (other := _computed_as(config)) is not None:
         model_type, settings = other.computed_as, _of_the_text(settings, other)
@@ -34,20 +33,19 @@ def configuration_of(model: Model) -> PretrainedConfig:
 
 
 def left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return settings without the multipliers that the weights, as the
-    container has them, are multiplied by already."""
+    """Return the values of multipliers that remain after the container's weights were multiplied by them."""
     architecture = _table(config)
     return architecture.multipliers if architecture else {}
 
 
 def _computed_as(config: Mapping[str, Any]) -> Architecture | None:
-    """Return the family, if its text part is computed as another model type."""
+    """Return the family if its text part is computed as another model type, else None."""
     architecture = _table(config)
     return architecture if architecture and architecture.computed_as else None
 
 
 def _of_the_text(settings: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """Return the settings of the text part alone, with those that the family takes for granted."""
+    """Return the settings of the text part alone, with the family's fixed values filled in."""
     granted = {name: values[0] for name, values in architecture.fixed.items()}
     text = {key: value for key, value in settings.get("text_config", settings).items() if key != "model_type"}
     tied = architecture.configuration(settings).flag("tie_word_embeddings")
@@ -62,8 +60,8 @@ def _table(config: Mapping[str, Any]) -> Architecture | None:
 
 
 def plain_numbers(value: Any) -> Any:
-    """Return a configuration's value with numbers that JSON lacks as numbers; transformers writes those as
-    {"__float__": "Infinity"}."""
+    """Return a configuration's value with infinity and NaN as numbers. transformers writes them as {"__float__":
+    "Infinity"}."""
     if isinstance(value, dict):
         if value.keys() == {"__float__"}:
             return float(value["__float__"])

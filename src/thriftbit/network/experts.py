@@ -1,9 +1,8 @@
-"""What goes into each expert's matrices, in a network that holds all experts of a layer in one tensor.
+"""The inputs of each expert's matrices, in a network that holds all experts of a layer in one tensor.
 
-transformers joins the matrices of a layer's experts, gate with up, and multiplies with them inside one module, where no
-hook sees what a single one gets. What that module is called with says it, though: the tokens, and the experts of each.
-What the last matrix of an expert gets follows from the first two, and is computed once more here.
-"""
+transformers joins the matrices of a layer's experts, gate with up, and multiplies by them inside one module, where no
+hook sees the inputs of a single expert. But the arguments of that module are known: the tokens, and the experts of each
+token. The inputs of an expert's last matrix follow from its first two, and are computed once more here."""
 
 from __future__ import annotations
 
@@ -13,14 +12,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# transformers' names of the joined matrices: those that the tokens enter (the second where there is no gate), and the
-# one that ends an expert. Its modules say themselves how they lie (`is_transposed`) and what comes between.
+# transformers' names of the joined matrices: the first ones of an expert (the second name if there is no gate), and the
+# last one. Its modules state their layout (`is_transposed`) and what is computed between the two.
 FIRST, LAST = ("gate_up_proj", "up_proj"), "down_proj"
 
 
 class ExpertInputs:
-    """module: of a layer's experts. squares: for each joined matrix, float32 (experts, width), sums of squares of what
-    an expert's part of it gets. tokens: int64 (experts,), over how many."""
+    """Sums over the inputs of a layer's experts.
+
+    module: transformers' module of the experts. squares: for each joined matrix, float32 (experts, width), sums of
+    squared inputs of each expert. tokens: int64 (experts,), the number of tokens in each sum."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module, self._first = module, _joined(module, FIRST)
@@ -34,7 +35,7 @@ class ExpertInputs:
 
     @torch.no_grad()
     def add(self, hidden: torch.Tensor, chosen: torch.Tensor) -> None:
-        """hidden: (tokens, width). chosen: int64 (tokens, experts of each)"""
+        """Add the inputs of some tokens. hidden: (tokens, width). chosen: int64 (tokens, experts per token)."""
         for expert in set(chosen.flatten().tolist()):
             entering = hidden[(chosen == expert).any(dim=1)]
             between = self._between(entering, expert)
@@ -43,7 +44,7 @@ class ExpertInputs:
                 self.squares[name][expert] += inputs.float().square().sum(dim=0)
 
     def _between(self, entering: torch.Tensor, expert: int) -> torch.Tensor:
-        """Return what the expert's last matrix gets: what its first ones make of `entering`."""
+        """Return the inputs of the expert's last matrix, computed by its first matrices from `entering`."""
         first = self._module.get_parameter(self._first)[expert]
         bias = self._module.get_parameter(f"{self._first}_bias")[expert] if self._has_bias() else None
         made = nn.functional.linear(entering, first.T if self._transposed else first, bias)
@@ -59,15 +60,16 @@ class ExpertInputs:
 
 
 def _joined(module: nn.Module, names: tuple[str, ...]) -> str:
-    """Return the first of the names that the module has a tensor of all experts for; "" for none."""
+    """Return the first of the names for which the module has a tensor of all experts; "" if there is none."""
     parameters = {name: getattr(module, name, None) for name in names}
     return next((name for name, each in parameters.items() if isinstance(each, nn.Parameter) and each.dim() == 3), "")
 
 
 @contextmanager
 def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iterator[dict[str, ExpertInputs]]:
-    """used: is asked, whenever the layer is computed, which of its tokens count, bool (tokens,). Yields by the names of
-    the layer's modules of experts, what is gathered while it lasts."""
+    """Yield the sums of each module of experts in the layer, by the module's name. Sums grow while the context lasts.
+
+    used: is called whenever the layer is computed, and returns which of its tokens count, bool (tokens,)."""
     found = {name: ExpertInputs(module) for name, module in layer.named_modules() if _has_experts(module)}
 
     def hook(inputs: ExpertInputs) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -87,7 +89,8 @@ def watching_experts(layer: nn.Module, used: Callable[[], torch.Tensor]) -> Iter
 
 
 def _has_experts(module: nn.Module) -> bool:
-    """Return whether the module's experts lie as it says; some families have others under the same names."""
+    """Return whether the module's experts have the layout that it states. Some families use the same names
+    otherwise."""
     first = _joined(module, FIRST)
     if not first or not _joined(module, (LAST,)):
         return False

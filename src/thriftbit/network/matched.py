@@ -1,9 +1,8 @@
-"""A GGUF's tensors as transformers' parameters, for families without a table: by content.
+"""A GGUF's tensors as transformers' parameters, matched by content, for families without a table.
 
-The original is needed: its configuration says which code to run, and its weights say which row is which. Its quantized
-versions have the same tensors under the same names, so what was found for the original holds for them. It is found
-once and kept in the user's cache, since both the checkpoint and its conversion have to be read for it.
-"""
+The original is needed: its configuration says which code to run, and its weights say which row is which. Quantized
+versions have the same tensors under the same names, so the original's result holds for them. It is computed once and
+kept in the user's cache, because the checkpoint and its conversion have to be read for it."""
 
 from __future__ import annotations
 
@@ -32,22 +31,23 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 _logger = logging.getLogger(__name__)
 
-VERSION = 1  # of what is kept
+VERSION = 1  # of the kept file
 _matched = WeakKeyDictionary[Conversion, "Matched"]()
 _FIELDS = ("tensor", "line", "across", "turned", "columns")
 
 
 @dataclass(frozen=True)
 class Matched:
-    """origins: where the parameters lie in the tensors. checkpoint: what the others are taken from. layers_name: of
-    the model's list of layers."""
+    """origins: where parameters are in the container's tensors. checkpoint: the source of all other parameters.
+    layers_name: the name of the model's list of layers."""
 
     origins: Mapping[str, Origin]
     checkpoint: CheckpointParameters
     layers_name: str
 
     def load(self, name: str, tensors: Sequence[Tensor]) -> torch.Tensor:
-        """tensors: of the original or of a quantized version. Returns float32, as transformers shapes the parameter."""
+        """Return the parameter as float32, in transformers' shape. tensors: of the original or of a quantized
+        version."""
         shape = self.checkpoint.shape(name)
         if name not in self.origins:
             return self.checkpoint.load(name)
@@ -72,10 +72,10 @@ class Matched:
 
 
 def match(model: Model) -> Matched:
-    """model: with its conversion. Returns where transformers' parameters lie in the model's tensors; kept for the next
-    time.
+    """Return where transformers' parameters are in the model's tensors. The result is kept for the next time.
 
-    Raises ThriftbitError if a matrix of the container is in no parameter: what it does would be left out."""
+    model: with its conversion. Raises ThriftbitError if a matrix of the container is in no parameter, because the
+    computation would lack it."""
     conversion = model.conversion
     assert conversion is not None
     if conversion in _matched:
@@ -110,8 +110,8 @@ def _values(checkpoint: CheckpointParameters, name: str) -> FloatArray:
 
 
 def _refuse_unused(model: Model, origins: Mapping[str, Origin], layers: int) -> None:
-    """Layers behind the last are for predicting further tokens; transformers' code leaves them out, as llama.cpp does
-    in ordinary use."""
+    """Raise ThriftbitError for a matrix that no parameter has. Layers behind the last one are allowed: they guess
+    tokens after the next, and neither transformers nor llama.cpp compute with them by default."""
     used = {number for origin in origins.values() for number in np.unique(origin.tensor).tolist()}
     unused = [
         tensor.name
@@ -126,7 +126,7 @@ def _refuse_unused(model: Model, origins: Mapping[str, Origin], layers: int) -> 
 
 
 def _is_matrix(tensor: Tensor) -> bool:
-    """Return whether it may be quantized; vectors, also those stored as one column, and norms never are."""
+    """Return whether the tensor may be quantized. Norms and vectors, also those stored as one column, never are."""
     return is_matrix(tensor) and tensor.rows > 1 and tensor.name.endswith(".weight") and "norm" not in tensor.name
 
 
@@ -136,7 +136,7 @@ def _is_behind(name: str, layers: int) -> bool:
 
 
 def _fill(lines: FloatArray, origin: Origin, number: int, tensor: Tensor) -> None:
-    """Sets those of the lines that lie in the tensor, which has that number."""
+    """Fill in the lines that come from this tensor. number: the tensor's."""
     wanted = np.flatnonzero((origin.tensor == number) & ~origin.across)
     for first, last in _runs(origin.line[wanted]):
         start = int(origin.line[wanted[first]])
@@ -165,7 +165,7 @@ def _identity(model: Model) -> str:
 
 
 def _write(path: Path, origins: Mapping[str, Origin]) -> None:
-    """Under its final name only when it is whole."""
+    """Write the origins to a file, which gets its name when it is complete."""
     arrays: dict[str, Any] = {}
     for name, origin in origins.items():
         values = (origin.tensor, origin.line, origin.across, origin.turned, origin.columns)
@@ -177,7 +177,7 @@ def _write(path: Path, origins: Mapping[str, Origin]) -> None:
 
 
 def _read(path: Path) -> dict[str, Origin] | None:
-    """Return None if there is nothing of use."""
+    """Return the kept origins; None if there are none, or they are damaged or of another version."""
     try:
         with np.load(path) as file:
             names = dict.fromkeys(key.rpartition("/")[0] for key in file.files)

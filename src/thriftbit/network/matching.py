@@ -1,15 +1,14 @@
-"""Where transformers' parameters lie in a GGUF, found by content: no table of names, for any family.
+"""Finds transformers' parameters in a GGUF by content, for any family and without a table of names.
 
-The problem: a converter joins, splits, stacks and reorders matrices, each family in its own way, and the way back is
-needed to compute with a quantized file or to know which inputs a tensor meets. The choice: in full precision, a row of
-a matrix in the GGUF is a row of some parameter, whatever was done to the matrix as a whole. So rows are matched by
-hashes. Three kinds of rows need more: experts that transformers holds transposed (their columns are the rows), latent
-attention, of which llama.cpp stores one half transposed (rows are columns), and matrices whose columns were reordered
-(the rows have the same values in another order). Vectors and what no matrix holds are taken from the checkpoint: a GGUF
-keeps them in full precision, whatever else is quantized.
+The problem: a converter joins, splits, stacks and reorders matrices, each family in its own way. The way back is needed
+to compute with a quantized file, and to know the inputs of a tensor. The choice: in full precision, a row of a matrix
+in the GGUF is a row of some parameter, whatever was done to the matrix as a whole. So rows are matched by hashes. Three
+kinds of matrices need more: experts that transformers holds transposed (their columns are the rows), latent attention,
+of which llama.cpp stores one half transposed (its rows are columns), and matrices with reordered columns (the rows have
+the same values in another order). Vectors, and parameters that are in no matrix, are taken from the checkpoint, because
+a GGUF keeps them in full precision.
 
-Both models are read once, in pieces; what is kept is a number for each row.
-"""
+Both models are read once, in pieces. A few numbers are kept for each row."""
 
 from __future__ import annotations
 
@@ -31,10 +30,11 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Origin:
-    """Of one parameter, seen as lines. tensor, line: for each line, the container's tensor and which of its lines it
-    is. across: whether that is a column, of the matrices seen one behind the other. turned: whether the lines are the
-    parameter's columns and not its rows. columns: for each entry of a line, which entry it is in the container; None
-    if they are in order."""
+    """Where one parameter is in the container. A line is a row or a column.
+
+    tensor, line: for each line of the parameter, the number of the container's tensor and of the line in it. across:
+    whether the container's lines are columns, its matrices being stacked. turned: whether the parameter's lines are its
+    columns. columns: for each entry of a line, its place in the container's line; None if the order is the same."""
 
     tensor: Numbers
     line: Numbers
@@ -52,9 +52,10 @@ def find_origins(
     parameters: Iterable[tuple[str, Callable[[], FloatArray]]],
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Origin]:
-    """tensors: of the container. parameters: names, and what reads them, float32 of at least two axes.
+    """Return the origin of each parameter that was found completely.
 
-    Returns for each parameter that was found as a whole, where it lies."""
+    tensors: of the container. parameters: names with functions that read them, float32 of at least two axes. progress:
+    is told the fraction that is done."""
     index = _Index(tensors)
     index.add_rows(lambda share: progress(0.5 * share))
     origins: dict[str, Origin] = {}
@@ -94,7 +95,7 @@ class _Index:
         self._rows.finish()
 
     def add_others(self, numbers: Sequence[int]) -> None:
-        """numbers: of the tensors none of whose rows was found"""
+        """Add columns and sorted rows of the tensors of which no row was found. numbers: of these tensors."""
         for number in numbers:
             tensor = self._tensors[number]
             if not is_matrix(tensor):
@@ -109,7 +110,7 @@ class _Index:
         self._sets.finish()
 
     def find(self, values: FloatArray) -> Origin | None:
-        """Return where the parameter is, if its rows, or its columns, are rows of the container."""
+        """Return where the parameter is, if its rows or its columns are rows of the container; else None."""
         for turned in (False, True) if values.ndim == 3 else (False,):
             lines = _lines(values, turned)
             found = self._rows.find(lines.shape[1], hashes_of(lines))
@@ -118,8 +119,8 @@ class _Index:
         return None
 
     def find_otherwise(self, values: FloatArray) -> Origin | None:
-        """Return where the parameter is, if its rows are columns of the container, or hold the values of rows in
-        another order."""
+        """Return where the parameter is, if its rows are columns of the container, or rows in another order; else
+        None."""
         for turned in (False, True) if values.ndim == 3 else (False,):
             lines = _lines(values, turned)
             hashes = hashes_of(lines)
@@ -138,8 +139,7 @@ class _Index:
         return None
 
     def _order_of_columns(self, lines: FloatArray, found: _Found) -> Numbers | None:
-        """Return for each column of the lines, which column of the lines'
-        origins it is; None if that differs by line."""
+        """Return for each column its place in the container's lines; None if the place differs between lines."""
         stored = np.concatenate(
             [self._tensors[t].load(n, n + 1) for t, n in zip(found.tensor, found.line, strict=True)]
         )
@@ -151,7 +151,7 @@ class _Index:
 
 @dataclass(frozen=True)
 class _Found:
-    """For each line that was looked for: whether it is there, in which tensor and which line of it."""
+    """For each line that was searched: whether it was found, in which tensor, and as which line of it."""
 
     there: NDArray[np.bool_]
     tensor: Numbers
@@ -170,7 +170,7 @@ class _Table:
         self._sorted: dict[int, tuple[Hashes, Numbers, Numbers]] = {}
 
     def add(self, width: int, tensor: int, hashes: Hashes, first: int = 0) -> None:
-        """first: number of the first line"""
+        """Add lines of a tensor by their hashes. first: the number of the first line."""
         self._added.setdefault(width, []).append((tensor, first, hashes))
 
     def finish(self) -> None:
@@ -183,7 +183,7 @@ class _Table:
         self._added.clear()
 
     def find(self, width: int, wanted: Hashes) -> _Found | None:
-        """Return None if there are no lines of that length."""
+        """Return where the wanted lines are; None if there are no lines of that length."""
         if width not in self._sorted:
             return None
         hashes, tensors, lines = self._sorted[width]
@@ -200,8 +200,8 @@ class _Table:
 def _choose_among_equals(
     found: _Found, repeated: Numbers, wanted: Hashes, first: Numbers, past: Numbers, tensors: Numbers, lines: Numbers
 ) -> None:
-    """Equal lines, of zeros for example, are in several places: the first of those wanted is the first of those in the
-    tensors where the others are, and so on."""
+    """Assign equal lines, for example of zeros, which are in several places. Only tensors with other lines of the
+    parameter count. The first wanted line gets the first place in them, and so on."""
     unique = np.setdiff1d(np.flatnonzero(found.there), repeated)
     likely = np.unique(found.tensor[unique])
     taken: dict[int, int] = {}
@@ -216,7 +216,7 @@ def _choose_among_equals(
 
 
 def hashes_of(lines: FloatArray) -> Hashes:
-    """lines: float32 (n, width). Returns uint64 (n,): a multilinear hash of each line's bits, modulo 2^64."""
+    """Return uint64 (n,): a multilinear hash of each line's bits, modulo 2^64. lines: float32 (n, width)."""
     hashes = np.empty(len(lines), np.uint64)
     for rows in _pieces(lines):
         hashes[rows] = _bits(lines[rows]) @ _MULTIPLIERS[: lines.shape[1]]
@@ -245,12 +245,12 @@ def _pieces(lines: FloatArray) -> Iterator[slice]:
 
 
 def _lines(values: FloatArray, turned: bool) -> FloatArray:
-    """Return (lines, entries): the rows of all matrices one behind the other, or their columns."""
+    """Return (lines, entries): the rows of all matrices one after the other, or if `turned`, their columns."""
     if turned:
         values = values.swapaxes(-1, -2)
     return np.ascontiguousarray(values).reshape(-1, values.shape[-1])
 
 
 def is_matrix(tensor: Tensor) -> bool:
-    """Return whether it has rows that can be told apart."""
+    """Return whether the tensor is a matrix with rows that can be told apart."""
     return len(tensor.shape) > 1 and 1 < tensor.width <= _LONGEST_ROW

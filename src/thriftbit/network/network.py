@@ -1,10 +1,10 @@
 """A language model computed layer by layer, so that memory holds one layer and never the model.
 
-The problem: judging or calibrating a model needs its activations, and its weights do not fit. The choice: transformers
-supplies the computation of every family, built without weights. Its own forward pass runs with stand-ins for the
-layers, which note what each layer would have been called with; then one layer after another is filled with weights,
-called for all the text there is, and emptied again. So a mask, a rotary embedding or a multiplier is computed by the
-code its authors published, and nothing here knows one family from another. Left out: caches for generating, training.
+The problem: judging or calibrating a model needs its activations, and its weights do not fit in memory. The choice:
+transformers supplies the computation of every family, built without weights. Its own forward pass runs with stand-ins
+in place of the layers, which record the arguments of each call. Then one layer after another is filled with weights,
+called for all texts, and emptied again. So masks, rotary embeddings and multipliers are computed by the code that the
+model's authors published, and nothing here depends on the family. Left out: caches for generating, and training.
 
 The vocabulary is streamed as well. Only the embedding rows of tokens that occur are read, and logits are given for a
 range of the vocabulary at a time.
@@ -41,13 +41,12 @@ class Source(Protocol):
 class Network:
     """config: of the model, see `configuration_of`. device: where to compute.
 
-    Every method takes the weights to compute with, so that an original and its quantized versions share one network.
-    Activations are float32, tokens int64. Shorter texts are padded on the right, which no causal model notices.
+    Every method takes the weights to compute with, so an original and its quantized versions share one network.
+    Activations are float32, tokens int64. Shorter texts are padded on the right, which does not affect causal models.
 
-    texts: names the texts that `embed` and `call` are about, whenever several of one shape are underway, with these
-    weights or others. Layers of some families are called with more than the hidden states: vectors of the tokens
-    themselves, keys and values of earlier layers.
-    """
+    texts: identifies the texts of `embed` and `call`. It has to be set if several batches of one shape are in progress,
+    because layers of some families are called with more than hidden states: vectors of the tokens themselves, keys and
+    values of earlier layers."""
 
     def __init__(self, config: PretrainedConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -55,7 +54,7 @@ class Network:
         self._embedding = cast(nn.Embedding, self._model.get_input_embeddings())
         self._tables = _find_tables(self._model, self._embedding)
         for table in self._tables.values():
-            table.padding_idx = None  # it would have to lie within the rows that happen to be read
+            table.padding_idx = None  # torch wants it within the rows, of which only some are read
         self._head = cast(Any, self._model).get_output_embeddings()
         if self._head is None:
             raise ThriftbitError(f"{type(self._model).__name__} has no output matrix, so it predicts no tokens")
@@ -71,9 +70,9 @@ class Network:
         self._outside_weights = WeakKeyDictionary[Source, dict[str, torch.Tensor]]()
         self._calls: dict[tuple[Hashable, torch.Size], list[Call]] = {}
         self.texts: Hashable = None
-        self._streams = 1  # of hidden states, which some families carry side by side
-        self._streams_lead = False  # whether their axis is the first, or else the third
-        self._in_tuples = False  # whether layers of the family give what they compute in a tuple
+        self._streams = 1  # of hidden states; some families have several in parallel
+        self._streams_lead = False  # whether their axis is the first; else it is the third
+        self._in_tuples = False  # whether the family's layers return tuples
         self._to_device()
 
     @property
@@ -82,18 +81,18 @@ class Network:
 
     @property
     def width(self) -> int:
-        """Of the hidden states; where a family carries several streams of them,
-        of all together, once `embed` has seen them."""
+        """The width of the hidden states. If a family has several streams of them, it is that of all streams, after
+        `embed`."""
         return self._streams * self._embedding.embedding_dim
 
     @property
     def outside_names(self) -> list[str]:
-        """Of the parameters that are neither in a layer nor a row for every token."""
+        """The names of parameters outside of layers that have no row for every token."""
         return [*self._outside, *([self._head_bias] if self._head_bias else [])]
 
     @property
     def table_names(self) -> list[str]:
-        """Of the parameters that hold a row for every token."""
+        """The names of parameters with a row for every token."""
         return list(self._tables)
 
     def layer_names(self, index: int) -> list[str]:
@@ -106,12 +105,12 @@ class Network:
 
     @property
     def texts_differ(self) -> bool:
-        """Whether layers are called with something that depends on the texts, or that an earlier layer left, so that
-        only this object can call them."""
+        """Whether layers are called with something that depends on the texts or comes from an earlier layer. Then only
+        this object can call them."""
         return any(key is not None for key, _ in self._calls)
 
     def embed(self, weights: Source, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens: int64 (texts, length). Returns float32 (texts, length, width): what the first layer gets."""
+        """Return the inputs of the first layer, float32 (texts, length, width). tokens: int64 (texts, length)."""
         self._model.load_state_dict(self._load_outside(weights), strict=False, assign=True)
         vocabulary, compact = torch.unique(tokens, return_inverse=True)
         for name, table in self._tables.items():
@@ -132,7 +131,7 @@ class Network:
         except IndexError:
             if self._in_tuples or hidden[-1].dim() == hidden[0].dim():
                 raise
-            self._in_tuples = True  # the model took the first text out of what it was given
+            self._in_tuples = True  # the model took the first text for the first entry of a tuple
             del hidden[:], calls[:]
             self._run(note, input_ids=compact.to(self.device))
         self._calls[self._key(calls), tokens.shape] = calls
@@ -143,7 +142,7 @@ class Network:
 
     @contextmanager
     def layer(self, index: int, weights: Source) -> Iterator[nn.Module]:
-        """Yield the layer as transformers built it, with its weights while it is needed; to be used with `call`."""
+        """Yield the layer as transformers built it, filled with weights while the context lasts. `call` computes it."""
         module = self._layers[index]
         empty = module.state_dict()
         loaded = weights.load(empty, f"{self.layers_name}.{index}.")
@@ -154,8 +153,9 @@ class Network:
             module.load_state_dict(empty, assign=True)
 
     def call(self, index: int, module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        """module: layer `index`. hidden: float32 (texts, length, width), of texts and length that `embed` was given
-        before. Returns the same after the layer."""
+        """Return the hidden states after the layer, float32 (texts, length, width).
+
+        module: layer `index`. hidden: the states before it, of the same shape as `embed` returned."""
         shape = hidden.shape[:2]
         calls = self._calls.get((None, shape)) or self._calls[self.texts, shape]
         arguments, options = calls[index]
@@ -174,28 +174,32 @@ class Network:
             if bias is not None:
                 self._head.bias = self._parameter(bias)
             for table in self._tables.values():
-                table.weight = self._parameter(torch.zeros(1, table.embedding_dim))  # what enters does not matter
-            texts = hidden[:, None]  # every position a text of one token: after the last layer none looks at another
+                table.weight = self._parameter(
+                    torch.zeros(1, table.embedding_dim)
+                )  # the embedding's values do not matter here
+            texts = hidden[
+                :, None
+            ]  # each position is a text of one token: after the last layer, positions do not interact
             tokens = torch.zeros(texts.shape[:2], dtype=torch.int64, device=texts.device)
             return self._run(lambda *_, **__: self._apart(texts), input_ids=tokens)[:, 0]
 
         return logits
 
     def _joined(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return (texts, length, width), whatever streams there are."""
+        """Return (texts, length, width), several streams joined into one width."""
         if self._streams == 1 or hidden.dim() == 3:
             return hidden
         return (hidden.permute(1, 2, 0, 3) if self._streams_lead else hidden).flatten(2)
 
     def _apart(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the same as the layers want it."""
+        """Return the hidden states in the shape that layers expect, streams apart."""
         if self._streams == 1:
             return hidden
         apart = hidden.reshape(*hidden.shape[:2], self._streams, -1)
         return apart.permute(2, 0, 1, 3) if self._streams_lead else apart
 
     def _key(self, calls: list[Call]) -> Hashable:
-        """Return None if the calls are the same for all texts of one shape."""
+        """Return the texts that the calls belong to; None if the calls are the same for all texts of one shape."""
         own = any(isinstance(argument, torch.Tensor) for arguments, _ in calls for argument in arguments)
         return self.texts if own or any("shared_kv_states" in options for _, options in calls) else None
 
@@ -206,8 +210,8 @@ class Network:
         return cast(torch.Tensor, self._model(**inputs, use_cache=False).logits)
 
     def _load_outside(self, weights: Source) -> dict[str, torch.Tensor]:
-        """The few weights that are neither in a layer nor a row for every token: the last norm, learned positions.
-        Kept once they are read, since every range of the vocabulary needs them."""
+        """Return the few weights outside of layers and tables: the last norm, learned positions. They are kept, because
+        every range of the vocabulary needs them."""
         if weights not in self._outside_weights:
             loaded = weights.load(self._outside).items()
             self._outside_weights[weights] = {name: tensor.to(self.device) for name, tensor in loaded}
@@ -223,7 +227,7 @@ class Network:
 
 
 class _StandIn(nn.Module):
-    """Has the attributes of the layer in whose place it stands, since models look at them, and does as it is told."""
+    """Stands in for a layer: it has the layer's attributes, because models read them, and calls a given function."""
 
     behaviour: Callable[..., Any]
 

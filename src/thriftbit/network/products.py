@@ -1,8 +1,8 @@
 """Products of bfloat16 where float32's digits mean nothing and the device multiplies bfloat16 faster.
 
-Calibrating and tuning sum over thousands of tokens: what eight bits of precision change is chance, far less of it than
-one text has against the next. Where two models are compared, products stay in float32: their difference is the result.
-"""
+Calibrating and tuning sum over thousands of tokens. Products in bfloat16 add random errors that are far smaller than
+the differences between texts. Where two models are compared, products stay in float32, because the result is a small
+difference."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 
 from thriftbit.machine.detect import detect
 
-_FASTER_WITH = frozenset({"AVX-512 BF16", "AMX"})  # what torch has kernels for; other processors would convert
+_FASTER_WITH = frozenset({"AVX-512 BF16", "AMX"})  # torch has kernels for these; on other processors it would convert
 
 
 def short_products(device: torch.device) -> AbstractContextManager[object]:
-    """While it lasts, a network's products on the device are of bfloat16, and sums and everything else of
-    float32; where that would not be faster, nothing changes."""
+    """In this context, a network's products on the device are of bfloat16, and everything else of float32. If that
+    would not be faster, nothing changes."""
     return torch.autocast(device.type, torch.bfloat16, enabled=are_short(device))
 
 

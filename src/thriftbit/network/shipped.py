@@ -1,12 +1,11 @@
 """Weights and networks for tasks that may be computed in another process.
 
-A task gets a layer's weights as a file, which every process maps into its memory: there is one copy of them, however
-many processes compute. It gets the network as a `Blueprint`: the configuration, and the few weights that `embed` needs
-for a probe. A process builds the network once from that. The one who made the blueprint uses the network it has.
+A task gets a layer's weights as a file, which every process maps into its memory, so there is one copy of them for all
+processes. It gets the network as a `Blueprint`: the configuration, and the few weights that `embed` needs for a probe.
+Each process builds the network from it once. The process that made the blueprint uses the network it has.
 
-Matrices of linear layers are stored in bfloat16 where products are of bfloat16 (`products.py`): that is what each
-product would turn them into.
-"""
+Matrices of linear layers are stored in bfloat16 if products are of bfloat16 (`products.py`), because each product would
+convert them."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ class Stored:
 
     @classmethod
     def of(cls, path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> Stored:
-        """tensors: names, and float32 or bfloat16; drawn one after the other"""
+        """Write tensors to a file. tensors: names with float32 or bfloat16 tensors; they are taken one at a time."""
         entries = []
         with open_private(path, "wb") as file:
             for name, tensor in tensors:
@@ -54,7 +53,7 @@ class Stored:
         return sum(math.prod(shape) * _TYPES[kind][1].itemsize for _, kind, shape, _ in self.entries)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the tensors; their memory is the file's, and nothing is read before it is needed."""
+        """Return the tensors, mapped from the file. Nothing is read before it is needed."""
         found = {}
         for name, kind, shape, offset in self.entries:
             if math.prod(shape):
@@ -67,8 +66,8 @@ class Stored:
 
 
 class StoredWeights:
-    """What `Network` asks weights for, from `Stored` tensors. outputs: the output matrix. tables: rows for tokens, by
-    the names of tables, of the tokens 0, 1, 2, …"""
+    """A `Source` for `Network`, from stored tensors. outputs: the output matrix. tables: by the names of tables, the
+    rows of tokens 0, 1, 2, …"""
 
     def __init__(
         self, layers: Iterable[Stored] = (), outputs: Stored | None = None, tables: Stored | None = None
@@ -95,8 +94,10 @@ class StoredWeights:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A network that any process can build. key: unique. config: of the model. outside: the weights outside of layers.
-    tables: rows of the tables of tokens. shapes: (texts, length) of all batches."""
+    """A network that any process can build.
+
+    key: unique. config: the model's. outside: the weights outside of layers. tables: some rows of the tables of tokens.
+    shapes: (texts, length) of all batches."""
 
     key: str
     config: PretrainedConfig
@@ -107,8 +108,10 @@ class Blueprint:
 
     @classmethod
     def of(cls, network: Network, weights: Weights, batches: list[torch.Tensor], folder: Path) -> Blueprint:
-        """batches: int64 (texts, length) each, that have passed `network.embed`. folder: for files, which have to stay
-        as long as tasks are computed."""
+        """Make a blueprint of a network.
+
+        batches: int64 (texts, length) each, after they passed `network.embed`. folder: for files, which have to stay as
+        long as tasks are computed."""
         shapes = tuple(sorted({(batch.shape[0], batch.shape[1]) for batch in batches}))
         tables = {name: weights.rows(name, [0]) for name in network.table_names}
         blueprint = cls(
@@ -124,7 +127,7 @@ class Blueprint:
         return blueprint
 
     def build(self) -> Network:
-        """Return the network; the one that this process has, if it has it."""
+        """Return the network. It is built only if this process does not have it yet."""
         if self.key not in _networks:
             network = Network(self.config, torch.device(self.device))
             probe = StoredWeights([self.outside], tables=self.tables)
@@ -136,7 +139,7 @@ class Blueprint:
         return _networks[self.key]
 
 
-_networks: dict[str, Network] = {}  # of this process: the latest
+_networks: dict[str, Network] = {}  # the latest network of this process
 
 
 def store_layer(network: Network, index: int, weights: Weights, path: Path, *, short: bool) -> Stored:
@@ -166,8 +169,9 @@ def store_outputs(weights: Weights, path: Path, *, short: bool) -> Stored:
 
 @contextmanager
 def layer_of(blueprint: Blueprint, index: int, stored: Iterable[Stored]) -> Iterator[tuple[Network, nn.Module]]:
-    """stored: the layer's weights; of two with the same name, the later counts. Yield the network, and the layer with
-    its weights while it is needed."""
+    """Yield the network, and the layer filled with weights.
+
+    stored: the layer's weights; of two with the same name, the later one is used."""
     network = blueprint.build()
     with network.layer(index, StoredWeights(stored)) as layer:
         yield network, layer

@@ -11,8 +11,8 @@ from thriftbit.errors import ThriftbitError
 
 
 def without_weights(config: PretrainedConfig) -> PreTrainedModel:
-    """Return the model with its buffers (rotary frequencies follow from the configuration) and no memory for
-    parameters.
+    """Return the model without memory for parameters. Its buffers are there: rotary frequencies follow from the
+    configuration.
 
     Raises ThriftbitError if transformers has no code for the configuration."""
     import torch

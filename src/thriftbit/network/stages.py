@@ -1,7 +1,6 @@
-"""How a layer hangs together: which of its matrices get the same inputs, and which write into the residual stream.
+"""The structure of a layer: which of its matrices have the same inputs, and which write into the residual stream.
 
-Found by sending a few tokens through it, so that it is true of every family and nothing has to be written down.
-"""
+It is found by sending a few tokens through the layer, so it works for every family without a table."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ Note = Callable[[str, torch.Tensor, torch.Tensor], None]
 @dataclass(frozen=True)
 class Stage:
     """names: of linear layers with the same inputs. writing: those of them whose output is added to the residual stream
-    as it is, with no norm or factor between."""
+    without a norm or a factor in between."""
 
     names: tuple[str, ...]
     writing: frozenset[str]
@@ -28,7 +27,8 @@ class Stage:
 
 @contextmanager
 def watching(layer: nn.Module, names: Collection[str], note: Note) -> Iterator[None]:
-    """While it lasts, `note` is told (name, inputs, output) whenever one of the linear layers `names` is computed."""
+    """In this context, `note` is called with (name, inputs, output) whenever one of the linear layers `names` is
+    computed."""
 
     def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         return lambda module, arguments, output: note(name, arguments[0], output)
@@ -47,8 +47,8 @@ class _Reached(Exception):  # noqa: N818 - nothing went wrong
 
 
 def inputs_of(network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str) -> torch.Tensor:
-    """layer, hidden: as for `Network.call`. Returns what the linear layer
-    `name` gets; what comes behind is not computed."""
+    """Return the inputs of the linear layer `name`. Nothing after it is computed. layer, hidden: as for
+    `Network.call`."""
 
     def stop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         raise _Reached(arguments[0])
@@ -66,10 +66,11 @@ def inputs_of(network: Network, index: int, layer: nn.Module, hidden: torch.Tens
 def find_stages(
     network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, names: Collection[str]
 ) -> list[Stage]:
-    """layer: number `index`, with its weights. hidden: float32 (texts, length, width), as for `Network.call`. names: of
-    the linear layers in question.
+    """Return the stages in the order of computation. Linear layers that are not computed exactly once, for all tokens
+    in order, are left out.
 
-    Returns in the order of computation, those of `names` that are computed once for all tokens in order."""
+    layer: number `index`, with its weights. hidden: float32 (texts, length, width), as for `Network.call`. names: of
+    the linear layers in question."""
     called: list[tuple[str, torch.Tensor]] = []
 
     def note(name: str, inputs: torch.Tensor, output: torch.Tensor) -> None:
@@ -92,7 +93,8 @@ def find_stages(
 def _writes(
     network: Network, index: int, layer: nn.Module, hidden: torch.Tensor, name: str, order: Sequence[str]
 ) -> bool:
-    """Return whether what is added to its output is added to the layer's output, with everything after it silent."""
+    """Return whether the linear layer writes into the residual stream: a change of its output changes the layer's
+    output by the same amount, if all later linear layers return zero."""
     linear = layer.get_submodule(name)
     if linear.out_features != hidden.shape[-1]:
         return False

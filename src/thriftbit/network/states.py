@@ -16,14 +16,14 @@ from thriftbit.machine.private_files import open_private
 @dataclass(frozen=True)
 class Halves:
     """Vectors in half precision. values: float16 (tokens, width), with absolute values up to one. scales: float32
-    (tokens,), one for each vector, because some tokens are huge."""
+    (tokens,), one for each vector, because the vectors of some tokens are huge."""
 
     values: NDArray[np.float16]
     scales: NDArray[np.float32]
 
     @classmethod
     def of(cls, vectors: torch.Tensor) -> Halves:
-        """vectors: floating point, (..., width)"""
+        """Return floating-point vectors (..., width) in half precision."""
         flat = vectors.detach().reshape(-1, vectors.shape[-1]).float()
         scales = flat.abs().amax(dim=-1).clamp(min=1e-30)
         halves = (flat / scales[:, None]).to(torch.float16)
@@ -38,9 +38,8 @@ class Halves:
 class States:
     """Vectors of all tokens in a file: float16 (tokens, width), then the scale of each as float32 (tokens,).
 
-    path: of the file. It is read and written by range, not mapped, so that pages do not pile up. exact: in float32,
-    without scales, where the difference of two vectors matters.
-    """
+    path: of the file. It is read and written by range, not mapped, so that its pages do not fill memory. exact: whether
+    vectors are stored as float32 without scales, for uses that depend on small differences."""
 
     path: Path
     tokens: int
@@ -53,11 +52,11 @@ class States:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is there, as large as it has to be."""
+        """Whether the file exists and has its full size."""
         return self.path.is_file() and self.path.stat().st_size == self.size_bytes
 
     def write(self, first: int, vectors: torch.Tensor | Halves) -> None:
-        """vectors: (..., width), of the tokens from `first` on"""
+        """Write the vectors (..., width) of the tokens from `first` on."""
         if self.exact:
             assert isinstance(vectors, torch.Tensor)
             self._put(4 * first * self.width, vectors.detach().float().cpu().numpy())
@@ -67,7 +66,7 @@ class States:
         self._put(2 * self.tokens * self.width + 4 * first, halves.scales)
 
     def read(self, first: int, count: int) -> torch.Tensor:
-        """Return float32 (count, width): of the tokens from `first` on."""
+        """Return float32 (count, width): the vectors of the tokens from `first` on."""
         with open_private(self.path, "rb") as file:
             if self.exact:
                 file.seek(4 * first * self.width)
@@ -79,7 +78,7 @@ class States:
             return Halves(values.reshape(count, self.width), np.fromfile(file, np.float32, count)).whole()
 
     def rows(self, numbers: NDArray[np.int64]) -> torch.Tensor:
-        """Return float32 (len(numbers), width): of these tokens."""
+        """Return float32 (len(numbers), width): the vectors of these tokens."""
         wanted, places = np.unique(numbers, return_inverse=True)
         edges = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
         runs = [(int(wanted[first]), last - first) for first, last in pairwise(edges) if last > first]
@@ -94,7 +93,7 @@ class States:
 
 @dataclass
 class Growing:
-    """States that are written from the first to the last, and appear under their name at the end."""
+    """States that are written from the first token to the last. The file gets its name at the end."""
 
     states: States
     done: int = field(default=0, init=False)

@@ -1,4 +1,4 @@
-"""Where the parameters that transformers computes with lie in the container: the tensor, and the order within it."""
+"""The container's tensor of each of transformers' parameters, and the order of rows and columns within it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from thriftbit.sources.tensor import FloatArray, Tensor
 
 @dataclass(frozen=True)
 class StoredParameter:
-    """The container's tensor that a parameter is stored in. order: the parameter's row for each of its rows; columns:
-    the parameter's column for each of its columns."""
+    """The container's tensor that a parameter is stored in. order: the parameter's row for each row of the tensor.
+    columns: the parameter's column for each column of the tensor."""
 
     container_name: str
     order: NDArray[np.int64]
@@ -26,8 +26,9 @@ class StoredParameter:
 
 
 def stored_parameters(model: Model, network: Network) -> dict[str, StoredParameter]:
-    """Return for each parameter that is one of the container's tensors with its rows and columns in some order. Found
-    by sending the numbers of tensors, rows and columns the way that weights go; without a table, by content."""
+    """Return where each parameter is stored that is one of the container's tensors with rows and columns in some order.
+    The numbers of tensors, rows and columns are sent through the family's table in place of weights. Without a table,
+    the result of matching by content is used."""
     if model.conversion is not None:
         return _matched_parameters(model, network)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
@@ -56,8 +57,9 @@ def _is_order(numbers: FloatArray) -> bool:
 
 
 def stored_experts(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """names: of parameters that join the experts of a layer. Returns for each the container's tensors with the matrices
-    that it joins for each expert, in the order of joining."""
+    """Return for each parameter the container's tensors with the matrices that it joins for each expert, in order.
+
+    names: of parameters that join the experts of a layer."""
     if model.conversion is not None:
         return _matched_experts(model, names)
     architecture = architecture_from_gguf(model.architecture, model.metadata)
@@ -79,7 +81,8 @@ def _matched_parameters(model: Model, network: Network) -> dict[str, StoredParam
 
 
 def _matched_experts(model: Model, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """An expert has the same number in the container as in transformers' code, or there is no place."""
+    """Return the same for a model without a table. Parameters whose experts have other numbers in the container are
+    left out."""
     origins, found = match(model).origins, {}
     rows_each = np.array([tensor.matrix_rows for tensor in model.tensors])
     for name in names:
@@ -96,7 +99,7 @@ def _matched_experts(model: Model, names: Collection[str]) -> dict[str, tuple[st
 
 
 def _named(model: Model) -> list[Tensor]:
-    """Return the model's tensors, each full of its own number."""
+    """Return the model's tensors, each filled with its own number."""
     return [replace(tensor, read=_Constant(i, tensor.width)) for i, tensor in enumerate(model.tensors)]
 
 

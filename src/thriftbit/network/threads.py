@@ -1,8 +1,7 @@
 """How many threads to compute with, found by trying.
 
-torch takes every core. Beside other work that can be slower than one thread: threads wait for each other after every
-operation, and the one whose core is taken keeps all of them waiting.
-"""
+torch uses every core by default. Beside other programs that can be slower than one thread: threads wait for each other
+after every operation, so one thread without a core delays all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import torch
 
 from thriftbit.network.products import short_products
 
-WIDTH = 768  # of the matrices that are multiplied for a trial: some milliseconds
+WIDTH = 768  # of the matrices in a trial, which takes some milliseconds
 TRIALS = 7
 
 

@@ -1,8 +1,7 @@
 """A model's weights under the names that transformers' code has for them, read when asked for.
 
-A folder and a GGUF come the same way: as a `Model` in the container's terms, and back from there through the family's
-table; where there is no table, by content (`matched.py`).
-"""
+Folders and GGUF files are treated alike: both are a `Model` in the container's terms, and the family's table leads back
+to transformers' names. Without a table, parameters are matched by content (`matched.py`)."""
 
 from __future__ import annotations
 
@@ -22,15 +21,14 @@ from thriftbit.sources.tensor import Tensor
 class Weights:
     """model: from `open_model`. embedding, output: the matrices before the first layer and after the last.
 
-    original: the model that this one is a quantized version of, if it is one; without a table, it tells what is where.
-    Raises ThriftbitError for an architecture that has no table, if there is no original's folder either.
-    """
+    original: the model that this one is a quantized version of, if it is one. Without a table it is needed to match
+    parameters. Raises ThriftbitError for an architecture without a table if the original's folder is missing, too."""
 
     def __init__(self, model: Model, original: Model | None = None) -> None:
         self.source = model.source
         by_container_name = {tensor.name: tensor for tensor in model.tensors}
         self.embedding = by_container_name[EMBEDDING]
-        self.output = by_container_name.get(OUTPUT, self.embedding)  # where none is given, the two are tied
+        self.output = by_container_name.get(OUTPUT, self.embedding)  # without an output matrix, the two are tied
         self._matched, self._container = _matched(model, original), _in_order(model, original)
         self._tensors: dict[str, Tensor] = {}
         if self._matched is None:
@@ -39,11 +37,11 @@ class Weights:
             self._tensors = {tensor.name: tensor for tensor in found}
 
     def load(self, names: Iterable[str], prefix: str = "") -> dict[str, torch.Tensor]:
-        """names: of parameters, without the prefix. Returns float32 tensors, as transformers shapes them."""
+        """Return float32 tensors in transformers' shapes. names: of parameters, without the prefix."""
         return {name: self._load(prefix + name) for name in names}
 
     def rows(self, name: str, tokens: Iterable[int]) -> torch.Tensor:
-        """name: of a table with a row for every token. Returns float32 (tokens, width): their rows."""
+        """Return float32 (tokens, width): the rows of these tokens. name: of a table with a row for every token."""
         if self._matched is not None:
             return self._matched.rows(name, list(tokens), self._container)
         table = self._tensors.get(name, self.embedding)
@@ -62,7 +60,7 @@ class Weights:
 
 
 def _matched(model: Model, original: Model | None) -> Matched | None:
-    """Return None where a table says what lies where."""
+    """Return the match by content; None if the family has a table."""
     source = original if original is not None and original.conversion is not None else model
     return match(source) if source.conversion is not None else None
 
