@@ -1,8 +1,7 @@
-"""Files and folders brought to one form, before anything is concluded from them.
+"""Describes files and folders in one form, which the checks of this room read.
 
-A folder is described in GGUF's terms, by the same code that would convert it. What keeps it from being converted (an
-unknown architecture, no tokenizer) is noted, and the rest described all the same.
-"""
+A folder is described in GGUF's terms, by the same code that would convert it. Whatever prevents a conversion (an
+unknown architecture, no tokenizer) is noted, and the rest is described nonetheless."""
 
 from __future__ import annotations
 
@@ -56,9 +55,8 @@ class InspectedTensor:
 class ModelDescription:
     """files: those with weights. metadata: in GGUF's keys. tensors: under the source's own names.
 
-    tied: whether the token embedding is the output matrix too. parts: the headers of a GGUF, () for a folder. problems:
-    sentences on what kept a folder from being described whole.
-    """
+    tied: whether the token embedding is the output matrix, too. parts: the headers of a GGUF, () for a folder.
+    problems: sentences on what could not be described in a folder."""
 
     path: Path
     files: tuple[Path, ...]
@@ -71,7 +69,7 @@ class ModelDescription:
 
     @property
     def file_type(self) -> str | None:
-        """ "Q4_K_M" for general.file_type 15; None for a number that stands for nothing."""
+        """The name that general.file_type stands for: "Q4_K_M" for 15; None for an unknown number."""
         number = self.number("general.file_type")
         name = next((each.name for each in gguf.LlamaFileType if each == number), None)
         return name and name.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -82,7 +80,7 @@ class ModelDescription:
         return len(tokens) if isinstance(tokens, list) else 0
 
     def text(self, key: str) -> str | None:
-        """Return a metadata value; None where it is absent or, as strangers' metadata may be, something else."""
+        """Return a text of the metadata; None if it is missing or, in a stranger's file, no text."""
         value = self.metadata.get(key)
         return as_utf8(value) if isinstance(value, str) else None
 
@@ -92,13 +90,15 @@ class ModelDescription:
 
 
 def as_utf8(text: str) -> str:
-    """Return the text with ? for what is not Unicode, as metadata and names of files may hold it."""
+    """Return the text with ? in place of everything that is not Unicode, which metadata and file names may hold."""
     return text.encode("utf-8", "replace").decode()
 
 
 def describe_model(path: Path) -> ModelDescription:
-    """path: a file, a folder, or the name of a model of safetensors that is in the Hub's cache. Raises ThriftbitError
-    for what is missing, damaged, or neither a GGUF nor a model folder."""
+    """Return the description of a GGUF or a model folder. Raises ThriftbitError for a path that is missing, damaged or
+    neither.
+
+    path: a file, a folder, or the name of a model in safetensors that is in the Hub's cache."""
     if path.is_dir():
         return _open_folder(path)
     hub_id = None if path.exists() or path.is_symlink() else parse_hub_id(path.as_posix())
@@ -108,7 +108,8 @@ def describe_model(path: Path) -> ModelDescription:
 
 
 def describe_remote_model(located: Located) -> ModelDescription:
-    """Return a GGUF that is only on the Hub, by its header; of a split file every part's is read."""
+    """Return the description of a GGUF that is only on the Hub. Only headers are read, those of all parts of a split
+    file."""
     assert located.repository is not None
     parts = []
     for name in located.files:
@@ -178,14 +179,14 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 
 def _kind(tensor: Tensor, checkpoint: Checkpoint) -> str:
-    """Return how the tensor is stored: "BF16", or as what it is packed ("FP8", "GPTQ")."""
+    """Return how the tensor is stored: its dtype ("BF16"), or how it is packed ("FP8", "GPTQ")."""
     if tensor.is_packed and checkpoint.packing is not None:
         return kind_of(checkpoint.packing)
     return tensor.source_dtype
 
 
 def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:
-    """Return what `describe` gives; None if the folder does not allow it, and then the reason goes to the problems."""
+    """Return the result of `describe`. If it raises ThriftbitError, add the reason to `problems` and return None."""
     try:
         return describe()
     except ThriftbitError as error:
@@ -194,7 +195,7 @@ def _attempt(describe: Callable[[], T], problems: list[str]) -> T | None:
 
 
 def _named_architecture(config: Mapping[str, Any]) -> str | None:
-    """Return what config.json calls an architecture that we do not know."""
+    """Return the name that config.json gives to an architecture without a table."""
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else config.get("model_type")
     return as_utf8(name) if isinstance(name, str) else None

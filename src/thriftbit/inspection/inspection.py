@@ -1,4 +1,4 @@
-"""What `thriftbit inspect` tells, as data."""
+"""The results of `thriftbit inspect`, as data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class TypeTotal:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """model, pre: llama.cpp's names for the algorithm and for how text is split before it, "" where nothing is said."""
+    """model: llama.cpp's name of the algorithm. pre: its name of the pre-tokenizer. Both are "" if the file names
+    none."""
 
     model: str
     pre: str
@@ -51,10 +52,10 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """kind: "GGUF" or "folder". files: names of those with weights. file_type: what the file says it is, "Q4_K_M" for
-    instance. weights_bytes: of the tensors alone; bits_per_weight is theirs, without header, tokenizer and padding.
-    types: most bytes first. oddities: plain sentences. metadata: under GGUF keys, long arrays summarised. None stands
-    for what is not said or not known."""
+    """kind: "GGUF" or "folder". files: names of files with weights. file_type: what the file says it is, for example
+    "Q4_K_M". weights_bytes: of the tensors alone. bits_per_weight: of the tensors alone, without header, tokenizer and
+    padding. types: most bytes first. oddities: plain sentences. metadata: under GGUF keys, long arrays summarised. None
+    stands for everything that is not stated or not known."""
 
     path: str
     kind: str
@@ -94,11 +95,11 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> Inspection:
-    """path: whatever `locate` understands: a GGUF file (any part of a split one), a folder with config.json and
-    safetensors, or a name. Of a GGUF that is only on the Hub the header is read, and nothing is downloaded.
+    """Return what is in a model's files.
 
-    Raises ThriftbitError for what is missing, damaged, or neither of the two.
-    """
+    path: whatever `locate` understands: a GGUF file (any part of a split one), a folder with config.json and
+    safetensors, or a name. If a GGUF is only on the Hub, its header is read and nothing is downloaded. Raises
+    ThriftbitError for a model that is missing, damaged, or neither a GGUF nor a folder."""
     located = locate(path, to_run=True)
     path = Path(located.source)
     description = describe_remote_model(located) if located.is_remote else describe_model(path)

@@ -1,8 +1,7 @@
-"""What is worth a second look in a model: one function for each thing, each giving plain sentences.
+"""Oddities of a model that are worth a second look: one function for each, which yields plain sentences.
 
-Nothing here is an error. A sentence says what was found and, where that is not plain, what it means for whoever wants
-to run the file. To look for something more, write a function and add it to `FILE_CHECKS` or `MODEL_CHECKS`.
-"""
+Nothing here is an error. A sentence says what was found and, if needed, what it means for people who want to run the
+file. To add a check, write a function and add it to `FILE_CHECKS` or `MODEL_CHECKS`."""
 
 from __future__ import annotations
 
@@ -25,9 +24,9 @@ LARGE_TENSOR = 1 << 20  # weights
 UNQUANTIZED = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
 NAMESPACES = ("general", "tokenizer", "split", "quantize", "thriftbit")
 CHAT_NAME = re.compile(r"(?<![a-z])(instruct|chat|it)(?![a-z])", re.IGNORECASE)
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how the reader keeps such bytes
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the reader keeps such bytes as these characters
 
-# File types that are not called after the format of most of their weights.
+# File types whose names are not that of the format of most weights.
 FORMAT_OF_FILE_TYPE = {
     "MXFP4_MOE": "MXFP4",
     "IQ2_S": "IQ2_XS",
@@ -227,19 +226,20 @@ MODEL_CHECKS = (
 
 
 def _matrices(description: ModelDescription) -> list[InspectedTensor]:
-    """Return the tensors that a file type is about: those of embedding and output have formats of their own."""
+    """Return the matrices in layers. A file type is about these: embedding and output matrix have formats of their
+    own."""
     return [t for t in description.tensors if len(t.shape) > 1 and t.name not in (EMBEDDING, OUTPUT)]
 
 
 def _fallen(description: ModelDescription) -> list[InspectedTensor]:
-    """Return the tensors that cannot have the promised format, as its
-    blocks do not divide their rows; F32 is by choice."""
+    """Return the tensors whose rows the blocks of the promised format do not divide. F32 tensors are left out, because
+    their format was chosen."""
     block_size = _promised_block_size(description)
     return [t for t in description.tensors if len(t.shape) > 1 and t.shape[-1] % block_size and t.type != "F32"]
 
 
 def _promised_block_size(description: ModelDescription) -> int:
-    """Return weights; 1, which divides all rows, where no format is promised."""
+    """Return the weights in a block of the promised format; 1, which divides all rows, if none is promised."""
     promised = _promised_format(description)
     return GGML_QUANT_SIZES[GGMLQuantizationType[promised]][0] if promised else 1
 

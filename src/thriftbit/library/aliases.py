@@ -20,7 +20,8 @@ def aliases_file() -> Path:
 
 
 def read_aliases() -> dict[str, str]:
-    """Return alias: path or name on the Hub. What is damaged counts as empty: it must not keep anybody from a model."""
+    """Return the path or the name on the Hub of each alias. A damaged file counts as empty, so that models can be used
+    nonetheless."""
     try:
         document = json.loads(read_regular(aliases_file(), _LARGEST_BYTES))
     except (ThriftbitError, ValueError, RecursionError):
@@ -30,7 +31,8 @@ def read_aliases() -> dict[str, str]:
 
 
 def set_alias(name: str, target: str) -> None:
-    """target: an absolute path or a name on the Hub. Raises ThriftbitError for a name that cannot be one."""
+    """Store an alias. target: an absolute path or a name on the Hub. Raises UsageError for a name that cannot be an
+    alias."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{shown(name)} cannot be an alias: use up to 64 letters, digits, '-', '_', '.' or ':', and no '/'"
@@ -41,7 +43,7 @@ def set_alias(name: str, target: str) -> None:
 
 
 def remove_alias(name: str) -> str:
-    """Return what it stood for."""
+    """Remove the alias and return its target. Raises UsageError if there is no such alias."""
     aliases = read_aliases()
     if name not in aliases:
         known = f"There are: {', '.join(sorted(aliases))}" if aliases else "There are none yet"

@@ -1,15 +1,14 @@
-"""What was computed of a model and is kept in the user's cache: calibrations, maps, rounded matrices.
+"""Artefacts: results that were computed of a model and are kept in the user's cache (calibrations, maps, rounded
+matrices).
 
-The problem: an artefact is gigabytes and hours of work. One of another model, text or version must never be taken for
-it; two runs must not write into each other's; a damaged one must not be a dead end; and the cache must not fill the
-disk. The choice: an artefact is a folder named by a hash of everything its bytes depend on. The same facts are in the
-folder, and are compared when it is opened. A run that makes an artefact holds a lock; a second run waits for it and
-then uses the result. Before an artefact is made, there has to be space for it, and the oldest go until the cache keeps
-to its limit.
+The problem: an artefact is gigabytes and hours of work. An artefact of another model, text or version must never be
+used in its place. Two runs must not write into the same one. A damaged one must not be a dead end. The cache must not
+fill the disk. The choice: an artefact is a folder named by a hash of everything its bytes depend on. The same facts are
+in the folder, and are compared when it is opened. A run that makes an artefact holds a lock; a second run waits for it
+and then uses the result. Before an artefact is made, there has to be space for it, and the least recently used
+artefacts are removed until the cache is within its limit.
 
-The limit, unless the user names one: all artefacts together take at most twice the size of the largest model that they
-are of.
-"""
+By default, all artefacts together take at most twice the size of the largest model that any of them is made of."""
 
 from __future__ import annotations
 
@@ -47,14 +46,17 @@ MODELS_AT_MOST = 2  # the default limit, in sizes of the largest model
 _LARGEST_INDEX_BYTES = 16 << 20
 _LOCK_SUFFIX = ".lock"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What numpy raises for a file of arrays that is damaged: zipfile has NotImplementedError for a bad compression."""
+"""The exceptions that numpy raises for a damaged file of arrays. zipfile raises NotImplementedError for an unknown
+compression."""
 
 
 @dataclass(frozen=True)
 class MadeOf:
-    """What an artefact depends on. kind: one of KINDS. model: the identity. facts: plain JSON; whatever else changes a
-    byte: text, formats, method and its version. source, model_bytes: for people and for the limit, no part of the
-    identity."""
+    """What an artefact depends on.
+
+    kind: one of KINDS. model: the model's identity. facts: plain JSON with everything else that changes a byte: text,
+    formats, method and its version. source: the model's name, for people. model_bytes: for the limit of the cache. The
+    last two are not part of the key."""
 
     kind: str
     model: str
@@ -64,7 +66,7 @@ class MadeOf:
 
     @property
     def key(self) -> str:
-        """Return 32 hexadecimal digits."""
+        """The artefact's name: 32 hexadecimal digits."""
         identity = json.dumps([self.kind, self.model, self.facts], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
@@ -74,7 +76,8 @@ class MadeOf:
         return cache_folder() / self.kind / self.key
 
     def check_model(self, model: Model, what: str) -> None:
-        """what: "the calibration in FOLDER", for the error. Raises ThriftbitError if it is of another model."""
+        """Raise ThriftbitError if the artefact is of another model. what: begins the error: "the calibration in
+        FOLDER"."""
         if self.model != model.identity:
             raise ThriftbitError(f"{what} is of another model ({self.source}), not of {model.source}; make one of it")
 
@@ -111,7 +114,8 @@ def read_made_of(folder: Path) -> MadeOf | None:
 
 @contextmanager
 def locked(folder: Path, doing: str) -> Iterator[None]:
-    """Inside, no other run makes the artefact in `folder`. doing: "calibrating MODEL", said if one is at it now."""
+    """In this context, no other run makes the artefact in `folder`. doing: "calibrating MODEL", for the message to a
+    user who has to wait for another run."""
     private_folder(folder.parent)
     lock = FileLock(folder.with_name(folder.name + _LOCK_SUFFIX), mode=PRIVATE_MODE)
     try:
@@ -126,14 +130,14 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
 
 def used(folder: Path) -> None:
-    """Note that the artefact was used now, so that others go first."""
+    """Note that the artefact was used now, so that others are removed before it."""
     with suppress(OSError):
         os.utime(folder)
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One in the cache. finished: whether a run ended it. last_used: seconds since 1970."""
+    """An artefact in the cache. finished: whether it is complete. last_used: seconds since 1970."""
 
     folder: Path
     made_of: MadeOf | None
@@ -142,7 +146,7 @@ class Artefact:
 
 
 def artefacts() -> list[Artefact]:
-    """Return all in the user's cache, those that were not used for longest first."""
+    """Return all artefacts in the user's cache, the least recently used first."""
     folders = [path for kind in KINDS for path in _children(cache_folder() / kind) if path.is_dir()]
     found = [Artefact(folder, read_made_of(folder), _size_bytes(folder), _time(folder)) for folder in folders]
     return sorted(found, key=lambda artefact: (artefact.last_used, artefact.folder))
@@ -157,13 +161,12 @@ def make_room(
     place: Path | None = None,
     staying: Collection[Path] = (),
 ) -> None:
-    """Remove the artefacts that were not used for longest, until a new one fits into the limit.
+    """Remove the least recently used artefacts until a new one is within the limit.
 
-    kept_bytes: of the new one, about. scratch_bytes: what making it takes besides, for a while. limit_bytes: of all
-    artefacts together; MODELS_AT_MOST times the largest model if None. place: where the new one will be, if not in the
-    cache. staying: folders that are in use.
-    Raises ThriftbitError if the disk has no space for it.
-    """
+    kept_bytes: the approximate size of the new one. scratch_bytes: further bytes that making it takes for a while.
+    limit_bytes: of all artefacts together; None means MODELS_AT_MOST times the largest model. place: the folder of the
+    new one, if not in the cache. staying: folders that are in use.
+    Raises ThriftbitError if the disk has no space for the new one."""
     kept = [artefact for artefact in artefacts() if artefact.folder != made.folder]
     model_bytes = max([made.model_bytes, *(a.made_of.model_bytes for a in kept if a.made_of)])
     limit = MODELS_AT_MOST * model_bytes if limit_bytes is None else limit_bytes
@@ -179,8 +182,8 @@ def make_room(
 
 
 def trim(limit_bytes: int, staying: Collection[Path] = ()) -> list[Artefact]:
-    """Remove artefacts until the others take `limit_bytes` at most: the one that was not used for longest goes first.
-    What a run uses now stays, and so does `staying`, which is not counted. Return those that went."""
+    """Remove the least recently used artefacts until the others take `limit_bytes` at most, and return the removed
+    ones. Artefacts that a run uses now stay. Folders in `staying` stay, too, and are not counted."""
     kept = [artefact for artefact in artefacts() if artefact.folder not in staying]
     total = sum(artefact.size_bytes for artefact in kept)
     gone = []
@@ -194,7 +197,7 @@ def trim(limit_bytes: int, staying: Collection[Path] = ()) -> list[Artefact]:
 
 
 def remove(folder: Path) -> bool:
-    """Return whether the artefact is gone; False if a run uses it now."""
+    """Remove the artefact. Return whether it is gone: False if a run uses it now."""
     lock = FileLock(folder.with_name(folder.name + _LOCK_SUFFIX), mode=PRIVATE_MODE)
     try:
         with lock.acquire(timeout=0):
@@ -206,7 +209,8 @@ def remove(folder: Path) -> bool:
 
 @contextmanager
 def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Errors of the disk, as the user can mend them; what is finished stays, and the next run goes on with it"""
+    """In this context, errors of the disk become ThriftbitErrors that say what to do. Finished parts stay, and the next
+    run continues with them."""
     try:
         yield
     except OSError as error:

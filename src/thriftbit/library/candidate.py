@@ -1,4 +1,4 @@
-"""What may be a model on this disk: files that belong together. Nothing of them has been opened."""
+"""Files on this disk that belong together and may be a model. They have not been opened."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from thriftbit.sources.gguf_source import PART_NAME
 
 @dataclass(frozen=True)
 class Candidate:
-    """name: as the program that keeps it calls it, or its path. place: the program or folder that keeps it. files: all
-    with weights; of a folder its configuration comes first. folder: of safetensors, None for a GGUF. sha256: of a
-    single file, where its program stores that. aliases: other names of the same file. problem: why it cannot be
-    opened, where that is known."""
+    """name: the name in the program that keeps the model, or the path. place: the program or folder that keeps it.
+    files: all files with weights; for a folder of safetensors, config.json comes first. folder: of safetensors, None
+    for a GGUF. sha256: of a single file, if its program stores the hash. aliases: other names of the same file.
+    problem: why it cannot be opened, if that is known."""
 
     name: str
     place: str
@@ -26,12 +26,12 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """What other commands take."""
+        """The path that other commands take."""
         return self.folder or self.files[0]
 
 
 def whole_files(names: Iterable[str]) -> list[list[str]]:
-    """Return the GGUF files among them; parts of a split file together, in order."""
+    """Return the GGUF files among the names. Parts of a split file are together and in order."""
     whole: dict[str, list[str]] = {}
     for name in sorted(names):
         if name.lower().endswith(".gguf") and not name.rpartition("/")[2].startswith("._"):

@@ -1,4 +1,4 @@
-"""Which of several GGUF files of one model is meant, by a level or a name, and which one is sensible by default."""
+"""Chooses one of several GGUF files of a model: by level, by name, or by a sensible default."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def choose_file(owner: str, sizes: Mapping[str, int], wanted: str) -> str:
 
 
 def _wanted(owner: str, models: list[str], sizes: Mapping[str, int], wanted: str) -> str:
-    """models: the files that are no parts of others"""
+    """Return the file with the wanted level or name. models: the files that are no parts of other models."""
     lower = wanted.lower()
     for name in sizes:
         if lower in (name.lower(), name.lower().removesuffix(".gguf"), name.rpartition("/")[2].lower()):
@@ -59,7 +59,7 @@ def _wanted(owner: str, models: list[str], sizes: Mapping[str, int], wanted: str
 
 
 def _default(names: list[str], sizes: Mapping[str, int]) -> str:
-    """Return Q4_K_M if it fits, else the largest that is smaller and fits, else the smallest of all."""
+    """Return the file in Q4_K_M if it fits, else the largest smaller file that fits, else the smallest file."""
     room = room_here()
     usual = [name for name in names if (level := parse_quantization(name)) and level.name.endswith(USUAL_LEVEL)]
     limit = sizes[usual[0]] if usual else _usual_size(names, sizes)
@@ -74,8 +74,8 @@ def _default(names: list[str], sizes: Mapping[str, int]) -> str:
 
 
 def _usual_size(names: list[str], sizes: Mapping[str, int]) -> int:
-    """Return the size of the first file with about five bits for each
-    weight or less, of the smallest if there is none."""
+    """Return the bytes of the first file with about five bits per weight or less, or of the smallest file if there is
+    none."""
     stated = {name: level.bits_per_weight for name in names if (level := parse_quantization(name))}
     small = [sizes[name] for name, bits in stated.items() if bits and bits < 5.2]
     return max(small, default=min(sizes[name] for name in names))

@@ -1,11 +1,11 @@
-"""What is in a model's files, by their headers: types, true bits per weight, and whether that is what the name says.
+"""The content of a model's files, by their headers: types, true bits per weight, and whether the name is right.
 
-A name such as Q4_K_M is a claim, and so is `general.file_type` in the header. What decides is the type of most weights
-in the layers, embedding and output apart, since every level treats those otherwise. Rows that blocks of 256 do not
-divide get another format under every name; they are kept apart too, so that an honest small model is not accused.
+A name such as Q4_K_M is a claim, and so is `general.file_type` in the header. The type of most weights in layers
+decides. Embedding and output matrix do not count, because every level treats them differently. Rows that blocks of 256
+do not divide get another format at every level, so they are counted separately. Otherwise honest small models would be
+accused.
 
-Nothing here reads weights. Left out: whether they are any good.
-"""
+Nothing here reads weights, so nothing says whether they are any good."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from thriftbit.machine.records import from_document
 IN_LAYERS, NARROW, OUTSIDE, SMALL = "layers", "narrow layers", "outside", "small"
 SUPER_BLOCK = 256
 CONTEXT_TOKENS = 4096  # of the conversation that has to fit into memory with the model
-# What llama.cpp and others take for rows that a super-block does not divide: blocks of 32, or none.
+# The formats that llama.cpp and others use for rows that super-blocks do not divide: blocks of 32, or no blocks.
 FALLBACKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16", "BF16", "F32")
-_LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits over claimed ones that a mix of its maker's own may have
+_LOOSEST, _TIGHTEST = 1.35, 0.7  # true bits divided by claimed bits, within which a maker's own mix is accepted
 _FILE_TYPES = {each.name.removeprefix("MOSTLY_").removeprefix("ALL_") for each in gguf.LlamaFileType}
 _BARE = re.compile(r"Q\d")
 _MOST = 1 << 63
@@ -44,7 +44,7 @@ _TEXT_LIMIT = 200  # characters of a stranger's text that are kept
 
 @dataclass(frozen=True)
 class Group:
-    """All weights of one type in one part of the network: IN_LAYERS, NARROW, OUTSIDE or SMALL (not matrices)."""
+    """All weights of one type in one part of the network: IN_LAYERS, NARROW, OUTSIDE or SMALL (no matrices)."""
 
     type: str
     part: str
@@ -54,10 +54,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Content:
-    """container: "GGUF" or "safetensors". kind: which of `kinds.KINDS`. declared: the precision that the
-    file itself states, None where it does not. parameters: weights, however packed; None where that cannot be told.
-    weights_bytes: theirs with their scales. running_bytes: memory that it takes in llama.cpp with 4,096 tokens of text,
-    at most; None where that is not known."""
+    """container: "GGUF" or "safetensors". kind: one of `kinds.KINDS`. declared: the precision that the file itself
+    states, None if it states none. parameters: the number of weights, unpacked; None if that cannot be told.
+    weights_bytes: of the weights with their scales. running_bytes: the most memory that llama.cpp takes for it with
+    4,096 tokens of context; None if that is not known."""
 
     container: str
     kind: str
@@ -74,12 +74,12 @@ class Content:
 
     @property
     def bits_per_weight(self) -> float | None:
-        """Of all weights, embedding included; None where their number is not known."""
+        """The bits per weight over all weights, the embedding included; None if their number is not known."""
         return 8 * self.weights_bytes / self.parameters if self.parameters else None
 
     @property
     def main_type(self) -> str | None:
-        """The type of most weights in layers; of most weights, where there are no layers."""
+        """The type of most weights in layers, or of most weights if there are no layers."""
         for parts in ((IN_LAYERS,), (NARROW,), (OUTSIDE, SMALL)):
             found = _most([group for group in self.groups if group.part in parts])
             if found:
@@ -96,7 +96,8 @@ class Content:
 
     @classmethod
     def from_json(cls, document: Any) -> Content:
-        """Raises ThriftbitError for what `to_json` cannot have made."""
+        """Return the content in a JSON document. Raises ThriftbitError for a document that `to_json` cannot have
+        made."""
         content = from_document(Content, document)
         numbers = [content.parameters, content.weights_bytes, content.context_length, content.running_bytes]
         numbers += [count for group in content.groups for count in (group.parameters, group.size_bytes)]
@@ -108,14 +109,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Verdict:
-    """label: what it really is, "Q4_K_M" or "mostly Q4_K". warning: a sentence where a name says something else."""
+    """label: the true precision, "Q4_K_M" or "mostly Q4_K". warning: a sentence if a name says something else, else
+    None."""
 
     label: str
     warning: str | None = None
 
 
 def gguf_content(parts: Iterable[GGUFFile]) -> Content:
-    """parts: the headers of all parts of a GGUF file, the first first"""
+    """Return the content of a GGUF file. parts: the headers of all its parts, in order."""
     parts = list(parts)
     metadata = parts[0].metadata
     architecture = _text(metadata.get("general.architecture"))
@@ -138,7 +140,7 @@ def gguf_content(parts: Iterable[GGUFFile]) -> Content:
 
 
 def judge(content: Content, name: str) -> Verdict:
-    """Return what the content really is; name: the file's or the model's, whose claim is held against it."""
+    """Return the true precision of the content, and a warning if the name is wrong. name: the file's or the model's."""
     if not KINDS[content.kind].is_whole:
         return Verdict(content.kind)
     claim = parse_quantization(name)
@@ -150,7 +152,7 @@ def _judge_gguf(content: Content, claim: QuantizationName | None) -> Verdict:
     declared = parse_quantization(content.declared) if content.declared else None
     honest = [said for said in (declared, claim) if said is not None and agrees(said, content)]
     if claim in honest and claim is not None and claim.name not in _FILE_TYPES and not _BARE.fullmatch(claim.name):
-        honest.reverse()  # the header has no number for a UD-Q4_K_XL or a Q4_K_L, and says Q4_K_M
+        honest.reverse()  # there is no file type for UD-Q4_K_XL or Q4_K_L, so their headers say Q4_K_M
     label = honest[0].name if honest else main if _is_uniform(content) else f"mostly {main}"
     if claim is not None and not agrees(claim, content):
         return Verdict(label, f"called {claim.name}, but is {label}")
@@ -173,7 +175,7 @@ def _judge_checkpoint(content: Content, claim: QuantizationName | None) -> Verdi
 
 
 def agrees(claim: QuantizationName, content: Content) -> bool:
-    """Return whether a GGUF may bear that name."""
+    """Return whether the name is right for a GGUF with this content."""
     main, bits = content.main_type, content.bits_per_weight
     if main is None or main in claim.scheme.formats:
         return True
@@ -188,7 +190,7 @@ def agrees(claim: QuantizationName, content: Content) -> bool:
 
 
 def grouped(items: Iterable[tuple[str, str, int, int]]) -> tuple[Group, ...]:
-    """(type, part, parameters, bytes) -> their sums, most bytes first"""
+    """Return the sums over items of (type, part, parameters, bytes), most bytes first."""
     sums: dict[tuple[str, str], list[int]] = {}
     for type, part, parameters, size_bytes in items:
         total = sums.setdefault((type, part), [0, 0])
@@ -199,7 +201,7 @@ def grouped(items: Iterable[tuple[str, str, int, int]]) -> tuple[Group, ...]:
 
 
 def _running_bytes(architecture: str | None, metadata: Metadata, tensors: list[TensorInfo]) -> int | None:
-    """Return memory that it takes, by its metadata, which is a stranger's and may make no sense."""
+    """Return the bytes of memory that running it takes; None if the metadata, which are a stranger's, make no sense."""
     try:
         entries = [Entry(info.name, info.shape, format_for(info.ggml_type)) for info in tensors]
         lasting = memory_needed(shape_of(architecture or "", metadata, entries), CONTEXT_TOKENS).lasting.high
@@ -228,7 +230,7 @@ def _is_uniform(content: Content) -> bool:
 
 
 def _file_type(value: Any) -> str | None:
-    """Return "Q4_K_M" for general.file_type 15."""
+    """Return the name of a general.file_type: "Q4_K_M" for 15."""
     number = _number(value)
     name = next((each.name for each in gguf.LlamaFileType if each == number), None)
     return name.removeprefix("MOSTLY_").removeprefix("ALL_") if name and name != "GUESSED" else None

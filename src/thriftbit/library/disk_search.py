@@ -1,11 +1,10 @@
-"""Where models lie on this computer, and which files make one model. Nothing is opened here.
+"""Where models are on this computer, and which files make one model. Nothing is opened here.
 
 Programs that keep models have layouts of their own: the Hub's cache links names to content (models--owner--name/
 snapshots/COMMIT), Ollama names content by its hash (`ollama.py`), LM Studio and llama.cpp keep plain files. Folders of
 your own are named in config.toml (`machine/configuration.py`), and are searched to the bottom. The current folder is
-searched to a small depth only, since it may be the root of a disk. A file that several names lead to (hard or symbolic
-links) is one model: the name nearest to the user is its name, the others are its aliases.
-"""
+searched to a small depth only, because it may be the root of a disk. A file with several names (hard or symbolic links)
+is one model: the name in the folder that is searched first is its name, the others are its aliases."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ HUB_CACHE, LM_STUDIO, LLAMA_CPP = "Hugging Face", "LM Studio", "llama.cpp"
 OWN_FOLDER, CURRENT = "own folder", "this folder"
 PROGRAMS = (HUB_CACHE, OLLAMA, LM_STUDIO, LLAMA_CPP)
 _CURRENT_DEPTH, _DEEPEST = 4, 40
-_FOLDER_LIMIT = 5_000  # of the current folder: enough for any project, and a second's work
+_FOLDER_LIMIT = 5_000  # folders below the current one: more than any project has, searched in a second
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "proc", "sys", "dev"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,7 +39,7 @@ Identity = tuple[int, int] | Path
 def candidates(current: Path, warn: Warn) -> list[Candidate]:
     """Return everything on this disk that may be a model, each file once, the current folder's first.
 
-    warn: is given a sentence on each thing that could not be searched."""
+    warn: is called with a sentence on each folder that could not be searched."""
     found: dict[Identity, Candidate] = {}
     for candidate in _all(current, warn):
         identity = _identity(candidate.files[0])
@@ -55,7 +54,7 @@ def every_name(current: Path) -> list[Candidate]:
 
 
 def from_here(path: Path) -> str:
-    """Return the path as somebody in the current folder writes it."""
+    """Return the path as it is written from the current folder."""
     try:
         relative = str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -70,7 +69,7 @@ def _with_alias(known: Candidate, other: Candidate) -> Candidate:
 
 
 def _all(current: Path, warn: Warn) -> Iterator[Candidate]:
-    """The places nearest to the user come first."""
+    """Yield everything that may be a model, in the places nearest to the user first."""
     yield from _walk(current, CURRENT, warn, depth=_CURRENT_DEPTH, limit=_FOLDER_LIMIT)
     try:
         folders = own_folders(configuration_file())
@@ -105,12 +104,14 @@ def _hub_candidates(cache: Path, warn: Warn) -> Iterator[Candidate]:
 def _walk(
     root: Path, place: str, warn: Warn, prefix: str = "", depth: int = _DEEPEST, limit: int | None = None
 ) -> Iterator[Candidate]:
-    """prefix: stands before the path of a file in its name. limit: of folders"""
+    """Yield everything below a folder that may be a model.
+
+    prefix: begins each name, before the path of the file. depth: of folders to search. limit: the most folders."""
     left, entered = [(root, 0)], set()
     while left:
         folder, level = left.pop()
         identity = _identity(folder)
-        if identity in entered:  # a link back to a folder above
+        if identity in entered:  # a link to a folder that was entered already
             continue
         entered.add(identity)
         if limit is not None and len(entered) > limit:
@@ -131,8 +132,8 @@ def _walk(
 
 
 def _in_folder(folder: Path, names: list[str], shown: str, place: str) -> Iterator[Candidate]:
-    """Yield the models among the files of one folder. names: of its files.
-    shown: the folder, as it stands before names."""
+    """Yield the models among the files of one folder. names: of its files. shown: the folder, as names begin with
+    it."""
     for parts in whole_files(names):
         files = tuple(folder / part for part in parts)
         named = f"{shown}/{parts[0]}" if shown else parts[0]
@@ -178,7 +179,7 @@ def _children(folder: Path, warn: Warn) -> list[Path]:
 
 
 def _identity(path: Path) -> Identity:
-    """Return the same for every link to a file."""
+    """Return what identifies the content of a path: the same for every link to a file."""
     try:
         state = path.stat()
     except OSError:

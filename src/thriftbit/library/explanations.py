@@ -1,8 +1,7 @@
-"""A quantization in plain words: clear to whoever never heard of it, and nothing that an expert would strike out.
+"""Explains a quantization in plain words, for beginners, without saying anything that an expert would call wrong.
 
-Numbers come with their origin. Bits of a format are exact, from the formats themselves; bits over a whole model depend
-on the model, and are said to be about so many.
-"""
+Bits of a format are exact, from the formats themselves. Bits over a whole model depend on the model, so they are called
+approximate."""
 
 from __future__ import annotations
 
@@ -19,15 +18,15 @@ from thriftbit.library.terms import TERMS, spellings, term_named
 from thriftbit.sizes import describe_bytes
 
 _NAMES_A_MODEL = re.compile(r"^[\w.-]+:[\w.-]+$|^[\w.-]+/[\w.-]+$|\b\d+(\.\d+)?b\b", re.IGNORECASE)
-# Llama 3.1 8B: what its embedding and output matrix, of 128,256 tokens, take of all weights
+# The share of all weights that embedding and output matrix (128,256 tokens) have in Llama 3.1 8B
 _WEIGHTS, _OUTER_WEIGHTS = 8.03e9, 2 * 128256 * 4096
 _EXAMPLE_WEIGHTS = 7_000_000_000
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """title: the name in its usual spelling and what it is, in a sentence. rows: (question, answer), in the order in
-    which people ask. bits_per_weight: about, over a whole model; None where it is each file's own."""
+    """title: a sentence with the name in its usual spelling and what it is. rows: (question, answer), in the order in
+    which people ask. bits_per_weight: approximate, over a whole model; None if it differs from file to file."""
 
     name: str
     title: str
@@ -53,18 +52,21 @@ class Explanation:
 
 
 def explain(name: str) -> str:
-    """Return what a quantization is, in plain words: its bits, what runs it, how it compares. `name` may be a file's.
-    Raises UsageError, with similar names, for one that is not known."""
+    """Return what a quantization or a term is, in plain words: for a quantization its bits, what runs it, how it
+    compares.
+
+    name: of a quantization, a term or a file. Raises UsageError, with similar names, for an unknown name."""
     return str(explanation_of(name))
 
 
 def explanation_of(name: str) -> Explanation:
-    """Return the same, in pieces."""
+    """Return the explanation of a name, in pieces. Raises UsageError for an unknown name."""
     return _describe(name, parse_quantization(name))
 
 
 def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
-    """asked: what the user typed. Raises UsageError where it is neither a term nor the name of a quantization."""
+    """Return the explanation. asked: what the user typed. Raises UsageError if it is neither a term nor a
+    quantization."""
     term = term_named(asked)
     if term is not None:
         also = (("Also called", ", ".join(term.also)),) if term.also else ()
@@ -92,7 +94,7 @@ def _describe(asked: str, quantization: QuantizationName | None) -> Explanation:
 
 
 def format_bits(ggml_type: str) -> float | None:
-    """Return bits per weight of one of GGML's formats, exactly; None for a name that is none."""
+    """Return the exact bits per weight of one of GGML's formats; None for a name that is none."""
     try:
         return format_of(ggml_type).bits_per_weight
     except UsageError:
@@ -100,7 +102,7 @@ def format_bits(ggml_type: str) -> float | None:
 
 
 def whole_model_bits(scheme: Scheme, bits: float) -> float:
-    """Return bits per weight over Llama 3.1 8B, of which embedding and output matrix may stay in 16."""
+    """Return the bits per weight over Llama 3.1 8B, whose embedding and output matrix may stay in 16 bits."""
     if scheme.family.outer_bits is None:
         return bits
     outer = _OUTER_WEIGHTS / _WEIGHTS
@@ -134,7 +136,7 @@ def _size(quantization: QuantizationName) -> list[tuple[str, str]]:
 
 
 def _signs(quantization: QuantizationName) -> list[tuple[str, str]]:
-    """Return what the marks around the level mean."""
+    """Return (mark, meaning) of the marks around a level in the name."""
     signs = {
         "UD": quantization.dynamic,
         "importance matrix": quantization.importance,

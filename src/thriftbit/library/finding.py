@@ -1,13 +1,13 @@
-"""`thriftbit find`: what there is of a model, on this disk and on the Hub, best first, marked with what fits here.
+"""`thriftbit find`: the files of a model on this disk and on the Hub, best first, marked with whether they fit here.
 
-Expected quality decides the order: how many weights there are, and how much of each is kept. In the scaling law of
-Kumar et al. (Scaling Laws for Precision, 2024, arXiv 2411.04330) a model of N weights in P bits is worth one of
-N·(1 − exp(−P/γ)) weights, with γ about 2.7 for weights. That is an order and no measurement, so its number is not
-shown. `thriftbit measure` and `thriftbit fit` tell what a precision costs one model on this computer.
+Expected quality decides the order. It grows with the number of weights and with the bits of each. In the scaling law of
+Kumar et al. (Scaling Laws for Precision, 2024, arXiv 2411.04330), a model of N weights in P bits is as good as an
+unquantized model of N·(1 − exp(−P/γ)) weights, with γ about 2.7. This is good enough for an order, but it is no
+measurement, so the number is not shown. `thriftbit measure` and `thriftbit fit` tell the loss of one model on this
+computer.
 
-The header of a file on this disk says what it is. On the Hub a name is a claim and a size is a fact: where they do not
-agree, the size is believed. Nothing is downloaded.
-"""
+The header of a file on this disk says what it is. On the Hub a name is a claim and a size is a fact: if they disagree,
+the size decides. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ from thriftbit.strangers import quoted
 
 _GAMMA = 2.7  # bits
 _FULL_BITS = 16.0
-_READY_BITS = 9  # at most, of a file that is worth downloading ready-made: Q8_0 and below
+_READY_BITS = 9  # the most bits per weight of a file that is worth downloading ready-made: Q8_0 and below
 USUAL_LEVEL = "Q4_K_M"
-_USUAL_SHARE = 4.89 / 16  # of an original's size that Q4_K_M has
+_USUAL_SHARE = 4.89 / 16  # the size of Q4_K_M as a share of the original's
 HUB = "the Hub"
-_TIGHTEST, _LOOSEST = 0.75, 1.3  # true bits over claimed ones, beyond which a name on the Hub is called wrong
+_TIGHTEST, _LOOSEST = (
+    0.75,
+    1.3,
+)  # true bits divided by claimed bits; outside of these limits a name on the Hub is called wrong
 _LARGE = 1_000_000_000  # weights; a small model's embedding makes honest names and sizes differ
 
 KnownBy = Literal["header", "size and name", "name", "nothing"]
@@ -46,10 +49,11 @@ KnownBy = Literal["header", "size and name", "name", "nothing"]
 class Finding:
     """One row of what was found.
 
-    name: what every command takes. kind: one of `kinds.KINDS`. what: its precision, None where that is not known.
-    known_by: where the precision is from. where: the program that keeps it, or HUB. needed_bytes: memory to run it,
-    None where that is not known. command: the next step. fits: into the memory of this computer. is_ready: whether
-    llama.cpp runs the file as it is. is_original: whether it is unquantized, to make files of one's own from."""
+    name: a name that every command takes. kind: one of `kinds.KINDS`. what: its precision, None if that is not known.
+    known_by: the source of the precision. where: the program that keeps it, or HUB. needed_bytes: memory to run it,
+    None if that is not known. command: the next step. fits: whether it fits into this computer's memory. is_ready:
+    whether llama.cpp runs the file as it is. is_original: whether it is unquantized, so that other files can be made of
+    it."""
 
     name: str
     kind: str
@@ -92,7 +96,10 @@ class Finding:
 
 
 def local_finding(model: LocalModel, room: Room, *, name_is_unique: bool = True) -> Finding:
-    """name_is_unique: whether no other model here has this name; only then does the next step name it so"""
+    """Return the finding of a model on this disk.
+
+    room: of this computer. name_is_unique: whether no other model here has this name; only then does the next step use
+    it."""
     content = model.content
     counted = content.running_bytes if content else None
     needed = counted or (estimated_need(model.size_bytes) if content else None)
@@ -135,7 +142,8 @@ def _next_for_local(model: LocalModel, name_is_unique: bool) -> str:
 
 
 def _typed(name: str, path: Path, name_is_unique: bool) -> str:
-    """Return what to type for a model here: its path from here if it is below, else its name if that is its alone."""
+    """Return what to type for a model on this disk: its name, or its path if it is below the current folder or the name
+    is not unique."""
     return from_here(path) if path.is_relative_to(Path.cwd()) or not name_is_unique else name
 
 
@@ -167,7 +175,7 @@ def hub_finding(file: HubFile, room: Room) -> Finding:
 
 
 def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str | None]:
-    """Return its precision, how that is known, bits per weight, and a warning if the name says something else."""
+    """Return the file's precision, how it is known, bits per weight, and a warning if the name says something else."""
     if file.content is not None:
         verdict = judge(file.content, file.name)
         return verdict.label, "header", file.content.bits_per_weight, verdict.warning
@@ -190,7 +198,8 @@ def _what_on_hub(file: HubFile) -> tuple[str | None, KnownBy, float | None, str 
 
 
 def _unpacked(file: HubFile, claim: QuantizationName) -> int | None:
-    """Return how many weights a checkpoint has, of which the Hub counts the numbers that they are packed into."""
+    """Return how many weights a packed checkpoint has; None if that cannot be told. The Hub counts the packed numbers
+    instead."""
     if file.parameters or not claim.bits_per_weight:
         return file.parameters
     packed = {"I32": 32, "U32": 32, "U8": 8}
@@ -211,8 +220,8 @@ def _next_for_hub(file: HubFile) -> str:
 
 @dataclass(frozen=True)
 class Findings:
-    """local, hub: each the best first; what could not be read comes last. notes: sentences on what was not looked at,
-    and why. room: of this computer. hub_asked: whether the Hub answered."""
+    """local, hub: the findings, the best first; files that could not be read come last. notes: sentences on what was
+    not searched, and why. room: of this computer. hub_asked: whether the Hub answered."""
 
     words: tuple[str, ...]
     local: tuple[Finding, ...]
@@ -223,7 +232,7 @@ class Findings:
 
     @property
     def next_steps(self) -> tuple[tuple[str, str], ...]:
-        """What to do, and the command for it: with the best that is here, the best ready-made, the best original."""
+        """(step, command) pairs: for the best model on this disk, the best ready-made file, the best original."""
         return tuple(_next_steps(self))
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,11 +265,11 @@ def find(
     look: bool = False,
     parts: bool = False,
 ) -> Findings:
-    """Return models whose names or contents have all words: on this disk and, unless `local` or `offline`, on the Hub.
+    """Return models whose names or contents contain all words: on this disk and, unless `local` or `offline`, on the
+    Hub. Without words, return everything on this disk.
 
-    Without words, everything on this disk. look: read headers on the Hub too, some megabytes for each GGUF file.
-    parts: also adapters, picture parts and other files that belong to models.
-    Never fails for a file or a Hub that cannot be read: that is in the findings."""
+    look: read headers on the Hub, too, some megabytes for each GGUF file. parts: return adapters, picture parts and
+    other files that belong to models, too. A file or a Hub that cannot be read is no error; the findings say so."""
     words = [part for word in words for part in word.split()]
     if look and (local or offline or not words):
         raise UsageError("--look reads headers on the Hub: give words to search, and neither --local nor --offline")
@@ -292,7 +301,8 @@ def find(
 
 
 def _is_level(word: str) -> bool:
-    """Return whether it names a precision that files have in their names; the Hub searches those of repositories."""
+    """Return whether the word is a precision. Files have these in their names, but the Hub searches only names of
+    repositories."""
     quantization = parse_quantization(word)
     return quantization is not None and (
         quantization.scheme.family.container == "GGUF" or quantization.scheme.family.name == "float"
@@ -304,13 +314,13 @@ def _has(levels: Sequence[str], finding: Finding) -> bool:
 
 
 def _order(finding: Finding) -> tuple[bool, bool, float, float, str]:
-    """Language models come first, what could not be read last."""
+    """Return the key for sorting: language models come first, unreadable files last."""
     quality = expected_quality(finding.parameters, finding.bits_per_weight)
     return (finding.what is None, finding.kind != TEXT, -quality, -(finding.downloads or 0), finding.name)
 
 
 def expected_quality(parameters: int | None, bits_per_weight: float | None) -> float:
-    """Return a number that orders models of one family by what they may be worth; 0 where nothing is known."""
+    """Return a number that orders models of one family by expected quality; 0 if nothing is known."""
     if not parameters or not bits_per_weight:
         return 0.0
     return parameters * (1 - math.exp(-min(bits_per_weight, _FULL_BITS) / _GAMMA))
@@ -335,7 +345,7 @@ def _next_steps(findings: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _best_value(findings: Sequence[Finding]) -> Finding | None:
-    """Return the first with at most about 8 bits for each weight, since more cost memory and speed and show no
-    difference; otherwise the first. findings: the best first."""
+    """Return the first finding with at most about 8 bits per weight, because more bits cost memory and speed without a
+    visible difference. If there is none, return the first. findings: the best first."""
     small = (finding for finding in findings if 0 < (finding.bits_per_weight or 0) <= _READY_BITS)
     return next(small, findings[0] if findings else None)

@@ -1,8 +1,7 @@
-"""What headers said, kept between runs: thousands of files are looked at again without being opened.
+"""Keeps what headers say between runs, so that thousands of files can be listed again without opening them.
 
-A record stands for its files' sizes and times of change; when one differs the files are read anew. The cache belongs to
-nobody but us: damaged, of another version, or not writable, it is as if it were not there.
-"""
+A record is valid while its files have the same sizes and times of change; else the files are read again. A cache that
+is damaged, of another version or not writable is ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ _LARGEST_BYTES = 256 << 20
 
 
 class HeaderCache:
-    """Of contents and hashes, by path. Read when made, written by `save`."""
+    """Contents and hashes by path. They are read when the object is made, and written by `save`."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or cache_folder() / "library.json"
@@ -31,13 +30,13 @@ class HeaderCache:
         self._changed = False
 
     def content(self, files: Sequence[Path], read: Callable[[], Content]) -> Content:
-        """Return what `read` gives for these files, from the cache where they
-        are unchanged. ThriftbitError as it raised."""
+        """Return the content of these files: from the cache if they are unchanged, else from `read`. A ThriftbitError
+        that `read` raised is kept and raised again."""
         record = self._record(files)
         if isinstance(record.get("problem"), str):
             raise ThriftbitError(record["problem"])
         if "content" in record:
-            with suppress(ThriftbitError):  # of a damaged record: the file is read anew
+            with suppress(ThriftbitError):  # a damaged record: the file is read again
                 return Content.from_json(record["content"])
         self._changed = True
         try:
@@ -49,7 +48,8 @@ class HeaderCache:
         return content
 
     def hash(self, file: Path, kind: str, compute: Callable[[], str]) -> str:
-        """Return a hash of one file; kind: which, as a file may have several."""
+        """Return a hash of one file: from the cache if the file is unchanged, else from `compute`. kind: of the hash,
+        because a file may have several."""
         record = self._record([file])
         hashes = record.get("hashes")
         if not isinstance(hashes, dict):
@@ -60,16 +60,16 @@ class HeaderCache:
         return str(hashes[kind])
 
     def save(self) -> None:
-        """Keeps what was read for the next time, if the folder can be written."""
+        """Write the cache, if its folder can be written."""
         if not self._changed:
             return
         there = {key: record for key, record in self._records.items() if Path(key).exists()}
-        # names of files may hold what is no character; JSON spells it as an escape
+        # names of files may hold bytes that are no characters; JSON escapes them
         with suppress(ThriftbitError):
             write_private(self._path, json.dumps({"version": VERSION, "files": there}).encode())
 
     def _record(self, files: Sequence[Path]) -> dict[str, Any]:
-        """Return what is known of these files as they are now; {} to be filled where nothing is."""
+        """Return the record of these files in their present state; a new one, to be filled, if there is none."""
         states = [_state(file) for file in files]
         key = str(files[0])
         record = self._records.get(key)

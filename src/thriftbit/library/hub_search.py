@@ -1,13 +1,12 @@
-"""Models on the Hugging Face Hub: searched by words, with what each file is by its name and its size. Reads no weights.
+"""Searches models on the Hugging Face Hub by words, and tells each file's precision by its name and size.
 
-Two questions are asked at once, for repositories with GGUF files and for those with safetensors, the most downloaded
-first; then one for each repository, for the sizes of its files. The Hub knows how many weights a model has, so sizes
-give bits per weight, and a file that is not what it is called shows. With `look` the headers of GGUF files are read by
-ranges: some megabytes for each, as the vocabulary stands before the tensors.
+Two requests are sent at once, for repositories with GGUF files and with safetensors, the most downloaded first. Then
+one request for each repository asks for the sizes of its files. The Hub knows how many weights a model has, so sizes
+give bits per weight and reveal wrong names. With `look`, the headers of GGUF files are read by ranges, some megabytes
+for each, because the vocabulary comes before the tensors. Weights are never read.
 
-Through huggingface_hub's session, so that its log-in, proxies and mirror (HF_ENDPOINT) apply; not through its
-`list_models`, which waits and retries for minutes where a person at a terminal wants to be told at once.
-"""
+Requests use huggingface_hub's session, so that its log-in, proxies and mirror (HF_ENDPOINT) apply. Its `list_models` is
+not used, because it retries for minutes while a person waits at a terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ from thriftbit.sources.hub_headers import headers_for
 from thriftbit.sources.remote_file import open_remote
 from thriftbit.sources.safetensors_file import DTYPE_BITS
 
-REPOSITORIES = 6  # of each kind: what the most downloaded publishers have; more make the answer slow and long
+REPOSITORIES = 6  # of each kind, the most downloaded; more would make the answer slow and long
 _PATIENCE_SECONDS = 20.0
 _AT_ONCE = 6
 _EXPAND = ("downloads", "gated", "gguf", "pipeline_tag", "safetensors")
@@ -43,10 +42,10 @@ _EXPAND = ("downloads", "gated", "gguf", "pipeline_tag", "safetensors")
 
 @dataclass(frozen=True)
 class HubFile:
-    """A model on the Hub: a GGUF file with all its parts, or a repository of safetensors, and then files is ().
+    """A model on the Hub: a GGUF file with all its parts, or a repository of safetensors.
 
-    types: (dtype, number of weights) of safetensors. content: of a GGUF whose header was read. claimed_kind: what the
-    Hub says it is for, one of `kinds.KINDS`."""
+    files: the parts of a GGUF, () for safetensors. types: (dtype, number of weights) of safetensors. content: of a GGUF
+    whose header was read. claimed_kind: one of `kinds.KINDS`, by what the Hub says."""
 
     repository: str
     files: tuple[str, ...]
@@ -70,15 +69,15 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubAnswer:
-    """problem: why there is no answer, or not all of it: a sentence; None where there is nothing to say"""
+    """problem: a sentence on why there is no answer, or only a part of it; None for a complete answer."""
 
     files: tuple[HubFile, ...]
     problem: str | None = None
 
 
 def search_hub(words: Sequence[str], *, look: bool = False) -> HubAnswer:
-    """Return GGUF files and originals whose repositories all words are in the names of. Raises nothing: a Hub that
-    cannot answer is a problem in words. look: read the headers of the GGUF files."""
+    """Return GGUF files and originals in repositories whose names contain all words. If the Hub cannot answer, nothing
+    is raised, and the answer says so. look: read the headers of GGUF files."""
     if constants.HF_HUB_OFFLINE:
         return HubAnswer((), "HF_HUB_OFFLINE is set, so the Hub was not asked.")
     try:
@@ -98,7 +97,7 @@ def search_hub(words: Sequence[str], *, look: bool = False) -> HubAnswer:
 
 
 def plain_reason(error: Exception) -> str:
-    """Return why the Hub did not answer, and what to do."""
+    """Return sentences on why the Hub did not answer, and what to do."""
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so the Hub was not asked."
     if isinstance(error, HfHubHTTPError) and error.response is not None:
@@ -146,7 +145,9 @@ def _original(info: ModelInfo) -> HubFile | None:
         return None
     size_bytes = sum(count * DTYPE_BITS[dtype] for dtype, count in types) // 8
     plain = all(dtype in ("F64", "F32", "F16", "BF16") or dtype.startswith("F8") for dtype, _ in types)
-    parameters = sum(count for _, count in types) if plain else None  # packed weights are counted as what they lie in
+    parameters = (
+        sum(count for _, count in types) if plain else None
+    )  # for packed weights, the Hub counts the numbers that hold them
     kind = hub_kind(_text(info.pipeline_tag), None, "")
     downloads = _whole(info.downloads) or 0
     return HubFile(info.id, (), size_bytes, parameters, downloads, bool(info.gated), types, claimed_kind=kind)
@@ -160,7 +161,7 @@ def _types(info: ModelInfo) -> tuple[tuple[str, int], ...]:
 
 
 def _files_of(info: ModelInfo) -> HubAnswer:
-    """Return the GGUF files of a repository, parts of one together."""
+    """Return the GGUF files of a repository. Parts of a split file are together."""
     try:
         detailed = HfApi().model_info(info.id, files_metadata=True, timeout=_PATIENCE_SECONDS)
     except (HTTPError, OSError, ValueError) as error:

@@ -1,10 +1,9 @@
-"""Every model on this disk, by what its headers say.
+"""Every model on this disk, by its headers.
 
-Which files are the same, byte for byte, is found in three steps, since hashing a disk of models takes half an hour.
-Only files of the same size can be the same, and then only those that agree in seventeen samples. SHA-256 decides about
-the few that are left. Ollama and the Hub's cache use it as the name of their content; of other files it is computed
-once and kept. Left out: copies among folders of several files.
-"""
+Hashing a disk of models takes half an hour, so identical files are found in three steps. Only files of the same size
+are compared, and of these only files that agree in seventeen samples. SHA-256 decides about the few that remain. Ollama
+and the Hub's cache use it as the name of their content; for other files it is computed once and kept. Left out: copies
+of folders with several files."""
 
 from __future__ import annotations
 
@@ -48,8 +47,9 @@ _WORTH_TELLING_BYTES = 2_000_000_000  # hashing them takes a second or two
 
 @dataclass(frozen=True)
 class LocalModel:
-    """label: what it really is, None where it could not be read, and problem then says why. warning: where its name
-    says something else. copies: other files with the same bytes. aliases: other names in the same program."""
+    """label: the true precision; None if the model could not be read. problem: why it could not be read. warning: a
+    sentence if its name says something else. copies: other files with the same bytes. aliases: other names in the same
+    program."""
 
     name: str
     place: str
@@ -64,12 +64,12 @@ class LocalModel:
 
     @property
     def kind(self) -> str:
-        """One of `kinds.KINDS`; OTHER where it could not be read."""
+        """The kind, one of `kinds.KINDS`; OTHER if the model could not be read."""
         return self.content.kind if self.content else OTHER
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is more than a part of another model; True where it could not be read."""
+        """Whether it is a model by itself, not a part of another one; True if it could not be read."""
         return self.content is None or KINDS[self.kind].is_whole
 
     @property
@@ -78,7 +78,7 @@ class LocalModel:
 
     @property
     def searched(self) -> str:
-        """All that words are looked for in."""
+        """The text in which words are searched."""
         content = self.content
         facts = (content.name, content.architecture, content.kind) if content else ()
         return " ".join(filter(None, (self.name, *self.aliases, self.label, *facts)))
@@ -86,7 +86,7 @@ class LocalModel:
 
 @dataclass(frozen=True)
 class Inventory:
-    """models: in no order. warnings: sentences on what could not be looked at."""
+    """models: in no order. warnings: sentences on what could not be searched."""
 
     models: tuple[LocalModel, ...]
     warnings: tuple[str, ...]
@@ -98,9 +98,9 @@ def take_inventory(
     current: Path | None = None,
     cache: HeaderCache | None = None,
 ) -> Inventory:
-    """Return the models on this disk that all words are in the names or contents of, from their headers alone.
+    """Return the models on this disk whose names or contents contain all words. Only headers are read.
 
-    current: the folder that is searched besides those of programs."""
+    current: the folder that is searched beside those of programs; the current one if None. cache: of headers."""
     cache = cache or HeaderCache()
     warnings: list[str] = []
     found = list(candidates(current or Path.cwd(), warnings.append))
@@ -118,8 +118,8 @@ def take_inventory(
 
 
 def kind_of(path: Path) -> str:
-    """Return what a GGUF file or a folder of safetensors is for, one of `kinds.KINDS`; TEXT for a folder that cannot be
-    judged, so that whoever opens it says what is wrong. Raises ThriftbitError for a GGUF that cannot be read."""
+    """Return the kind of a GGUF file or a folder of safetensors, one of `kinds.KINDS`. A folder that cannot be judged
+    is TEXT: opening it then tells what is wrong. Raises ThriftbitError for a GGUF that cannot be read."""
     if path.is_dir():
         try:
             return folder_kind(read_json_object(path / CONFIG), {entry.name for entry in path.iterdir()})
@@ -129,23 +129,23 @@ def kind_of(path: Path) -> str:
 
 
 def check_can_chat(path: Path, why: str = "it cannot chat") -> None:
-    """Raises ThriftbitError, with what works instead, for a file or folder that is no language model. why: it
-    is refused"""
+    """Raise ThriftbitError, which says what works instead, for a file or folder that is no language model. why: the
+    reason in the error, "it cannot chat"."""
     kind = kind_of(path)
     if kind != TEXT:
         raise cannot(kind, path, why)
 
 
 def check_quantizable(source: str) -> None:
-    """Raises ThriftbitError, with what works instead, for a file of a kind that is never quantized by itself."""
+    """Raise ThriftbitError, which says what works instead, for a file of a kind that is never quantized by itself."""
     path = Path(source)
     if path.is_file() and (kind := kind_of(path)) in (ADAPTER, CONTROL, IMPORTANCE, VOCABULARY):
         raise cannot(kind, path, "it is not quantized by itself")
 
 
 def matches(words: Sequence[str], text: str) -> bool:
-    """Return whether every word is in the text, without regard to case and to what separates words ("qwen3 8b" is in
-    "Qwen3-8B"); a number must be whole, so that 8b is not found in 18b."""
+    """Return whether every word is in the text. Case and separators do not matter: "qwen3 8b" is in "Qwen3-8B". A
+    number has to be complete: 8b is not in 18b."""
     plain = _plain(text)
     return all(_is_in(_plain(word), plain) for word in words)
 
@@ -229,7 +229,7 @@ def _find_duplicates(found: Sequence[Candidate], cache: HeaderCache) -> list[lis
 
 
 def _alike(candidates: Sequence[Candidate], key: Callable[[Candidate], str | int | None]) -> list[list[Candidate]]:
-    """Return groups of two and more with the same key; what has none is in no group."""
+    """Return groups of two or more candidates with the same key. Candidates without a key are in no group."""
     groups: dict[str | int, list[Candidate]] = {}
     for candidate in candidates:
         value = key(candidate)
@@ -272,5 +272,5 @@ def _sha256(candidate: Candidate, cache: HeaderCache) -> str | None:
 def _hash(file: Path, kind: str, compute: Callable[[], str], cache: HeaderCache) -> str | None:
     try:
         return cache.hash(file, kind, compute)
-    except (OSError, ThriftbitError):  # told where its header is read
+    except (OSError, ThriftbitError):  # reading its header tells the reason
         return None

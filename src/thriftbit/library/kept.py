@@ -1,4 +1,4 @@
-"""`thriftbit cache`: what Thriftbit itself keeps on this disk, how large it is, and what clearing it costs."""
+"""`thriftbit cache`: what Thriftbit keeps on this disk, its size, and what clearing it costs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from thriftbit.library.artefacts import KINDS, remove
 
 @dataclass(frozen=True)
 class Kept:
-    """name: what `clear` is given. what: what it holds and what clearing it costs. is_yours: whether it is made of the
-    user's own time, so that it is only cleared by name. paths: that exist."""
+    """One group of kept files. name: for `clear`. what: a sentence on what the group holds and what clearing it costs.
+    is_yours: whether it took the user's own time, so that it is only cleared by name. paths: of existing files."""
 
     name: str
     what: str
@@ -72,20 +72,20 @@ def kept() -> tuple[Kept, ...]:
 
 
 def clear(name: str | None = None) -> tuple[Kept, ...]:
-    """Return what was removed: the group of that name, or all that can be made again without the user. Raises
-    UsageError for a name that there is not, ThriftbitError for a file that cannot be removed."""
+    """Remove a group, and return what was removed. Without a name, everything is removed that can be made again without
+    the user. Raises UsageError for an unknown name, ThriftbitError for a file that cannot be removed."""
     groups = kept()
     if name is not None and name not in _names():
         raise UsageError(f"{shown(name)} is not one of the names here: {', '.join(_names())}")
     chosen = [group for group in groups if group.name == name or (name is None and not group.is_yours)]
     for group in chosen:
-        if group.name == "temporary":  # a run may be using one of these now; its lock says so
+        if group.name == "temporary":  # a run may use one of these now; its lock tells
             clear_abandoned(cache_folder())
             for folder in (cache_folder(), Path.cwd()):
                 clear_abandoned_partials(folder)
             continue
         for path in group.paths:
-            if path.name in KINDS:  # a run may be making one of these now; its lock says so
+            if path.name in KINDS:  # a run may make one of these now; its lock tells
                 for folder in path.iterdir():
                     if folder.is_dir() and not remove(folder):
                         raise ThriftbitError(f"{folder}: a run is using it now; end the run first")

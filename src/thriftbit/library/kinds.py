@@ -1,9 +1,9 @@
-"""What a file is for. Only some files called models can chat: others embed, rerank, draw, speak, or belong to a model.
+"""The kind of a file: what it is for. Only some files called models can chat. Others embed, rerank, draw, speak, or
+belong to a model.
 
-The contents decide, and never the file's name: the architecture, the keys that llama.cpp's converter writes for
-embedding models and rerankers (`pooling_type`, `attention.causal`, classifier tensors), and which tensors are there.
-A language model has a token embedding and a first layer. Whatever lacks them cannot write text, even if its
-architecture can.
+The content decides, never the file's name: the architecture, the keys that llama.cpp's converter writes for embedding
+models and rerankers (`pooling_type`, `attention.causal`, classifier tensors), and which tensors are there. A language
+model has a token embedding and a first layer. Whatever lacks them cannot write text, even if its architecture can.
 
 Sources: llama.cpp b11434, src/models (graphs that give embeddings and no logits), conversion/ (the keys), and
 ComfyUI-GGUF, loader.py (architectures of image and video generators).
@@ -32,8 +32,8 @@ IMPORTANCE, VOCABULARY = "importance data", "vocabulary only"
 
 @dataclass(frozen=True)
 class Kind:
-    """what: completes "FILE is …". instead: what works with such a file, a sentence; FILE and FOLDER stand for its
-    path. is_whole: whether people look for it by itself; a part belongs to some other model."""
+    """what: completes "FILE is …". instead: a sentence on what works with such a file; FILE and FOLDER stand for its
+    path. is_whole: whether it is a model by itself; a part belongs to some other model."""
 
     what: str
     instead: str
@@ -216,7 +216,7 @@ _BY_TASK = {
 
 
 def hub_kind(task: str | None, architecture: str | None, file: str) -> str:
-    """Return which of KINDS a repository's file is, by what the Hub says of it: a claim until its header is read.
+    """Return which of KINDS a repository's file is by what the Hub says. This is a claim until its header is read.
 
     task: the Hub's "pipeline_tag". architecture: of the repository's GGUF files. file: a name, "" for a checkpoint."""
     words = re.split(r"[-_./]", file.lower())
@@ -234,7 +234,7 @@ def hub_kind(task: str | None, architecture: str | None, file: str) -> str:
 def cannot(kind: str, path: Path | str, why: str) -> ThriftbitError:
     """Return the error of a command that needs a language model and was given something else.
 
-    why: it is refused, "it cannot chat"."""
+    why: the reason, "it cannot chat"."""
     known = KINDS[kind]
     if Path(path).is_file() or str(path).endswith(".gguf"):
         instead = known.instead.replace("FILE", quoted(str(path)))

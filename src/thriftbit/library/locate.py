@@ -1,14 +1,13 @@
-"""What a person calls a model becomes something that can be opened. Every command asks here.
+"""Turns a person's name for a model into something that can be opened. Every command asks here.
 
-In this order a name may be: a path; an alias of the user's; a name that `thriftbit find` prints, Ollama's included; a
-repository on the Hub, "owner/name", where ":Q4_K_M" or ":file.gguf" chooses one of its GGUF files, as Ollama and
-llama.cpp have it; and a part of a name that only one model here has. Models on this disk come before the Hub, so that
-everything here works without a network.
+A name may be, in this order: a path; an alias of the user's; a name that `thriftbit find` prints, Ollama's included; a
+repository on the Hub, "owner/name", where ":Q4_K_M" or ":file.gguf" chooses one of its GGUF files, as in Ollama and
+llama.cpp; a part of a name that only one model here has. Models on this disk come before the Hub, so that everything
+here works without a network.
 
-A repository may hold safetensors, GGUF files or both. To run a model the GGUF files are wanted; to make one, the
-safetensors. Where several GGUF files would do and none was named, Q4_K_M is taken, or the largest smaller one that fits
-the memory, and the choice is told.
-"""
+A repository may hold safetensors, GGUF files or both. Running a model prefers GGUF files; quantizing prefers
+safetensors. If there are several GGUF files and none was named, Q4_K_M is taken, or the largest smaller one that fits
+into memory, and the user is told."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ Confirm = Callable[[str], bool]
 @dataclass(frozen=True)
 class Located:
     """source: what `open_outline` takes: a path, a hub id of safetensors, or "owner/name/file.gguf" of a file that is
-    only on the Hub. repository, files, size_bytes: of such a file, which has to be downloaded before its weights are
+    only on the Hub. repository, files, size_bytes: of a file that has to be downloaded before its weights can be
     read."""
 
     source: str
@@ -66,8 +65,9 @@ class Located:
 def locate(name: str | Path, *, to_run: bool = False, offline: bool = False) -> Located:
     """Return what the name stands for. Nothing large is downloaded.
 
-    to_run: prefer a repository's GGUF files to its safetensors.
-    Raises ThriftbitError for a name that no model has, with the nearest names; UsageError for one that several have."""
+    to_run: prefer a repository's GGUF files to its safetensors. offline: ask no server.
+    Raises ThriftbitError, with the nearest names, for a name that no model has; UsageError for a name that several
+    have."""
     text = str(name)
     if not text.strip():
         raise UsageError("no model is named; `thriftbit ls` lists the models on this disk")
@@ -103,8 +103,8 @@ def obtain(
     offline: bool = False,
     confirm: Confirm = lambda words: True,
 ) -> str:
-    """Return a source whose weights can be read: a path, or the hub id of safetensors. Downloads a GGUF that is only on
-    the Hub, into the Hub's own cache.
+    """Return a source whose weights can be read: a path, or the hub id of safetensors. A GGUF that is only on the Hub
+    is downloaded into the Hub's own cache.
 
     confirm: is asked before more than LITTLE_BYTES are downloaded; a no raises ThriftbitError."""
     located = locate(name, to_run=to_run, offline=offline)
@@ -122,12 +122,12 @@ def obtain(
 def _exists(path: Path) -> bool:
     try:
         return path.exists() or path.is_symlink()
-    except (OSError, ValueError):  # too long a name, a zero byte
+    except (OSError, ValueError):  # the name is too long, or has a zero byte
         return False
 
 
 def _in_folder_of_ggufs(folder: Path, choice: str) -> str:
-    """Return the folder itself, or, if it holds GGUF files and no checkpoint, one of those."""
+    """Return the folder itself, or one of its GGUF files if it holds no checkpoint."""
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_file()]
     except OSError:
@@ -140,7 +140,7 @@ def _in_folder_of_ggufs(folder: Path, choice: str) -> str:
 
 
 def _hub_name(text: str) -> tuple[HubId, str] | None:
-    """Return the repository and which file of it; None for what is no name on the Hub."""
+    """Return the repository and the choice of a file in it; None for a text that is no name on the Hub."""
     match = _HUB_NAME.fullmatch(_HUB_PREFIX.sub("", text, count=1))
     if match is None:
         return None
@@ -153,7 +153,7 @@ def _named(text: str, here: Sequence[Candidate]) -> Candidate | None:
     for wanted in (text, f"{text}:latest"):
         for same in (str.__eq__, lambda one, other: one.lower() == other.lower()):
             for candidate in here:
-                # a folder of the Hub's cache goes by its repository, which may have a newer revision
+                # a folder of the Hub's cache is opened by its repository's name, which may have a newer revision
                 is_repository = candidate.folder is not None and parse_hub_id(wanted) is not None
                 if not is_repository and any(same(name, wanted) for name in (candidate.name, *candidate.aliases)):
                     return candidate
@@ -180,13 +180,13 @@ def _of_repository(hub_id: HubId, choice: str, here: Sequence[Candidate], to_run
     if offline or (has_checkpoint and not choice and not to_run):
         if choice and not files:
             raise UsageError(_not_here(hub_id, choice))
-        return Located(str(hub_id))  # whoever opens it finds it in the cache, or says why not
+        return Located(str(hub_id))  # opening it uses the cache, or tells why it cannot
     return _on_hub(hub_id, choice, to_run)
 
 
 def _on_hub(hub_id: HubId, choice: str, to_run: bool) -> Located:
     sizes = file_sizes(hub_id)
-    if sizes is None:  # not reached; whoever opens it finds it in the cache, or says why not
+    if sizes is None:  # the Hub was not reached; opening it uses the cache, or tells why it cannot
         return Located(str(hub_id))
     whole = {parts[0]: parts for parts in whole_files(sizes)}
     has_checkpoint = CONFIG in sizes and any(name.endswith(".safetensors") for name in sizes)
@@ -207,7 +207,8 @@ def _size_bytes(candidate: Candidate) -> int:
 
 
 def _only_match(text: str, here: Sequence[Candidate]) -> Candidate | None:
-    """Return the one model that the words are in the name of. Raises UsageError where several are."""
+    """Return the one model whose name contains the words; None if there is none. Raises UsageError if there are
+    several."""
     words = re.split(r"[\s:]+", text.strip())
     if not any(words):
         return None
@@ -251,7 +252,7 @@ def _missed(text: str, here: Sequence[Candidate]) -> str:
 
 
 def nearest(text: str, here: Iterable[Candidate]) -> list[str]:
-    """Return up to three names of models here that are spelled like the text."""
+    """Return up to three names of models here that resemble the text."""
     names = {name: candidate.name for candidate in here for name in (candidate.name, *candidate.aliases)}
     names = {_stem(name): whole for name, whole in names.items()} | {name.lower(): w for name, w in names.items()}
     names |= {alias.lower(): alias for alias in read_aliases()}

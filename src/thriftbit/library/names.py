@@ -1,10 +1,10 @@
-"""What a file or repository is called, and what that says of its precision.
+"""Reads the precision from the name of a file or repository.
 
 There is no standard. llama.cpp's levels (Q4_K_M) come with prefixes (UD-, i1-) and suffixes (_R4, -4.05bpw), in any
 case and with any separator; other methods are words beside a number of bits (GPTQ-Int4, 4bit-DWQ, w4a16,
 4.0bpw-h6-exl2); and model names are full of digits that mean something else (Qwen3, Phi-4, v0.3, 00001-of-00003). So a
-name is taken apart from the right: the file, then its folder, then the repository. In each, what is unmistakable comes
-first (a level of llama.cpp, the last of several), then the name of a method, then a bare number of bits, then 16- or
+name is read from the right: the file, then its folder, then the repository. In each part, unambiguous names are tried
+first: a level of llama.cpp (the last of several), then the name of a method, then a bare number of bits, then 16- or
 32-bit floats.
 
 A name is a claim: `content.py` says what is in the file. Left out: guessing from a size, and names of whole collections
@@ -46,9 +46,10 @@ _LONGEST = 1000  # characters; no name of a file is longer
 
 @dataclass(frozen=True)
 class QuantizationName:
-    """name: in its usual spelling, "UD-Q4_K_XL" or "GPTQ-Int4". bits_per_weight: about so many over a whole model, None
-    where the name does not tell; exact where it is the same for every model. dynamic: bits chosen tensor by tensor
-    (Unsloth's UD). importance: rounded with an importance matrix. quantization_aware: trained for it."""
+    """name: in its usual spelling, "UD-Q4_K_XL" or "GPTQ-Int4". bits_per_weight: approximate, over a whole model, None
+    if the name does not tell. exact: whether that number is the same for every model. dynamic: whether bits were chosen
+    tensor by tensor (Unsloth's UD). importance: whether rounded with an importance matrix. quantization_aware: whether
+    the model was trained for it."""
 
     name: str
     scheme: Scheme
@@ -60,8 +61,7 @@ class QuantizationName:
 
 
 def parse_quantization(name: str) -> QuantizationName | None:
-    """Return what the name of a file, a path, a repository or an Ollama
-    model says of its precision; None if nothing."""
+    """Return the precision in the name of a file, a path, a repository or an Ollama model; None if there is none."""
     name = name.strip()[:_LONGEST]
     is_gguf = bool(_GGUF_FILE.search(name))
     parts = [part for part in _SEPARATORS.split(name) if part]
@@ -76,7 +76,8 @@ def parse_quantization(name: str) -> QuantizationName | None:
 
 
 def _parse_part(stem: str, context: str, is_gguf: bool, alone: bool) -> QuantizationName | None:
-    """stem: one part of a path. context: all of it, in lower case."""
+    """Return the precision in one part of a path; None if there is none. stem: the part. context: the whole path, in
+    lower case."""
     if unquantized := UNQUANTIZED.search(stem):
         stem = stem[unquantized.end() :]
     level = _level(stem)
@@ -97,7 +98,7 @@ def _parse_part(stem: str, context: str, is_gguf: bool, alone: bool) -> Quantiza
 
 
 def _level(stem: str) -> QuantizationName | None:
-    """Return llama.cpp's level, or one of its relatives'."""
+    """Return a level of llama.cpp or of its relatives; None if the part has none."""
     found = [match for match in LEVEL.finditer(stem) if canonical_level(match) in SCHEMES]
     if not found:
         return None
@@ -115,7 +116,7 @@ def _level(stem: str) -> QuantizationName | None:
 
 
 def _method(lower: str, context: str, alone: bool) -> QuantizationName | None:
-    """Return a quantization that is not llama.cpp's."""
+    """Return a quantization of another program; None if the part has none."""
     for scheme_name, pattern, spelling in METHODS:
         match = pattern.search(lower)
         if match:
@@ -131,7 +132,8 @@ def _method(lower: str, context: str, alone: bool) -> QuantizationName | None:
 
 
 def _exllama(lower: str, context: str, alone: bool) -> QuantizationName | None:
-    """Return a branch such as 4.0bpw or 4_25: the repository says which of the two formats it is, if anything does."""
+    """Return the quantization of a branch such as 4.0bpw or 4_25, if the repository's name tells which of ExLlama's two
+    formats it is."""
     average = stated_average_bits(lower)
     branch = _EXL_BRANCH.fullmatch(lower)
     if average is None and branch and (alone or "exl" in context):
@@ -146,19 +148,19 @@ def _spelled(scheme: Scheme, spelling: str, bits: int | None, average: float | N
     if "{average}" in spelling:
         name = spelling.replace("{average}", _decimal(average)) if average else spelling.replace("-{average}bpw", "")
         return QuantizationName(name, scheme, average)
-    if bits is None:  # the scheme's usual number, which then is not written
+    if bits is None:  # names leave out the scheme's usual number
         return QuantizationName(re.sub(r"-[A-Za-z]*\{bits\}(bit)?", "", spelling), scheme, average or scheme.bits)
     overhead = scheme.bits - round(scheme.bits) if scheme.bits else 0.25
     return QuantizationName(spelling.replace("{bits}", str(bits)), scheme, bits + max(overhead, 0.0))
 
 
 def _decimal(bits: float) -> str:
-    """Return "4.0", "4.25": as people write them."""
+    """Return bits as people write them: "4.0", "4.25"."""
     return f"{bits:g}" if bits % 1 else f"{bits:.1f}"
 
 
 def _bare_level(bits: int) -> QuantizationName:
-    """Return "Q4": about so many bits, in one of llama.cpp's formats."""
+    """Return the quantization of a bare "Q4": about that many bits, in one of llama.cpp's formats."""
     usual = _USUAL_LEVELS[bits]
     known = SCHEMES[usual]
     scheme = replace(

@@ -45,8 +45,8 @@ _SHORT = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
 
 _MLX_BITS = rf"{_START}mlx(?=.*{_START}q?[2-8](?:[-_]?bits?)?{_END})|{_START}[2-8][-_]?bit[-_]mlx{_END}"
 
-# (scheme, what gives it away, how it is spelled), the first that is found decides: what is stored in another's way (an
-# AutoRound model as GPTQ), or made by two (AWQ turned into MLX), is called after what decides who can run it.
+# (scheme, its pattern, its spelling). The first that is found decides. A model that is stored in another method's way
+# (AutoRound as GPTQ) or made by two methods (AWQ turned into MLX) is named by what decides which programs run it.
 METHODS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("EXL3", _token(r"exl3|exllamav3"), "EXL3-{average}bpw"),
     ("EXL2", _token(r"exl2|exllamav2"), "EXL2-{average}bpw"),
@@ -98,9 +98,9 @@ _AVERAGE = re.compile(r"(?<![A-Za-z0-9.])(\d{1,2}(?:[._]\d{1,4})?)[-_ ]?bpw(?![A
 
 
 def canonical_level(match: re.Match[str], complete: bool = True) -> str:
-    """Return the usual spelling of a level that LEVEL found, which may be none that exists.
+    """Return the usual spelling of a level that LEVEL found. The level may not exist.
 
-    complete: give Q4_K, which is a format and no level, the letter of the level that is meant, Q4_K_M."""
+    complete: return Q4_K_M for Q4_K, which is a format and no level."""
     text = match["level"].upper().replace("-", "_")
     if text.startswith("ROC"):
         return "ROCmFP4"
@@ -115,12 +115,12 @@ def canonical_level(match: re.Match[str], complete: bool = True) -> str:
 
 
 def canonical_float(text: str) -> str:
-    """Return "BF16" for what FLOAT found."""
+    """Return the usual spelling of a match of FLOAT: "BF16"."""
     return "BF16" if text.startswith("b") else "F32" if text.endswith("32") else "F16"
 
 
 def stated_bits(text: str) -> int | None:
-    """Return the number of bits that a name in lower case states: int4, 4bit, 4-bit, w4a16, mlx-q4; None for none."""
+    """Return the number of bits in a name in lower case: int4, 4bit, 4-bit, w4a16, mlx-q4; None if there is none."""
     for pattern in _BITS:
         found = pattern.findall(text)
         if found:
@@ -129,7 +129,8 @@ def stated_bits(text: str) -> int | None:
 
 
 def stated_average_bits(text: str) -> float | None:
-    """Return 4.25 for a name with "4.25bpw" or "4_25bpw" in it; None for none, or for more than weights can have."""
+    """Return 4.25 for a name with "4.25bpw" or "4_25bpw"; None if there is no such number, or it is impossibly
+    large."""
     found = _AVERAGE.search(text)
     bits = float(found[1].replace("_", ".")) if found else 0.0
     return bits if 0 < bits <= 32 else None

@@ -1,8 +1,7 @@
 """Ollama's models: manifests/HOST/OWNER/MODEL/TAG name blobs/sha256-… that hold the content.
 
 A manifest is JSON with layers; the one of type "…image.model" is a GGUF file under the hash of its content. Tags that
-share one are one model with several names. Layout: https://github.com/ollama/ollama, server/manifest.go.
-"""
+share such a layer are one model with several names. Layout: https://github.com/ollama/ollama, server/manifest.go."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ _BY_TENSORS = "is stored tensor by tensor, which is not read here; `ollama show`
 
 
 def ollama_candidates(folder: Path) -> Iterator[Candidate]:
-    """folder: with manifests/ and blobs/ in it"""
+    """Yield Ollama's models. folder: contains manifests/ and blobs/."""
     by_file: dict[Path, Candidate] = {}
     for manifest in sorted(_manifests(folder / "manifests")):
         found = _candidate(folder, manifest)
@@ -61,7 +60,7 @@ def _candidate(folder: Path, manifest: Path) -> Candidate | None:
 
 
 def _blob(folder: Path, hash: str) -> Path:
-    """Return where the content is: with a colon in its name before version 0.1.30."""
+    """Return the path of the content. Before version 0.1.30, its name had a colon."""
     path, older = folder / "blobs" / f"sha256-{hash}", folder / "blobs" / f"sha256:{hash}"
     return older if older.exists() and not path.exists() else path
 

@@ -10,11 +10,11 @@ from thriftbit.sources.hub import download_checkpoint, parse_hub_id
 
 
 def pull(name: str) -> Path:
-    """Return the file, or the folder of safetensors, here.
+    """Download a model, and return the file or the folder of safetensors.
 
     name: "OWNER/NAME", "OWNER/NAME:LEVEL" or "OWNER/NAME:FILE". The size is logged before the download begins. An
-    interrupted download goes on where it stopped. Raises UsageError for what is no such name, ThriftbitError for a
-    repository that is absent or gated, a full disk, and a Hub that cannot be reached."""
+    interrupted download continues where it stopped. Raises UsageError for anything but such a name, ThriftbitError for
+    a repository that is absent or gated, a full disk, and a Hub that cannot be reached."""
     located = locate(name, to_run=True)
     hub_id = parse_hub_id(located.source)
     if located.is_remote or (path := Path(located.source)).exists():

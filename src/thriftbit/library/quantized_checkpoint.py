@@ -1,9 +1,10 @@
-"""Folders of safetensors: originals, and what GPTQ, AWQ, bitsandbytes, FP8, MLX and others made of them.
+"""The content of folders of safetensors: originals, and models quantized by GPTQ, AWQ, bitsandbytes, FP8, MLX and
+others.
 
-config.json says by which method, and the headers how large everything is. How many weights a packed tensor holds
-follows from its name and type: eight 4-bit numbers in a 32-bit one, two in a byte. Scales, zero points and the like
-belong to the weights and are counted into their bits. Where a method packs in a way that is not known here, the number
-of weights stays unknown, and with it the bits per weight.
+config.json names the method, and the headers give the sizes. How many weights a packed tensor holds follows from its
+name and type: eight 4-bit numbers in a 32-bit one, two in a byte. Scales, zero points and the like belong to the
+weights and are counted into their bits. If a method packs weights in a way that is not known here, the number of
+weights and the bits per weight stay unknown.
 
 Formats: https://huggingface.co/docs/transformers/main/en/quantization/overview, compressed-tensors' README, MLX's
 nn.quantize, the safetensors of the repositories themselves.
@@ -43,7 +44,8 @@ _WITH_BITS = {
 
 
 def checkpoint_content(folder: Path) -> Content:
-    """Raises ThriftbitError for a folder that is incomplete, forged or holds weights as pickle only."""
+    """Return the content of a folder. Raises ThriftbitError for a folder that is incomplete, forged or holds weights as
+    pickle only."""
     config = read_json_object(folder / CONFIG)
     names = {entry.name for entry in folder.iterdir()}
     files = weight_files(str(folder), folder, names)
@@ -73,14 +75,15 @@ def checkpoint_content(folder: Path) -> Content:
 
 
 def quantization_settings(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """folder: the model's, for files beside config.json.
-    Returns what they say of quantization, with its method under "quant_method"; {} for plain weights."""
+    """Return the settings of quantization, with the method under "quant_method"; {} for plain weights.
+
+    folder: the model's, for files beside config.json."""
     packing = find_packing(config, folder)
     return {} if packing is None else {**packing.settings, "quant_method": packing.method}
 
 
 def declared_precision(settings: Mapping[str, Any]) -> str | None:
-    """Return the usual name of what the settings describe, "AWQ-Int4"; None for {}."""
+    """Return the usual name of the quantization that the settings describe, "AWQ-Int4"; None for {}."""
     if not settings:
         return None
     method = str(settings.get("quant_method") or settings.get("quant_algo") or "quantized").lower()[:40]
@@ -97,7 +100,7 @@ def declared_precision(settings: Mapping[str, Any]) -> str | None:
 
 
 def _compressed(settings: Mapping[str, Any]) -> str:
-    """Return what compressed-tensors calls its formats, in the names that people use."""
+    """Return the usual name of one of compressed-tensors' formats."""
     format = str(settings.get("format", ""))[:40]
     bits = _stated_bits(settings) or 4
     if "nvfp4" in format:
@@ -125,7 +128,7 @@ def _stated_bits(settings: Mapping[str, Any]) -> float | None:
 
 
 def _weights(tensor: Tensor, settings: Mapping[str, Any]) -> int | None:
-    """Return how many weights the tensor holds: 0 for scales and the like, None where that is not known."""
+    """Return how many weights the tensor holds: 0 for scales and the like, None if that is not known."""
     name, dtype, stored = tensor.name, tensor.source_dtype, tensor.parameters
     if not settings:
         return stored
@@ -142,7 +145,7 @@ def _weights(tensor: Tensor, settings: Mapping[str, Any]) -> int | None:
 
 
 def _bits_of(name: str, settings: Mapping[str, Any], otherwise: float | None) -> float | None:
-    """Return bits of a packed weight; MLX may have other bits for some modules, listed by name."""
+    """Return the bits of a packed weight. MLX may list other bits for some modules, by name."""
     own = settings.get(name.rpartition(".")[0])
     if isinstance(own, dict):
         return _stated_bits(own)

@@ -1,9 +1,9 @@
-"""`thriftbit rm`: what would go, what that frees, and what only its own program can remove safely.
+"""`thriftbit rm`: what is removed, how much disk that frees, and which models only their own program can remove safely.
 
-A file of your own, of LM Studio or of llama.cpp is removed as a file. In the Hub's cache a file is a link to content,
-which goes when no other link needs it. A folder of safetensors goes only if it holds nothing but a model. Ollama's
-store is left to Ollama: several of its models may share one file, and its server keeps account of them.
-"""
+Files of your own, of LM Studio and of llama.cpp are removed as files. In the Hub's cache a file is a link to content,
+and the content is removed if no other link needs it. A folder of safetensors is removed only if it holds nothing but a
+model. Ollama's store is left to Ollama: several of its models may share one file, and its server keeps track of
+them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MODEL_NAMES = (".cache", ".gitattributes", "LICENSE", "NOTICE", "USE_POLICY.md"
 
 @dataclass(frozen=True)
 class Removal:
-    """name: what is removed, as it is called. paths: files, links and folders that go, in this order. freed_bytes: of
-    disk that becomes free. also_called: other names of the same content, which stay and keep its bytes. aliases: of the
-    user's, that go with it."""
+    """name: of the model. paths: files, links and folders to remove, in this order. freed_bytes: disk space that
+    becomes free. also_called: other names of the same content, which stay and keep its bytes. aliases: the user's
+    aliases of it, which are removed, too."""
 
     name: str
     place: str
@@ -39,7 +39,8 @@ class Removal:
     aliases: tuple[str, ...] = ()
 
     def run(self) -> None:
-        """Raises ThriftbitError for what may not be removed; what was removed before that is gone."""
+        """Remove everything. Raises ThriftbitError at the first path that cannot be removed; earlier ones are gone
+        then."""
         for path in self.paths:
             try:
                 if path.is_dir() and not path.is_symlink():
@@ -53,9 +54,9 @@ class Removal:
 
 
 def removal_of(name: str) -> Removal:
-    """name: whatever `locate` understands. Returns what removing it means; nothing is removed yet.
+    """Return what removing a model means. Nothing is removed yet. name: whatever `locate` understands.
 
-    Raises UsageError for a name that leads to no model here, ThriftbitError for what Thriftbit does not remove."""
+    Raises UsageError for a name of no model here, ThriftbitError for a model that Thriftbit does not remove."""
     candidate = _candidate(name)
     if candidate.place == OLLAMA:
         raise ThriftbitError(f"{candidate.name} belongs to Ollama, which removes it: ollama rm {candidate.name}")
@@ -97,7 +98,8 @@ def _candidate(name: str) -> Candidate:
 
 
 def _in_hub_cache(candidate: Candidate) -> tuple[Path, ...]:
-    """Return the links of a file and, where nothing else needs it, its content; of safetensors the whole repository."""
+    """Return the paths to remove: the links of a GGUF and, if nothing else needs it, its content; for safetensors the
+    whole repository."""
     repository = next(
         parent for parent in candidate.files[0].parents if parent.parent.name == "snapshots"
     ).parent.parent
@@ -113,7 +115,7 @@ def _in_hub_cache(candidate: Candidate) -> tuple[Path, ...]:
 
 
 def _whole_folder(folder: Path) -> Path:
-    """Raises ThriftbitError where the folder holds more than a model, or somebody works in it."""
+    """Return the folder. Raises ThriftbitError if it holds more than a model, or is the current folder."""
     if folder.is_symlink():
         return folder
     other = [entry.name for entry in folder.iterdir() if not _is_of_model(entry)]
@@ -148,7 +150,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _other_names(candidate: Candidate) -> list[str]:
-    """Return names in other places that lead to the same file."""
+    """Return the names in other places of the same file."""
     if candidate.folder is not None:
         return []
     first = candidate.files[0]

@@ -11,9 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Family:
-    """Quantizations that work alike. what, runs: sentences. container: "GGUF", "safetensors", "any", ….
-    outer_bits: bits in which embedding and output matrix usually stay; None where they are quantized too. needs: "GPU"
-    or "Mac" where it runs on nothing else."""
+    """Quantizations that work alike. what, runs: sentences. container: "GGUF", "safetensors", "any", …. outer_bits: the
+    bits in which embedding and output matrix usually stay; None if they are quantized, too. needs: "GPU" or "Mac" if it
+    runs on nothing else."""
 
     name: str
     what: str
@@ -25,9 +25,9 @@ class Family:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One quantization. most: the GGML format of most weights, also: others that most may have in an honest file.
-    bits: per weight, None where each file has its own. exact: the same for every model. distinction, standing: for
-    people."""
+    """One quantization. most: the GGML format of most weights. also: other formats that most weights may have in an
+    honest file. bits: per weight, None if they differ from file to file. exact: whether bits are the same for every
+    model. distinction, standing: sentences for people."""
 
     name: str
     family: Family
@@ -41,7 +41,7 @@ class Scheme:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The GGML formats that most weights may have; () where the name does not say."""
+        """The GGML formats that most weights may have; () if the name does not tell."""
         return (self.most, *self.also) if self.most else ()
 
 
@@ -79,7 +79,7 @@ SCHEMES: Mapping[str, Scheme] = {
 
 
 def integers(bits: int) -> Scheme:
-    """Return plain integers of so many bits, for numbers that the table does not list."""
+    """Return the scheme of plain integers with this number of bits, if the table does not list it."""
     known = SCHEMES.get(f"INT{bits}")
     if known is not None:
         return known

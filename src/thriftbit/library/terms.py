@@ -31,13 +31,14 @@ TERMS: Mapping[str, Term] = _read()
 
 
 def term_named(name: str) -> Term | None:
-    """name: in any case, with blanks, hyphens or underscores, perhaps in the plural"""
+    """Return the term; None if there is none of this name. name: in any case, with blanks, hyphens or underscores,
+    perhaps in the plural."""
     wanted = _plain(name)
     return _BY_SPELLING.get(wanted) or _BY_SPELLING.get(wanted.removesuffix("s"))
 
 
 def spellings() -> Mapping[str, str]:
-    """Return all spellings of all terms, in lower case, and the terms' names."""
+    """Return the name of the term for each spelling, in lower case."""
     return {spelling.lower(): term.name for term in TERMS.values() for spelling in (term.name, *term.also)}
 
 
