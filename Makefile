@@ -52,7 +52,7 @@ clean:
 
 .venv/installed-for-development: $(BUILD_INPUTS) | .venv
 	@echo "Installing Thriftbit, torch and the test tools into .venv (once; 2 GB of disk, more where torch comes with CUDA)"
-	$(INSTALL) ".[torch,development]"
+	$(INSTALL) ".[torch,mcp,development]"
 	@touch $@ .venv/installed
 
 .venv:

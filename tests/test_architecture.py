@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "thriftbit"
 ROOMS = (
     *("formats", "containers", "sources", "machine", "library", "runtime", "network", "quantization", "inspection"),
     *("measurement", "advice", "report", "side_by_side", "demo"),
-    *("__init__", "cli", "__main__"),
+    *("__init__", "assistant", "cli", "__main__"),
 )
 FREE = ("errors", "folders", "sizes", "strangers", "progress", "notebook")
 
@@ -56,6 +56,7 @@ COMPUTING += ("quantization/tuning",)
 EXTRA = (*COMPUTING, "measurement/statistics.py", "measurement/exact_intervals.py")
 EXTRA += ("sources/converter/child.py",)  # a program of its own, which is started only where torch is
 EXTRA += ("runtime/source_tokenizer.py",)  # a program of its own, which does with what is installed
+ANSWERING = ("assistant/running.py", "assistant/server.py")  # need the extra `mcp`
 
 
 def room_of(file: Path) -> str:
@@ -155,10 +156,15 @@ def required(requirements: Iterable[str]) -> set[str]:
 
 def test_the_base_install_is_what_the_code_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extra = {file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).as_posix().startswith(EXTRA)}
+    files = set(PACKAGE.rglob("*.py"))
+    needing = {
+        extra: {file for file in files if file.relative_to(PACKAGE).as_posix().startswith(names)}
+        for extra, names in (("torch", EXTRA), ("mcp", ANSWERING))
+    }
     base = required(project["dependencies"])
-    assert imported_distributions(set(PACKAGE.rglob("*.py")) - extra) == base
-    assert imported_distributions(extra) - base == required(project["optional-dependencies"]["torch"])
+    assert imported_distributions(files.difference(*needing.values())) == base
+    for extra, own in needing.items():
+        assert imported_distributions(own) - base == required(project["optional-dependencies"][extra])
 
 
 def test_the_map_shows_the_same_order() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import thriftbit
 from conftest import ROOT
-from test_architecture import COMPUTING
+from test_architecture import ANSWERING, COMPUTING
 from thriftbit.cli import commands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -52,14 +52,14 @@ def test_the_command_line_starts_without_what_its_verbs_need(thriftbit_environme
     assert loaded_after("import thriftbit.cli", thriftbit_environment).isdisjoint(HEAVY)
 
 
-def test_the_base_package_works_without_the_extra(thriftbit_environment: dict[str, str]) -> None:
+def test_the_base_package_works_without_the_extras(thriftbit_environment: dict[str, str]) -> None:
     code = f"""
 import pkgutil, importlib, thriftbit
-for name in ("torch", "transformers", "scipy"):
+for name in ("torch", "transformers", "scipy", "mcp"):
     sys.modules[name] = None  # as if it were not installed
 for module in pkgutil.walk_packages(thriftbit.__path__, "thriftbit."):
     file = module.name.removeprefix("thriftbit.").replace(".", "/") + ("/" if module.ispkg else ".py")
-    if not module.name.endswith("__main__") and not file.startswith({COMPUTING!r}):
+    if not module.name.endswith("__main__") and not file.startswith({(*COMPUTING, *ANSWERING)!r}):
         importlib.import_module(module.name)
 """
     loaded = loaded_after(code, thriftbit_environment)

@@ -29,6 +29,7 @@ from thriftbit.cli.fit import fit
 from thriftbit.cli.inspect import inspect
 from thriftbit.cli.ls import ls
 from thriftbit.cli.map import map_command
+from thriftbit.cli.mcp import mcp
 from thriftbit.cli.measure import measure
 from thriftbit.cli.messages import message_options, show_messages
 from thriftbit.cli.printing import print_error, print_json
@@ -75,6 +76,7 @@ def commands(context: click.Context) -> None:
       thriftbit explain Q4_K_M                    what such a name means
       thriftbit export my-model-Q4_K_M.gguf --to ollama
                                                   for Ollama, LM Studio or llama.cpp, without a copy
+      thriftbit mcp                               lets an assistant do all this; it asks you before it writes
     """
     if context.invoked_subcommand not in (None, config.name, completion.name) and not _asks_for_help():
         file = configuration_file()
@@ -87,7 +89,7 @@ def _asks_for_help() -> bool:
 
 for command in (
     *(doctor, fit, map_command, quantize, chat, serve, compare),
-    *(measure, report, inspect, find, explain, export, demo),
+    *(measure, report, inspect, find, explain, export, mcp, demo),
     *(ls, pull, rm, alias, cache, config, completion),
 ):
     commands.add_command(command)
