@@ -67,10 +67,11 @@ def describe_explanation(document: Document) -> str:
 def describe_measurements(document: Document) -> str:
     from thriftbit.measurement.measurement import Measurement
     from thriftbit.report.summary import summarize
-    from thriftbit.report.verdict import explanation, headline
+    from thriftbit.report.verdict import explanation, headline, recommended
 
     summary = summarize([Measurement.from_json(json.dumps(row)) for row in document["rows"]])
-    return _lines(line for file in summary.files for line in (headline(summary, file), explanation(summary, file)))
+    best = recommended(summary)
+    return _lines([*(headline(summary, file) for file in summary.files), best and explanation(summary, best)])
 
 
 def describe_file(document: Document) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from thriftbit.assistant.running import run_command
 from thriftbit.assistant.wording import describe_measurements
-from unit.report.rows import example_rows
+from unit.report.rows import LEVELS, example_rows
 
 
 async def tell_nobody(what: str, fraction: float) -> None:
@@ -36,4 +36,6 @@ def test_a_request_that_is_cancelled_ends_its_command(tmp_path: object, monkeypa
 
 def test_measurements_are_told_in_sentences() -> None:
     text = describe_measurements({"rows": [json.loads(row.to_json()) for row in example_rows()]})
-    assert "Q4_K_M is 69% smaller than the original" in text and "same next word as the original" in text
+    lines = text.splitlines()
+    assert len(lines) == len(LEVELS) + 1 and lines[0].startswith("Q8_0 is 47% smaller than the original, writes 1.8×")
+    assert "the same next word as the original" in lines[-1]
