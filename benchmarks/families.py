@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cyllama.llama.llama_cpp as llama_cpp
 import numpy as np
 import torch
 import transformers
@@ -211,7 +210,6 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write docs/models.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    llama_cpp.disable_logging()
     named = {name: each.gguf_name for each in known_architectures().values() for name in each.classes}
     tiny = {model.model_class for model in TINY_MODELS}
     families = []

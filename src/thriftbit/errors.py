@@ -29,7 +29,8 @@ class UsageError(ThriftbitError):
 
 def shown(value: Any) -> str:
     """Return `value` as an error message shows it: escaped, and not too long, whatever it is."""
-    return _short_repr.repr(value)
+    is_number = getattr(value, "shape", None) == ()  # numpy's, whose own way of showing itself names its type
+    return _short_repr.repr(value.item() if is_number else value)
 
 
 def enumeration(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ DELTA = {
     "linear_key_head_dim": 12,
     "linear_value_head_dim": 12,
     "linear_conv_kernel_dim": 4,
+    "rms_norm_eps": 1e-6,  # llama.cpp takes it for queries and keys of delta nets as well, where transformers has 1e-6
     "num_hidden_layers": 4,
     "rope_parameters": {
         "rope_type": "default",

@@ -19,6 +19,8 @@ from thriftbit.sources.architectures import (
 
 from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, names, tensor
 
+MIXTRAL = LLAMA | {"architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
+
 
 @pytest.mark.parametrize(
     ("base", "change", "word"),
@@ -38,6 +40,14 @@ from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, names, te
         (LLAMA, {"hidden_act": ["silu"]}, "hidden_act"),
         (LLAMA, {"head_dim": 5}, "rotated"),
         (LLAMA, {"partial_rotary_factor": 0.5}, "rotated"),
+        (LLAMA, {"architectures": ["Qwen2ForCausalLM"], "partial_rotary_factor": 0.5}, "rotated"),
+        (GEMMA2, {"partial_rotary_factor": 0.5}, "rotated"),
+        (MIXTRAL, {"num_experts_per_tok": 0}, "choose 0 of 4"),
+        (MIXTRAL, {"num_experts_per_tok": 5}, "choose 5 of 4"),
+        (MIXTRAL, {"num_local_experts": 0}, "experts of 0"),
+        (LLAMA, {"architectures": ["GraniteForCausalLM"], "residual_multiplier": 0}, "residual_multiplier"),
+        (LLAMA, {"architectures": ["Qwen3_5ForCausalLM"], "head_dim": 16, "rms_norm_eps": 0.01}, "delta nets"),
+        (LLAMA, {"architectures": ["Qwen2VLForConditionalGeneration"], "rope_scaling": {"mrope_section": 3}}, "mrope"),
         (LLAMA, {"rope_scaling": [1]}, "rope_parameters"),
         (LLAMA, {"rope_scaling": {"type": "magic"}}, "magic"),
         (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0}}, "factor"),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from thriftbit.containers.gguf_values import Metadata, MetadataValue
-from thriftbit.errors import ThriftbitError, enumeration
+from thriftbit.errors import ThriftbitError, enumeration, shown
 from thriftbit.sources import views
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions, Length, dimensions_of
@@ -65,6 +65,7 @@ class Architecture:
     checks: functions for conditions that no table of values can state. notes: sentences for people on remaining
     differences.
     rope_types: the rotary scalings that llama.cpp computes for this family, None if it has no rotary embeddings.
+    rotates_parts: whether llama.cpp can rotate a part of each head. Otherwise it rotates all of it, or stops.
     untied: whether llama.cpp takes an output matrix that is not the embedding. copies_tied: whether it needs a second
     copy if the output matrix is the embedding.
     next_token_key: the setting that counts layers that guess the tokens after the next (MTP), "" if there are none.
@@ -94,6 +95,7 @@ class Architecture:
     checks: tuple[Check, ...] = ()
     notes: Callable[[Configuration], Collection[str]] = lambda configuration: ()
     rope_types: frozenset[str] | None = PLAIN
+    rotates_parts: bool = False
     untied: bool = True
     copies_tied: bool = False
     next_token_key: str = ""
@@ -298,12 +300,18 @@ class Architecture:
             value = configuration.get(key)
             if value is not None and value not in values:
                 raise ThriftbitError(
-                    f"config.json: {key} is {value!r}, but llama.cpp's {self.gguf_name} computes {values[0]!r} only."
+                    f"config.json: {key} is {shown(value)}, "
+                    f"but llama.cpp's {self.gguf_name} computes {values[0]!r} only."
                 )
-        for check in self.checks:
+        for check in (_experts_are_chosen, self._all_is_rotated, *self.checks):
             problem = check(configuration, model)
             if problem:
                 raise ThriftbitError(f"config.json: {problem}")
+
+    def _all_is_rotated(self, configuration: Configuration, model: Dimensions) -> str | None:
+        if self.rope_types is None or self.rotates_parts or model.rotary == model.head:
+            return None
+        return f"{model.rotary} of {model.head} entries of a head are rotated; here llama.cpp rotates all."
 
     def _factors(self, configuration: Configuration) -> dict[str, FloatArray]:
         return {} if self.rope_types is None else Rope(configuration, self.rope_types).factors()
@@ -333,6 +341,13 @@ def with_setting(config: Mapping[str, Any], key: str, value: Any) -> dict[str, A
     text = config.get("text_config")
     changed = {**config, key: value}
     return {**changed, "text_config": {**text, key: value}} if isinstance(text, Mapping) else changed
+
+
+def _experts_are_chosen(configuration: Configuration, model: Dimensions) -> str | None:
+    used = model.number("expert_used_count", 0, least=0)
+    if model.experts == 0 or 1 <= used <= model.experts:
+        return None
+    return f"every token is to choose {used} of {model.experts} experts, which llama.cpp does not do."
 
 
 def _layer_of(name: str) -> int:

@@ -9,11 +9,17 @@ from thriftbit.sources.architectures.architecture import Check
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 
+LARGEST_EPSILON = 1e-5  # that makes no difference to what is far from zero
 
-def all_of_each_head_rotated(configuration: Configuration, dimensions: Dimensions) -> str | None:
-    if dimensions.rotary == dimensions.head:
-        return None
-    return f"{dimensions.rotary} of {dimensions.head} entries of a head are rotated; here llama.cpp rotates all."
+
+def no_zero(*settings: str) -> Check:
+    """llama.cpp takes these multipliers for missing where they are 0."""
+
+    def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
+        zeros = [setting for setting in settings if configuration.number(setting) == 0]
+        return f"{zeros[0]} is 0, which llama.cpp takes for a missing one." if zeros else None
+
+    return check
 
 
 def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from thriftbit.sources import views
 from thriftbit.sources.architectures import llama_like, rows
+from thriftbit.sources.architectures.checks import LARGEST_EPSILON
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions, Length
 from thriftbit.sources.architectures.keys import Setting, kinds_of_layers
@@ -247,12 +248,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def heads_share(configuration: Configuration, model: Dimensions) -> str | None:
+def delta_nets_agree(configuration: Configuration, model: Dimensions) -> str | None:
     keys, values = model.length("key_heads"), model.length("value_heads")
     if values % keys:
         return f"{values} value heads cannot share {keys} key heads evenly."
     if configuration.integer("linear_key_head_dim") != configuration.integer("linear_value_head_dim"):
         return "linear_key_head_dim is not linear_value_head_dim, and llama.cpp takes that for granted."
+    if (epsilon := configuration.number("rms_norm_eps")) > LARGEST_EPSILON:
+        return f"rms_norm_eps is {epsilon:g}; llama.cpp takes it, and not 1e-6, for queries and keys of delta nets too."
     return None
 
 
@@ -260,4 +263,4 @@ _all_frequencies_turn = all_frequencies_turn(sections)
 
 
 def computes_the_same(configuration: Configuration, model: Dimensions) -> str | None:
-    return heads_share(configuration, model) or _all_frequencies_turn(configuration, model)
+    return delta_nets_agree(configuration, model) or _all_frequencies_turn(configuration, model)

@@ -150,8 +150,13 @@ class Dimensions:
         return int(word) if word.isdecimal() else int(getattr(self, word))
 
     def shape(self, words: str) -> tuple[int, ...]:
-        """ "query width" -> (heads * head, width)"""
-        return tuple(self.length(word) for word in words.split())
+        """ "query width" -> (heads * head, width). A length of zero is a ThriftbitError: no tensor is empty."""
+        lengths = {word: self.length(word) for word in words.split()}
+        if empty := [word for word, length in lengths.items() if length < 1]:
+            raise ThriftbitError(
+                f"{self.architecture}: by its settings it has {' and '.join(empty)} of 0, so a tensor would be empty."
+            )
+        return tuple(lengths[word] for word in words.split())
 
 
 Length = Callable[[Dimensions], int]

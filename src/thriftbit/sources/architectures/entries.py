@@ -57,6 +57,7 @@ def filled(row: Row, model: Dimensions, layer: int = 0) -> Entry:
 def take_sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who: str) -> list[Tensor]:
     """Take the entry's source tensors out of `found`, however they are spelled, and return them. If some are missing,
     return [] and add their names to `missing`. who: begins the error of a wrong shape."""
+    shape = entry.source_shape
     spellings = list(entry.spellings())
     names = max(spellings, key=lambda names: sum(name in found for name in names) / len(names))
     lacking = [name for name in names if name not in found]
@@ -64,7 +65,6 @@ def take_sources(entry: Entry, found: dict[str, Tensor], missing: list[str], who
         return []
     missing += lacking
     tensors = [found.pop(name) for name in names if name in found]
-    shape = entry.source_shape
     if entry.row.turned:
         tensors = [_the_other_way_round(tensor, shape) for tensor in tensors]
     expected = (math.prod(shape[:-1]) // len(names), shape[-1]) if len(names) > len(entry.sources) else shape

@@ -6,7 +6,9 @@ only the ordinary embedding. llama.cpp needs the shares of the three nonetheless
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from thriftbit.errors import ThriftbitError, shown
 from thriftbit.sources.architectures.architecture import Check
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
@@ -22,9 +24,15 @@ def sections_of_positions(*default: int) -> Callable[[Configuration], list[int]]
     def sections(configuration: Configuration) -> list[int]:
         rope = configuration.get("rope_parameters") or configuration.get("rope_scaling")
         stated = rope.get("mrope_section") if isinstance(rope, Mapping) else None
+        if stated is not None and not _are_counts(stated):
+            raise ThriftbitError(f"config.json: mrope_section should be three whole numbers, and is {shown(stated)}.")
         return [*(stated or default), 0, 0, 0, 0][:4]
 
     return sections
+
+
+def _are_counts(sections: Any) -> bool:
+    return isinstance(sections, list) and all(type(each) is int and each >= 0 for each in sections)
 
 
 def all_frequencies_turn(sections: Callable[[Configuration], list[int]]) -> Check:

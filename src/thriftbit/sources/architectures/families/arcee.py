@@ -1,7 +1,6 @@
 """Arcee's AFM: Llama's attention, and a feed-forward network without a gate (squared ReLU)."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
@@ -21,6 +20,5 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-5},
     fixed={"hidden_act": ("relu2",), "attention_bias": (False,), "mlp_bias": (False,)},
-    checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
 )

@@ -50,5 +50,6 @@ ARCHITECTURE = Architecture(
     },
     checks=(latent.query_rank_is_read, latent.yarn_keeps_the_magnitude),
     rope_types=frozenset({"default", "yarn"}),
+    rotates_parts=True,
     recognised=lambda model: model.number("expert_gating_func", SOFTMAX, least=0) != 2,
 )

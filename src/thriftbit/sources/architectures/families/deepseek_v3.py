@@ -66,6 +66,7 @@ ARCHITECTURE = Architecture(
     checks=(latent.query_rank_is_read, latent.yarn_keeps_the_magnitude, latent.groups_are_chosen),
     notes=_notes,
     rope_types=frozenset({"default", "yarn"}),
+    rotates_parts=True,
     recognised=_recognised,
     drops_layers_behind=True,
 )

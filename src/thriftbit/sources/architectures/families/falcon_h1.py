@@ -7,7 +7,6 @@ from typing import Any
 
 from thriftbit.sources.architectures import mamba
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration, finite
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import Kind, layer_of
@@ -135,7 +134,7 @@ ARCHITECTURE = Architecture(
         "mamba_proj_bias": (False,),
         "mamba_conv_bias": (True,),
     },
-    checks=(all_of_each_head_rotated, computes_the_same),
+    checks=(computes_the_same,),
     multipliers=MULTIPLIERS,
     rope_types=frozenset({"default"}),
 )

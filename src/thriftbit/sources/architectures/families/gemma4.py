@@ -90,7 +90,7 @@ def of_full_layers(key: str, default: str | int) -> Any:
     def found(configuration: Configuration) -> Any:
         stored = configuration.get("per_layer_config")
         each = stored.values() if isinstance(stored, Mapping) else ()
-        listed = [entry[key] for entry in each if isinstance(entry, Mapping) and key in entry]
+        listed = [entry[key] for entry in each if isinstance(entry, Mapping) and isinstance(entry.get(key), int)]
         return max(listed) if listed else configuration.get(default) if isinstance(default, str) else default
 
     return found
@@ -193,7 +193,9 @@ ARCHITECTURE = Architecture(
         per_layer.KEY: "hidden_size_per_layer_input",
         "rope.dimension_count_swa": "head_dim",
         # Without the key llama.cpp caps logits at 30, with 0 it does not.
-        "final_logit_softcapping": lambda configuration: float(configuration.get("final_logit_softcapping", 0)),
+        "final_logit_softcapping": lambda configuration: (
+            configuration.number("final_logit_softcapping") if configuration.get("final_logit_softcapping") else 0.0
+        ),
         "expert_count": with_experts("num_experts"),
         "expert_used_count": with_experts("top_k_experts"),
         "expert_feed_forward_length": with_experts("moe_intermediate_size"),

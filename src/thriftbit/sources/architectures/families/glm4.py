@@ -41,4 +41,5 @@ ARCHITECTURE = Architecture(
         "attention_bias": False,
     },
     fixed={"hidden_act": SILU},
+    rotates_parts=True,
 )

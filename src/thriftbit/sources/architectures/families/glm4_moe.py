@@ -80,4 +80,5 @@ ARCHITECTURE = Architecture(
     },
     fixed={"hidden_act": SILU},
     next_token_key="num_nextn_predict_layers",
+    rotates_parts=True,
 )

@@ -27,6 +27,7 @@ ARCHITECTURE = Architecture(
     fixed={"hidden_act": SILU, "attention_bias": (False,), "rope_interleave": (True,), "topk_method": ("noaux_tc",)},
     checks=(latent.query_rank_is_read,),
     rope_types=frozenset({"default"}),
+    rotates_parts=True,
     next_token_key="num_nextn_predict_layers",
     recognised=lambda model: model.number("expert_gating_func", 0, least=0) == SIGMOID,
 )

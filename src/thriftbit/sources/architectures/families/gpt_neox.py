@@ -50,4 +50,5 @@ ARCHITECTURE = Architecture(
     copies_tied=True,
     prefixes={"embed_out.": "lm_head."},
     ignorable=(r"\.attention\.bias$",),
+    rotates_parts=True,
 )

@@ -5,7 +5,7 @@ The weights here are in 16 bits; `packed/mxfp4.py` unpacks the published ones (M
 from collections.abc import Collection
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated, full_attention_every
+from thriftbit.sources.architectures.checks import full_attention_every
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.kinds import Kind, every_nth, layer_of, sliding
 from thriftbit.sources.architectures.llama_like import (
@@ -68,7 +68,8 @@ ARCHITECTURE = Architecture(
     aliases={"num_experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"},
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "head_dim": 64, "rope_theta": 150000.0},
     fixed={"hidden_act": SILU, "attention_bias": (True,), "swiglu_alpha": (1.702,), "swiglu_limit": (7.0,)},
-    checks=(all_of_each_head_rotated, full_attention_every(2)),
+    checks=(full_attention_every(2),),
     notes=rounded_bounds,
+    copies_tied=True,
     rope_types=PLAIN | {UNROUNDED},
 )

@@ -5,10 +5,10 @@ from typing import Any
 
 from thriftbit.sources.architectures import mamba
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.families import granite_hybrid
+from thriftbit.sources.architectures.families.granite import NO_ZERO
 from thriftbit.sources.architectures.families.granite_moe import LENGTHS, layers
 from thriftbit.sources.architectures.llama_like import SILU
 from thriftbit.sources.architectures.rope import WITH_FACTORS
@@ -42,7 +42,7 @@ ARCHITECTURE = Architecture(
     aliases=granite_hybrid.ARCHITECTURE.aliases,
     defaults=granite_hybrid.ARCHITECTURE.defaults,
     fixed={"hidden_act": SILU, "attention_bias": (False,)},
-    checks=(all_of_each_head_rotated, with_positions),
+    checks=(with_positions, NO_ZERO),
     rope_types=WITH_FACTORS,
     recognised=lambda model: model.has("rope.scaling.finetuned"),
 )

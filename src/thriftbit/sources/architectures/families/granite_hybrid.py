@@ -7,7 +7,7 @@ from thriftbit.sources.architectures import mamba
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
-from thriftbit.sources.architectures.families.granite import MULTIPLIERS, MULTIPLIERS_OF_ONE
+from thriftbit.sources.architectures.families.granite import MULTIPLIERS, MULTIPLIERS_OF_ONE, NO_ZERO
 from thriftbit.sources.architectures.families.granite_moe import (
     EXPERTS_METADATA,
     LENGTHS,
@@ -93,6 +93,6 @@ ARCHITECTURE = Architecture(
         "mamba_proj_bias": (False,),
         "mamba_conv_bias": (True,),
     },
-    checks=(without_positions,),
+    checks=(without_positions, NO_ZERO),
     rope_types=frozenset({"default"}),  # written by llama.cpp's converter as well, and not used
 )

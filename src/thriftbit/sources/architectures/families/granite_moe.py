@@ -1,10 +1,9 @@
 """Granite 3 with experts, and models of Granite 4 with experts and without recurrent layers."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, Length
-from thriftbit.sources.architectures.families.granite import MULTIPLIERS, MULTIPLIERS_OF_ONE
+from thriftbit.sources.architectures.families.granite import MULTIPLIERS, MULTIPLIERS_OF_ONE, NO_ZERO
 from thriftbit.sources.architectures.keys import Setting
 from thriftbit.sources.architectures.kinds import Kind, layer_of
 from thriftbit.sources.architectures.llama_like import (
@@ -106,7 +105,7 @@ ARCHITECTURE = Architecture(
     },
     defaults=MULTIPLIERS_OF_ONE
     | {"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "num_local_experts": 8, "num_experts_per_tok": 2},
+    checks=(NO_ZERO,),
     fixed={"hidden_act": SILU, "attention_bias": (False,)},
-    checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
 )

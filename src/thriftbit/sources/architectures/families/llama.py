@@ -1,7 +1,6 @@
 """Llama 1 to 3, and everything that was published in its shape."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     LLAMA_LAYERS,
@@ -19,6 +18,5 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-6},
     fixed={"hidden_act": SILU},
-    checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
 )

@@ -30,7 +30,7 @@ def _rotated_fraction(configuration: Configuration) -> float:
     """Return the rotated fraction of each head. Older configurations give the number of rotated entries instead."""
     if configuration.get("rotary_dim") is None:
         return 1.0
-    return configuration.integer("rotary_dim") / configuration.integer("head_dim")
+    return configuration.integer("rotary_dim") / max(1, configuration.integer("head_dim"))
 
 
 def _full_attention_everywhere(configuration: Configuration, model: Dimensions) -> str | None:
@@ -77,4 +77,5 @@ ARCHITECTURE = Architecture(
     },
     checks=(_full_attention_everywhere,),
     copies_tied=True,
+    rotates_parts=True,
 )

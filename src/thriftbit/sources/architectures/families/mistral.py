@@ -1,7 +1,6 @@
 """Mistral 7B and its successors: Llama's computation, under Llama's GGUF name."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
@@ -22,6 +21,5 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "num_key_value_heads": 8},
     fixed={"hidden_act": SILU},
-    checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
 )

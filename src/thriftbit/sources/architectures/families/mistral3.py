@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration, finite
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import every_layer
@@ -69,6 +68,6 @@ ARCHITECTURE = Architecture(
         "head_dim": 128,
     },
     fixed={"hidden_act": SILU},
-    checks=(all_of_each_head_rotated, _computed_alike),
+    checks=(_computed_alike,),
     rope_types=frozenset({"default", "yarn"}),
 )

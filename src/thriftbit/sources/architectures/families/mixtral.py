@@ -1,7 +1,6 @@
 """Mixtral: Llama's attention, and experts with a router in place of the feed-forward network."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.kinds import every_layer
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION_NORM,
@@ -39,7 +38,6 @@ ARCHITECTURE = Architecture(
         "num_experts_per_tok": 2,
     },
     fixed={"hidden_act": SILU},
-    checks=(all_of_each_head_rotated,),
     rope_types=WITH_FACTORS,
     recognised=lambda model: model.experts > 0,
 )

@@ -36,5 +36,6 @@ ARCHITECTURE = Architecture(
     fixed={"hidden_act": ("relu2",), "attention_bias": (False,), "mlp_bias": (False,)},
     checks=(heads_fill_width,),
     rope_types=frozenset({"default"}),
+    rotates_parts=True,
     copies_tied=True,
 )

@@ -36,4 +36,5 @@ ARCHITECTURE = Architecture(
     fixed={"hidden_act": SILU},
     checks=(heads_fill_width,),
     rope_types=PLAIN | LONGROPE,
+    rotates_parts=True,
 )

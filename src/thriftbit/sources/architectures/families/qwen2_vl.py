@@ -1,7 +1,7 @@
 """Qwen2-VL and Qwen2.5-VL, their text parts: Qwen 2's layers, and positions in time, height and width."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import heads_fill_width
+from thriftbit.sources.architectures.checks import LARGEST_EPSILON, heads_fill_width
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import every_layer
@@ -16,8 +16,6 @@ from thriftbit.sources.architectures.llama_like import (
     SILU,
 )
 from thriftbit.sources.architectures.positions import sections_of_positions
-
-LARGEST_EPSILON = 1e-5
 
 
 def epsilon_does_not_matter(configuration: Configuration, model: Dimensions) -> str | None:

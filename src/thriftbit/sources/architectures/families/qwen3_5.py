@@ -27,5 +27,6 @@ ARCHITECTURE = Architecture(
     fixed={"hidden_act": SILU, "attention_bias": (False,), "attn_output_gate": (True,)},
     checks=(delta_net.computes_the_same,),
     rope_types=frozenset({"default", "yarn"}),
+    rotates_parts=True,
     next_token_key="mtp_num_hidden_layers",
 )

@@ -39,5 +39,6 @@ ARCHITECTURE = Architecture(
     },
     checks=(delta_net.computes_the_same,),
     rope_types=frozenset({"default", "yarn"}),
+    rotates_parts=True,
     next_token_key="mtp_num_hidden_layers",
 )

@@ -33,7 +33,8 @@ ARCHITECTURE = Architecture(
         "decoder_sparse_step": (1,),
         "mlp_only_layers": ([],),
     },
-    checks=(delta_net.heads_share,),
+    checks=(delta_net.delta_nets_agree,),
     rope_types=frozenset({"default", "yarn"}),
+    rotates_parts=True,
     next_token_key="mtp_num_hidden_layers",
 )

@@ -1,7 +1,6 @@
 """SmolLM 3: Llama, but every fourth layer has no position embedding."""
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import all_of_each_head_rotated
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import every_layer
@@ -36,5 +35,5 @@ ARCHITECTURE = Architecture(
     metadata_keys=METADATA | RMS_NORM,
     defaults={"tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 2e6, "use_sliding_window": False},
     fixed={"hidden_act": SILU, "use_sliding_window": (False,)},
-    checks=(all_of_each_head_rotated, every_fourth_layer_without_rope),
+    checks=(every_fourth_layer_without_rope,),
 )

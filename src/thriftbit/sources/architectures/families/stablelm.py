@@ -58,4 +58,5 @@ ARCHITECTURE = Architecture(
     },
     fixed={"hidden_act": SILU},
     checks=(heads_fill_width,),
+    rotates_parts=True,
 )
