@@ -123,8 +123,9 @@ def library() -> Any:
 
 
 def logits(path: Path, tokens: list[int], context_tokens: int = 256, cache_type: int = F32) -> FloatArray:
-    """Return (tokens, vocabulary), computed in float32 throughout: no flash attention, and no weights in an order of their
-    own, which are computed with in fewer bits. Raises RuntimeError with llama.cpp's words if it does not run the file.
+    """Return (tokens, vocabulary), computed in float32 throughout: without flash attention, and without weights in an
+    order of their own, which are computed with in fewer bits. Raises RuntimeError with llama.cpp's words if llama.cpp
+    does not run the file.
     """
     llama = library()
     _said.clear()
