@@ -36,6 +36,7 @@ EXACT = {  # what a GGUF format holds without loss; the widths of all are 128
     "compressed-tensors-int8": None,  # scales of rows and no groups: not taken for Q8_0 blocks
     "compressed-tensors-int8-packed": "Q8_0",
     "compressed-tensors-mxfp4": "MXFP4",
+    "compressed-tensors-nvfp4": "NVFP4",
     "compressed-tensors-int4-zeros": "Q4_1",
     "mlx-2bit-32": "Q4_0",  # the offset is twice the scale: codes from -2 to 1
     "mlx-3bit-64": "Q4_1",
@@ -80,6 +81,8 @@ def assert_same_blocks(tensor: Tensor) -> None:
     assert name is not None
     for start, stop in [(0, tensor.rows), (1, 3)]:
         decoded = gguf.quants.dequantize(tensor.read.blocks(start, stop), gguf.GGMLQuantizationType[name])
+        if tensor.read.factors is not None:  # stored beside the blocks
+            decoded = decoded * tensor.read.factors(start, stop)
         np.testing.assert_array_equal(decoded, tensor.load(start, stop))
 
 

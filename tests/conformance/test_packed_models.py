@@ -217,6 +217,50 @@ def load_bfloat16(path: Path) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.float().numpy() for name, tensor in load(path).items()}
 
 
+def nvfp4(name: str, weight: torch.Tensor) -> Stored:
+    """As ModelOpt stores it: numbers of 4 bits, a scale in FP8 for 16 of them, one more for the matrix"""
+    groups = weight.reshape(len(weight), -1, 16)
+    overall = groups.abs().max() / (448 * 6)
+    scales = (groups.abs().amax(-1) / 6 / overall).to(torch.float8_e4m3fn)
+    sizes = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    relative = groups / (scales.float() * overall)[:, :, None].clamp(min=1e-30)
+    codes = (relative.abs()[..., None] - sizes).abs().argmin(-1) + 8 * (relative < 0)
+    flat = codes.reshape(weight.shape).to(torch.uint8)
+    packed = flat[:, ::2] | flat[:, 1::2] << 4
+    return {f"{name}.weight": packed, f"{name}.weight_scale": scales, f"{name}.weight_scale_2": overall}
+
+
+def test_nvfp4_keeps_the_scales_of_its_matrices_beside_them(tiny_llama: Path, tmp_path: Path) -> None:
+    settings = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
+    folder = packed(tiny_llama, tmp_path / "model", nvfp4, settings)
+    model = open_model(folder)
+
+    same = unchanged(folder, tmp_path / "same.gguf")
+    again = unchanged(same, tmp_path / "again.gguf")
+
+    held = decoded(same)
+    assert sum(name.endswith(".scale") for name in held) == 21
+    for tensor in model.tensors:
+        kind, values = held[tensor.name]
+        scale = held.get(tensor.name.replace(".weight", ".scale"), ("", np.ones(1, np.float32)))[1]
+        assert (kind == "NVFP4") == (tensor.name.replace(".weight", ".scale") in held)
+        np.testing.assert_array_equal((values * scale).reshape(-1), tensor.load().reshape(-1), err_msg=tensor.name)
+    assert open_model(same, allow_requantize=True).fingerprint == model.fingerprint
+    assert decoded(again).keys() == held.keys()
+    for name, (_, values) in decoded(again).items():
+        np.testing.assert_array_equal(values, held[name][1])
+    to_gguf(open_checkpoint(folder), tmp_path / "f32.gguf")
+    expected = llama_cpp_logits(tmp_path / "f32.gguf")
+    assert np.abs(llama_cpp_logits(same) - expected).max() / expected.std() < 0.1  # inputs are rounded to 8 bits
+
+
+def unchanged(source: Path, path: Path) -> Path:
+    from thriftbit import quantize, same_plan
+
+    model = open_model(source, allow_requantize=True)
+    return quantize(model, same_plan(model), path, threads=1).path
+
+
 def test_gpt_oss_as_it_is_published(tmp_path: Path) -> None:
     """Experts in MXFP4, all else in BF16: every weight of the experts arrives unchanged, and llama.cpp computes what
     transformers does with the weights that it unpacks itself"""

@@ -1,6 +1,6 @@
 """NVFP4: blocks of 64 weights in four sub-blocks, x ≈ s·v with s an FP8 number (E4M3) and v a 4-bit floating-point
 number. Stored as GGML does: v doubled, so that it is whole, with half of s. NVIDIA's checkpoints have one more scale
-for the whole tensor; in a GGUF that would be a tensor of its own, and the blocks here do without."""
+for the whole tensor. In a GGUF that scale is a tensor of its own (`sources/tensor_scales.py`), outside the blocks."""
 
 from __future__ import annotations
 

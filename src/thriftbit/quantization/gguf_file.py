@@ -24,6 +24,7 @@ from thriftbit.quantization.container import Making
 from thriftbit.quantization.importance import ImportanceMatrix
 from thriftbit.quantization.plan import Plan
 from thriftbit.quantization.presets import PRESETS
+from thriftbit.quantization.same import with_scales_apart
 from thriftbit.sources.model import Model
 
 REWRITTEN = ("thriftbit.", "quantize.imatrix.")  # a GGUF source may carry these from its own making
@@ -51,7 +52,8 @@ def file_layout(
     if effort != "plain":
         metadata["thriftbit.effort"] = effort
         metadata["thriftbit.calibration.tokens"] = np.uint32(calibration.tokens if calibration else 0)
-    return layout(metadata, plan.entries(model))
+    stored, stored_plan = with_scales_apart(model, plan)
+    return layout(metadata, stored_plan.entries(stored))
 
 
 def file_metadata(model: Model, plan: Plan, importance: ImportanceMatrix | None, fingerprint: str) -> Metadata:

@@ -34,7 +34,7 @@ from thriftbit.quantization.importance import Coverage, ImportanceMatrix
 from thriftbit.quantization.importance_needed import check_importance
 from thriftbit.quantization.plan import Plan, checked_plan
 from thriftbit.quantization.rounded import Rounded
-from thriftbit.quantization.same import CarriedOver
+from thriftbit.quantization.same import CarriedOver, with_scales_apart
 from thriftbit.quantization.self_check import LogitCheck, TokenCheck, check_tokens
 from thriftbit.quantization.vanished import count_vanished
 from thriftbit.sources.model import Model
@@ -105,7 +105,8 @@ def quantize(
     coverage = importance.check(model) if importance is not None else _coverage(calibration)
     check_importance(model, plan, coverage, calibration, insist=without_importance)
     making = Making(model.fingerprint, _effort(calibration, rounded), importance, calibration)
-    same = CarriedOver(model, plan)
+    stored, stored_plan = with_scales_apart(model, plan)
+    same = CarriedOver(stored, stored_plan)
     if calibration is not None:
         calibration.check_belongs(model)
     if rounded is not None:
@@ -119,10 +120,10 @@ def quantize(
                 model, plan, calibration, names, workers=workers, memory_bytes=memory_bytes, progress=rounding
             )
         encoding = _Encoding(
-            plan, same, importance, calibration, kept, threads or usable_cores(), _not_rounded(calibration)
+            stored_plan, same, importance, calibration, kept, threads or usable_cores(), _not_rounded(calibration)
         )
-        with Ahead(_read(model, encoding)) as rows, Ahead(_encode(rows, encoding)) as blocks:
-            for name, pieces in groupby(_reported(blocks, plan.weights_bytes(model), written), itemgetter(0)):
+        with Ahead(_read(stored, encoding)) as rows, Ahead(_encode(rows, encoding)) as blocks:
+            for name, pieces in groupby(_reported(blocks, stored_plan.weights_bytes(stored), written), itemgetter(0)):
                 writer.write(name, (piece for _, piece in pieces))
     if kept is not None and kept is not rounded:
         kept.discard()

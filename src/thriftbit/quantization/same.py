@@ -3,12 +3,14 @@
 Three kinds of source hold values that a GGUF format has too: packed checkpoints whose numbers and scales are those of
 a GGML format (`SameRows`), GGUF files that are quantized already, and 16-bit checkpoints that were trained for Q4_0.
 Wherever a plan gives such a tensor the format that holds it, its blocks are carried over, and every block is decoded
-again and compared before it is written. `--to same` is the plan that does so for the whole model.
+again and compared before it is written. `--to same` is the plan that does so for the whole model. Where a format's
+blocks lack the scale of the whole tensor (NVFP4), the scale becomes a tensor of its own (`with_scales_apart`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from thriftbit.quantization.plan import CUSTOM, Plan
 from thriftbit.quantization.presets import KEPT_FORMAT, is_quantizable
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import FloatArray, SameRows, Tensor
+from thriftbit.sources.tensor_scales import can_be_apart, scales_apart
 
 TRAINED_FOR = "Q4_0"
 UNCHANGED = "the weights of the source, unchanged"
@@ -32,8 +35,9 @@ def same_plan(model: Model) -> Plan:
     UsageError if no format holds some of them."""
     formats: dict[str, str] = {}
     changed: list[Tensor] = []
+    names = {tensor.name for tensor in model.tensors}
     for tensor in model.tensors:
-        held = held_by(tensor) if is_quantizable(tensor) else KEPT_FORMAT
+        held = held_by(tensor, names) if is_quantizable(tensor) else KEPT_FORMAT
         if held is None:
             changed.append(tensor)
         formats[tensor.name] = held or KEPT_FORMAT
@@ -45,14 +49,29 @@ def same_plan(model: Model) -> Plan:
     return Plan(formats, CUSTOM, UNCHANGED)
 
 
-def held_by(tensor: Tensor) -> str | None:
-    """Return the format that holds the tensor exactly, in the fewest bits that are known to; None if only F32 does."""
+def held_by(tensor: Tensor, names: Collection[str]) -> str | None:
+    """names: of all tensors of the model. Return the format that holds the tensor exactly, in the fewest bits that are
+    known to; None if only F32 does."""
     same = tensor.same_format
-    if same is not None and same in FORMATS:
+    if same is not None and same in FORMATS and can_be_apart(tensor, names):
         return same
     if is_trained_for_q4_0(tensor):
         return TRAINED_FOR
     return tensor.source_dtype if tensor.source_dtype in PLAIN and not tensor.is_packed else None
+
+
+def with_scales_apart(model: Model, plan: Plan) -> tuple[Model, Plan]:
+    """Return what the container stores: a tensor that is carried over and has a scale beside its blocks becomes two."""
+    names, formats = {tensor.name for tensor in model.tensors}, dict(plan.formats)
+    tensors: list[Tensor] = []
+    for tensor in model.tensors:
+        carried = isinstance(tensor.read, SameRows) and _is_held(tensor, plan.formats[tensor.name], names)
+        stored = scales_apart(tensor) if carried else (tensor,)
+        formats |= {scale.name: KEPT_FORMAT for scale in stored[1:]}
+        tensors += stored
+    if len(tensors) == len(model.tensors):
+        return model, plan
+    return replace(model, tensors=tuple(tensors)), replace(plan, formats=formats)
 
 
 def is_trained_for_q4_0(tensor: Tensor) -> bool:
@@ -73,10 +92,11 @@ class CarriedOver:
     def __init__(self, model: Model, plan: Plan) -> None:
         self._all = plan.provenance == UNCHANGED
         self._changed: set[str] = set()
+        names = {tensor.name for tensor in model.tensors}
         self._formats: Mapping[str, Format] = {
             tensor.name: format_named(plan.formats[tensor.name])
             for tensor in model.tensors
-            if plan.formats[tensor.name] not in PLAIN and _is_held(tensor, plan.formats[tensor.name])
+            if plan.formats[tensor.name] not in PLAIN and _is_held(tensor, plan.formats[tensor.name], names)
         }
 
     def __contains__(self, name: str) -> bool:
@@ -109,5 +129,6 @@ class CarriedOver:
         return found.reshape(len(rows), format.row_bytes(tensor.width))
 
 
-def _is_held(tensor: Tensor, format: str) -> bool:
-    return tensor.same_format == format or (format == TRAINED_FOR and is_trained_for_q4_0(tensor))
+def _is_held(tensor: Tensor, format: str, names: Collection[str]) -> bool:
+    held = tensor.same_format == format and can_be_apart(tensor, names)
+    return held or (format == TRAINED_FOR and is_trained_for_q4_0(tensor))

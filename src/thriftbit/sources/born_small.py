@@ -132,8 +132,8 @@ def _same_format(packing: Packing, kind: str) -> str:
     """Return the GGML format that holds the same values, judged by the settings that all modules share; "" if none."""
     settings = _of_weights(packing)
     bits, group = settings.get("bits", settings.get("num_bits")), settings.get("group_size")
-    if kind == MXFP4:
-        return "MXFP4"
+    if kind in (MXFP4, NVFP4):
+        return kind
     if kind == BITNET:
         return "TQ2_0" if settings.get("linear_class") == "autobitlinear" else ""
     if not isinstance(bits, int) or not isinstance(group, int) or group <= 0 or group % _BLOCK:

@@ -31,6 +31,7 @@ from thriftbit.formats import Format
 from thriftbit.sources.architectures.roles import role_of
 from thriftbit.sources.model import Model
 from thriftbit.sources.tensor import ByteArray, FloatArray, SameRows, Tensor
+from thriftbit.sources.tensor_scales import with_scales_joined
 
 _logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def model_of_parts(parts: Sequence[GGUFFile], path: Path) -> Model:
     return Model(
         architecture=architecture,
         metadata=_carried_over(parts[0].metadata),
-        tensors=tuple(_tensor(part, info) for part in parts for info in part.tensors),
+        tensors=with_scales_joined(_tensor(part, info) for part in parts for info in part.tensors),
         source=str(path),
         quantized_source=any(info.ggml_type not in FULL_PRECISION for part in parts for info in part.tensors),
     )

@@ -30,14 +30,18 @@ class SameRows:
     read: see `Tensor`. format: a function that returns the name of that GGML format, or None if the weights fit into
     none. It may read all scales of the tensor, so it is called only when its answer is needed.
     blocks: (start, stop) -> uint8 (stop - start, bytes of a row): those rows in that format.
+    factors: (start, stop) -> float32 (stop - start, 1): by what the format's numbers are multiplied, which the blocks
+    do not hold (`tensor_scales.py`). None: by nothing.
     """
 
-    read: Callable[[int, int], FloatArray]
+    without_factors: Callable[[int, int], FloatArray]
     format: Callable[[], str | None]
     blocks: Callable[[int, int], ByteArray]
+    factors: Callable[[int, int], FloatArray] | None = None
 
     def __call__(self, start: int, stop: int) -> FloatArray:
-        return self.read(start, stop)
+        rows = self.without_factors(start, stop)
+        return rows if self.factors is None else rows * self.factors(start, stop)
 
 
 class WeightsElsewhereError(ThriftbitError):

@@ -37,7 +37,16 @@ def _by_rows(sources: Sequence[Tensor], view: Callable[[Sequence[_Read]], _Read]
         formats = {reader.format() for reader in same}
         return formats.pop() if len(formats) == 1 else None
 
-    return SameRows(view([reader.read for reader in same]), format, view([reader.blocks for reader in same]))
+    if all(reader.factors is None for reader in same):
+        factors = None
+    else:
+        factors = view([reader.factors or _ones for reader in same])
+    without_factors = view([reader.without_factors for reader in same])
+    return SameRows(without_factors, format, view([reader.blocks for reader in same]), factors)
+
+
+def _ones(start: int, stop: int) -> FloatArray:
+    return np.ones((stop - start, 1), np.float32)
 
 
 def constant(name: str, values: FloatArray) -> Tensor:
@@ -56,6 +65,14 @@ def multiplied(tensor: Tensor, factors: FloatArray) -> Tensor:
     return replace(
         tensor, read=lambda start, stop: (tensor.read(start, stop) * factors[start:stop, None]).astype(np.float32)
     )
+
+
+def multiplied_by(tensor: Tensor, factors: Callable[[int, int], FloatArray]) -> Tensor:
+    """factors: (start, stop) -> float32 (stop - start, 1), one for every row. What is `SameRows` stays so."""
+    read = tensor.read
+    if isinstance(read, SameRows) and read.factors is None:
+        return replace(tensor, read=replace(read, factors=factors))
+    return replace(tensor, read=lambda start, stop: read(start, stop) * factors(start, stop))
 
 
 def reordered(tensor: Tensor, order: NDArray[np.intp]) -> Tensor:

@@ -74,8 +74,9 @@ def _e8m0() -> FloatArray:
     return values
 
 
-E2M1 = _small_floats(2, 1, 1)
-"""float32 (16,): the values of MXFP4's and NVFP4's 4-bit codes."""
+E2M1 = _small_floats(2, 1, 1) + np.float32(0)
+"""float32 (16,): the values of MXFP4's and NVFP4's 4-bit codes. -0 is 0, as GGML reads it, so that a checkpoint and a
+GGUF with the same codes have the same fingerprint."""
 
 SMALL_FLOATS = {
     "F8_E4M3": _e4m3(),
