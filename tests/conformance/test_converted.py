@@ -47,6 +47,9 @@ KNOWN = {
     "gpt2-untied": {"feed_forward_length"},
     # Of rotary scaling that there is not, the converter writes the original length.
     "phi3": {"rope.scaling.original_context_length"},
+    # The converter knows a router by the number of its layer, which is another one here, and leaves it in 16 bits.
+    "nemotron-h-moe": {"blk.4.ffn_gate_inp.weight"},
+    "nemotron-h-moe-latent": {"blk.4.ffn_gate_inp.weight"},
     # The converter writes 4 beside a list of layers that says otherwise, and older releases of llama.cpp go by it.
     "qwen3-next-odd": {"full_attention_interval"},
     "qwen3.5-every-third-tied": {"full_attention_interval"},
@@ -103,7 +106,7 @@ def test_keys_tensors_and_types_are_those_of_llama_cpp(name: str, tmp_path: Path
     assert differing == {}, "key -> (ours, the converter's)"
     assert set(ours) - set(theirs) <= WRITTEN_BESIDE | known
 
-    rows = {row[0]: row[1:] for row in recorded["tensors"]}
+    rows = {row[0]: row[1:] for row in recorded["tensors"] if row[0] not in known}
     tensors = [tensor for tensor in model.tensors if tensor.name not in known]
     assert {tensor.name: list(tensor.shape) for tensor in tensors} == {n: row[0] for n, row in rows.items()}
     wrong = [t.name for t in tensors if digest(t.load(), rows[t.name][1]) != rows[t.name][2]]

@@ -69,6 +69,7 @@ class Architecture:
     untied: whether llama.cpp takes an output matrix that is not the embedding. copies_tied: whether it needs a second
     copy if the output matrix is the embedding.
     next_token_key: the setting that counts layers that guess the tokens after the next (MTP), "" if there are none.
+    most_next_token_layers: how many of them llama.cpp takes.
     recognised: whether a model is of this family by its numbers, if several families share a GGUF name.
     applies: whether a parsed configuration is of this family, if several families share a class.
     multipliers: settings that are multiplied into the file's weights -> the values of these settings afterwards.
@@ -99,6 +100,7 @@ class Architecture:
     untied: bool = True
     copies_tied: bool = False
     next_token_key: str = ""
+    most_next_token_layers: int = MOST_LAYERS
     recognised: Callable[[Dimensions], bool] | None = None
     applies: Callable[[Mapping[str, Any]], bool] = lambda config: True
     multipliers: Mapping[str, Any] = field(default_factory=dict)
@@ -121,6 +123,11 @@ class Architecture:
                 keys[key] = metadata_value(key, setting, configuration)
         if self.next_token_key and configuration.get(self.next_token_key):
             ahead = configuration.integer(self.next_token_key)
+            if ahead > self.most_next_token_layers:
+                raise ThriftbitError(
+                    f"config.json: {self.next_token_key} is {ahead}; llama.cpp's {self.gguf_name} takes "
+                    f"{self.most_next_token_layers}."
+                )
             keys["block_count"] = np.uint32(configuration.integer("num_hidden_layers") + ahead)
             keys["nextn_predict_layers"] = metadata_value("", self.next_token_key, configuration)
         if self.rope_types is not None:
@@ -164,7 +171,10 @@ class Architecture:
             return checkpoint
         found = self._by_row_name(checkpoint)
         count, ahead = 0, set[str]()
-        while (more := self._next_token_tensors(checkpoint.config, count) - ahead) & found.keys():
+        while (
+            count < self.most_next_token_layers
+            and (more := self._next_token_tensors(checkpoint.config, count) - ahead) & found.keys()
+        ):
             count, ahead = count + 1, ahead | more
         if not next_token_layers:
             found = {name: tensor for name, tensor in found.items() if name not in ahead}

@@ -22,6 +22,18 @@ def no_zero(*settings: str) -> Check:
     return check
 
 
+def some_layer_is_recurrent(*kinds: str) -> Check:
+    """Return the check for families whose layers are of several kinds, of which llama.cpp needs a recurrent one. kinds:
+    those in `layer_types` that are recurrent."""
+
+    def check(configuration: Configuration, dimensions: Dimensions) -> str | None:
+        if any(kind in kinds for kind in configuration.get("layer_types") or ()):
+            return None
+        return f"layer_types has no {kinds[0]!r}, and llama.cpp does not run such a model as {dimensions.architecture}."
+
+    return check
+
+
 def heads_fill_width(configuration: Configuration, dimensions: Dimensions) -> str | None:
     if dimensions.query == dimensions.width:
         return None

@@ -13,7 +13,7 @@ import numpy as np
 
 from thriftbit.sources import views
 from thriftbit.sources.architectures import llama_like, rows
-from thriftbit.sources.architectures.checks import LARGEST_EPSILON
+from thriftbit.sources.architectures.checks import LARGEST_EPSILON, some_layer_is_recurrent
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import MOST_LAYERS, Dimensions, Length
 from thriftbit.sources.architectures.keys import Setting, kinds_of_layers
@@ -248,12 +248,17 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+_some_layer_is_recurrent = some_layer_is_recurrent("linear_attention")
+
+
 def delta_nets_agree(configuration: Configuration, model: Dimensions) -> str | None:
     keys, values = model.length("key_heads"), model.length("value_heads")
     if values % keys:
         return f"{values} value heads cannot share {keys} key heads evenly."
     if configuration.integer("linear_key_head_dim") != configuration.integer("linear_value_head_dim"):
         return "linear_key_head_dim is not linear_value_head_dim, and llama.cpp takes that for granted."
+    if problem := _some_layer_is_recurrent(configuration, model):
+        return problem
     if (epsilon := configuration.number("rms_norm_eps")) > LARGEST_EPSILON:
         return f"rms_norm_eps is {epsilon:g}; llama.cpp takes it, and not 1e-6, for queries and keys of delta nets too."
     return None

@@ -5,12 +5,11 @@ group. Source: arXiv 2405.21060."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, Length
-from thriftbit.sources.architectures.keys import Setting
 from thriftbit.sources.architectures.kinds import Kind
 from thriftbit.sources.architectures.layer_cache import state_space_cache
 from thriftbit.sources.architectures.rows import layer, norm
@@ -76,7 +75,7 @@ def has_recurrent_layers(config: Mapping[str, Any]) -> bool:
     return not kinds or any(kind in RECURRENT for kind in kinds)
 
 
-def key_value_heads(setting: str) -> Setting:
+def key_value_heads(setting: str) -> Callable[[Configuration], list[int]]:
     """Return the GGUF list with each layer's number of heads for keys and values, 0 for a layer without attention."""
 
     def heads(configuration: Configuration) -> list[int]:

@@ -141,6 +141,11 @@ class Rope:
         # two.
         ratio = self._yarn_magnitude(factor) / yarn_scale(factor, 1.0)
         if not math.isclose(ratio, 1.0):
+            if self.sliding_base is not None:
+                raise ThriftbitError(
+                    "config.json: YaRN has an attention_factor of its own; llama.cpp would use it in layers with a "
+                    "sliding window too."
+                )
             keys["rope.scaling.attn_factor"] = np.float32(ratio)
         return keys
 

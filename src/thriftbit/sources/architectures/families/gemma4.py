@@ -155,6 +155,8 @@ def computes_the_same(configuration: Configuration, model: Dimensions) -> str | 
     vocabulary = configuration.get("vocab_size_per_layer_input", model.vocabulary)
     if per_layer.has_per_layer_inputs(model) and vocabulary != model.vocabulary:
         return f"vocab_size_per_layer_input is {vocabulary}, and llama.cpp wants all {model.vocabulary} tokens."
+    if configuration.integer("head_dim") % 2:
+        return f"head_dim is {configuration.integer('head_dim')}; the entries of a head turn in pairs."
     slides = IS_SLIDING(configuration)
     if not any(slides):
         return "layer_types has no sliding attention, without which llama.cpp's gemma4 does not run."

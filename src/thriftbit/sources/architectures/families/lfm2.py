@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thriftbit.sources.architectures.architecture import Architecture
-from thriftbit.sources.architectures.checks import heads_fill_width
+from thriftbit.sources.architectures.checks import heads_fill_width, some_layer_is_recurrent
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import Kind, layer_of
@@ -107,6 +107,6 @@ ARCHITECTURE = Architecture(
         "block_multiple_of": 256,
     },
     fixed={"conv_bias": (False,)},
-    checks=(heads_fill_width,),
+    checks=(heads_fill_width, some_layer_is_recurrent("conv")),
     rope_types=frozenset({"default"}),
 )

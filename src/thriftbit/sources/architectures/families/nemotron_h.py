@@ -1,10 +1,11 @@
 """Nemotron-H and Nemotron Nano 2: every layer is either a state space, or attention, or a feed-forward network."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from thriftbit.sources.architectures import mamba
 from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.checks import some_layer_is_recurrent
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.keys import Setting
@@ -62,7 +63,7 @@ def has_experts(config: Mapping[str, Any]) -> bool:
     return "moe" in mamba.kinds_of_layers(config, "layers_block_type") or (isinstance(pattern, str) and "E" in pattern)
 
 
-def widths(setting: str) -> Setting:
+def widths(setting: str) -> Callable[[Configuration], list[int]]:
     """Return the GGUF list with the width of each layer's feed-forward network, 0 for other layers."""
 
     def listed(configuration: Configuration) -> list[int]:
@@ -170,7 +171,7 @@ ARCHITECTURE = Architecture(
     aliases=ALIASES,
     defaults=DEFAULTS,
     fixed=FIXED,
-    checks=(one_kind_of_ffn,),
+    checks=(one_kind_of_ffn, some_layer_is_recurrent(*mamba.RECURRENT)),
     notes=smallest_step,
     rope_types=None,
     prefixes={"backbone.": "model."},

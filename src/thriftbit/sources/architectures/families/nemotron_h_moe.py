@@ -1,15 +1,18 @@
 """Nemotron 3 Nano and Super: Nemotron-H with experts, which in Super work on a narrower copy of the hidden
 states."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thriftbit.sources.architectures import mamba
 from thriftbit.sources.architectures.architecture import Architecture
+from thriftbit.sources.architectures.checks import some_layer_is_recurrent
+from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.families import nemotron_h
-from thriftbit.sources.architectures.kinds import Kind
-from thriftbit.sources.architectures.rows import layer
+from thriftbit.sources.architectures.keys import Setting
+from thriftbit.sources.architectures.kinds import Kind, layer_of, named_at_source
+from thriftbit.sources.architectures.rows import layer, norm
 
 LATENT = (
     layer("mixer.fc1_latent_proj.weight", "ffn_latent_down.weight", "expert_input width"),
@@ -35,9 +38,35 @@ EXPERTS = (
 )
 
 
+# The layer that guesses ahead is two in a checkpoint, attention and experts, and one in the file.
+AHEAD_ATTENTION, AHEAD_EXPERTS = "mtp.layers.0.", "mtp.layers.1."
+JOINING = Kind(
+    (
+        layer("eh_proj.weight", "nextn.eh_proj.weight", "width double_width"),
+        norm("enorm", "nextn.enorm"),
+        norm("hnorm", "nextn.hnorm"),
+    )
+)
+BEHIND = Kind((norm("norm", "post_attention_norm"), norm("final_layernorm", "nextn.shared_head_norm")))
+
+
 def layers(model: Dimensions) -> list[Kind]:
-    rows = (*EXPERTS, *LATENT) if model.has("moe_latent_size") else EXPERTS
-    return list(nemotron_h.layers_with(Kind(rows))(model))
+    experts = Kind((*EXPERTS, *LATENT) if model.has("moe_latent_size") else EXPERTS)
+    ahead = layer_of(
+        named_at_source(layer_of(JOINING, nemotron_h.NORM, nemotron_h.ATTENTION), AHEAD_ATTENTION),
+        named_at_source(layer_of(BEHIND, experts), AHEAD_EXPERTS),
+    )
+    return [*nemotron_h.layers_with(experts)(model), *[ahead] * model.next_token_layers]
+
+
+def with_layer_ahead(listed: Callable[[Configuration], list[int]], setting: str) -> Setting:
+    """Return the GGUF list with an entry for the layer that guesses ahead, if there is one."""
+
+    def all_layers(configuration: Configuration) -> list[int]:
+        ahead = min(1, configuration.integer("num_nextn_predict_layers"))
+        return [*listed(configuration), *[configuration.integer(setting)] * ahead]
+
+    return all_layers
 
 
 def restored(stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,11 +87,13 @@ ARCHITECTURE = Architecture(
     lengths={
         **mamba.LENGTHS,
         "expert_input": lambda model: model.number("moe_latent_size", model.width),
+        "double_width": lambda model: 2 * model.width,
         "shared_ffn": lambda model: model.number("expert_shared_feed_forward_length"),
     },
     metadata_keys=nemotron_h.METADATA_KEYS
     | {
-        "feed_forward_length": nemotron_h.widths("moe_intermediate_size"),
+        "attention.head_count_kv": with_layer_ahead(mamba.key_value_heads("layer_types"), "num_key_value_heads"),
+        "feed_forward_length": with_layer_ahead(nemotron_h.widths("moe_intermediate_size"), "moe_intermediate_size"),
         "expert_feed_forward_length": "moe_intermediate_size",
         "expert_shared_feed_forward_length": "moe_shared_expert_intermediate_size",
         "expert_count": "n_routed_experts",
@@ -77,10 +108,13 @@ ARCHITECTURE = Architecture(
     restored=restored,
     aliases=nemotron_h.ALIASES,
     defaults=nemotron_h.DEFAULTS
-    | {"n_shared_experts": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1},
+    | {"n_shared_experts": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1}
+    | {"num_nextn_predict_layers": 0},
     fixed=nemotron_h.FIXED | {"n_shared_experts": (1,), "n_group": (1,), "topk_group": (1,)},
-    checks=(nemotron_h.one_kind_of_ffn,),
+    checks=(nemotron_h.one_kind_of_ffn, some_layer_is_recurrent(*mamba.RECURRENT)),
     notes=nemotron_h.smallest_step,
     rope_types=None,
+    next_token_key="num_nextn_predict_layers",
+    most_next_token_layers=1,
     prefixes={"backbone.": "model."},
 )
