@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from thriftbit.advice.fit import Advice as Advice
     from thriftbit.advice.fit import fit as fit
     from thriftbit.advice.options import Option as Option
+    from thriftbit.advice.promises import Tried as Tried
+    from thriftbit.advice.proving import Make as Make
+    from thriftbit.advice.proving import Proof as Proof
+    from thriftbit.advice.proving import prove as prove
     from thriftbit.advice.ready import Ready as Ready
     from thriftbit.advice.ready import ready_to_run as ready_to_run
     from thriftbit.advice.wishes import Wishes as Wishes
@@ -99,6 +103,8 @@ _NAMES_BY_MODULE = {
     "advice.budget": "Request budget_for",
     "advice.fit": "Advice fit",
     "advice.options": "Option",
+    "advice.promises": "Tried",
+    "advice.proving": "Make Proof prove",
     "advice.ready": "Ready ready_to_run",
     "advice.wishes": "Wishes",
     "errors": "ThriftbitError UsageError",

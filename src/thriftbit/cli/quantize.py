@@ -23,6 +23,7 @@ from thriftbit.cli.options import (
 )
 from thriftbit.cli.printing import print_json, say
 from thriftbit.cli.progress import ProgressLine
+from thriftbit.cli.prove import check_wishes, describe_effort, prove_and_print
 from thriftbit.cli.quantize_output import print_plan, print_result
 from thriftbit.cli.questions import model_here
 from thriftbit.containers.atomic_file import check_target, folder_for
@@ -32,7 +33,7 @@ from thriftbit.strangers import quoted
 _logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from thriftbit import ImportanceMatrix, Model, Plan
+    from thriftbit import ImportanceMatrix, Make, Model, Plan, Progress
     from thriftbit.advice.budget import Request
     from thriftbit.quantization.allocation import Allocation
     from thriftbit.quantization.calibration_data import Calibration
@@ -82,6 +83,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A plan in place of a preset: JSON, as --dry-run --json prints it.",
 )
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Make the file that `fit` names for --min-speed and --max-loss, measure both here, and try the next if one is "
+    "missed; exit code 3 if no file meets them.",
+)
 @click.option("--no-mtp", is_flag=True, help="Leave out layers that guess the tokens after the next (MTP).")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the exact size; write nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
@@ -101,6 +108,7 @@ def quantize(
     calibrate_on: Path | None,
     save_imatrix: Path | None,
     plan_file: Path | None,
+    prove: bool,
     no_mtp: bool,
     dry_run: bool,
     force: bool,
@@ -112,7 +120,7 @@ def quantize(
     no_check: bool,
     as_json: bool,
     request: Request,
-) -> None:
+) -> int:
     """Quantize MODEL to a GGUF file that llama.cpp, Ollama and LM Studio run.
 
     MODEL is a folder in Hugging Face's layout, a GGUF file in 16 or 32 bits, or the name of a model on the Hugging Face
@@ -127,14 +135,19 @@ def quantize(
       thriftbit quantize ./my-model --size 4GB                 the best file of that size
       thriftbit quantize ./my-model --max-loss 1%              the smallest that loses no more
       thriftbit quantize ./my-model --fits --min-speed 10      what this computer can take
+      thriftbit quantize ./my-model --min-speed 30 --max-loss 2% --context 8k --prove
       thriftbit quantize ./my-model --to Q5_K_M --dry-run
       thriftbit quantize ./gpt-oss-20b --to same               weights that come packed, unchanged
       thriftbit quantize ./my-model                            explains the presets
     """
-    _check_choice(preset, plan_file, request)
+    if prove:
+        others = {"--to": preset, "--plan": plan_file, "--imatrix": imatrix, "--save-imatrix": save_imatrix}
+        check_wishes(request, others | {"--dry-run": dry_run})
+    else:
+        _check_choice(preset, plan_file, request)
     insists = effort == "plain"
     if effort is None or (calibrate_on and effort == "plain" and not request):  # with a budget it is the map's text
-        effort = "calibrated" if calibrate_on or (request and not imatrix) else "plain"
+        effort = "calibrated" if calibrate_on or (request and not imatrix and not prove) else "plain"
     calibrated = effort != "plain"
     if calibrated and imatrix:
         raise UsageError(f"--imatrix and --effort {effort} both say what matters; give one of them")
@@ -154,10 +167,14 @@ def quantize(
         converter=converter,
         next_token_layers=not no_mtp,
     )
+    if prove:
+        way = describe_effort(effort, calibrate_on)
+        make, name = _maker(effort, calibrate_on, threads, work), _name_of(source, asked)
+        return prove_and_print(model, request, way, make, output, name, force, as_json)
     found = None
     if dry_run and request and (missing := thriftbit.what_a_map_takes(model, effort, calibrate_on)):
         _print_missing_map(asked, missing, as_json)
-        return
+        return 0
     if request:
         found, importance = _best(model, request, effort, importance, calibrate_on, work)
     plan = found.plan if found else _plan(model, preset, plan_file, importance is not None or calibrated)
@@ -169,7 +186,7 @@ def quantize(
         print_plan(model, plan, importance, effort, output, as_json, found)
         if calibrated and not as_json:
             _say_what_calibration_takes(model, calibrate_on, effort)
-        return
+        return 0
     with folder_for(output):
         calibration, rounded = None, None
         if calibrated:
@@ -200,6 +217,21 @@ def quantize(
     if rounded:
         rounded.discard()
     print_result(model, plan, result, as_json, found)
+    return 0
+
+
+def _maker(effort: str, text: Path | None, threads: int | None, work: dict[str, Any]) -> Make:
+    """Return what makes a file for a proof, with this effort."""
+
+    def make(model: Model, plan: Plan, path: Path, progress: Progress) -> None:
+        calibration, rounded = _learn(model, plan, text, effort, work) if effort != "plain" else (None, None)
+        options: dict[str, Any] = {"calibration": calibration, "rounded": rounded, "threads": threads}
+        options |= {"workers": work["workers"], "memory_bytes": work["memory_bytes"]}
+        thriftbit.quantize(model, plan, path, **options, without_importance=True, progress=progress)
+        if rounded:
+            rounded.discard()
+
+    return make
 
 
 def _refuse_without_importance(preset: str) -> None:

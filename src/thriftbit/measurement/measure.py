@@ -129,11 +129,15 @@ def _open(
     return models, original, gather(original or models[0], texts, tasks, settings.context_tokens, **limits)
 
 
-def _extra_is_installed(settings: MeasureSettings) -> bool:
+def missing_extra() -> str:
+    """Return what accuracy needs and is not installed, with what to do; "" where nothing is missing."""
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
-    if not missing:
-        return True
-    return _not_measured(f'accuracy needs {" and ".join(missing)}; try: pip install "thriftbit[torch]"', settings)
+    return f'{" and ".join(missing)}; try: pip install "thriftbit[torch]"' if missing else ""
+
+
+def _extra_is_installed(settings: MeasureSettings) -> bool:
+    missing = missing_extra()
+    return not missing or _not_measured(f"accuracy needs {missing}", settings)
 
 
 def _can_be_decoded(models: Iterable[Model], settings: MeasureSettings) -> bool:
