@@ -107,13 +107,15 @@ def proof_document(proof: Proof) -> dict[str, Any]:
 
 
 def _tried_document(each: Tried, wishes: Wishes) -> dict[str, Any]:
+    from thriftbit.advice.proof_measuring import BUSY
+
     loss = each.loss
     return {
         "precision": each.preset,
         "size_bytes": each.size_bytes,
         "measured_before": each.was_known,
         "tokens_per_second": _interval(each.speed, 0.0) | {"wish": each.of_speed(wishes)},
-        "other_programs_used_cores": each.speed.detail.get("busy_cores"),
+        "other_programs_used_cores": each.speed.detail.get(BUSY),
         "loss": _interval(loss, 1.0) | {"wish": each.of_loss(wishes)} if loss else None,
     }
 
@@ -125,14 +127,16 @@ def _interval(row: Measurement, zero: float) -> dict[str, Any]:
 
 def _facts(each: Tried, wishes: Wishes) -> Iterator[str]:
     """Yield what was measured of a file, and of each wish whether it is met."""
+    from thriftbit.advice.proof_measuring import BUSY, DISTURBED
+
     words = {"met": "met", "missed": "missed", "open": "cannot tell yet"}
     if each.speed.value is None:
         yield f"does not run here: {each.speed.note}"
     else:
         wish = f", wished {wishes.min_speed:g}: {words[each.of_speed(wishes)]}" if wishes.min_speed is not None else ""
         yield f"{_between(each.speed.value, each.speed.low, each.speed.high, '{:.3g}')} tokens/s{wish}"
-    busy = each.speed.detail.get("busy_cores") or 0.0
-    if busy >= 0.5:
+    busy = each.speed.detail.get(BUSY) or 0.0
+    if busy >= DISTURBED:
         yield f"measured while other programs used {busy:.1f} cores"
     lost = each.share_lost()
     if each.loss is not None and lost is not None:
