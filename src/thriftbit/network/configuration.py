@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig
 
 from thriftbit.errors import ThriftbitError
 from thriftbit.sources.architectures import Architecture, architecture_from_gguf, find_architecture
@@ -15,7 +15,8 @@ from thriftbit.sources.model import Model
 
 
 def configuration_of(model: Model) -> PretrainedConfig:
-    """Return the configuration of the model, or of its text part. For a GGUF it is put together from the metadata.
+    """Return the configuration of the model, or of its text part where transformers computes that alone. For a GGUF it
+    is put together from the metadata.
     Raises ThriftbitError if that is not possible, or if transformers does not accept the configuration."""
     config = model.config or _from_gguf(model)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
@@ -27,9 +28,16 @@ def configuration_of(model: Model) -> PretrainedConfig:
     elif model_type not in CONFIG_MAPPING:  # Kimi K2 is a DeepSeek V3 with a model type that its own code declares
         model_type = find_architecture(config).model_types[0]
     try:
-        return AutoConfig.for_model(model_type, **settings).get_text_config()
+        whole = AutoConfig.for_model(model_type, **settings)
+        text = whole.get_text_config()
+        return text if writes_text(text) else whole
     except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         raise ThriftbitError(f"{model.source}: transformers does not take its configuration: {error}") from None
+
+
+def writes_text(config: PretrainedConfig) -> bool:
+    """Return whether transformers has a model for the configuration that writes text and does nothing else."""
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
 def left_of_multipliers(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -82,7 +82,7 @@ def match(model: Model) -> Matched:
         return _matched[conversion]
     model = replace(model, tensors=conversion.tensors)  # this one may be a quantized version
     code = without_weights(configuration_of(model))
-    layers_name, layers = find_layers(code, code.config.num_hidden_layers)
+    layers_name, layers = find_layers(code, code.config.get_text_config().num_hidden_layers)
     checkpoint = CheckpointParameters(code, conversion.checkpoint.tensors, model.source)
     kept = cache_folder() / "matched" / f"{_identity(model)}.npz"
     origins = _read(kept)

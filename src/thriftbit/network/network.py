@@ -58,7 +58,7 @@ class Network:
         self._head = cast(Any, self._model).get_output_embeddings()
         if self._head is None:
             raise ThriftbitError(f"{type(self._model).__name__} has no output matrix, so it predicts no tokens")
-        self.layers_name, self._layers = find_layers(self._model, config.num_hidden_layers)
+        self.layers_name, self._layers = find_layers(self._model, config.get_text_config().num_hidden_layers)
         self._stand_ins = [_StandIn(layer) for layer in self._layers]
         self._model.set_submodule(self.layers_name, nn.ModuleList(self._stand_ins))
         streamed = {id(table.weight) for table in self._tables.values()} | {
