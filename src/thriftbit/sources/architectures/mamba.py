@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from thriftbit.errors import shown
 from thriftbit.sources.architectures.configuration import Configuration
 from thriftbit.sources.architectures.dimensions import Dimensions, Length
 from thriftbit.sources.architectures.kinds import Kind
@@ -54,6 +55,18 @@ def state_space(module: str, bias_when: str, *, norm_when: str = "", multiplied:
         ),
         state_space_cache,
     )
+
+
+def steps_are_not_limited(configuration: Configuration, model: Dimensions) -> str | None:
+    limits = configuration.get("time_step_limit")
+    if limits is None or (isinstance(limits, list) and len(limits) == 2 and limits[0] == 0 and _is_infinite(limits[1])):
+        return None
+    return f"time_step_limit is {shown(limits)}, and llama.cpp does not limit time steps."
+
+
+def _is_infinite(value: Any) -> bool:
+    """Return whether a configuration's number is infinite. transformers writes it as {"__float__": "Infinity"}."""
+    return value in (float("inf"), {"__float__": "Infinity"})
 
 
 def attends(model: Dimensions, layer: int) -> bool:

@@ -79,7 +79,7 @@ ARCHITECTURE = Architecture(
         "moe_layer_interval": 1,
         "moe_layer_start_index": 1,
     },
-    fixed={"hidden_act": SILU, "use_bias": (False,), "moe_layer_interval": (1,)},
+    fixed={"hidden_act": SILU, "use_bias": (False,), "moe_layer_interval": (1,), "moe_norm_min": (1e-12,)},
     checks=(experts_to_the_end,),
     ignorable=(r"^model\.mtp_",),
 )

@@ -26,6 +26,8 @@ def windowed_if_deep(configuration: Configuration, model: Dimensions) -> str | N
     windows by its 64 layers."""
     windowed = bool(configuration.get("sliding_window"))
     if windowed == (model.layers == 64):
+        if windowed and "sliding_attention" not in (configuration.get("layer_types") or ()):
+            return "layer_types has no 'sliding_attention', without which llama.cpp does not run models of 64 layers."
         return None
     only = "only" if windowed else "always"
     return f"llama.cpp has sliding windows {only} in models of 64 layers, and this one has {model.layers}."

@@ -134,7 +134,7 @@ ARCHITECTURE = Architecture(
         "mamba_proj_bias": (False,),
         "mamba_conv_bias": (True,),
     },
-    checks=(computes_the_same,),
+    checks=(computes_the_same, mamba.steps_are_not_limited),
     multipliers=MULTIPLIERS,
     rope_types=frozenset({"default"}),
 )

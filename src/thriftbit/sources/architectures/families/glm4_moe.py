@@ -7,7 +7,13 @@ from typing import Any
 from thriftbit.sources.architectures.architecture import Architecture
 from thriftbit.sources.architectures.dimensions import Dimensions
 from thriftbit.sources.architectures.kinds import Kind, layer_of
-from thriftbit.sources.architectures.latent import EXPERTS, JOINING, ROUTER_BIAS, leading_dense_layers
+from thriftbit.sources.architectures.latent import (
+    EXPERTS,
+    JOINING,
+    ROUTER_BIAS,
+    groups_are_chosen,
+    leading_dense_layers,
+)
 from thriftbit.sources.architectures.llama_like import (
     ATTENTION,
     ATTENTION_NORM,
@@ -79,6 +85,7 @@ ARCHITECTURE = Architecture(
         "num_nextn_predict_layers": 0,
     },
     fixed={"hidden_act": SILU},
+    checks=(groups_are_chosen,),
     next_token_key="num_nextn_predict_layers",
     rotates_parts=True,
 )

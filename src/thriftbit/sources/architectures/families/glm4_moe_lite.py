@@ -25,7 +25,7 @@ ARCHITECTURE = Architecture(
         "num_nextn_predict_layers": 0,
     },
     fixed={"hidden_act": SILU, "attention_bias": (False,), "rope_interleave": (True,), "topk_method": ("noaux_tc",)},
-    checks=(latent.query_rank_is_read,),
+    checks=(latent.query_rank_is_read, latent.groups_are_chosen),
     rope_types=frozenset({"default"}),
     rotates_parts=True,
     next_token_key="num_nextn_predict_layers",

@@ -93,6 +93,6 @@ ARCHITECTURE = Architecture(
         "mamba_proj_bias": (False,),
         "mamba_conv_bias": (True,),
     },
-    checks=(without_positions, NO_ZERO),
+    checks=(without_positions, NO_ZERO, mamba.steps_are_not_limited),
     rope_types=frozenset({"default"}),  # written by llama.cpp's converter as well, and not used
 )

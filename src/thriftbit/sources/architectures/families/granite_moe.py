@@ -85,7 +85,9 @@ LENGTHS: dict[str, Length] = {
 EXPERTS_METADATA: dict[str, Setting] = {
     "feed_forward_length": width_of_ffn,
     "expert_count": "num_local_experts",
-    "expert_used_count": "num_experts_per_tok",
+    "expert_used_count": lambda configuration: (
+        configuration.integer("num_experts_per_tok") if configuration.integer("num_local_experts") else 0
+    ),
     "expert_shared_feed_forward_length": lambda configuration: (
         configuration.integer("shared_intermediate_size") if configuration.get("shared_intermediate_size") else None
     ),

@@ -68,6 +68,8 @@ def numbers_of_the_published(configuration: Configuration, model: Dimensions) ->
     turning = [int((number + 1) % FULL_EVERY != 0) for number in range(model.layers)]
     if (configuration.get("no_rope_layers") or turning) != turning:
         return f"no_rope_layers is not every {FULL_EVERY}th layer, which is what llama.cpp computes."
+    if model.layers < FULL_EVERY:
+        return f"it has {model.layers} layers, none of them full; llama.cpp runs {FULL_EVERY} or more of this family."
     step = configuration.integer("interleave_moe_layer_step")
     sparse = list(range(step - 1, model.layers, max(1, step)))
     if configuration.get("moe_layers", sparse) != sparse:

@@ -49,4 +49,5 @@ ARCHITECTURE = Architecture(
     defaults={"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "norm_topk_prob": False},
     fixed={"hidden_act": SILU, "norm_topk_prob": (False,), "attention_bias": (False,)},
     checks=(heads_fill_width, keys_fill_width, nothing_clipped),
+    copies_tied=True,
 )

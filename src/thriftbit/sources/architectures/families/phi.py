@@ -34,5 +34,6 @@ ARCHITECTURE = Architecture(
     defaults={"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
     fixed={"hidden_act": GELU, "qk_layernorm": (False,)},
     checks=(heads_fill_width,),
+    copies_tied=True,
     rotates_parts=True,
 )

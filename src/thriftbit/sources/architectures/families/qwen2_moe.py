@@ -56,4 +56,5 @@ ARCHITECTURE = Architecture(
         "qkv_bias": (True,),
     },
     checks=(heads_fill_width,),
+    copies_tied=True,
 )

@@ -58,5 +58,6 @@ ARCHITECTURE = Architecture(
     },
     fixed={"hidden_act": SILU},
     checks=(heads_fill_width,),
+    copies_tied=True,
     rotates_parts=True,
 )
