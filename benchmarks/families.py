@@ -89,8 +89,8 @@ Why other models that people run have no table here:
   transformers', so the file is refused. Why is not known yet.
 - Qwen4ExpForConditionalGeneration: the converter describes one table in a way of its own, which is not read here yet.
 - Glm5NextForConditionalGeneration, KimiLinearForCausalLM, MiniMaxM3SparseForConditionalGeneration,
-  DeepseekV4ForCausalLM: the converter asks for settings or names of the first published folder, which transformers 5 writes otherwise. Folders
-  as their authors published them were not tried.
+  DeepseekV4ForCausalLM: the converter asks for settings or names of the first published folder, which transformers 5
+  writes otherwise. Folders as their authors published them were not tried.
 - Gemma4UnifiedForConditionalGeneration: the converter refused a tiny model for a missing setting of experts.
 - Gemma3nForCausalLM: not written yet. llama.cpp has much of the published models built in: the order of layers, which
   are sparse and how much, the layers that keep keys and values.
