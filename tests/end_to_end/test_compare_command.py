@@ -22,6 +22,7 @@ from end_to_end.test_compare import files, votes_folder
 from thriftbit.advice import ready
 from thriftbit.errors import ThriftbitError
 from thriftbit.machine.room import Room
+from thriftbit.machine.running_plan import NO_WISHES, RunningPlan
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.side_by_side.lineup import lineup
@@ -91,7 +92,7 @@ def test_a_file_that_does_not_load_is_told_in_a_line(
 def test_one_that_does_not_load_fails_alone_where_each_is_loaded_in_turn(
     files: list[Path], tmp_path: Path, votes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thriftbit.side_by_side.comparing.fit_together", lambda paths, context: False)
+    monkeypatch.setattr("thriftbit.side_by_side.comparing.fit_together", lambda paths, plans: False)
     with thriftbit.compare([files[1], refused_file(files[0], tmp_path)], context_tokens=256, threads=1) as compared:
         pass  # nobody asked anything
     with thriftbit.compare([files[1], refused_file(files[0], tmp_path)], context_tokens=256, threads=1) as compared:
@@ -128,8 +129,10 @@ def test_another_model_is_told_to_be_one(
 
 def test_whether_they_fit_together_is_counted(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     real = ready.computer_for
-    needed = sum(ready._option(ready.open_outline(file), 256).place.main_bytes for file in files)
+    here = ready.computer_profile(None)
+    options = [ready._option(ready.open_outline(file), here, 256, NO_WISHES) for file in files]
+    needed = sum(option.place.main_bytes for option in options)
     for room, fits in ((needed, True), (needed - 1, False), (None, True)):
         found = Room(room, 0, "", False, "free now")
         monkeypatch.setattr(ready, "computer_for", lambda *given, found=found: replace(real(*given), room=found))
-        assert ready.fit_together(files, 256) is fits
+        assert ready.fit_together(files, [RunningPlan(256)] * len(files)) is fits

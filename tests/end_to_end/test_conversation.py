@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from thriftbit.advice.ready import context_that_fits
+from thriftbit.advice.ready import plan_for
 from thriftbit.cli.chat_screen import answer_once
 from thriftbit.demo import open_demo_model
 from thriftbit.errors import ThriftbitError, UsageError
 from thriftbit.machine.room import Room
+from thriftbit.machine.running_plan import NO_WISHES
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.quantize import quantize
 from thriftbit.runtime.chat_settings import Value
@@ -218,8 +219,8 @@ def test_a_full_disk_while_saving_is_told_and_loses_nothing(path: Path, tmp_path
 
 
 def test_a_context_larger_than_the_model_was_made_for_is_told(path: Path, told: list[str]) -> None:
-    assert context_that_fits(path, 100) == 100 and not told
-    assert context_that_fits(path, 1 << 20) < 1 << 20
+    assert plan_for(path, 100).plan.context_tokens == 100 and not told
+    assert plan_for(path, 1 << 20).plan.context_tokens < 1 << 20
     assert "was made for a context of" in told.pop()
 
 
@@ -230,7 +231,7 @@ def test_a_context_that_does_not_fit_is_shrunk_or_refused(
 
     real = ready.computer_for
     monkeypatch.setattr(ready, "LEAST_CONTEXT_TOKENS", 128)  # the model was made for 512
-    needed = ready._option(ready.open_outline(path), 128).memory.lasting.high
+    needed = ready._option(ready.open_outline(path), ready.computer_profile(None), 128, NO_WISHES).memory.lasting.high
     assert needed is not None
 
     def leave(size_bytes: float) -> None:
@@ -238,11 +239,11 @@ def test_a_context_that_does_not_fit_is_shrunk_or_refused(
         monkeypatch.setattr(ready, "computer_for", lambda *arguments: replace(real(*arguments), room=room))
 
     leave(needed)
-    assert context_that_fits(path, None) == 128
+    assert plan_for(path, None).plan.context_tokens == 128
     assert told == ["A context of 512 tokens does not fit into the memory that is free now; it gets 128."]
     leave(needed / 2)
     with pytest.raises(ThriftbitError, match=r"demo\.gguf: takes .* of memory even with a context of 128 tokens"):
-        context_that_fits(path, None)
+        plan_for(path, None)
 
 
 def test_a_model_that_writes_escape_sequences_drives_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,22 +12,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thriftbit.advice.options import Option
-from thriftbit.advice.wishes import Wishes
+from thriftbit.advice.wishes import READING_SPEED, Wishes
 from thriftbit.advice.worthwhile import unbeaten
 
+_OF_USE = 0.3  # the share of perplexity beyond which nobody is advised to take a file for its speed
 _TOO_SLOW = "slower than people read: a smaller model would suit this computer better"
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """option: the recommended one; None if nothing fits or nothing meets the stated wishes. misses: sentences on the
-    wishes that the option does not meet. better: the next option that loses less, None if there is none. cheaper: the
-    next option that takes less, None if there is none."""
+    """option: recommended; None where nothing fits, or no wish can be granted. misses: wishes that even this one does
+    not meet, in words. better: the next that loses less; cheaper: the next that takes less; faster: one that runs in a
+    faster place, and is still of use; each None where there is none."""
 
     option: Option | None
     misses: tuple[str, ...]
     better: Option | None
     cheaper: Option | None
+    faster: Option | None = None
 
 
 def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
@@ -58,7 +60,11 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
         misses.append(f"it may lose more than {wishes.loss:.1%}")
     if wishes.min_speed is not None and chosen.speed.value is None:
         misses.append(f"whether it writes {wishes.speed:g} tokens/s is not known ({chosen.speed.reason})")
-    return Recommendation(chosen, tuple(misses), _better(options, chosen), _cheaper(options, chosen))
+    cheaper = _cheaper(options, chosen)
+    faster = _faster(options, chosen)
+    return Recommendation(
+        chosen, tuple(misses), _better(options, chosen), cheaper, faster if faster is not cheaper else None
+    )
 
 
 def is_faithful(option: Option, wishes: Wishes) -> bool:
@@ -84,6 +90,20 @@ def _cheaper(options: Sequence[Option], chosen: Option) -> Option | None:
     """Return the option that loses least among those that are clearly smaller than the chosen one."""
     smaller = [option for option in options if _size(option) < 0.95 * _size(chosen)]
     return _first(smaller, key=lambda option: (_loss(option), _size(option)))
+
+
+def _faster(options: Sequence[Option], chosen: Option) -> Option | None:
+    """Return the one that loses least of those that the GPU takes whole, or that are at least twice as fast, where the
+    chosen one is slower than people read."""
+    if chosen.place.where == "GPU" or (chosen.speed.value or 0.0) >= READING_SPEED:
+        return None
+    twice = 2 * (chosen.speed.value or float("inf"))
+    quick = [
+        option
+        for option in options
+        if option.fits and (option.place.where == "GPU" or (option.speed.value or 0.0) >= twice)
+    ]
+    return _first([each for each in quick if _loss(each) <= _OF_USE], key=lambda option: (_loss(option), _size(option)))
 
 
 def _first(options: Sequence[Option], key: Callable[[Option], tuple[float, float]]) -> Option | None:

@@ -10,7 +10,7 @@ from typing import Any
 from thriftbit.advice.fit import Advice
 from thriftbit.advice.options import Option
 from thriftbit.advice.ranking import Ranked
-from thriftbit.advice.wording import difference, next_command, reason
+from thriftbit.advice.wording import difference, next_command, reason, running_command
 
 
 def advice_document(advice: Advice) -> dict[str, Any]:
@@ -21,7 +21,6 @@ def advice_document(advice: Advice) -> dict[str, Any]:
         "parameters": outline.model.parameters,
         "active_parameters": round(advice.options[0].shape.active_parameters),
         "context_tokens": advice.context_tokens,
-        "cache_type": advice.wishes.cache_type,
         "born_small": outline.born and {**asdict(outline.born), "advice": outline.born.advice},
         "note": outline.note,
         "obstacle": outline.obstacle,
@@ -35,8 +34,10 @@ def advice_document(advice: Advice) -> dict[str, Any]:
         "misses": list(choice.misses),
         "better": choice.better and difference(advice, choice.better, better=True),
         "cheaper": choice.cheaper and difference(advice, choice.cheaper, better=False),
+        "faster": choice.faster and difference(advice, choice.faster, better=False),
         "would_fit": list(advice.rescue),
         "next": next_command(advice),
+        "then": running_command(advice),
     }
 
 
@@ -52,17 +53,23 @@ def _option_document(option: Option) -> dict[str, Any]:
             "copied_weights": memory.copied,
             "cache": memory.cache,
             "compute": memory.compute,
+            "gpu_scratch": memory.gpu_scratch if place.gpu_layers else 0,
             "other": memory.other,
             "lasting": asdict(memory.lasting),
             "resident": asdict(memory.resident),
         },
         "fits": place.where,
         "gpu_layers": place.gpu_layers,
+        "expert_layers_in_main_memory": place.expert_layers,
+        "gpu_bytes": place.gpu_bytes,
+        "main_memory_bytes": place.main_bytes,
+        "plan": asdict(option.plan) | {"options": option.plan.options()},
         "tokens_per_second": asdict(option.speed) | {"provenance": option.speed_provenance},
         "prompt_tokens_per_second": asdict(option.prefill),
         "first_token_seconds": asdict(option.first_token),
         "joules_per_token": asdict(option.energy),
         "loss": asdict(option.loss.share) | {"provenance": option.loss.provenance},
+        "cache_loss": asdict(option.cache_loss),
         "as_made": option.native,
     }
 

@@ -27,6 +27,7 @@ from thriftbit.measurement.store import read, store_path
 from thriftbit.notebook import html_table
 from thriftbit.quantization.plan import make_plan
 from thriftbit.quantization.presets import PRESETS
+from thriftbit.runtime.examine import with_engine
 from thriftbit.sizes import describe_bytes
 from thriftbit.sources.checkpoint import CONFIG
 from thriftbit.sources.model import Model
@@ -54,7 +55,7 @@ class Advice:
     @property
     def shown(self) -> list[Option]:
         choice = self.choice
-        return worth_choosing(self.options, (choice.option, choice.better, choice.cheaper))
+        return worth_choosing(self.options, (choice.option, choice.better, choice.cheaper, choice.faster))
 
     @property
     def fits(self) -> bool:
@@ -152,6 +153,8 @@ def computer_profile(machine: str | Path | None) -> tuple[Profile, bool]:
     if machine is not None:
         return load_profile(Path(machine)), False
     facts = detect()
+    if facts.gpus:  # of use only if the engine computes on them
+        facts = with_engine(facts)
     return stored_profile(facts) or Profile(facts), True
 
 

@@ -126,6 +126,21 @@ def _published(level: str, model: Model) -> ExpectedLoss:
     return ExpectedLoss(found, LITERATURE) if found else ExpectedLoss(unknown("nothing is published about it"), UNKNOWN)
 
 
+def with_cache(loss: ExpectedLoss, cache: Prediction) -> ExpectedLoss:
+    """cache: by what share perplexity rises through the KV cache. Return what weights and cache lose together: their
+    errors are independent, so the rises multiply."""
+    share = loss.share
+    if not cache.value or share.value is None:
+        return loss
+    value, low, high = (
+        (1 + (own or 0.0)) * (1 + (more or 0.0)) - 1
+        for own, more in ((share.value, cache.value), (share.low, cache.low), (share.high, cache.high))
+    )
+    provenance = LITERATURE if loss.provenance == LOSSLESS else loss.provenance
+    reason = f"{share.reason}; and for its cache {cache.reason}"
+    return ExpectedLoss(Prediction(value, low, high, reason), provenance)
+
+
 def family_of(name: str) -> str:
     """Return the family in a model's name: "smollm2" for "SmolLM2-135M-Instruct", "" if there is none."""
     match = _FAMILY_NAME.match(name.rstrip("/").rpartition("/")[2])

@@ -15,17 +15,21 @@ from thriftbit.advice.losses import (
     ExpectedLoss,
     expected_loss,
     loss_of_file,
+    with_cache,
 )
+from thriftbit.advice.plans import Running, best_plan
 from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.machine.corrections import Correction
-from thriftbit.machine.memory_needed import MemoryNeeded, memory_needed
+from thriftbit.machine.memory_needed import MemoryNeeded
 from thriftbit.machine.model_shape import ModelShape, shape_of
+from thriftbit.machine.placement import Placement
 from thriftbit.machine.predict import decode_rate, energy_per_token, first_token_seconds, prefill_rate
 from thriftbit.machine.prediction import Prediction, exact, unknown
 from thriftbit.machine.profile import Profile, Spread
-from thriftbit.machine.room import Placement, Room, place
+from thriftbit.machine.room import Room
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.measurement.measurement import Measurement
 from thriftbit.quantization.gguf_file import file_layout
 from thriftbit.quantization.plan import CUSTOM, Plan, make_plan
@@ -46,15 +50,17 @@ _KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4, "NVFP4": NVFP
 
 @dataclass(frozen=True)
 class Option:
-    """name: the preset, or the format of a model that is quantized already. size: bytes of the file. speed: tokens/s
-    when writing. prefill: tokens/s when reading. first_token: seconds until an answer to 512 tokens begins. energy:
-    joules per token. speed_provenance: "measured here", "predicted", "unknown". native: whether it is the format that
-    the model was made in. same: other presets that give the same file, tensor for tensor."""
+    """name: the preset, or the format of a model that is small already. size: bytes of the file. plan: how it would
+    run; memory, place: what that needs, and where. speed: tokens written in a second, prefill: read; first_token:
+    seconds until an answer to 512 tokens begins. energy: joules for a token. speed_provenance: "measured here",
+    "predicted", "unknown". loss: of weights and cache together; cache_loss: of the cache alone. native: whether it is
+    the format that the model was made in. same: other presets whose file is this one, tensor for tensor."""
 
     name: str
     size: Prediction
     bits_per_weight: float
     shape: ModelShape
+    plan: RunningPlan
     memory: MemoryNeeded
     place: Placement
     speed: Prediction
@@ -62,13 +68,14 @@ class Option:
     prefill: Prediction
     first_token: Prediction
     loss: ExpectedLoss
+    cache_loss: Prediction
     energy: Prediction
     native: bool = False
     same: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
-        return self.place.where not in ("no", "unknown")
+        return self.place.fits
 
 
 @dataclass(frozen=True)
@@ -207,23 +214,24 @@ def _option(outline: Outline, name: str, plan: Plan, computer: Computer, wishes:
     model = outline.model
     shape = shape_of(model.architecture, model.metadata, plan.entries(model))
     context = wishes.context(shape.context_tokens)
-    memory = memory_needed(shape, context, cache_type=wishes.cache_type, instruction_sets=computer.instruction_sets)
-    where = place(shape, memory, computer.room)
+    running = best_plan(shape, model.architecture, context, computer.room, computer.instruction_sets, wishes.running)
     native = plan.preset == CUSTOM
-    speed, prefill = _speeds(shape, computer, where, wishes)
-    loss = _loss(outline, name, evidence, native)
+    speed, prefill = _speeds(shape, computer, running)
+    loss = with_cache(_loss(outline, name, evidence, native), running.cache_loss)
     return Option(
         name=name,
         size=_file_size(outline, plan),
         bits_per_weight=8 * shape.weights_bytes / shape.parameters,
         shape=shape,
-        memory=memory,
-        place=where,
+        plan=running.plan,
+        memory=running.memory,
+        place=running.place,
         speed=speed,
         speed_provenance="unknown" if speed.value is None else "predicted",
         prefill=prefill,
         first_token=first_token_seconds(prefill, speed, _PROMPT_TOKENS),
         loss=loss,
+        cache_loss=running.cache_loss,
         energy=energy_per_token(speed, computer.watts),
         native=native,
     )
@@ -246,22 +254,21 @@ def _loss(outline: Outline, name: str, evidence: Evidence, native: bool) -> Expe
     )
 
 
-def _speeds(shape: ModelShape, computer: Computer, where: Placement, wishes: Wishes) -> tuple[Prediction, Prediction]:
-    """Return the speeds of writing and of reading, in tokens/s."""
-    profile = computer.profile
-    if where.where in ("no", "unknown"):
+def _speeds(shape: ModelShape, computer: Computer, running: Running) -> tuple[Prediction, Prediction]:
+    """Return how fast it writes and reads."""
+    profile, where = computer.profile, running.place
+    if not where.fits:
         return unknown("it does not fit"), unknown("it does not fit")
+    decode = decode_rate(shape, profile, plan=running.plan, place=where, correction=computer.correction)
     measured_on_gpu = profile is not None and profile.device not in ("", _CPU)
     if profile is not None and profile.rates and where.where != ("GPU" if measured_on_gpu else _CPU):
         on = "the GPU" if measured_on_gpu else "the processor"
-        reason = f"the speed of {on} was measured, and this would run {_words(where)}"
-        return unknown(reason), unknown(reason)
-    decode = decode_rate(shape, profile, cache_type=wishes.cache_type, correction=computer.correction)
+        return decode, unknown(f"the speed of {on} was measured, and this would run {_words(where)}")
     return decode, prefill_rate(shape, profile, prompt_tokens=_PROMPT_TOKENS, correction=computer.prefill_correction)
 
 
 def _words(where: Placement) -> str:
-    return {"GPU": "on the GPU", "partly": "partly on the GPU"}.get(where.where, "on the processor")
+    return "on the processor" if where.where == _CPU else "on the GPU" if where.where == "GPU" else "partly on the GPU"
 
 
 def _file_size(outline: Outline, plan: Plan) -> Prediction:

@@ -1,16 +1,20 @@
-"""Turns whatever a person calls a model into a file that runs here, with a context that fits.
+"""From whatever a person calls a model to a file that runs here, and the plan by which it runs.
 
-A GGUF runs as it is. A folder or a model on the Hub is quantized to what `fit` recommends, unless a file that was made
-of it is here already. The memory that is free now decides the context: it is halved until the model fits, and the user
-is told. Left out: a hidden folder for such files. Files of gigabytes go into the current folder, under the name that
-`thriftbit quantize` would give them."""
+A GGUF runs as it is. Of a folder or a model on the Hub one is made: of what `fit` recommends, unless one that was made
+of it is here already. The memory that is free now decides how it runs: the types of its cache and its
+place (`plans.py`). Where that is not enough, its context is halved until it fits, which is said.
+
+Left out: a hidden folder for such files. What takes gigabytes stands where the person is, under the name that
+`thriftbit quantize` would give it.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from thriftbit.advice.fit import computer_for, computer_profile, fit
 from thriftbit.advice.losses import Evidence
@@ -20,6 +24,8 @@ from thriftbit.advice.wording import next_command
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import check_can_chat
 from thriftbit.library.locate import LITTLE_BYTES, obtain
+from thriftbit.machine.profile import Profile
+from thriftbit.machine.running_plan import NO_WISHES, PlanWishes, RunningPlan
 from thriftbit.progress import Progress, no_progress
 from thriftbit.quantization.importance_needed import NeedsImportanceError
 from thriftbit.quantization.plan import Plan, make_plan
@@ -34,6 +40,9 @@ from thriftbit.sources.remote import Outline, open_outline
 _logger = logging.getLogger(__name__)
 
 LEAST_CONTEXT_TOKENS = 512
+_PLACEMENT_LEFT_OPEN: dict[str, Any] = {
+    "gpu_layers": None, "expert_layers": None, "experts_in_main": False, "all_on_gpu": False,
+}  # fmt: skip
 _FINGERPRINT = "thriftbit.source.fingerprint"
 
 Confirm = Callable[[str], bool]
@@ -41,11 +50,12 @@ Confirm = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Ready:
-    """path: of a GGUF. context_tokens: the context that fits into memory. threads: the number that was measured as the
-    fastest here; None if nothing was measured."""
+    """path: of a GGUF. plan: how it runs on this computer now. layers: that it has. threads: measured best here; None
+    if nothing was measured."""
 
     path: Path
-    context_tokens: int
+    plan: RunningPlan
+    layers: int
     threads: int | None
 
 
@@ -53,67 +63,80 @@ def ready_to_run(
     source: str,
     *,
     context_tokens: int | None = None,
+    running: PlanWishes = NO_WISHES,
     offline: bool = False,
     confirm: Confirm,
     progress: Progress = no_progress,
 ) -> Ready:
-    """Return a file of the model that runs here. It is made if none is here.
+    """source: whatever `locate` understands. running: what is decided of how it runs. confirm: is asked before much is
+    downloaded or written.
 
-    source: whatever `locate` understands. context_tokens: the wanted context. confirm: is asked before much is
-    downloaded or written. Raises ThriftbitError for a model that is missing, damaged or does not fit, and if the user
-    does not agree."""
+    Raises ThriftbitError for what is missing or damaged, does not fit, or was not agreed to."""
     source = obtain(source, to_run=True, offline=offline, confirm=confirm)
     path = Path(source)
     if not path.is_file():
-        path = _made_of(source, context_tokens, offline, confirm, progress)
+        path = _made_of(source, context_tokens, running, offline, confirm, progress)
     check_can_chat(path)
-    profile, _ = computer_profile(None)
-    return Ready(path, context_that_fits(path, context_tokens), profile.best_threads)
+    return plan_for(path, context_tokens, running)
 
 
-def context_that_fits(path: Path, wanted: int | None) -> int:
-    """Return the tokens of context that fit into free memory: as many as wanted if possible. Raises ThriftbitError if
-    the model does not fit even with a short context."""
-    outline = open_outline(path)
-    option = _option(outline, wanted or DEFAULT_CONTEXT_TOKENS)
+def plan_for(path: Path, wanted: int | None, running: PlanWishes = NO_WISHES) -> Ready:
+    """wanted: tokens of context. Return the file with the plan that suits it in the memory that is free now: with as
+    much of the context as fits. What is not as it was wished is logged. Raises ThriftbitError if the model does not
+    even fit with a little, UsageError for a cache that its architecture cannot take."""
+    outline, here = open_outline(path), computer_profile(None)
+    option = _option(outline, here, wanted or DEFAULT_CONTEXT_TOKENS, running)
     made_for = option.shape.context_tokens
     context = asked = min(wanted or DEFAULT_CONTEXT_TOKENS, made_for or (1 << 31))
     if wanted and asked < wanted:
         _logger.info(f"{path.name} was made for a context of {made_for:,} tokens and gets that length.")
+    if option.place.where == "no" and running.places:
+        _logger.info("It does not fit as --placement asks, and goes where there is room.")
+        running = replace(running, **_PLACEMENT_LEFT_OPEN)
+        option = _option(outline, here, context, running)
     while option.place.where == "no" and context > LEAST_CONTEXT_TOKENS:
         context = max(LEAST_CONTEXT_TOKENS, context // 2)
-        option = _option(outline, context)
+        option = _option(outline, here, context, running)
     if option.place.where == "no":
-        raise ThriftbitError(_too_large(path, option, context))
+        raise ThriftbitError(_too_large(path, option, context, here))
     if option.place.where == "unknown":
         _logger.info(f"Note: it is not known whether {path.name} fits into memory.")
     if context < asked:
         _logger.info(
             f"A context of {asked:,} tokens does not fit into the memory that is free now; it gets {context:,}."
         )
-    return context
+    return Ready(path, option.plan, option.place.layers, here[0].best_threads)
 
 
-def fit_together(paths: Sequence[Path], context_tokens: int) -> bool:
-    """Return whether all files fit into free memory together, each with its own context. Returns True if that cannot be
-    told."""
-    places = [_option(open_outline(path), context_tokens).place for path in paths]
-    room = computer_for(*computer_profile(None), Wishes()).room
+def fit_together(paths: Sequence[Path], plans: Sequence[RunningPlan]) -> bool:
+    """Whether all fit into the memory that is free now, together and each as planned; where that cannot be told,
+    yes."""
+    here = computer_profile(None)
+    places = [
+        _option(open_outline(path), here, plan.context_tokens, _exactly(plan)).place
+        for path, plan in zip(paths, plans, strict=True)
+    ]
+    room = computer_for(*here, Wishes()).room
     main, gpu = sum(place.main_bytes for place in places), sum(place.gpu_bytes for place in places)
     if room.main is None:
         return True
     return main + gpu <= room.main if room.shared else main <= room.main and gpu <= room.gpu
 
 
-def _option(outline: Outline, context_tokens: int) -> Option:
-    """Return the option of the file as it is, on this computer."""
-    wishes = Wishes(context_tokens=context_tokens)
-    computer = computer_for(*computer_profile(None), wishes)
+def _exactly(plan: RunningPlan) -> PlanWishes:
+    experts = plan.expert_layers or None
+    return PlanWishes(plan.key_type, plan.value_type, None if experts else plan.gpu_layers, experts, draft=plan.draft)
+
+
+def _option(outline: Outline, here: tuple[Profile, bool], context_tokens: int, running: PlanWishes) -> Option:
+    """Return the file as it is, on this computer."""
+    wishes = Wishes(context_tokens=context_tokens, running=running)
+    computer = computer_for(*here, wishes)
     return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)[0]
 
 
-def _too_large(path: Path, option: Option, context: int) -> str:
-    computer = computer_for(*computer_profile(None), Wishes())
+def _too_large(path: Path, option: Option, context: int, here: tuple[Profile, bool]) -> str:
+    computer = computer_for(*here, Wishes())
     return (
         f"{path}: takes {describe_bytes(option.place.main_bytes)} of memory even with a context of {context:,} tokens, "
         f"and {describe_bytes(computer.room.main or 0)} can be used now. Close other programs, or take a smaller file: "
@@ -124,13 +147,13 @@ def _too_large(path: Path, option: Option, context: int) -> str:
 def _made_of(
     source: str,
     context_tokens: int | None,
+    running: PlanWishes,
     offline: bool,
     confirm: Confirm,
     progress: Progress,
 ) -> Path:
-    """Return a file of a folder or of a model on the Hub: an existing one, or a new one in the precision that `fit`
-    recommends."""
-    advice = fit(source, Wishes(context_tokens=context_tokens), offline=offline)
+    """Return a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends."""
+    advice = fit(source, Wishes(context_tokens=context_tokens, running=running), offline=offline)
     option = advice.choice.option
     model = _opened(source)
     name = Path(source).resolve().name.partition("@")[0]
@@ -182,12 +205,13 @@ def _already_made(name: str, model: Model | None, preferred: str) -> Iterator[Pa
     file states which weights it was made of, so nothing is yielded if the model's weights are not here to compare."""
     if model is None:
         return
+    here = computer_profile(None)
     files = sorted(Path().glob("*.gguf"), key=lambda file: (file.name != f"{name}-{preferred}.gguf", -_size(file)))
     for file in files:
         try:
             if (
                 read_parts(file)[0].metadata.get(_FINGERPRINT) == model.fingerprint
-                and _option(open_outline(file), LEAST_CONTEXT_TOKENS).place.where != "no"
+                and _option(open_outline(file), here, LEAST_CONTEXT_TOKENS, NO_WISHES).place.where != "no"
             ):
                 yield file
         except (ThriftbitError, OSError):

@@ -1,4 +1,5 @@
-"""What would fit, if nothing does: a shorter context, a cache in 8 bits, less memory left free, or a smaller model."""
+"""Nothing fits: what would. A smaller context, less left free, more memory, or a smaller model. (A cache of fewer bits
+was tried before, unless somebody decided against it.)"""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import replace
 from thriftbit.advice.options import Option
 from thriftbit.advice.wishes import Wishes
 from thriftbit.machine.room import Room
+from thriftbit.machine.running_plan import PlanWishes
 from thriftbit.sizes import describe_bytes, describe_count
 
 _SMALLEST_CONTEXT = 1024
@@ -44,18 +46,15 @@ def what_would_fit(
 def _other_settings(
     evaluate: Callable[[Wishes], Sequence[Option]], wishes: Wishes, context_tokens: int
 ) -> Iterator[str]:
-    cached = replace(wishes, cache_type="Q8_0")
-    if wishes.cache_type != "Q8_0" and (best := _largest(evaluate(cached))):
-        yield f"Keep the context in 8 bits (--cache-type Q8_0): then {best.name} fits."
+    free = replace(wishes, running=PlanWishes())
+    if free != wishes and (best := _largest(evaluate(free))):
+        yield f"Leave the cache and the placement to the search: then {best.name} fits, with {best.plan.describe()}."
         return
     shorter = context_tokens
     while shorter > _SMALLEST_CONTEXT:
         shorter //= 2
-        if best := _largest(evaluate(replace(cached, context_tokens=shorter))):
-            yield (
-                f"A shorter context with its cache in 8 bits (--context {shorter} --cache-type Q8_0): "
-                f"then {best.name} fits."
-            )
+        if best := _largest(evaluate(replace(free, context_tokens=shorter))):
+            yield f"A shorter context (--context {shorter}): then {best.name} fits."
             return
     if wishes.leave_free_bytes and (best := _largest(evaluate(replace(wishes, leave_free_bytes=0)))):
         yield f"Leave no memory free: then {best.name} fits, but close other programs first."

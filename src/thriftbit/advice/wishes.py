@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thriftbit.errors import UsageError
+from thriftbit.machine.running_plan import NO_WISHES, PlanWishes
 
 DEFAULT_CONTEXT_TOKENS = 8192
 READING_SPEED = 6.0  # tokens/s: about as fast as people read
@@ -25,16 +26,16 @@ _OWN_TEXT = (0.01, True)
 
 @dataclass(frozen=True)
 class Wishes:
-    """task: one of TASKS, or the path of a text file. min_speed: tokens/s. max_loss: the share by which perplexity may
-    rise. context_tokens: None for the usual context. leave_free_bytes: memory for everything else; None for a default.
-    cache_type: the format of the KV cache. saves_energy: whether energy per token decides, as on battery."""
+    """task: one of TASKS, or a text file. min_speed: tokens/s, max_loss: the share by which perplexity may rise,
+    context_tokens: None for what is usual. leave_free_bytes: of memory, for everything else; None for a little.
+    running: what is decided of how it runs; the rest is searched. saves_energy: on battery."""
 
     task: str = "chat"
     min_speed: float | None = None
     max_loss: float | None = None
     context_tokens: int | None = None
     leave_free_bytes: int | None = None
-    cache_type: str = "F16"
+    running: PlanWishes = NO_WISHES
     saves_energy: bool = False
 
     def __post_init__(self) -> None:

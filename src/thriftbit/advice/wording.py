@@ -37,7 +37,7 @@ def reason(advice: Advice) -> str:
         return _refusal(advice)
     if option.native:
         return _native_reason(advice, option)
-    takes = f"It takes {share_of_original(advice, option)}{describe_bytes(_value(option.size))}, fits {_where(option)}"
+    takes = f"It takes {share_of_original(advice, option)}{describe_bytes(_value(option.size))}, {_fits(option)}"
     speed = _speed(option)
     loss = option.loss.share
     if loss.value is None:
@@ -58,6 +58,11 @@ def difference(advice: Advice, other: Option, *, better: bool) -> str:
         facts.append("is as fast" if theirs == ours else f"writes {theirs} tokens/s instead of {ours}")
     if other.loss.share.value is not None and chosen.loss.share.value is not None:
         facts.append(f"loses {_lost(other.loss)} instead of {_lost(chosen.loss)}")
+    if other.fits and (other.place.where, other.plan.is_cache_usual) != (
+        chosen.place.where,
+        chosen.plan.is_cache_usual,
+    ):
+        facts.append(f"runs {_where(other)}{_cache(other)}")
     if memory and own and not other.fits:
         facts.append(f"does not fit: {describe_bytes(round(memory))} of memory")
     return f"{other.name} {_joined(facts)}."
@@ -71,7 +76,7 @@ def next_command(advice: Advice) -> str:
     source = outline.model.source
     if option.native:
         if Path(source).is_file():
-            return f"thriftbit chat {quoted(source)} --context {advice.context_tokens}"
+            return f"thriftbit chat {quoted(source)} {option.plan.options()}"
         if outline.weights_there and not outline.obstacle:
             return f"thriftbit quantize {quoted(source)} --to same"
     if option.native or not outline.weights_there:
@@ -80,6 +85,16 @@ def next_command(advice: Advice) -> str:
         return ""
     needs = option.name in PRESETS and PRESETS[option.name].wants_importance
     return f"thriftbit quantize {quoted(source)} --to {option.name}{' --effort calibrated' if needs else ''}"
+
+
+def running_command(advice: Advice) -> str:
+    """Return what to type to run the recommended precision as it was planned, once its file is here; "" where that is
+    known already, or nothing is recommended."""
+    option, source = advice.choice.option, Path(advice.outline.model.source)
+    if option is None or not next_command(advice).startswith("thriftbit quantize"):
+        return ""
+    name = source.resolve().name.partition("@")[0]
+    return f"thriftbit chat {quoted(f'{name}-{option.name}.gguf')} {option.plan.options()}"
 
 
 def describe_loss(loss: ExpectedLoss) -> str:
@@ -142,14 +157,14 @@ def _native_reason(advice: Advice, option: Option) -> str:
     size = describe_bytes(_value(option.size))
     if born is not None and born.trained:
         return (
-            f"This model was made in {born.kind} and is already as small as it was meant to be. It takes {size}, fits "
-            f"{_where(option)}{_speed(option)}, and loses nothing."
+            f"This model was made in {born.kind} and is already as small as it was meant to be. It takes {size}, "
+            f"{_fits(option)}{_speed(option)}, and loses {_lost(option.loss)}."
         )
     lost = ""
     if option.loss.share.value is not None:
         beside = f"{describe_loss(option.loss)}{_beside(option.loss)}"
         lost = f"; expect {meaning_of(_told(option.loss))} ({beside})"
-    return f"The file takes {size} and fits {_where(option)}{_speed(option)}{lost}."
+    return f"The file takes {size} and {_fits(option)}{_speed(option)}{lost}."
 
 
 def _refusal(advice: Advice) -> str:
@@ -164,11 +179,27 @@ def _refusal(advice: Advice) -> str:
     return f"No precision fits into the {describe_bytes(advice.room.main or 0)} of memory that {which}."
 
 
+def _fits(option: Option) -> str:
+    """Return "fits into memory", with what there is to say of its cache"""
+    where = "into memory" if option.place.where == "CPU" else _where(option)
+    return f"fits {where}{_cache(option)}"
+
+
 def _where(option: Option) -> str:
     place = option.place
     if place.where == "partly":
         return f"with {place.gpu_layers} of {place.layers + 1} layers on the GPU"
-    return {"GPU": "on the GPU", "CPU": "into memory"}.get(place.where, "nowhere")
+    if place.where == "experts":
+        return f"on the GPU with the experts of {place.expert_layers} of {place.layers} layers in main memory"
+    return {"GPU": "on the GPU", "CPU": "on the processor"}.get(place.where, "nowhere")
+
+
+def _cache(option: Option) -> str:
+    plan = option.plan
+    if plan.is_cache_usual:
+        return ""
+    kept = plan.key_type if plan.key_type == plan.value_type else f"{plan.key_type} and {plan.value_type}"
+    return f" with its context kept in {kept}"
 
 
 def _speed(option: Option) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,7 @@ from thriftbit.cli.options import (
     json_option,
     minutes_to_keep,
     offline_option,
+    running_options,
     threads_option,
     unload_option,
     yes_option,
@@ -23,6 +25,9 @@ from thriftbit.cli.printing import notes
 from thriftbit.cli.questions import choose_model, make_ready
 from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import UsageError
+
+if TYPE_CHECKING:
+    from thriftbit.machine.running_plan import PlanWishes
 
 
 @click.command(short_help="Talk to a model, on this computer alone.")
@@ -46,6 +51,7 @@ from thriftbit.errors import UsageError
 @click.option("--load", "conversation_file", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
 @click.option("-c", "--continue", "goes_on", is_flag=True, help="Go on with the conversation that was saved last.")
 @click.option("--plain", is_flag=True, help="Show answers as they are written, without Markdown.")
+@running_options
 @threads_option
 @full_speed_option
 @unload_option
@@ -61,6 +67,7 @@ def chat(
     conversation_file: Path | None,
     goes_on: bool,
     plain: bool,
+    running: PlanWishes,
     threads: int | None,
     full_speed: bool,
     unload_after_minutes: float | None,
@@ -96,13 +103,13 @@ def chat(
         conversation_file, last_model = _last(conversation_file)
         model = model or last_model
     model = model or choose_model()
-    ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
+    ready = make_ready(model, context_tokens=context_tokens, running=running, offline=offline, yes=yes)
     waiting = Waiting(notes, lambda: f"loading {ready.path.name}")
     with (
         waiting,
         thriftbit.Conversation(
             ready.path,
-            context_tokens=ready.context_tokens,
+            plan=ready.plan,
             threads=threads or ready.threads,
             polite=not full_speed,
             unload_after_minutes=minutes_to_keep(unload_after_minutes, full_speed),

@@ -20,6 +20,7 @@ from thriftbit.cli.messages import shown_by
 from thriftbit.cli.printing import output
 from thriftbit.cli.waiting import Waiting, keys_are_kept
 from thriftbit.errors import ThriftbitError, UsageError, shown
+from thriftbit.machine.running_plan import NO_DRAFT
 from thriftbit.runtime.conversation import Conversation, Listen, Statistics
 from thriftbit.runtime.engine import EngineDiedError
 from thriftbit.runtime.generation import Generation
@@ -44,9 +45,7 @@ def converse(conversation: Conversation, *, plain: bool = False, file: Path | No
 def _converse(chat: Chat) -> None:
     conversation = chat.conversation
     read = _plain_reader if output.is_dumb_terminal else _reader().prompt
-    _note(
-        f"{conversation.path.name}, context of {conversation.context_tokens:,} tokens. It all stays on this computer."
-    )
+    _note(f"{conversation.path.name}, with {conversation.plan.describe()}. It all stays on this computer.")
     _note("/help shows what you can do; Ctrl-C stops an answer, Ctrl-D leaves.")
     if conversation.messages:
         _note(f"Going on after {_questions(conversation)}.")
@@ -283,10 +282,19 @@ def _statistics(chat: Chat, argument: str) -> None:
         ("runs", f"{manner}{threads}"),
         ("context", f"{known.used_tokens:,} of {known.context_tokens:,} tokens used, {known.left_tokens:,} left"),
     ]
+    if known.plan.draft != NO_DRAFT:
+        rows.append(("drafts", _drafts(known)))
     if known.dropped_messages:
         rows.append(("left out", f"the oldest {known.dropped_messages} messages, which the model no longer sees"))
     _columns(rows)
     _note("all measured here; the speeds are of the last answer")
+
+
+def _drafts(known: Statistics) -> str:
+    if not known.drafted_tokens:
+        return "none yet"
+    share = known.accepted_tokens / known.drafted_tokens
+    return f"{known.accepted_tokens:,} of {known.drafted_tokens:,} guessed tokens accepted ({share:.0%})"
 
 
 def _threads(known: Statistics) -> str:

@@ -19,6 +19,7 @@ from thriftbit.cli.options import (
     json_option,
     minutes_to_keep,
     offline_option,
+    running_options,
     threads_option,
     unload_option,
     yes_option,
@@ -30,6 +31,7 @@ from thriftbit.cli.waiting import Waiting
 from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
+    from thriftbit.machine.running_plan import PlanWishes
     from thriftbit.side_by_side.comparing import Page
 
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     metavar="TOKENS",
     help="Length of each model's context, in tokens; 4k by default.",
 )
+@running_options
 @threads_option
 @click.option("--at-once", is_flag=True, help="Let all write at the same time; they slow each other down.")
 @full_speed_option
@@ -56,6 +59,7 @@ def compare(
     port: int,
     no_browser: bool,
     context_tokens: int | None,
+    running: PlanWishes,
     threads: int | None,
     at_once: bool,
     full_speed: bool,
@@ -86,7 +90,9 @@ def compare(
     if len(models) < 2:
         raise UsageError("compare takes two files or more; `thriftbit quantize` makes another precision of one")
     check_free(HOST, port)  # before anything long begins
-    ready = [make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes) for model in models]
+    asked = context_tokens or DEFAULT_CONTEXT_TOKENS
+    ready = [make_ready(model, context_tokens=asked, running=running, offline=offline, yes=yes) for model in models]
+    shared = min(each.plan.context_tokens for each in ready)  # so that all are asked the same
     signal.signal(signal.SIGTERM, interrupt)
     waiting = Waiting(notes, lambda: "loading the models")
     with (
@@ -94,7 +100,7 @@ def compare(
         thriftbit.compare(
             [each.path for each in ready],
             port=port,
-            context_tokens=min(context_tokens or DEFAULT_CONTEXT_TOKENS, *(each.context_tokens for each in ready)),
+            plans=[each.plan.with_context(shared) for each in ready],
             threads=threads or ready[0].threads,
             at_once=at_once,
             polite=not full_speed,

@@ -12,7 +12,7 @@ from rich.text import Text
 
 import thriftbit
 from thriftbit.cli.completion import complete_models
-from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option
+from thriftbit.cli.options import Share, Size, Tokens, json_option, offline_option, running_options
 from thriftbit.cli.printing import notes, output, print_json, say, show, table
 from thriftbit.cli.questions import offer_measuring
 from thriftbit.cli.waiting import Waiting
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thriftbit.advice.options import Option
     from thriftbit.advice.ranking import Ranked
     from thriftbit.machine.prediction import Prediction
+    from thriftbit.machine.running_plan import PlanWishes
 
 
 NOTHING_FITS, CANNOT_TELL = 3, 4
@@ -46,13 +47,7 @@ NOTHING_FITS, CANNOT_TELL = 3, 4
     help="Length of the context, in tokens, for example 16k; 8k by default.",
 )
 @click.option("--leave-free", type=Size(least=0), metavar="SIZE", help="Memory for other programs, for example 4GB.")
-@click.option(
-    "--cache-type",
-    type=click.Choice(["F16", "Q8_0", "Q4_0"], case_sensitive=False),
-    default="F16",
-    show_default=True,
-    help="The precision of the KV cache.",
-)
+@running_options
 @click.option(
     "--battery", is_flag=True, help="Save energy: recommend what takes the least work of all that is good enough."
 )
@@ -72,7 +67,7 @@ def fit(
     max_loss: float | None,
     context_tokens: int | None,
     leave_free: int | None,
-    cache_type: str,
+    running: PlanWishes,
     battery: bool,
     machine: str | None,
     show_all: bool,
@@ -105,7 +100,7 @@ def fit(
         max_loss=max_loss,
         context_tokens=context_tokens,
         leave_free_bytes=leave_free,
-        cache_type=cache_type.upper(),
+        running=running,
         saves_energy=battery,
     )
     if machine is None:
@@ -172,8 +167,9 @@ def _headline(advice: Advice) -> Iterator[str]:
     card = f", {describe_bytes(room.gpu)} on {room.gpu_name}" if room.gpu else ""
     own = "This computer" if advice.is_here else "That computer"
     words = f" ({room.words})" if room.main is not None else ""
-    cache = "" if advice.wishes.cache_type == "F16" else f", kept in {advice.wishes.cache_type}"
-    yield f"{own}: {memory} for models{words}{card}. Context: {advice.context_tokens:,} tokens{cache}."
+    yield f"{own}: {memory} for models{words}{card}. Context: {advice.context_tokens:,} tokens."
+    if room.unused_gpu:
+        yield f"Note: {room.unused_gpu} is of no use here: the built-in llama.cpp does not compute on it."
     asked = advice.wishes.context_tokens
     if asked is not None and asked > advice.context_tokens:
         yield f"Note: you asked for {asked:,} tokens; this model was made for {advice.context_tokens:,} and gets those."
@@ -196,12 +192,15 @@ def _show_options(advice: Advice, options: Sequence[Option]) -> None:
         (">size", _size),
         (">memory", _memory),
         ("fits", _fits),
+        ("context in", _cache),
         (">tokens/s", _speed),
         (">loss", lambda option: describe_loss(option.loss)),
         ("you may notice", lambda option: describe_effect(option.loss)),
         ("loss known from", lambda option: _SHORT_PROVENANCE[option.loss.provenance]),
     ]
     left_out = {heading for width, heading in _LEFT_OUT if output.width < width}
+    if all(option.plan.is_cache_usual for option in options):
+        left_out.add("context in")
     if not any(option.speed.value for option in options):
         left_out.add(">tokens/s")
     columns = [column for column in columns if column[0] not in left_out]
@@ -230,10 +229,17 @@ def _memory(option: Option) -> str:
     return "unknown" if memory is None else describe_bytes(round(memory))
 
 
+def _cache(option: Option) -> str:
+    plan = option.plan
+    return plan.key_type if plan.key_type == plan.value_type else f"{plan.key_type}/{plan.value_type}"
+
+
 def _fits(option: Option) -> str:
     place = option.place
     if place.where == "partly":
         return f"{place.gpu_layers}/{place.layers + 1} on GPU"
+    if place.where == "experts":
+        return f"GPU, {place.expert_layers}/{place.layers} experts not"
     return _FITS[place.where]
 
 
@@ -249,7 +255,7 @@ def _speed(option: Option) -> str:
 
 
 def _show_choice(advice: Advice, option: Option) -> None:
-    from thriftbit.advice.wording import difference, next_command, reason
+    from thriftbit.advice.wording import difference, next_command, reason, running_command
 
     label = "Take" if not advice.choice.misses else "The best there is"
     _paragraph(f"{label}: {option.name}. {reason(advice)}", style="bold")
@@ -260,12 +266,16 @@ def _show_choice(advice: Advice, option: Option) -> None:
         _paragraph(f"Better: {difference(advice, choice.better, better=True)}")
     if choice.cheaper:
         _paragraph(f"Cheaper: {difference(advice, choice.cheaper, better=False)}")
+    if choice.faster:
+        _paragraph(f"Faster: {difference(advice, choice.faster, better=False)}")
     for sentence in _notes(option):
         _paragraph(sentence, style="dim")
     command = next_command(advice)
     if command:
         say("\nNext:")
         say(f"  {command}")
+        if then := running_command(advice):
+            say(f"  {then}")
 
 
 def _notes(option: Option) -> Iterator[str]:

@@ -180,6 +180,54 @@ def minutes_to_keep(asked: float | None, full_speed: bool) -> float | None:
     return asked or None
 
 
+_RUNNING_OPTIONS = (
+    click.option(
+        "--cache-type-k",
+        "key_type",
+        default="auto",
+        show_default=True,
+        metavar="TYPE",
+        help="What the context's keys are kept in: f16, q8_0, q4_0 or another of llama.cpp's types.",
+    ),
+    click.option(
+        "--cache-type-v",
+        "value_type",
+        default="auto",
+        show_default=True,
+        metavar="TYPE",
+        help="The same for its values.",
+    ),
+    click.option(
+        "--placement",
+        default="auto",
+        show_default=True,
+        metavar="PLACE",
+        help="Where the weights lie: cpu, gpu, experts (those in main memory), or a number of layers on the GPU.",
+    ),
+    click.option(
+        "--draft",
+        default="auto",
+        show_default=True,
+        metavar="DRAFT",
+        help="What guesses tokens ahead: none, ngram, mtp, or a smaller GGUF of the family. Answers stay the same.",
+    ),
+)
+
+
+def running_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with these options, which it gets as one `running: PlanWishes`."""
+
+    @wraps(function)
+    def with_running(key_type: str, value_type: str, placement: str, draft: str, **options: Any) -> Any:
+        from thriftbit.machine.running_plan import plan_wishes
+
+        return function(running=plan_wishes(key_type, value_type, placement, draft), **options)
+
+    for option in reversed(_RUNNING_OPTIONS):
+        with_running = option(with_running)
+    return with_running
+
+
 # llama.cpp's converter, for models whose class has no table here
 _CONVERTER_OPTIONS = (
     click.option(

@@ -21,17 +21,19 @@ from thriftbit.sizes import describe_bytes
 
 if TYPE_CHECKING:
     from thriftbit.advice.ready import Ready
+    from thriftbit.machine.running_plan import PlanWishes
 
 
 _SMALL_BITS = 9  # for each weight: more cost memory and speed, and show no difference in a chat
 
 
-def make_ready(model: str, *, context_tokens: int | None, offline: bool, yes: bool) -> Ready:
+def make_ready(model: str, *, context_tokens: int | None, running: PlanWishes, offline: bool, yes: bool) -> Ready:
     """yes: whether what is downloaded and written was agreed to beforehand"""
     with ProgressLine() as line:
         return thriftbit.ready_to_run(
             model,
             context_tokens=context_tokens,
+            running=running,
             offline=offline,
             confirm=lambda words: yes or _confirmed(words),
             progress=line.update,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from thriftbit.cli.options import (
     json_option,
     minutes_to_keep,
     offline_option,
+    running_options,
     threads_option,
     unload_option,
     yes_option,
@@ -27,6 +29,7 @@ from thriftbit.errors import UsageError
 
 if TYPE_CHECKING:
     from thriftbit.advice.ready import Ready
+    from thriftbit.machine.running_plan import PlanWishes
     from thriftbit.runtime.serve import Server
 
 _PATIENCE_SECONDS = 10.0
@@ -47,6 +50,7 @@ _PATIENCE_SECONDS = 10.0
     metavar="TOKENS",
     help="Context that all users share, in tokens; 8k by default.",
 )
+@running_options
 @threads_option
 @full_speed_option
 @unload_option
@@ -60,6 +64,7 @@ def serve(
     api_key: str,
     users: int,
     context_tokens: int | None,
+    running: PlanWishes,
     threads: int | None,
     full_speed: bool,
     unload_after_minutes: float | None,
@@ -90,7 +95,7 @@ def serve(
             "an --api-key that they need for it"
         )
     check_free(host, port)  # before anything long begins
-    ready = make_ready(model, context_tokens=context_tokens, offline=offline, yes=yes)
+    ready = make_ready(model, context_tokens=context_tokens, running=running, offline=offline, yes=yes)
     signal.signal(signal.SIGTERM, interrupt)
     waiting = Waiting(notes, lambda: f"loading {ready.path.name}")
     with (
@@ -100,7 +105,7 @@ def serve(
             host=host,
             port=port,
             api_key=api_key,
-            context_tokens=ready.context_tokens,
+            plan=ready.plan,
             users=users,
             threads=threads or ready.threads,
             polite=not full_speed,
@@ -123,9 +128,10 @@ def _tell(server: Server, ready: Ready, host: str, as_json: bool) -> None:
     if not is_loopback(host):
         announce("Everybody who has the key and can reach this computer can use the model; nothing is encrypted.")
     if as_json:
-        print_json({"address": server.address, "model": ready.path.name, "context_tokens": ready.context_tokens})
+        plan = asdict(server.plan)
+        print_json({"address": server.address, "model": ready.path.name, **plan})
         return
-    say(f"{ready.path.name} answers at {server.address}, with a context of {ready.context_tokens:,} tokens.")
+    say(f"{ready.path.name} answers at {server.address}, with {server.plan.describe(ready.layers)}.")
     say(f"For programs: {server.address}/v1   For people: open {server.address}   Ctrl-C ends it.")
 
 

@@ -142,3 +142,12 @@ class Facts:
     caches: tuple[CacheFound, ...]
     notes: tuple[str, ...] = ()
     """Sentences about what is half there: a GPU without a driver, a driver that does not answer."""
+
+
+BUILT_IN = "llama.cpp, built in"  # among the engines
+
+
+def engine_devices(facts: Facts) -> tuple[str, ...] | None:
+    """Return the GPUs that the built-in llama.cpp computes on; None if it was not asked, or does not say."""
+    details = next((engine.details.value for engine in facts.engines if engine.name == BUILT_IN), None)
+    return None if details is None else tuple(each.removeprefix("GPU: ") for each in details if each[:5] == "GPU: ")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from thriftbit.containers.entry import Entry
 from thriftbit.containers.gguf_values import padded
+from thriftbit.formats import format_named
 from thriftbit.machine.kv_cache import cache_bytes
 from thriftbit.machine.model_shape import ModelShape
 from thriftbit.machine.prediction import Prediction, unknown
@@ -40,6 +41,8 @@ _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd
 _OF_WIDTH, _OF_FFN, _OF_EXPERT_FFN, _OF_EXPERT_WIDTH = 5, 3, 3, 1
 _OF_RECURRENT = 5  # of what a recurrent layer convolves; a rough number
 _MASK_BYTES = 2
+_F16_BYTES = 2
+_VALUE_ROTATION = 64  # numbers that are rotated together; of keys a whole head, if 64 divides it
 _FIXED_COMPUTE_BYTES = 20 << 10
 
 # The program itself: Python, llama.cpp's libraries, its threads; and its table of tokens and merges. Measured.
@@ -53,9 +56,10 @@ _UNSURE_COMPUTE = 0.5  # of the room to compute of recurrent layers, which is no
 
 @dataclass(frozen=True)
 class MemoryNeeded:
-    """All in bytes. weights: as mapped from the file. copied: those in memory a second time, in another order. cache:
-    of the text. compute: room for one batch. other: the program and its vocabulary. resident: everything that the
-    system counts. lasting: resident without what the system can take back."""
+    """All in bytes. weights: as mapped from the file, and read. copied: those in memory a second time, in another
+    order. cache: of the text. compute: room for one batch. other: the program and its vocabulary. resident: everything
+    that the system counts. lasting: resident without what the system can take back. gpu_scratch: beside `compute`, if
+    it runs on a GPU."""
 
     weights: int
     copied: int
@@ -64,29 +68,31 @@ class MemoryNeeded:
     other: int
     resident: Prediction
     lasting: Prediction
+    gpu_scratch: int = 0
 
 
 def memory_needed(
     shape: ModelShape,
     context_tokens: int,
     *,
-    cache_type: str = "F16",
+    key_type: str = "F16",
+    value_type: str = "F16",
     instruction_sets: Collection[str] = (),
     program_bytes: int = PROGRAM_BYTES,
 ) -> MemoryNeeded:
     """Return what the model takes to run on the processor, with that much context.
 
-    cache_type: of keys and values. instruction_sets: as `Processor` has them. program_bytes: of the engine's process
-    before it loads anything.
+    key_type, value_type: of what is kept of the text. instruction_sets: as `Processor` has them. program_bytes: of the
+    engine's process before it loads anything.
     """
-    weights, copied = shape.weights_bytes, repacked_bytes(shape.entries, instruction_sets)
-    compute = compute_bytes(shape, context_tokens)
+    weights, copied = shape.weights_bytes - shape.idle_bytes, repacked_bytes(shape.entries, instruction_sets)
+    compute = compute_bytes(shape, context_tokens) + rotation_bytes(shape, key_type, value_type)
     vocabulary = _VOCABULARY_FIXED_BYTES + _BYTES_PER_PIECE * (shape.tokens + (shape.merges or shape.tokens))
     other = program_bytes + vocabulary
     if shape.layers is None:
         reason = "how this family keeps the text is not known"
         return MemoryNeeded(weights, copied, None, compute, other, unknown(reason), unknown(reason))
-    cache = cache_bytes(shape.layers, context_tokens, cache_type, cache_type)
+    cache = cache_bytes(shape.layers, context_tokens, key_type, value_type)
     unsure = _UNSURE * (compute + other)
     if any(layer.state_numbers for layer in shape.layers):
         unsure += _UNSURE_COMPUTE * compute
@@ -104,7 +110,37 @@ def memory_needed(
         other,
         Prediction(resident, resident - unsure, resident + unsure, reason),
         Prediction(lasting, lasting - unsure, lasting + unsure, reason),
+        unpacked_layer_bytes(shape.layers, context_tokens, key_type, value_type),
     )
+
+
+def rotation_bytes(shape: ModelShape, key_type: str, value_type: str) -> int:
+    """Return the matrices with which llama.cpp rotates keys and values before it quantizes them, so that no number
+    stands out. Source: src/llama-kv-cache.cpp."""
+    keys = sum(_rotation(width, width) for width in shape.key_heads) if is_quantized(key_type) else 0
+    values = sum(_rotation(width, _VALUE_ROTATION) for width in shape.value_heads) if is_quantized(value_type) else 0
+    return keys + values
+
+
+def unpacked_layer_bytes(layers: Sequence[LayerCache], context_tokens: int, key_type: str, value_type: str) -> int:
+    """Return what a GPU takes to read a quantized cache: keys and values of one layer as F16, for every batch. Source:
+    ggml/src/ggml-cuda/fattn-common.cuh. (A processor reads them as they are.)"""
+    keys, values = is_quantized(key_type), is_quantized(value_type)
+    return max(
+        (
+            _F16_BYTES * layer.cells(context_tokens) * (keys * layer.key_width + values * layer.value_width)
+            for layer in layers
+        ),
+        default=0,
+    )
+
+
+def is_quantized(cache_type: str) -> bool:
+    return format_named(cache_type).block_size > 1
+
+
+def _rotation(head: int, side: int) -> int:
+    return 4 * side * side if head % _VALUE_ROTATION == 0 else 0
 
 
 def repacked_bytes(entries: Sequence[Entry], instruction_sets: Collection[str]) -> int:

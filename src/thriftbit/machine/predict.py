@@ -9,18 +9,26 @@ so it is measured too. The time to read a prompt is weights times tokens, divide
 
 Where a format was not measured, bandwidth bounds its rate, and the interval says how loosely. Without any measurement
 there is no number. Real runs correct later predictions (`corrections.py`).
+
+Where weights lie in two memories (`placement.py`), each part takes its own time, one after the other. The profile has
+the rates of one device; of a GPU that was not measured, only the bandwidths are known that GPUs with a memory of their
+own have, so the interval is wide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
+from thriftbit.containers.entry import Entry
 from thriftbit.machine.corrections import Correction, no_correction
 from thriftbit.machine.memory_needed import memory_needed
 from thriftbit.machine.model_shape import ModelShape
+from thriftbit.machine.placement import Placement
 from thriftbit.machine.prediction import Prediction, unknown, widened
 from thriftbit.machine.profile import FormatRate, Profile, Spread, StepCost
 from thriftbit.machine.rates import bandwidth_with, busiest_tokens, format_rates, step_cost_with
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.sizes import counted
 
 __all__ = ["Prediction", "decode_rate", "energy_per_token", "first_token_seconds", "memory_needed", "prefill_rate"]
@@ -30,6 +38,8 @@ NOT_MEASURED = "this computer's speed was not measured: `thriftbit doctor --meas
 # What a format reaches of the memory's bandwidth, where it was not measured itself: from slow kernels on a fast memory
 # to fast kernels on a slow one. (Of the formats measured on the machines we had, all lie within.)
 _OF_BANDWIDTH = Spread(0.55, 0.2, 1.0)
+# Of GPUs with a memory of their own, from small cards of 2019 to large ones of 2025, in bytes per second
+_GPU_BANDWIDTH = Spread(360e9, 120e9, 1400e9)
 # Handling, where it was not measured: starting the operations of a layer. And choosing among the vocabulary.
 _LAYER_SECONDS = Spread(20e-6, 5e-6, 60e-6)
 _TOKEN_SECONDS = Spread(3e-9, 1e-9, 10e-9)
@@ -45,6 +55,17 @@ _IDLE_DRIFT, _BUSY_DRIFT = 1.15, 1.4
 _NOTABLY_BUSY = 0.25
 
 _PLAIN = ("F32", "F16", "BF16")
+_CPU = "CPU"
+_NO_TIME = Spread(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Device:
+    """What computes some of the layers. rates: of formats that were measured on it. bandwidth: of its memory."""
+
+    name: str
+    rates: Mapping[str, FormatRate]
+    bandwidth: Spread | None
 
 
 def decode_rate(
@@ -53,37 +74,72 @@ def decode_rate(
     *,
     filled_tokens: int = 512,
     threads: int | None = None,
-    cache_type: str = "F16",
+    plan: RunningPlan | None = None,
+    place: Placement | None = None,
     correction: Correction | None = None,
 ) -> Prediction:
     """Return the tokens written per second, after `filled_tokens` of text.
 
-    threads: by default the number that was measured best. correction: from `corrections.py`.
+    threads: by default the number that was measured best. plan: for the types of its cache. place: where the weights
+    lie; None for all of them on the device that was measured. correction: from `corrections.py`, of that device.
     """
     if profile is None or not (profile.rates or profile.bandwidth):
         return unknown(NOT_MEASURED)
     if shape.layers is None:
         return unknown("how this family keeps the text is not known")
     threads = threads or profile.best_threads or 1
-    rates, bandwidth = format_rates(profile, threads), bandwidth_with(profile, threads)
-    steps = step_cost_with(profile, threads)
-    seconds = _handling_seconds(shape, steps, threads)
+    plan = plan or RunningPlan(0)
+    seconds = _times(shape.tokens, _TOKEN_SECONDS)
     guessed: list[str] = []
-    for format, size_bytes in shape.bytes_per_token().items():
-        rate = rates.get(format)
-        spread = rate.decode_bytes_per_second if rate else _from_bandwidth(bandwidth, rates.values())
-        if spread is None:
-            return unknown(
-                f"neither {format} nor the memory's bandwidth was measured with {counted(threads, 'thread')}"
-            )
-        if rate is None and format not in _PLAIN:
-            guessed.append(format)
-        seconds = _plus(seconds, _over(size_bytes, spread))
-    reading = bandwidth or next(iter(rates.values())).decode_bytes_per_second
-    seconds = _plus(seconds, _looking_back_seconds(shape, filled_tokens, cache_type, reading, steps, threads))
+    unmeasured = ""
+    for device, counts, layers in _parts(shape, profile, threads, place):
+        is_measured = _is_measured(device, profile)
+        for format, size_bytes in shape.bytes_per_token(counts).items():
+            rate = device.rates.get(format)
+            spread = rate.decode_bytes_per_second if rate else _from_bandwidth(device.bandwidth, device.rates.values())
+            if spread is None:
+                return unknown(
+                    f"neither {format} nor the memory's bandwidth was measured with {counted(threads, 'thread')}"
+                )
+            if rate is None and is_measured and format not in _PLAIN:
+                guessed.append(format)
+            seconds = _plus(seconds, _over(size_bytes, spread))
+        steps = step_cost_with(profile, threads) if is_measured else None
+        seconds = _plus(seconds, _handling_seconds(len(layers), steps, threads))
+        looking_back = _looking_back_seconds(shape, layers, filled_tokens, plan, device, steps, threads)
+        seconds = _plus(seconds, looking_back)
+        if not is_measured:
+            unmeasured = f"; {device.name} was not measured, so its part is a guess"
+            correction = None
     what = f"predicted from this computer's benchmark, after {filled_tokens} tokens of text"
-    reason = _reason(what, guessed, threads)
+    reason = f"{_reason(what, guessed, threads)}{unmeasured}"
     return _corrected(seconds, reason, correction, profile)
+
+
+def _parts(
+    shape: ModelShape, profile: Profile, threads: int, place: Placement | None
+) -> list[tuple[_Device, Callable[[Entry], bool], list[int]]]:
+    """Return what computes, which tensors it reads, and in which layers it looks back."""
+    layers = list(range(len(shape.layers or ())))
+    rates, bandwidth = format_rates(profile, threads), bandwidth_with(profile, threads)
+    measured_on_gpu = profile.device not in ("", _CPU)
+    main = _Device("the processor", {} if measured_on_gpu else rates, bandwidth)
+    if place is None:
+        return [(_Device(main.name, rates, bandwidth), lambda entry: True, layers)]
+    is_shared = any(gpu.shared.value for gpu in profile.facts.gpus)
+    gpu = _Device("the GPU", rates if measured_on_gpu else {}, bandwidth if is_shared else _GPU_BANDWIDTH)
+    on_gpu = [layer for layer in layers if place.is_layer_on_gpu(layer)]
+    in_main = [layer for layer in layers if not place.is_layer_on_gpu(layer)]
+    parts: list[tuple[_Device, Callable[[Entry], bool], list[int]]] = []
+    if place.gpu_layers:
+        parts.append((gpu, place.is_on_gpu, on_gpu))
+    if in_main or place.expert_layers:
+        parts.append((main, lambda entry: not place.is_on_gpu(entry), in_main))
+    return parts
+
+
+def _is_measured(device: _Device, profile: Profile) -> bool:
+    return bool(device.rates) or (device.name == "the processor" and not profile.rates)
 
 
 def prefill_rate(
@@ -167,37 +223,39 @@ def _from_bandwidth(bandwidth: Spread | None, measured: Iterable[FormatRate]) ->
     )
 
 
-def _handling_seconds(shape: ModelShape, measured: StepCost | None, threads: int) -> Spread:
-    """Return the seconds that a token takes beyond reading weights and looking back."""
-    layers = len(shape.layers or ())
-    chosen = _times(shape.tokens, _TOKEN_SECONDS)
+def _handling_seconds(layers: int, measured: StepCost | None, threads: int) -> Spread:
+    """Return the seconds that a token takes beyond reading weights, looking back and choosing a token."""
     if measured is None:
-        return _plus(chosen, _times(layers, _LAYER_SECONDS))
-    seconds = layers * measured.layer_seconds + measured.token_seconds
+        return _times(layers, _LAYER_SECONDS)
+    seconds = layers * measured.layer_seconds + (measured.token_seconds if layers else 0.0)
     # of another number of threads: the work is shared by more or fewer, or not at all
     share = measured.threads / threads
-    return _plus(chosen, Spread(seconds, 0.6 * seconds * min(1.0, share), 1.7 * seconds * max(1.0, share)))
+    return Spread(seconds, 0.6 * seconds * min(1.0, share), 1.7 * seconds * max(1.0, share))
 
 
 def _looking_back_seconds(
     shape: ModelShape,
+    layers: Iterable[int],
     filled_tokens: int,
-    cache_type: str,
-    reading: Spread,
+    plan: RunningPlan,
+    device: _Device,
     measured: StepCost | None,
     threads: int,
 ) -> Spread:
-    """Return the seconds that looking back at the text takes for one token: its numbers are read, and multiplied for
-    every head of the query."""
-    layers = shape.layers or ()
-    cached = sum(layer.read_bytes(filled_tokens, cache_type, cache_type) for layer in layers)
-    seconds = _over(cached, reading)
+    """Return the seconds that looking back at the text takes for one token in these layers: its numbers are read, and
+    multiplied for every head of the query."""
+    caches = [(shape.layers or ())[layer] for layer in layers]
+    cached = sum(cache.read_bytes(filled_tokens, plan.key_type, plan.value_type) for cache in caches)
+    reading = device.bandwidth or next((rate.decode_bytes_per_second for rate in device.rates.values()), None)
+    seconds = _over(cached, reading) if reading else _NO_TIME
+    if device.name == "the GPU" and measured is None:
+        return seconds  # it multiplies faster than it reads
     seen = sum(
         busiest_tokens(
-            min(filled_tokens, layer.window_tokens or filled_tokens), threads, half_precision=cache_type == "F16"
+            min(filled_tokens, cache.window_tokens or filled_tokens), threads, half_precision=plan.key_type == "F16"
         )
-        for layer in layers
-        if layer.key_width
+        for cache in caches
+        if cache.key_width
     )
     each = _ATTENTION_SECONDS
     if measured is not None and measured.attention_seconds is not None:

@@ -1,32 +1,26 @@
-"""How much memory there is for a model, and where a model goes in it: on the GPU, partly on it, in the main memory, or
-nowhere.
+"""How much memory there is for a model: main memory, and that of the GPU.
 
-llama.cpp puts whole layers on a GPU, the last ones first, each with its part of the cache; the token embedding always
-stays in the main memory. It leaves some of the GPU's memory alone, and so do we. Where the layers are known, `place`
-counts them; where only a size is known (a name on the Hub), `Room.fits` compares it with the same memory.
+llama.cpp leaves some of the GPU's memory alone, and so do we. A GPU that the built-in llama.cpp does not compute on
+counts as none. Where the layers are known, `placement.py` counts them; where only a size is known (a name on the Hub),
+`Room.fits` compares it with the same memory.
 """
 
 from __future__ import annotations
 
 import platform
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from thriftbit.machine.detect import facts_of
-from thriftbit.machine.facts import Fact, Facts, Gpu, unknown
-from thriftbit.machine.memory_needed import MemoryNeeded
-from thriftbit.machine.model_shape import ModelShape
+from thriftbit.machine.facts import Fact, Facts, Gpu, engine_devices, unknown
 from thriftbit.machine.surroundings import LiveSurroundings
 
-Where = Literal["GPU", "partly", "CPU", "no", "unknown"]
 Fits = Literal["yes", "tight", "no", "needs a GPU", "needs a Mac", "unknown"]
 
 GPU_MARGIN_BYTES = 1 << 30  # llama.cpp's own default for what it leaves free
 _SYSTEM_BYTES = 1_500_000_000  # what an idle system and a browser keep
 _LEAST_LEFT_BYTES = 500_000_000  # of what is free now, so that nothing else comes to a stop
 _LEFT_SHARE = 0.05
-_LAYER = re.compile(r"blk\.(\d+)\.")
 _ROOM_SHARE, _ROOM_BYTES = 0.1, 500_000_000  # beside the weights, where only their size is known
 
 
@@ -34,7 +28,8 @@ _ROOM_SHARE, _ROOM_BYTES = 0.1, 500_000_000  # beside the weights, where only th
 class Room:
     """main: bytes of main memory for the model; None where it is not known. gpu: of the best GPU; 0 without one.
     shared: whether both are the same memory. words: how the numbers came about. main_when_idle, gpu_when_idle: the same
-    when other programs are closed; None where that is not known. is_mac: a computer with Apple's own processor."""
+    when other programs are closed; None where that is not known. is_mac: a computer with Apple's own processor.
+    unused_gpu: the name of a GPU that is there, and of no use to the built-in llama.cpp."""
 
     main: int | None
     gpu: int
@@ -44,6 +39,7 @@ class Room:
     main_when_idle: int | None = None
     gpu_when_idle: int = 0
     is_mac: bool = False
+    unused_gpu: str = ""
 
     @property
     def free_bytes(self) -> int | None:
@@ -71,17 +67,6 @@ class Room:
         return "tight" if most is not None and needed_bytes <= most else "no"
 
 
-@dataclass(frozen=True)
-class Placement:
-    """where: the verdict. gpu_layers of layers: that the GPU takes. gpu_bytes, main_bytes: that it takes there."""
-
-    where: Where
-    gpu_layers: int
-    layers: int
-    gpu_bytes: int
-    main_bytes: int
-
-
 def room_here() -> Room:
     """Return the room on this computer now."""
     nowhere: Fact[int] = unknown("is not asked for", "")
@@ -100,7 +85,8 @@ def room_in(facts: Facts, leave_free_bytes: int | None, *, is_here: bool) -> Roo
         least = 0 if facts.memory.limit_bytes.value else _LEAST_LEFT_BYTES  # in a container nothing else needs any
         left = max(least, round(_LEFT_SHARE * (total or 0))) if here_now else 0
     main = None if usable is None else max(0, usable - left)
-    gpu = max(facts.gpus, key=_free_on, default=None)
+    best = max(facts.gpus, key=_free_on, default=None)
+    gpu = best if engine_devices(facts) != () else None
     gpu_bytes = max(0, _free_on(gpu) - GPU_MARGIN_BYTES) if gpu else 0
     gpu_idle = max(0, max(gpu.memory_bytes.value or 0, _free_on(gpu)) - GPU_MARGIN_BYTES) if gpu else 0
     return Room(
@@ -112,47 +98,14 @@ def room_in(facts: Facts, leave_free_bytes: int | None, *, is_here: bool) -> Roo
         main if idle is None else max(idle, main or 0),
         gpu_idle,
         platform.system() == "Darwin" and platform.machine() == "arm64" and is_here,
+        (best.name.value or best.vendor) if best and not gpu_bytes else "",
     )
-
-
-def place(shape: ModelShape, memory: MemoryNeeded, room: Room) -> Placement:
-    """Return where a model with this shape goes, and how much of it."""
-    layers = len(shape.layers or ())
-    if memory.cache is None or memory.lasting.high is None or room.main is None:
-        return Placement("unknown", 0, layers, 0, memory.weights)
-    needed = round(memory.lasting.high)
-    on_gpu, gpu_bytes = _gpu_share(shape, memory, room.gpu)
-    rest = max(0, needed - gpu_bytes)
-    if room.gpu and on_gpu == layers + 1 and (room.shared or rest <= room.main):
-        return Placement("GPU", on_gpu, layers, gpu_bytes, rest)
-    if room.gpu and on_gpu > 0 and not room.shared and rest <= room.main:
-        return Placement("partly", on_gpu, layers, gpu_bytes, rest)
-    return Placement("CPU" if needed <= room.main else "no", 0, layers, 0, needed)
 
 
 def estimated_need(size_bytes: int) -> int:
     """Return what running weights of that size takes with a conversation of 4,096 tokens, about: a tenth and half a
     gigabyte more, which covers the common families."""
     return round(size_bytes * (1 + _ROOM_SHARE)) + _ROOM_BYTES
-
-
-def _gpu_share(shape: ModelShape, memory: MemoryNeeded, gpu_bytes: int) -> tuple[int, int]:
-    """Return how many layers, the output among them, fit into a GPU's memory, and the bytes they take there."""
-    by_layer, output = [0] * len(shape.layers or ()), 0
-    for entry in shape.entries:
-        match = _LAYER.match(entry.name)
-        if match and int(match[1]) < len(by_layer):
-            by_layer[int(match[1])] += entry.size_bytes
-        elif entry.name.startswith("output") or (shape.is_tied and entry.name.startswith("token_embd")):
-            output += entry.size_bytes
-    cached = (memory.cache or 0) / max(1, len(by_layer))
-    taken, count = float(memory.compute), 0
-    for size in [output, *reversed(by_layer)]:
-        step = size + (cached if count else 0)
-        if taken + step > gpu_bytes:
-            break
-        taken, count = taken + step, count + 1
-    return (count, round(taken)) if count else (0, 0)
 
 
 def _free_on(gpu: Gpu) -> int:

@@ -24,6 +24,7 @@ from typing import Any, Self
 import psutil
 
 from thriftbit.errors import ThriftbitError, UsageError
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.runtime.chat_settings import SETTINGS, Value
 from thriftbit.runtime.chat_template import Fallback, fallback_after, fallback_for
 from thriftbit.runtime.engine import STOPPED, Engine, EngineDiedError, TemplateError
@@ -45,7 +46,8 @@ class Statistics:
     """Speeds of the last answer in tokens/s, 0 before there is one. memory_bytes: what the engine's process holds now;
     None if it is not running. used_tokens: how much of the context the model would be shown now. threads: how many the
     model was started with; None for llama.cpp's own choice. threads_now: how many compute now, beside other programs.
-    unloaded: why the model is not in memory, "" if it is."""
+    unloaded: why the model is not in memory, "" if it is. plan: how it runs. drafted_tokens, accepted_tokens: of all
+    answers so far."""
 
     tokens_per_second: float
     prompt_tokens_per_second: float
@@ -57,6 +59,9 @@ class Statistics:
     threads_now: int | None
     polite: bool
     unloaded: str
+    plan: RunningPlan
+    drafted_tokens: int
+    accepted_tokens: int
 
     @property
     def left_tokens(self) -> int:
@@ -68,7 +73,8 @@ class Conversation:
 
     messages: all that was said, {"role": "user" | "assistant", "content": text}; questions and answers in turn. system:
     the system text, "" for the template's own. settings: of `chat_settings.py`. dropped_messages:
-    how many of the oldest the model is not shown any more. What the user has to know is logged.
+    how many of the oldest the model is not shown any more. plan: how it runs; of one without anything but a context of
+    context_tokens, if None. What the user has to know is logged.
     doing: hears what the conversation waits for now, "loading demo.gguf", and "" when it waits no longer.
     polite: other programs come first, and a model that nobody asks is unloaded when memory gets short.
     unload_after_minutes: after so long without a question the model is unloaded, and the next question loads it again.
@@ -79,7 +85,8 @@ class Conversation:
         self,
         path: str | Path,
         *,
-        context_tokens: int,
+        context_tokens: int = 4096,
+        plan: RunningPlan | None = None,
         threads: int | None = None,
         system: str = "",
         settings: dict[str, Value] | None = None,
@@ -89,7 +96,7 @@ class Conversation:
         read: Callable[[], Readings] = read_now,
     ) -> None:
         self.path = Path(path)
-        self.context_tokens = context_tokens
+        self.plan = plan or RunningPlan(context_tokens)
         self.system = system
         self.settings: dict[str, Value] = dict(settings or {})
         self.messages: list[dict[str, str]] = []
@@ -99,6 +106,7 @@ class Conversation:
         self._fallback: Fallback | None = None
         self._engine: Engine | None = None
         self._last: Generation | None = None
+        self._drafted = self._accepted = 0  # tokens, of all answers
         self._question = ""
         self._stop_wanted = threading.Event()
         self._polite = polite
@@ -150,6 +158,8 @@ class Conversation:
         if answer.ended == STOPPED and not answer.text:
             return answer
         self._last = answer
+        self._drafted += answer.drafted_tokens
+        self._accepted += answer.accepted_tokens
         self.messages += [_said("user", question), _said("assistant", answer.text)]
         if answer.ended == "length" and "max-tokens" not in self.settings:
             _logger.info("The context is full, so the answer ends here. From now on the oldest turns are left out.")
@@ -203,6 +213,10 @@ class Conversation:
         self.messages, self.system, self.settings = list(messages), system, dict(settings)
         self.dropped_messages, self._last = 0, None
         self._question = messages[-2]["content"] if messages else ""
+
+    @property
+    def context_tokens(self) -> int:
+        return self.plan.context_tokens
 
     @property
     def is_polite(self) -> bool:
@@ -265,6 +279,9 @@ class Conversation:
             threads_now=threads,
             polite=self._polite,
             unloaded=self._unloaded,
+            plan=self.plan,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
         )
 
     def _room_for(self, engine: Engine, question: str) -> list[dict[str, str]]:
@@ -317,13 +334,15 @@ class Conversation:
 
     def _started(self) -> Engine:
         template = self._fallback.template if self._fallback else None
-        return Engine(
+        engine = Engine(
             self.path,
-            context_tokens=self.context_tokens,
+            plan=self.plan,
             threads=self._threads,
             chat_template=template,
             polite=self._polite,
         ).__enter__()
+        self.plan = engine.plan  # which may be milder than what was asked for
+        return engine
 
     def _give_up_template(self) -> None:
         """After the file's own template was too much for the engine, which has ended: from now on ours is used."""

@@ -14,6 +14,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import re
 import signal
@@ -23,17 +24,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from thriftbit.errors import ThriftbitError, shown
+from thriftbit.machine.running_plan import AHEAD_DRAFT, NGRAM_DRAFT, NO_DRAFT, RunningPlan
 from thriftbit.runtime.chat_template import fallback_for
+from thriftbit.runtime.drafts import check_draft
 from thriftbit.runtime.engine_watch import EngineWatch, explained_bytes
 from thriftbit.runtime.generation import EngineMemory, Generation
 from thriftbit.runtime.polite_process import SHORT_WAITING
 
+_logger = logging.getLogger(__name__)
+
 CPU = "CPU"
+_BUILT_IN_DRAFTS = (NO_DRAFT, NGRAM_DRAFT, AHEAD_DRAFT)
 STOPPED = "stopped"
 RENDERING_SECONDS = 10.0  # for a file's chat template to put a conversation, which takes milliseconds
 _LONGEST_WORDS = 300  # characters of a log that stand in an error
@@ -53,12 +60,13 @@ class TemplateError(EngineDiedError):
 class Engine:
     """A GGUF, loaded: `with Engine(path) as engine: engine.generate("Once upon a time")`.
 
-    context_tokens: room for prompt and answer together. threads: llama.cpp's own choice if None. chat_template: in
-    Jinja, in place of the file's own; None for the file's own, if it can be used (`chat_template.py`). polite: other
-    programs come first (`polite_process.py`); not for measuring.
-    Inside `with`: threads, as above, of which at times fewer compute if polite (`threads_now`); load_seconds, from
-    starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp uses; process_id,
-    of the process it runs in.
+    context_tokens: room for prompt and answer together. plan: how it runs, its context included; without one, with what
+    llama.cpp does by itself. A plan that llama.cpp cannot load falls back to a milder one, and says so. threads:
+    llama.cpp's own choice if None. chat_template: in Jinja, in place of the file's own; None for the file's own, if it
+    can be used (`chat_template.py`). polite: other programs come first (`polite_process.py`); not for measuring.
+    Inside `with`: plan, as it runs; threads, as above, of which at times fewer compute if polite (`threads_now`);
+    load_seconds, from starting llama.cpp until it takes a prompt; device, "CPU" or the names of the GPUs that llama.cpp
+    uses; process_id, of the process it runs in.
     Raises ThriftbitError where llama.cpp cannot be had or refuses the file, EngineDiedError where it dies or is ended
     because it takes more memory than the model can explain, TemplateError where the file's chat template did that.
     """
@@ -68,6 +76,7 @@ class Engine:
         path: str | Path,
         *,
         context_tokens: int = 2048,
+        plan: RunningPlan | None = None,
         threads: int | None = None,
         chat_template: str | None = None,
         polite: bool = False,
@@ -84,9 +93,9 @@ class Engine:
         if importlib.util.find_spec("xllamacpp") is None:
             raise ThriftbitError("llama.cpp is not installed here, so no model can be run; try: pip install xllamacpp")
         self.name = str(path)  # in errors
+        self.plan = plan or RunningPlan(context_tokens)
         self._settings: dict[str, Any] = {
             "path": str(self.path),
-            "context_tokens": context_tokens,
             "chat_template": chat_template,
             "polite": polite,
             "threads": threads,
@@ -96,14 +105,31 @@ class Engine:
         self._writing = threading.Lock()
 
     def __enter__(self) -> Self:
-        most_bytes = explained_bytes(self.path, self._settings["context_tokens"])
-        settings = self._settings | {"has_own_template": False, "rendering_seconds": RENDERING_SECONDS}
+        if self.plan.draft not in _BUILT_IN_DRAFTS:
+            check_draft(self.path, Path(self.plan.draft))
+        others = self.plan.milder()
+        while True:
+            try:
+                return self._load_once()
+            except TemplateError:
+                raise
+            except ThriftbitError as error:
+                milder = next(others, None)
+                if milder is None:
+                    raise
+                _logger.info(f"It does not run with {self.plan.describe()} ({error}). Trying {milder.describe()}.")
+                self.plan = milder
+
+    def _load_once(self) -> Self:
+        most_bytes = explained_bytes(self.path, self.plan.context_tokens)
+        settings = self._settings | {"plan": asdict(self.plan), "has_own_template": False}
+        settings["rendering_seconds"] = RENDERING_SECONDS
         if settings["chat_template"] is None:
             fallback = fallback_for(self.path)
             if fallback and fallback.is_instead:
                 raise TemplateError(fallback.note)
             settings |= {"chat_template": fallback.template if fallback else None, "has_own_template": fallback is None}
-        self._log = tempfile.TemporaryFile("a+b")  # appending, as both of us move one file position
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the process; appending, as both of us move one file position
         self._process = self._started()
         self.process_id = self._process.pid
         self._watch = EngineWatch(self._process, most_bytes)
@@ -215,6 +241,8 @@ class Engine:
             thought="".join(texts[True]),
             ended=answer["ended"],
             remembered_tokens=timings.get("cache_n", 0),
+            drafted_tokens=timings.get("draft_n", 0),
+            accepted_tokens=timings.get("draft_n_accepted", 0),
         )
 
     def stop(self) -> None:
@@ -291,6 +319,8 @@ class Engine:
             generated_tokens=timings["predicted_n"],
             generation_seconds=timings["predicted_ms"] / 1000,
             seconds=answer["seconds"],
+            drafted_tokens=timings.get("draft_n", 0),
+            accepted_tokens=timings.get("draft_n_accepted", 0),
         )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
+from thriftbit.machine.running_plan import AHEAD_DRAFT, NGRAM_DRAFT, NO_DRAFT
 from thriftbit.runtime.confined import limit_this_process
 from thriftbit.runtime.end_with_parent import end_with_parent
 from thriftbit.runtime.peak_memory import peak_memory_bytes
@@ -35,6 +36,7 @@ from thriftbit.runtime.polite_process import step_back, wait_asleep
 from thriftbit.runtime.thread_limit import ThreadLimit
 
 _ERRORS_ONLY = 1
+_EXPERT_TENSORS, _MAIN_MEMORY = "ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU"
 _LOG_SECONDS = 2.0
 _OUT_OF_MEMORY = "bad_alloc"  # as llama.cpp says it
 _WORKING_BYTES = 4 << 30  # more than any number of requests takes, once the model has all of its memory
@@ -218,7 +220,7 @@ class LoadedModel:
 def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = Path(settings["path"]).name
-    parameters.n_ctx = settings["context_tokens"]
+    _apply_plan(xllamacpp, parameters, **settings["plan"])
     parameters.n_parallel = 1
     parameters.verbosity = _ERRORS_ONLY
     if settings["threads"]:
@@ -235,6 +237,37 @@ def _parameters(xllamacpp: Any, settings: dict[str, Any], key: str) -> Any:
     if "serve" in settings:
         _serve(parameters, **settings["serve"])
     return parameters
+
+
+def _apply_plan(
+    xllamacpp: Any,
+    parameters: Any,
+    context_tokens: int,
+    key_type: str,
+    value_type: str,
+    gpu_layers: int | None,
+    expert_layers: int,
+    draft: str,
+) -> None:
+    """As `RunningPlan` has them"""
+    parameters.n_ctx = context_tokens
+    parameters.cache_type_k = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{key_type}")
+    parameters.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{value_type}")
+    if gpu_layers is not None:
+        parameters.n_gpu_layers = gpu_layers
+        parameters.fit_params = False  # it was found out before
+    if expert_layers:
+        layers = "|".join(map(str, range(expert_layers)))
+        parameters.tensor_buft_overrides = rf"blk\.({layers})\.{_EXPERT_TENSORS}={_MAIN_MEMORY}"
+    kinds, drafts = xllamacpp.common_speculative_type, parameters.speculative
+    if draft == NGRAM_DRAFT:
+        drafts.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+    elif draft == AHEAD_DRAFT:
+        parameters.load_mtp = True
+        drafts.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_MTP]
+    elif draft != NO_DRAFT:
+        drafts.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        drafts.draft.mparams.path = draft
 
 
 def _serve(parameters: Any, key: str, users: int) -> None:

@@ -13,10 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from thriftbit.machine.detect import detect
-from thriftbit.machine.facts import EngineFound, Fact, Facts, Gpu, known, unknown
+from thriftbit.machine.facts import BUILT_IN, EngineFound, Fact, Facts, Gpu, known, unknown
 from thriftbit.runtime.engine import engine_version
 
-BUILT_IN = "llama.cpp, built in"
 _PATIENCE_SECONDS = 60.0
 _QUESTION = (
     "import json, xllamacpp; print(json.dumps({'system': xllamacpp.get_system_info(), 'devices': "
@@ -48,12 +47,6 @@ def with_engine(facts: Facts) -> Facts:
         engines=(engine, *facts.engines),
         notes=(*facts.notes, *_notes(facts, gpus, answer)),
     )
-
-
-def devices_of(facts: Facts) -> tuple[str, ...] | None:
-    """Return the GPUs that the engine in the box computes on; None if it does not say."""
-    details = next((engine.details.value for engine in facts.engines if engine.name == BUILT_IN), None)
-    return details and tuple(each.removeprefix("GPU: ") for each in details if each.startswith("GPU: "))
 
 
 def _ask() -> Fact[dict[str, Any]]:

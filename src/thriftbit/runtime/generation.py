@@ -13,6 +13,7 @@ class Generation:
     answer was known. generation_seconds: from then until the last was. seconds: all of it, by our clock.
     Of an answer that was streamed also: thought, what a model that thinks first thought; ended, "stop" by itself,
     "length" for want of room, "stopped" by us; remembered_tokens, of the prompt, that were not read again.
+    With a draft: drafted_tokens, that were guessed ahead; accepted_tokens, of these, that the model would have written.
     """
 
     text: str
@@ -24,6 +25,8 @@ class Generation:
     thought: str = ""
     ended: str = ""
     remembered_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:

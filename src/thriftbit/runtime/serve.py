@@ -21,6 +21,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.runtime.admission import admission_at
 from thriftbit.runtime.chat_template import fallback_after, fallback_for
 from thriftbit.runtime.engine import Engine
@@ -39,11 +40,11 @@ _BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES = 32, 1 << 20
 class Server(Engine):
     """`with Server(path, host="127.0.0.1", port=8080) as server: server.wait()`
 
-    context_tokens: shared by all. users: how many are answered at the same time; others wait. api_key: without it
-    nobody is answered; "" for none. polite: as for Engine, and a model that nobody uses is unloaded when memory gets
-    short. unload_after_minutes: after so long without a question the model is unloaded; the next question loads it
-    again. None for never. Both are logged. Inside `with`: address, "http://127.0.0.1:8080"; resting, whether
-    the model is unloaded.
+    context_tokens: shared by all. plan: as for Engine. users: how many are answered at the same time; others wait.
+    api_key: without it nobody is answered; "" for none. polite: as for Engine, and a model that nobody uses is unloaded
+    when memory gets short. unload_after_minutes: after so long without a question the model is unloaded; the next
+    question loads it again. None for never. Both are logged. Inside `with`: address, "http://127.0.0.1:8080"; resting,
+    whether the model is unloaded.
     Raises ThriftbitError, before anything is loaded, if the address cannot be had.
     """
 
@@ -55,6 +56,7 @@ class Server(Engine):
         port: int,
         api_key: str = "",
         context_tokens: int = 8192,
+        plan: RunningPlan | None = None,
         users: int = 4,
         threads: int | None = None,
         chat_template: str | None = None,
@@ -62,12 +64,17 @@ class Server(Engine):
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
     ) -> None:
         super().__init__(
-            path, context_tokens=context_tokens, threads=threads, chat_template=chat_template, polite=polite
+            path,
+            context_tokens=context_tokens,
+            plan=plan,
+            threads=threads,
+            chat_template=chat_template,
+            polite=polite,
         )
         check_free(host, port)
         self._host, self._port, self._key = host, port, api_key
         self._polite, self._unload_after_minutes = polite, unload_after_minutes
-        body_bytes = _LEAST_BODY_BYTES + _BODY_BYTES_PER_TOKEN * context_tokens
+        body_bytes = _LEAST_BODY_BYTES + _BODY_BYTES_PER_TOKEN * self.plan.context_tokens
         self._admission = admission_at(host, body_bytes)
         self._front: FrontDoor | None = None
         self._needed_bytes = 0  # what the model took when it had just been loaded
@@ -167,7 +174,7 @@ def serving(
     host: str,
     port: int,
     api_key: str = "",
-    context_tokens: int = 8192,
+    plan: RunningPlan,
     users: int = 4,
     threads: int | None = None,
     polite: bool = True,
@@ -184,7 +191,7 @@ def serving(
         host=host,
         port=port,
         api_key=api_key,
-        context_tokens=context_tokens,
+        plan=plan,
         users=users,
         threads=threads,
         chat_template=fallback.template if fallback else None,

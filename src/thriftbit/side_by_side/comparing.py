@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from thriftbit.advice.ready import fit_together
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.runtime.admission import admission_at
 from thriftbit.runtime.http_server import HttpServer
 from thriftbit.runtime.listening import check_free, listening_sockets
@@ -60,6 +61,7 @@ def compare(
     *,
     port: int = 0,
     context_tokens: int = DEFAULT_CONTEXT_TOKENS,
+    plans: Sequence[RunningPlan] | None = None,
     threads: int | None = None,
     at_once: bool = False,
     polite: bool = True,
@@ -67,13 +69,16 @@ def compare(
 ) -> Iterator[Page]:
     """Yield a page on this computer alone, on which all answer the same questions, until the end of `with`
 
-    paths: two GGUF files or more. port: 0 takes one that is free. context_tokens: of each. at_once: they write at the
+    paths: two GGUF files or more. port: 0 takes one that is free. context_tokens: of each. plans: how each runs, its
+    context included; without them, with what llama.cpp does by itself. at_once: they write at the
     same time, if they fit into memory together. polite, unload_after_minutes: as in `Conversation`.
     Raises ThriftbitError for what is missing, damaged or does not fit."""
     files = [Path(path) for path in paths]
     check_free(HOST, port)
     contenders = lineup(files)
-    together = fit_together(files, context_tokens)
+    planned = list(plans or [RunningPlan(context_tokens)] * len(files))
+    plan_of = dict(zip(files, planned, strict=True))
+    together = fit_together(files, planned)
     manner: Manner = "one loaded at a time" if not together else "at once" if at_once else "in turn"
     if not together:
         _logger.info("They do not fit into memory together: each is loaded when it answers, and let go after it.")
@@ -85,7 +90,7 @@ def compare(
             Writers(
                 [file.path for file in contenders],
                 manner=manner,
-                context_tokens=context_tokens,
+                plans=[plan_of[file.path] for file in contenders],
                 threads=threads,
                 polite=polite,
                 unload_after_minutes=unload_after_minutes,

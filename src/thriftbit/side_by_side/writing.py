@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from thriftbit.errors import ThriftbitError
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.runtime.chat_settings import Value
 from thriftbit.runtime.conversation import Conversation
 from thriftbit.runtime.engine import STOPPED
@@ -61,7 +62,7 @@ class Writers:
         paths: Sequence[Path],
         *,
         manner: Manner,
-        context_tokens: int,
+        plans: Sequence[RunningPlan],
         threads: int | None = None,
         polite: bool = True,
         unload_after_minutes: float | None = UNLOAD_AFTER_MINUTES,
@@ -72,12 +73,12 @@ class Writers:
         self._conversations = [
             Conversation(
                 path,
-                context_tokens=context_tokens,
+                plan=plan,
                 threads=threads,
                 polite=polite,
                 unload_after_minutes=unload_after_minutes,
             )
-            for path in paths
+            for path, plan in zip(paths, plans, strict=True)
         ]
 
     def __enter__(self) -> Self:

@@ -20,11 +20,11 @@ from thriftbit.containers.gguf_reader import read_gguf
 from thriftbit.errors import ThriftbitError
 from thriftbit.formats import FORMATS
 from thriftbit.machine.bandwidth import beyond_caches_bytes
-from thriftbit.machine.facts import known
+from thriftbit.machine.facts import BUILT_IN, known
 from thriftbit.machine.profile import Profile, StepCost, load_profile
 from thriftbit.machine.rates import busiest_tokens
 from thriftbit.runtime.engine import Engine
-from thriftbit.runtime.examine import BUILT_IN, examine
+from thriftbit.runtime.examine import examine
 from thriftbit.runtime.probe import measure_machine, thread_counts
 from thriftbit.runtime.probe_model import NARROW, PROBED_FORMATS, WIDE, layers_for, write_probe_model
 from thriftbit.runtime.probe_timing import (

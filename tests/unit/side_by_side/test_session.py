@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from thriftbit.errors import UsageError
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.measurement.measurement import Subject
 from thriftbit.side_by_side.lineup import Contender, lineup
 from thriftbit.side_by_side.rounds import Answer, Round, view
@@ -28,7 +29,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """Return one that is never asked, so that its writers never start."""
     monkeypatch.setenv("THRIFTBIT_DATA", str(tmp_path))
     (tmp_path / "x.gguf").touch()
-    writers = Writers([tmp_path / "x.gguf"] * 3, manner="one loaded at a time", context_tokens=64)
+    writers = Writers([tmp_path / "x.gguf"] * 3, manner="one loaded at a time", plans=[RunningPlan(64)] * 3)
     return Session(FILES, writers, "in turn")
 
 
