@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from thriftbit.machine.facts import Facts as Facts
     from thriftbit.machine.profile import Profile as Profile
     from thriftbit.machine.profile import profile_of as profile_of
+    from thriftbit.machine.running_plan import PlanWishes as PlanWishes
+    from thriftbit.machine.running_plan import RunningPlan as RunningPlan
     from thriftbit.measurement.measure import MeasureSettings as MeasureSettings
     from thriftbit.measurement.measure import measure as measure
     from thriftbit.measurement.measurement import Measurement as Measurement
@@ -119,6 +121,7 @@ _NAMES_BY_MODULE = {
     "library.removing": "Removal removal_of",
     "machine.facts": "Facts",
     "machine.profile": "Profile profile_of",
+    "machine.running_plan": "PlanWishes RunningPlan",
     "measurement.measure": "MeasureSettings measure",
     "measurement.measurement": "Measurement",
     "progress": "Progress",
