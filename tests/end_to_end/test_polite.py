@@ -147,9 +147,12 @@ from pathlib import Path
 from thriftbit.runtime.thread_limit import ThreadLimit
 
 limit = ThreadLimit()
+from dataclasses import asdict
+from thriftbit.machine.running_plan import RunningPlan
 from thriftbit.runtime.engine_process import LoadedModel
 
-settings = {"path": sys.argv[1], "context_tokens": 512, "threads": 2, "chat_template": None, "polite": False}
+settings = {"path": sys.argv[1], "threads": 2, "chat_template": None, "polite": False}
+settings["plan"] = asdict(RunningPlan(512))
 model = LoadedModel(settings)
 
 def computed():
