@@ -15,6 +15,7 @@ from thriftbit.advice.options import Option
 from thriftbit.advice.wishes import READING_SPEED, Wishes
 from thriftbit.advice.worthwhile import unbeaten
 
+_LITTLE = 0.1  # the share of perplexity that may be lost for speed before speed is given up
 _OF_USE = 0.3  # the share of perplexity beyond which nobody is advised to take a file for its speed
 _TOO_SLOW = "slower than people read: a smaller model would suit this computer better"
 
@@ -38,26 +39,13 @@ def choose(options: Sequence[Option], wishes: Wishes) -> Recommendation:
     fitting = [option for option in native or options if option.fits]
     if not fitting:
         return Recommendation(None, (), None, None)
-    fast = [option for option in fitting if _is_fast(option, wishes)]
+    fast = [option for option in fitting if _is_fast(option, wishes.speed)]
     faithful = [option for option in fitting if is_faithful(option, wishes)]
-    both = [option for option in fast if option in faithful]
-    misses: list[str] = []
-    if both:
-        chosen = min(both, key=_work if wishes.saves_energy else _size)
-    elif wishes.min_speed is not None and not fast:
-        quickest = max(fitting, key=lambda option: option.speed.value or 0.0)
-        beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
-        return Recommendation(None, (f"none writes {wishes.speed:g} tokens/s{beside}",), None, None)
-    elif wishes.max_loss is not None and not faithful:
-        return Recommendation(None, (f"none of the precisions that fit loses {wishes.loss:.1%} or less",), None, None)
-    elif wishes.min_speed is not None and wishes.max_loss is not None:
-        return Recommendation(None, ("none is both fast and faithful enough",), None, None)
-    elif faithful and (wishes.max_loss is not None or not fast):
-        chosen = min(faithful, key=_size)
-        misses.append(f"that is less than {wishes.speed:g} tokens/s, {_TOO_SLOW}")
-    else:
-        chosen = min(fast or fitting, key=_loss)
-        misses.append(f"it may lose more than {wishes.loss:.1%}")
+    refused = _refused(fitting, fast, faithful, wishes)
+    if refused:
+        return Recommendation(None, (refused,), None, None)
+    chosen = _chosen(fitting, faithful, wishes)
+    misses = _misses(chosen, wishes)
     if wishes.min_speed is not None and chosen.speed.value is None:
         misses.append(f"whether it writes {wishes.speed:g} tokens/s is not known ({chosen.speed.reason})")
     cheaper = _cheaper(options, chosen)
@@ -75,9 +63,48 @@ def is_faithful(option: Option, wishes: Wishes) -> bool:
     return worst is not None and worst <= wishes.loss
 
 
-def _is_fast(option: Option, wishes: Wishes) -> bool:
-    """Return whether the option is fast enough. An unknown speed counts as fast enough."""
-    return option.speed.value is None or option.speed.value >= wishes.speed
+def _is_fast(option: Option, speed: float) -> bool:
+    """speed: tokens/s. Return whether it is fast enough, or nothing is known against it."""
+    return option.speed.value is None or option.speed.value >= speed
+
+
+def _refused(fitting: Sequence[Option], fast: Sequence[Option], faithful: Sequence[Option], wishes: Wishes) -> str:
+    """Return why wishes that were expressed cannot be granted; "" if they can."""
+    if wishes.min_speed is not None and not fast:
+        quickest = max(fitting, key=lambda option: option.speed.value or 0.0)
+        beside = f"; the fastest, {quickest.name}, about {quickest.speed.value:.2g}" if quickest.speed.value else ""
+        return f"none writes {wishes.speed:g} tokens/s{beside}"
+    if wishes.max_loss is not None and not faithful:
+        return f"none of the precisions that fit loses {wishes.loss:.1%} or less"
+    if wishes.min_speed is not None and wishes.max_loss is not None and not any(each in faithful for each in fast):
+        return "none is both fast and faithful enough"
+    return ""
+
+
+def _chosen(fitting: Sequence[Option], faithful: Sequence[Option], wishes: Wishes) -> Option:
+    """Return the smallest that is fast and faithful enough. Where none is both, wishes that were not expressed bend,
+    the speed first: a slow answer is of more use than a bad one."""
+    speeds = (wishes.speed,) if wishes.min_speed is not None else (wishes.speed, wishes.speed / 2, 0.0)
+    for speed in speeds:
+        fast = [option for option in fitting if _is_fast(option, speed)]
+        if both := [option for option in fast if option in faithful]:
+            return min(both, key=_work if wishes.saves_energy else _size)
+        best = min(fast, key=_loss, default=None) if wishes.max_loss is None else None
+        if best is not None and (speed == speeds[-1] or _loss(best) <= _LITTLE):
+            return best
+    return min(fitting, key=_loss)
+
+
+def _misses(chosen: Option, wishes: Wishes) -> list[str]:
+    """Return the wishes that were not expressed and are not met, in words."""
+    misses = []
+    if not _is_fast(chosen, wishes.speed):
+        misses.append(f"that is less than {wishes.speed:g} tokens/s, {_TOO_SLOW}")
+    if not is_faithful(chosen, wishes):
+        words = f"it may lose more than {wishes.loss:.1%}"
+        is_bad = _LITTLE < _loss(chosen) < float("inf")
+        misses.append(f"{words}, so a smaller model with more bits may answer better" if is_bad else words)
+    return misses
 
 
 def _better(options: Sequence[Option], chosen: Option) -> Option | None:
@@ -88,7 +115,12 @@ def _better(options: Sequence[Option], chosen: Option) -> Option | None:
 
 def _cheaper(options: Sequence[Option], chosen: Option) -> Option | None:
     """Return the option that loses least among those that are clearly smaller than the chosen one."""
-    smaller = [option for option in options if _size(option) < 0.95 * _size(chosen)]
+    smaller = [
+        option
+        for option in options
+        if _size(option) < 0.95 * _size(chosen)
+        and (option.loss.share.value is not None or chosen.loss.share.value is None)
+    ]
     return _first(smaller, key=lambda option: (_loss(option), _size(option)))
 
 

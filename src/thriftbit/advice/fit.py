@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thriftbit.advice.choice import Recommendation, choose
 from thriftbit.advice.losses import Evidence, PredictedLoss, evidence_for
-from thriftbit.advice.options import Computer, Option, all_options, measured_speeds, measured_watts
+from thriftbit.advice.options import Computer, Option, all_options, levels_of, measured_speeds, measured_watts
 from thriftbit.advice.rescue import what_would_fit
 from thriftbit.advice.wishes import Wishes
 from thriftbit.advice.wording import describe_loss, reason
@@ -107,9 +107,11 @@ def fit(
     rows = _stored_rows()
     evidence = evidence_for(outline.model, rows, wishes.domain, _map_of(outline.model))
 
+    levels = levels_of(outline)
+
     def evaluate(wanted: Wishes) -> list[Option]:
         computer = computer_for(profile, is_here, wanted, rows)
-        options = all_options(outline, computer, wanted, evidence)
+        options = all_options(outline, computer, wanted, evidence, levels)
         return _with_measured_speeds(options, rows, evidence, is_here)
 
     options = evaluate(wishes)

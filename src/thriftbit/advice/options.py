@@ -95,17 +95,41 @@ class Computer:
         return (self.profile.facts.processor.instruction_sets.value or ()) if self.profile else ()
 
 
-def all_options(
-    outline: Outline, computer: Computer, wishes: Wishes, evidence: Evidence, *, as_it_is: bool = False
-) -> list[Option]:
-    """Return every precision, from 32-bit floats down, and the model's own format if it is quantized already.
+@dataclass(frozen=True)
+class Level:
+    """One precision of a model, on any computer. name: as in Option. formats: of its tensors, in order."""
 
-    as_it_is: return a file's own precision only."""
-    plans = [own_formats(outline)] if as_it_is else list(_plans(outline))
+    name: str
+    formats: tuple[str, ...]
+    shape: ModelShape
+    size: Prediction
+    native: bool
+
+
+def levels_of(outline: Outline, *, as_it_is: bool = False) -> list[Level]:
+    """as_it_is: only a file's own. Return every precision."""
+    model = outline.model
+    plans = [own_formats(outline)] if as_it_is else _plans(outline)
+    return [
+        Level(
+            name,
+            tuple(plan.formats.values()),
+            shape_of(model.architecture, model.metadata, plan.entries(model)),
+            _file_size(outline, plan),
+            plan.preset == CUSTOM,
+        )
+        for name, plan in plans
+    ]
+
+
+def all_options(
+    outline: Outline, computer: Computer, wishes: Wishes, evidence: Evidence, levels: Iterable[Level]
+) -> list[Option]:
+    """levels: of `levels_of`. Return from 32-bit floats down; with what a model is small in already, if it is."""
     alike: dict[tuple[str, ...], list[Option]] = {}
-    for name, plan in plans:
-        option = _option(outline, name, plan, computer, wishes, evidence)
-        alike.setdefault(tuple(plan.formats.values()), []).append(option)
+    for level in levels:
+        option = _option(outline, level, computer, wishes, evidence)
+        alike.setdefault(level.formats, []).append(option)
     return sorted(map(_merged, alike.values()), key=lambda option: -option.bits_per_weight)
 
 
@@ -210,17 +234,23 @@ def own_formats(outline: Outline) -> tuple[str, Plan]:
     return outline.level or plan.most_common_format(model), plan
 
 
-def _option(outline: Outline, name: str, plan: Plan, computer: Computer, wishes: Wishes, evidence: Evidence) -> Option:
-    model = outline.model
-    shape = shape_of(model.architecture, model.metadata, plan.entries(model))
+def _option(outline: Outline, level: Level, computer: Computer, wishes: Wishes, evidence: Evidence) -> Option:
+    name, shape, native = level.name, level.shape, level.native
     context = wishes.context(shape.context_tokens)
-    running = best_plan(shape, model.architecture, context, computer.room, computer.instruction_sets, wishes.running)
-    native = plan.preset == CUSTOM
+    running = best_plan(
+        shape,
+        outline.model.architecture,
+        context,
+        computer.room,
+        computer.instruction_sets,
+        wishes.running,
+        is_asked_for=wishes.context_tokens is not None,
+    )
     speed, prefill = _speeds(shape, computer, running)
     loss = with_cache(_loss(outline, name, evidence, native), running.cache_loss)
     return Option(
         name=name,
-        size=_file_size(outline, plan),
+        size=level.size,
         bits_per_weight=8 * shape.weights_bytes / shape.parameters,
         shape=shape,
         plan=running.plan,

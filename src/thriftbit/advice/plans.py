@@ -21,6 +21,7 @@ from thriftbit.machine.room import Room
 from thriftbit.machine.running_plan import NO_DRAFT, PlanWishes, RunningPlan
 
 _TRIED = ("F16", "Q8_0", "Q4_0")  # what lies between them is rarely offered by kernels on GPUs
+_FOR_ASKED = "Q4_0"  # only for a context that somebody asked for; otherwise a shorter one is the milder way
 _NEXT_TO_NOTHING = 0.005  # that a cache may lose, at worst, for a faster place
 _TOO_MUCH = 0.05  # of a cache that nobody asked for: a shorter context or other weights are seen, this is not
 _SPEED_OF = {"GPU": 3, "experts": 2, "partly": 1, "CPU": 0, "no": -1, "unknown": -1}
@@ -43,13 +44,17 @@ def best_plan(
     room: Room,
     instruction_sets: Sequence[str],
     wishes: PlanWishes,
+    *,
+    is_asked_for: bool = True,
 ) -> Running:
-    """wishes: what is decided already. Return the plan that loses least of those that fit; where none does, the one
-    that needs least. Raises UsageError for a type of the cache that this architecture cannot take."""
+    """wishes: what is decided already. is_asked_for: whether somebody wants that much context. Return the plan that
+    loses least of those that fit; where none does, the one that needs least. Raises UsageError for a type of the cache
+    that this architecture cannot take."""
     found: list[Running] = []
     for key_type, value_type in cache_types(shape, architecture, wishes):
         lost = cache_loss(architecture, key_type, value_type, context_tokens)
-        if found and not (wishes.key_type or wishes.value_type) and (lost.value or 0.0) > _TOO_MUCH:
+        is_free = not (wishes.key_type or wishes.value_type)
+        if found and is_free and ((lost.value or 0.0) > _TOO_MUCH or (key_type == _FOR_ASKED and not is_asked_for)):
             continue
         plan = RunningPlan(context_tokens, key_type, value_type, draft=wishes.draft or NO_DRAFT)
         memory = memory_needed(

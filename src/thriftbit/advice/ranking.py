@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thriftbit.advice.fit import computer_for, computer_profile
 from thriftbit.advice.losses import Evidence
-from thriftbit.advice.options import Computer, Option, all_options
+from thriftbit.advice.options import Computer, Option, all_options, levels_of
 from thriftbit.advice.wishes import Wishes
 from thriftbit.errors import ThriftbitError
 from thriftbit.library.inventory import take_inventory
@@ -63,8 +63,9 @@ def _on_this_disk() -> list[tuple[str, Path, str]]:
 def _ranked(name: str, path: Path, level: str, computer: Computer, wishes: Wishes) -> Ranked:
     try:
         outline = open_outline(path)
-        # a file in full precision is listed as it is; what could be made of it is not
-        options = all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)
+        # a file in full precision is listed as it is, not as what could be made of it
+        levels = levels_of(outline, as_it_is=True)
+        options = all_options(outline, computer, wishes, Evidence((), "", wishes.domain), levels)
     except ThriftbitError as error:
         return Ranked(name, path, level, 0, None, str(error))
     return Ranked(name, path, level or options[0].name, outline.model.parameters, options[0])

@@ -18,7 +18,7 @@ from typing import Any
 
 from thriftbit.advice.fit import computer_for, computer_profile, fit
 from thriftbit.advice.losses import Evidence
-from thriftbit.advice.options import Option, all_options, native_formats, own_formats
+from thriftbit.advice.options import Option, all_options, levels_of, native_formats, own_formats
 from thriftbit.advice.wishes import DEFAULT_CONTEXT_TOKENS, Wishes
 from thriftbit.advice.wording import next_command
 from thriftbit.errors import ThriftbitError
@@ -85,7 +85,7 @@ def plan_for(path: Path, wanted: int | None, running: PlanWishes = NO_WISHES) ->
     much of the context as fits. What is not as it was wished is logged. Raises ThriftbitError if the model does not
     even fit with a little, UsageError for a cache that its architecture cannot take."""
     outline, here = open_outline(path), computer_profile(None)
-    option = _option(outline, here, wanted or DEFAULT_CONTEXT_TOKENS, running)
+    option = _option(outline, here, wanted, running)
     made_for = option.shape.context_tokens
     context = asked = min(wanted or DEFAULT_CONTEXT_TOKENS, made_for or (1 << 31))
     if wanted and asked < wanted:
@@ -128,11 +128,12 @@ def _exactly(plan: RunningPlan) -> PlanWishes:
     return PlanWishes(plan.key_type, plan.value_type, None if experts else plan.gpu_layers, experts, draft=plan.draft)
 
 
-def _option(outline: Outline, here: tuple[Profile, bool], context_tokens: int, running: PlanWishes) -> Option:
+def _option(outline: Outline, here: tuple[Profile, bool], context_tokens: int | None, running: PlanWishes) -> Option:
     """Return the file as it is, on this computer."""
     wishes = Wishes(context_tokens=context_tokens, running=running)
     computer = computer_for(*here, wishes)
-    return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), as_it_is=True)[0]
+    levels = levels_of(outline, as_it_is=True)
+    return all_options(outline, computer, wishes, Evidence((), "", wishes.domain), levels)[0]
 
 
 def _too_large(path: Path, option: Option, context: int, here: tuple[Profile, bool]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -119,7 +120,12 @@ class ModelShape:
 
 def layer_of(entry: Entry) -> int | None:
     """Return the number of the layer that a tensor belongs to; None for the embedding, the output and their like."""
-    found = _BLOCK.match(entry.name)
+    return _layer_named(entry.name)
+
+
+@lru_cache(maxsize=1 << 14)
+def _layer_named(name: str) -> int | None:
+    found = _BLOCK.match(name)
     return int(found[1]) if found else None
 
 
