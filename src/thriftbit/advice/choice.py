@@ -22,9 +22,9 @@ _TOO_SLOW = "slower than people read: a smaller model would suit this computer b
 
 @dataclass(frozen=True)
 class Recommendation:
-    """option: recommended; None where nothing fits, or no wish can be granted. misses: wishes that even this one does
-    not meet, in words. better: the next that loses less; cheaper: the next that takes less; faster: one that runs in a
-    faster place, and is still of use; each None where there is none."""
+    """option: the recommended one; None if nothing fits or nothing meets the stated wishes. misses: sentences on the
+    wishes that the option does not meet. better: the next option that loses less. cheaper: the next option that takes
+    less. faster: an option in a faster place, or at least twice as fast. Each is None if there is none."""
 
     option: Option | None
     misses: tuple[str, ...]

@@ -50,11 +50,11 @@ _KINDS_OF = {"TQ1_0": BITNET, "TQ2_0": BITNET, "MXFP4_MOE": MXFP4, "NVFP4": NVFP
 
 @dataclass(frozen=True)
 class Option:
-    """name: the preset, or the format of a model that is small already. size: bytes of the file. plan: how it would
-    run; memory, place: what that needs, and where. speed: tokens written in a second, prefill: read; first_token:
-    seconds until an answer to 512 tokens begins. energy: joules for a token. speed_provenance: "measured here",
-    "predicted", "unknown". loss: of weights and cache together; cache_loss: of the cache alone. native: whether it is
-    the format that the model was made in. same: other presets whose file is this one, tensor for tensor."""
+    """name: the preset, or the format of a model that is quantized already. size: bytes of the file. plan: how it would
+    run. memory, place: what that needs, and where. speed: tokens/s when writing. prefill: tokens/s when reading.
+    first_token: seconds until an answer to 512 tokens begins. energy: joules per token. speed_provenance: "measured
+    here", "predicted", "unknown". loss: of weights and cache together. cache_loss: of the cache alone. native: whether
+    it is the format that the model was made in. same: other presets that give the same file, tensor for tensor."""
 
     name: str
     size: Prediction

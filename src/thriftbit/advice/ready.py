@@ -1,12 +1,10 @@
-"""From whatever a person calls a model to a file that runs here, and the plan by which it runs.
+"""Turns whatever a person calls a model into a file that runs here, and makes the plan by which it runs.
 
-A GGUF runs as it is. Of a folder or a model on the Hub one is made: of what `fit` recommends, unless one that was made
-of it is here already. The memory that is free now decides how it runs: the types of its cache and its
-place (`plans.py`). Where that is not enough, its context is halved until it fits, which is said.
-
-Left out: a hidden folder for such files. What takes gigabytes stands where the person is, under the name that
-`thriftbit quantize` would give it.
-"""
+A GGUF runs as it is. A folder or a model on the Hub is quantized to what `fit` recommends, unless a file that was made
+of it is here already. The memory that is free now decides how it runs: the types of its cache and its place
+(`plans.py`). If that is not enough, the context is halved until the model fits, and the user is told. Left out: a
+hidden folder for such files. Files of gigabytes go into the current folder, under the name that `thriftbit quantize`
+would give them."""
 
 from __future__ import annotations
 
@@ -68,10 +66,11 @@ def ready_to_run(
     confirm: Confirm,
     progress: Progress = no_progress,
 ) -> Ready:
-    """source: whatever `locate` understands. running: what is decided of how it runs. confirm: is asked before much is
-    downloaded or written.
+    """Return a file of the model that runs here, and how. It is made if none is here.
 
-    Raises ThriftbitError for what is missing or damaged, does not fit, or was not agreed to."""
+    source: whatever `locate` understands. context_tokens: the wanted context. running: what is decided of how it runs.
+    confirm: is asked before much is downloaded or written. Raises ThriftbitError for a model that is missing, damaged
+    or does not fit, and if the user does not agree."""
     source = obtain(source, to_run=True, offline=offline, confirm=confirm)
     path = Path(source)
     if not path.is_file():
@@ -153,7 +152,8 @@ def _made_of(
     confirm: Confirm,
     progress: Progress,
 ) -> Path:
-    """Return a file of a folder or of a model on the Hub: one that is here, or a new one of what `fit` recommends."""
+    """Return a file of a folder or of a model on the Hub: an existing one, or a new one in the precision that `fit`
+    recommends."""
     advice = fit(source, Wishes(context_tokens=context_tokens, running=running), offline=offline)
     option = advice.choice.option
     model = _opened(source)

@@ -26,9 +26,10 @@ _OWN_TEXT = (0.01, True)
 
 @dataclass(frozen=True)
 class Wishes:
-    """task: one of TASKS, or a text file. min_speed: tokens/s, max_loss: the share by which perplexity may rise,
-    context_tokens: None for what is usual. leave_free_bytes: of memory, for everything else; None for a little.
-    running: what is decided of how it runs; the rest is searched. saves_energy: on battery."""
+    """task: one of TASKS, or the path of a text file. min_speed: tokens/s. max_loss: the share by which perplexity may
+    rise. context_tokens: None for the usual context. leave_free_bytes: memory for everything else; None for a default.
+    running: what is decided of how it runs; the rest is searched. saves_energy: whether energy per token decides, as on
+    battery."""
 
     task: str = "chat"
     min_speed: float | None = None
