@@ -154,7 +154,7 @@ def test_a_cache_of_fewer_bits_is_taken_or_offered(tmp_path: Path, empty_store: 
     assert worse and worse.bits_per_weight < option.bits_per_weight and worse.plan.is_cache_usual
     decided = advise("mistral-7b", computer(tmp_path, 5.5), context_tokens=32768, running=wishes)
     assert not decided.fits
-    assert any("to the search" in sentence and "Q8_0" in sentence for sentence in decided.rescue)
+    assert any("to the search" in sentence and "kept in Q" in sentence for sentence in decided.rescue)
 
 
 def test_a_shorter_context_is_offered(tmp_path: Path, empty_store: Path) -> None:
@@ -260,12 +260,12 @@ def test_then_what_was_measured_of_its_family(tiny_llama: Path, tmp_path: Path, 
     assert loss.share.low and loss.share.high and loss.share.low < 0.02 < loss.share.high
 
 
-@pytest.mark.parametrize(("memory_gb", "level"), [(25.2, "IQ2_S"), (33.5, "IQ3_XS")])
+@pytest.mark.parametrize(("memory_gb", "level"), [(25.2, "IQ2_XS"), (33.5, "IQ3_XS")])
 def test_a_70b_model_fits_into_24_and_32_gb(memory_gb: float, level: str, tmp_path: Path, empty_store: Path) -> None:
     """24 and 32 GiB, of which the system reports a little less"""
     advice = advise("llama-3-70b", computer(tmp_path, memory_gb))
     assert chosen(advice) == level and advice.rescue == ()
-    assert "may lose more than" in advice.choice.misses[0]
+    assert any("may lose more than" in miss for miss in advice.choice.misses)
 
 
 def test_what_others_lost_has_to_be_accepted_whole(tmp_path: Path, empty_store: Path) -> None:
