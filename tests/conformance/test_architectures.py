@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_logits_are_those_of_transformers(tiny: TinyModel, tmp_path: Path) -> No
     expected = reference_logits(model).numpy()
     difference = np.abs(llama_cpp_logits(tmp_path / "model.gguf") - expected).max() / expected.std()
     assert difference < tolerance(model)
+
+
+@pytest.mark.parametrize("name", ["qwen2-moe", "stablelm", "phi", "olmoe", "gpt-oss"])
+def test_an_output_matrix_is_written_where_llama_cpp_does_not_take_the_embedding(name: str, tmp_path: Path) -> None:
+    tiny = next(tiny for tiny in TINY_MODELS if tiny.name == name)
+    model = replace(tiny, config=tiny.config | {"tie_word_embeddings": True}).build()
+    to_gguf(open_checkpoint(save(model, tmp_path)), tmp_path / "model.gguf")
+    expected = reference_logits(model).numpy()
+    assert np.abs(llama_cpp_logits(tmp_path / "model.gguf") - expected).max() < tolerance(model) * expected.std()
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3-untied", "phi3"])

@@ -33,6 +33,7 @@ from thriftbit.quantization.plan import make_plan
 from thriftbit.sources.remote import open_outline
 
 TINY = sorted(path.stem for path in (Path(__file__).parent / "memory").glob("*.json"))
+HYBRIDS = sorted((Path(__file__).parent / "memory" / "configurations").iterdir())
 CONFIGURATIONS = Path(__file__).parents[1] / "unit" / "advice" / "configurations"
 MEBIBYTE = 1 << 20
 ASKING = """
@@ -104,7 +105,7 @@ def tiny(name: str) -> tuple[Metadata, list[Entry]]:
 
 def hollow_model(name: str, preset: str, path: Path) -> tuple[Path, ModelShape]:
     """Return a published model by its configuration, with no vocabulary but its length."""
-    model = open_outline(CONFIGURATIONS / name).model
+    model = open_outline(CONFIGURATIONS / name).model  # a whole path stays as it is
     plan = make_plan(model, preset)
     entries = plan.entries(model)
     tokens = next(entry.shape[0] for entry in entries if entry.name == "token_embd.weight")
@@ -124,6 +125,15 @@ def test_what_every_kind_of_layer_keeps(name: str, tmp_path: Path) -> None:
     planned = ask(write_hollow(tmp_path / "tiny.gguf", metadata, entries), 1024)
     assert shape.layers is not None
     assert cache_bytes(shape.layers, 1024) == pytest.approx(planned.cache, abs=0.011 * MEBIBYTE)
+
+
+@pytest.mark.parametrize("folder", HYBRIDS, ids=lambda folder: folder.name)
+def test_published_hybrids_keep_what_their_tables_say(folder: Path, tmp_path: Path) -> None:
+    """Layers with states, with short convolutions, without either, and with attention in chunks, by their published
+    configurations."""
+    path, shape = hollow_model(str(folder), "Q4_K_M", tmp_path / "hollow.gguf")
+    assert shape.layers is not None
+    assert cache_bytes(shape.layers, 4096) == pytest.approx(ask(path, 4096).cache, abs=0.011 * MEBIBYTE)
 
 
 @pytest.mark.parametrize("context_tokens", [512, 16384])

@@ -19,6 +19,7 @@ from thriftbit.sources.architectures import (
 
 from .made_checkpoints import GEMMA2, GEMMA3, GPT2, LLAMA, checkpoint, names, tensor
 
+FALCON_H1 = LLAMA | {"architectures": ["FalconH1ForCausalLM"], "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8}
 MIXTRAL = LLAMA | {"architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
 
 
@@ -48,6 +49,7 @@ MIXTRAL = LLAMA | {"architectures": ["MixtralForCausalLM"], "num_local_experts":
         (LLAMA, {"architectures": ["GraniteForCausalLM"], "residual_multiplier": 0}, "residual_multiplier"),
         (LLAMA, {"architectures": ["Qwen3_5ForCausalLM"], "head_dim": 16, "rms_norm_eps": 0.01}, "delta nets"),
         (LLAMA, {"architectures": ["Qwen2VLForConditionalGeneration"], "rope_scaling": {"mrope_section": 3}}, "mrope"),
+        (FALCON_H1, {"time_step_limit": [0.01, 0.1]}, "time_step_limit"),
         (LLAMA, {"rope_scaling": [1]}, "rope_parameters"),
         (LLAMA, {"rope_scaling": {"type": "magic"}}, "magic"),
         (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0}}, "factor"),
